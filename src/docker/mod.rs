@@ -1,0 +1,1 @@
+//! Docker on this machine: config file, contexts, credential store, Engine API.

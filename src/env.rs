@@ -1,0 +1,111 @@
+//! The environment variables that the program reads, taken once at the start.
+//!
+//! Rooms below [`cli`](crate::cli) get values, never the environment itself, so a test gives the
+//! variables it wants.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Folder of the docker config file and its neighbours; default `~/.docker`.
+pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
+/// Address of the Docker Engine; wins over the current context.
+pub const DOCKER_HOST: &str = "DOCKER_HOST";
+/// Name of the docker context to use.
+pub const DOCKER_CONTEXT: &str = "DOCKER_CONTEXT";
+/// Folder with `ca.pem`, `cert.pem` and `key.pem` for `DOCKER_HOST`.
+pub const DOCKER_CERT_PATH: &str = "DOCKER_CERT_PATH";
+/// Not empty: the certificate of `DOCKER_HOST` is verified.
+pub const DOCKER_TLS_VERIFY: &str = "DOCKER_TLS_VERIFY";
+/// JSON in the form of the config file's `auths`, wins over stored credentials.
+pub const DOCKER_AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
+/// Socket of the docker command line; its end of file cancels the plugin.
+pub const DOCKER_CLI_PLUGIN_SOCKET: &str = "DOCKER_CLI_PLUGIN_SOCKET";
+/// Folder of the builder store; default `buildx` beside the docker config file.
+pub const BUILDX_CONFIG: &str = "BUILDX_CONFIG";
+/// Name of the builder to use.
+pub const BUILDX_BUILDER: &str = "BUILDX_BUILDER";
+/// True: no default provenance attestation.
+pub const BUILDX_NO_DEFAULT_ATTESTATIONS: &str = "BUILDX_NO_DEFAULT_ATTESTATIONS";
+/// True: a builder's default-load option is not applied.
+pub const BUILDX_NO_DEFAULT_LOAD: &str = "BUILDX_NO_DEFAULT_LOAD";
+/// `min`, `max` or `disabled`: the provenance part of the metadata file.
+pub const BUILDX_METADATA_PROVENANCE: &str = "BUILDX_METADATA_PROVENANCE";
+/// True: warnings are part of the metadata file.
+pub const BUILDX_METADATA_WARNINGS: &str = "BUILDX_METADATA_WARNINGS";
+/// Default of `--progress`.
+pub const BUILDKIT_PROGRESS: &str = "BUILDKIT_PROGRESS";
+/// Colours of the terminal display.
+pub const BUILDKIT_COLORS: &str = "BUILDKIT_COLORS";
+/// Address of a BuildKit daemon for a builder of the remote driver.
+pub const BUILDKIT_HOST: &str = "BUILDKIT_HOST";
+/// Set to anything: no colours.
+pub const NO_COLOR: &str = "NO_COLOR";
+/// Unix time stamp for reproducible images; becomes a build argument.
+pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// Socket of the SSH agent.
+pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
+
+/// The environment of the process, the home folder and the working folder.
+#[derive(Debug, Clone, Default)]
+pub struct Env {
+    vars: BTreeMap<String, String>,
+    home: Option<PathBuf>,
+    current_dir: PathBuf,
+}
+
+impl Env {
+    /// Takes the environment of this process. Variables that are not UTF-8 are left out.
+    pub fn from_process() -> Self {
+        let vars = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect();
+        let current_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+        Self {
+            vars,
+            home: dirs::home_dir(),
+            current_dir,
+        }
+    }
+
+    /// Makes an environment from pairs, for tests.
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        home: impl Into<PathBuf>,
+    ) -> Self {
+        let vars = pairs
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        let home = home.into();
+        Self {
+            vars,
+            current_dir: home.clone(),
+            home: Some(home),
+        }
+    }
+
+    /// Returns the value of a variable, even if it is empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.vars.get(name).map(String::as_str)
+    }
+
+    /// Returns the value of a variable that is set and not empty.
+    pub fn non_empty(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|v| !v.is_empty())
+    }
+
+    /// Returns the home folder of the user, if there is one.
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// Returns the working folder of the process.
+    pub fn current_dir(&self) -> &Path {
+        &self.current_dir
+    }
+
+    /// Returns all variables, for child processes and secrets.
+    pub fn vars(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.vars.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+    }
+}

@@ -1,0 +1,17 @@
+//! Exit codes of the program, equal to those of `docker buildx`.
+//!
+//! They are an interface: scripts test them, so a code is never given another meaning.
+
+/// All went well.
+pub const SUCCESS: u8 = 0;
+/// The command failed: a step of the build, a builder, a registry, a file.
+pub const FAILED: u8 = 1;
+/// BuildKit reported an internal error (gRPC code `Internal`), which is not the build's fault.
+pub const INTERNAL: u8 = 100;
+/// BuildKit ran out of a resource (gRPC code `ResourceExhausted`).
+pub const RESOURCE_EXHAUSTED: u8 = 102;
+/// The arguments are wrong: an unknown flag, or a number of arguments that the command does not take.
+/// Docker's command line uses the same code.
+pub const USAGE: u8 = 125;
+/// The command was cancelled by a signal or by the docker command line.
+pub const CANCELLED: u8 = 130;

@@ -1,0 +1,1 @@
+//! DiffCopy, the file transfer protocol of BuildKit: walk, patterns, send, receive.

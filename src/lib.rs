@@ -1,0 +1,47 @@
+//! `docker cachex`: a BuildKit client whose registry build cache is fast, safe and visible.
+//!
+//! # The way of a build
+//!
+//! ```text
+//! argv ─ cli ─▶ options (typed, pure) ─▶ builder (which node, boot it, byte stream) ─▶ buildkit (Control + Gateway client)
+//!                                                                                     │ serves session: auth, filesync,
+//!                                                                                     │ secrets, ssh, filesend
+//!  status stream ─▶ progress (model ─▶ tty | plain | rawjson | quiet)                  ▼
+//!                                                                        image, files, registry cache
+//! ```
+//!
+//! # Rooms
+//!
+//! Each room may use the rooms named behind it and nothing above it.
+//!
+//! | room | holds | may use |
+//! |---|---|---|
+//! | [`cli`] | one file per command: arguments, resolve to a typed request, call, render | all below |
+//! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
+//! | [`options`] | the values of flags: parse, display, no I/O | [`reference`] |
+//! | [`docker`] | config file, contexts, credential store, Engine API | – |
+//! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`] |
+//! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`] |
+//! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
+//! | [`registry`] | reference, client, auth, upload, download, retry | [`docker`] |
+//! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
+//! | [`ui`], [`error`], [`exit`], [`env`] | terminal output, errors, exit codes, environment | – |
+//!
+//! Core rooms never read the environment, the home folder or the terminal: values are passed in.
+
+pub mod builder;
+pub mod buildkit;
+pub mod cli;
+pub mod docker;
+pub mod env;
+pub mod error;
+pub mod exit;
+pub mod fsutil;
+pub mod options;
+pub mod plugin;
+pub mod progress;
+pub mod reference;
+pub mod registry;
+pub mod ui;
+
+pub use cli::main;

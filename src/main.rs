@@ -1,0 +1,7 @@
+//! The `docker-cachex` executable: hands its arguments to the library and exits with its code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    docker_cachex::main(std::env::args_os().collect())
+}

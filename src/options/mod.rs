@@ -1,0 +1,1 @@
+//! The values of flags: parse, display, no I/O.

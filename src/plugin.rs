@@ -1,0 +1,1 @@
+//! The contract with the docker command line: metadata, argv form, cancel socket.

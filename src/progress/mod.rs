@@ -1,0 +1,1 @@
+//! The model of a running build and its renderers.

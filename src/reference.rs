@@ -1,0 +1,1 @@
+//! References of images and caches in the grammar of Docker.

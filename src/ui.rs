@@ -1,0 +1,66 @@
+//! All that the program writes to the terminal: data to standard output, the rest to standard error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::error::CommandError;
+
+/// Standard output and standard error, and what they are connected to.
+#[derive(Debug, Clone)]
+pub struct Ui {
+    stdout_is_terminal: bool,
+    stderr_is_terminal: bool,
+}
+
+impl Ui {
+    /// Looks at the process's own output streams.
+    pub fn from_process() -> Self {
+        Self {
+            stdout_is_terminal: io::stdout().is_terminal(),
+            stderr_is_terminal: io::stderr().is_terminal(),
+        }
+    }
+
+    /// Tells whether standard output is a terminal.
+    pub fn stdout_is_terminal(&self) -> bool {
+        self.stdout_is_terminal
+    }
+
+    /// Tells whether standard error is a terminal.
+    pub fn stderr_is_terminal(&self) -> bool {
+        self.stderr_is_terminal
+    }
+
+    /// Writes data to standard output, followed by a new line.
+    ///
+    /// # Errors
+    ///
+    /// Fails where standard output cannot be written; a closed pipe is one of these errors.
+    pub fn data(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    /// Writes a line about what is going on to standard error. A closed standard error is no reason
+    /// to fail a build, so write errors are dropped.
+    pub fn status(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Writes a warning to standard error.
+    pub fn warning(&self, text: &str) {
+        self.status(&format!("WARNING: {text}"));
+    }
+
+    /// Writes an error: its detail, the message with all causes, and the hints.
+    pub fn error(&self, error: &CommandError) {
+        if !error.detail.is_empty() {
+            self.status(error.detail.trim_end());
+        }
+        self.status(&format!("ERROR: {}", error.message()));
+        for hint in &error.hints {
+            self.status(&format!("hint: {hint}"));
+        }
+    }
+}
