@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::buildkit::solve::Entry;
-use crate::options::cache::{CacheFrom, CacheTo, Compressor, RegistryCacheTo, Via};
+use crate::options::cache::{CacheFrom, CacheTo, Compressor, OnFailure, RegistryCacheTo, Via};
 use crate::options::output::Output;
+use crate::options::tag::Tag;
 use crate::reference::Reference;
 
 /// Build argument that asks for an inline cache, from before there was `--cache-to`.
@@ -47,7 +48,7 @@ impl CacheError {
 /// name, or where a key is not served.
 pub fn exports(
     caches: &[CacheTo],
-    tags: &[String],
+    tags: &[Tag],
     outputs: &[Output],
     build_args: &BTreeMap<String, String>,
 ) -> Result<Vec<Entry>, CacheError> {
@@ -57,7 +58,10 @@ pub fn exports(
     for cache in caches {
         match cache {
             CacheTo::Registry(cache) => {
-                if images.iter().any(|image| image.same_target(&cache.reference)) {
+                if images
+                    .iter()
+                    .any(|image| image.same_target(&cache.reference))
+                {
                     return Err(CacheError::ImageItself(cache.raw_ref.clone()));
                 }
                 if seen.iter().any(|other| other.same_target(&cache.reference)) {
@@ -68,11 +72,17 @@ pub fn exports(
             }
             CacheTo::Other { kind, .. } => refuse_local(kind)?,
         }
-        entries.push(Entry { kind: cache.kind().to_owned(), attrs: cache.attrs() });
+        entries.push(Entry {
+            kind: cache.kind().to_owned(),
+            attrs: cache.attrs(),
+        });
     }
     let asked = build_args.get(INLINE_CACHE_ARG).map(String::as_str);
     if asked.is_some_and(|v| crate::options::boolean::parse_bool(v) == Some(true)) {
-        entries.push(Entry { kind: "inline".into(), attrs: BTreeMap::new() });
+        entries.push(Entry {
+            kind: "inline".into(),
+            attrs: BTreeMap::new(),
+        });
     }
     Ok(entries)
 }
@@ -87,25 +97,32 @@ pub fn imports(caches: &[CacheFrom]) -> Result<Vec<Entry>, CacheError> {
         .iter()
         .map(|cache| {
             match cache {
-                CacheFrom::Registry { via: Via::Client, .. } => {
+                CacheFrom::Registry {
+                    via: Via::Client, ..
+                } => {
                     return Err(CacheError::Unsupported("via=client in --cache-from".into()));
                 }
                 CacheFrom::Registry { .. } => {}
                 CacheFrom::Other { kind, .. } => refuse_local(kind)?,
             }
-            Ok(Entry { kind: cache.kind().to_owned(), attrs: cache.attrs() })
+            Ok(Entry {
+                kind: cache.kind().to_owned(),
+                attrs: cache.attrs(),
+            })
         })
         .collect()
 }
 
 /// The names of every image that the build makes. A name that is no valid reference is refused
 /// elsewhere.
-fn image_names(tags: &[String], outputs: &[Output]) -> Vec<Reference> {
+fn image_names(tags: &[Tag], outputs: &[Output]) -> Vec<Reference> {
     let named = outputs.iter().filter_map(|output| output.attrs.get("name"));
+    let named = named
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| Reference::parse_normalized(name).ok());
     tags.iter()
-        .map(String::as_str)
-        .chain(named.flat_map(|names| names.split(',')))
-        .filter_map(|name| Reference::parse_normalized(name).ok())
+        .map(|tag| tag.reference.clone())
+        .chain(named)
         .collect()
 }
 
@@ -114,7 +131,7 @@ fn refuse_unserved(cache: &RegistryCacheTo) -> Result<(), CacheError> {
         ("via=client", cache.via == Via::Client),
         ("compressor=client", cache.compressor == Compressor::Client),
         ("merge=true", cache.merge),
-        ("on-failure", cache.on_failure_given()),
+        ("on-failure", cache.on_failure == OnFailure::Skip),
         ("on-failure-timeout", cache.on_failure_timeout.is_some()),
         ("alongside", cache.alongside.is_some()),
         ("max-age", cache.max_age.is_some()),
@@ -140,11 +157,18 @@ mod tests {
     use super::*;
 
     fn to(values: &[&str]) -> Vec<CacheTo> {
-        values.iter().flat_map(|v| CacheTo::parse(v).unwrap()).collect()
+        values
+            .iter()
+            .flat_map(|v| CacheTo::parse(v).unwrap())
+            .collect()
     }
 
-    fn exports_of(values: &[&str], tags: &[&str], outputs: &[&str]) -> Result<Vec<Entry>, CacheError> {
-        let tags: Vec<String> = tags.iter().map(|t| (*t).to_owned()).collect();
+    fn exports_of(
+        values: &[&str],
+        tags: &[&str],
+        outputs: &[&str],
+    ) -> Result<Vec<Entry>, CacheError> {
+        let tags = Tag::parse_list(tags).unwrap();
         let outputs: Vec<_> = outputs.iter().map(|o| Output::parse(o).unwrap()).collect();
         exports(&to(values), &tags, &outputs, &BTreeMap::new())
     }
@@ -166,28 +190,51 @@ mod tests {
 
     #[test]
     fn docker_media_types_need_the_list_form() {
-        let entries = exports_of(&["type=registry,ref=r.io/a:c,oci-mediatypes=false"], &[], &[]);
+        let entries = exports_of(
+            &["type=registry,ref=r.io/a:c,oci-mediatypes=false"],
+            &[],
+            &[],
+        );
         assert_eq!(entries.unwrap()[0].attrs["image-manifest"], "false");
     }
 
     #[test]
     fn the_images_own_name_is_refused_in_every_spelling() {
-        for (cache, tag) in [("app", "docker.io/library/app:latest"), ("r.io/a:1", "r.io/a:1")] {
+        for (cache, tag) in [
+            ("app", "docker.io/library/app:latest"),
+            ("r.io/a:1", "r.io/a:1"),
+        ] {
             assert!(
-                matches!(exports_of(&[cache], &[tag], &[]), Err(CacheError::ImageItself(_))),
+                matches!(
+                    exports_of(&[cache], &[tag], &[]),
+                    Err(CacheError::ImageItself(_))
+                ),
                 "{cache}"
             );
         }
-        let named = exports_of(&["r.io/a:1"], &[], &["type=registry,\"name=r.io/b,r.io/a:1\""]);
+        let named = exports_of(
+            &["r.io/a:1"],
+            &[],
+            &["type=registry,\"name=r.io/b,r.io/a:1\""],
+        );
         assert!(matches!(named, Err(CacheError::ImageItself(_))));
         assert!(exports_of(&["r.io/a:cache"], &["r.io/a:1"], &[]).is_ok());
     }
 
     #[test]
     fn two_exports_to_one_reference_are_refused() {
-        let twice = exports_of(&["r.io/a:c", "type=registry,ref=r.io/a:c,mode=max"], &[], &[]);
+        let twice = exports_of(
+            &["r.io/a:c", "type=registry,ref=r.io/a:c,mode=max"],
+            &[],
+            &[],
+        );
         assert!(matches!(twice, Err(CacheError::Twice(_))));
-        assert_eq!(exports_of(&["r.io/a:c", "r.io/a:d"], &[], &[]).unwrap().len(), 2);
+        assert_eq!(
+            exports_of(&["r.io/a:c", "r.io/a:d"], &[], &[])
+                .unwrap()
+                .len(),
+            2
+        );
     }
 
     #[test]

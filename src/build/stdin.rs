@@ -14,7 +14,9 @@ pub struct Stdin {
 
 impl fmt::Debug for Stdin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stdin").field("looked_at", &self.head.len()).finish_non_exhaustive()
+        f.debug_struct("Stdin")
+            .field("looked_at", &self.head.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -26,7 +28,10 @@ impl Stdin {
 
     /// Takes any reader.
     pub fn new(reader: impl Read + Send + Sync + 'static) -> Self {
-        Self { head: Vec::new(), rest: Box::new(reader) }
+        Self {
+            head: Vec::new(),
+            rest: Box::new(reader),
+        }
     }
 
     /// Reads the first bytes and tells whether they begin a tar archive, plain or compressed with
@@ -58,8 +63,12 @@ impl Stdin {
 }
 
 fn looks_like_archive(head: &[u8]) -> bool {
-    const MAGICS: [&[u8]; 4] =
-        [&[0x1f, 0x8b, 0x08], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+    const MAGICS: [&[u8]; 4] = [
+        &[0x1f, 0x8b, 0x08],
+        b"BZh",
+        &[0xfd, b'7', b'z', b'X', b'Z', 0],
+        &[0x28, 0xb5, 0x2f, 0xfd],
+    ];
     MAGICS.iter().any(|magic| head.starts_with(magic))
         || head.get(257..262).is_some_and(|magic| magic == b"ustar")
         || is_old_tar(head)
@@ -67,17 +76,27 @@ fn looks_like_archive(head: &[u8]) -> bool {
 
 /// A header without magic, as tar wrote it before POSIX: told by its checksum.
 fn is_old_tar(head: &[u8]) -> bool {
-    let (Some(block), Some(field)) = (head.get(..512), head.get(148..156)) else { return false };
+    let (Some(block), Some(field)) = (head.get(..512), head.get(148..156)) else {
+        return false;
+    };
     let text: String = field
         .iter()
         .map(|b| char::from(*b))
-        .filter(|c| c.is_ascii_digit())
+        .filter(char::is_ascii_digit)
         .collect();
-    let Ok(expected) = u32::from_str_radix(&text, 8) else { return false };
+    let Ok(expected) = u32::from_str_radix(&text, 8) else {
+        return false;
+    };
     let sum: u32 = block
         .iter()
         .enumerate()
-        .map(|(i, b)| if (148..156).contains(&i) { u32::from(b' ') } else { u32::from(*b) })
+        .map(|(i, b)| {
+            if (148..156).contains(&i) {
+                u32::from(b' ')
+            } else {
+                u32::from(*b)
+            }
+        })
         .sum();
     sum == expected
 }

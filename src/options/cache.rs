@@ -274,9 +274,11 @@ impl RegistryCacheTo {
             "oci-mediatypes",
             self.oci_mediatypes.map(|on| on.to_string()),
         );
+        // BuildKit's own default would contradict Docker media types and fail the export.
+        let list_form = (self.oci_mediatypes == Some(false)).then_some(false);
         set(
             "image-manifest",
-            self.image_manifest.map(|on| on.to_string()),
+            self.image_manifest.or(list_form).map(|on| on.to_string()),
         );
         set("ignore-error", self.ignore_error.then(|| true.to_string()));
         set("registry.insecure", self.insecure.map(|on| on.to_string()));
