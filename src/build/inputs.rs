@@ -45,8 +45,9 @@ pub struct Inputs {
     pub local_dirs: BTreeMap<String, PathBuf>,
     /// Key under which BuildKit keeps the context folder's files between builds.
     pub shared_key: String,
-    /// Identifier and data of a context archive that came by standard input.
-    pub upload: Option<(String, Stdin)>,
+    /// A context archive that comes by standard input. Its attribute `context` is the URL under which
+    /// the session hands it out.
+    pub upload: Option<Stdin>,
     /// Name of the Dockerfile as the user knows it, for messages.
     pub dockerfile_name: String,
     temp_dirs: Vec<TempDir>,

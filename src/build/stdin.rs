@@ -3,8 +3,18 @@
 use std::fmt;
 use std::io::{self, Cursor, Read, Write};
 
+use bytes::BytesMut;
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::StreamReader;
+
 /// The bytes that tell what an archive is; the tar magic stands at offset 257.
 const HEADER: usize = 512;
+/// Bytes of one read from standard input.
+const BLOCK: usize = 64 << 10;
+/// Blocks that wait for the session.
+const QUEUE: usize = 8;
 
 /// Standard input whose first bytes have perhaps been read already.
 pub struct Stdin {
@@ -56,8 +66,32 @@ impl Stdin {
         io::copy(&mut self.into_reader(), to)
     }
 
-    /// Returns a reader of everything, what was looked at included.
-    pub fn into_reader(self) -> impl Read + Send + Sync + 'static {
+    /// Returns a stream of everything, what was looked at included. Standard input can only be read by
+    /// a blocking thread, which ends with the input or when the stream is dropped.
+    pub fn into_async(self) -> impl AsyncRead + Send + Unpin + 'static {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::task::spawn_blocking(move || {
+            let mut reader = self.into_reader();
+            loop {
+                let mut block = BytesMut::zeroed(BLOCK);
+                let (message, last) = match reader.read(&mut block) {
+                    Ok(0) => return,
+                    Ok(count) => {
+                        block.truncate(count);
+                        (Ok(block.freeze()), false)
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => (Err(error), true),
+                };
+                if sender.blocking_send(message).is_err() || last {
+                    return;
+                }
+            }
+        });
+        StreamReader::new(ReceiverStream::new(receiver))
+    }
+
+    fn into_reader(self) -> impl Read + Send + Sync + 'static {
         Cursor::new(self.head).chain(self.rest)
     }
 }
@@ -125,9 +159,21 @@ mod tests {
         assert!(!archive(b""));
     }
 
+    #[tokio::test]
+    async fn streaming_loses_nothing() {
+        let data: Vec<u8> = (0..=255u8).cycle().take(300_000).collect();
+        let mut stdin = Stdin::new(Cursor::new(data.clone()));
+        stdin.is_archive().unwrap();
+        let mut copy = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut stdin.into_async(), &mut copy)
+            .await
+            .unwrap();
+        assert!(copy == data);
+    }
+
     #[test]
     fn looking_loses_nothing() {
-        let data: Vec<u8> = (0..2000u32).map(|i| (i % 251) as u8).collect();
+        let data: Vec<u8> = (0..=255u8).cycle().take(2000).collect();
         let mut stdin = Stdin::new(Cursor::new(data.clone()));
         stdin.is_archive().unwrap();
         let mut copy = Vec::new();
