@@ -134,11 +134,7 @@ impl Inputs {
             return Err(InputError::StdinTwice);
         }
         if stdin.is_archive().map_err(InputError::Stdin)? {
-            let id = crate::buildkit::new_id();
-            // BuildKit `session/upload/uploadprovider`: the URL under which it asks for the data.
-            self.attrs
-                .insert("context".into(), format!("http://buildkit-session/{id}"));
-            self.upload = Some((id, stdin));
+            self.upload = Some(stdin);
             let name = dockerfile.unwrap_or("Dockerfile");
             self.attrs.insert("filename".into(), name.to_owned());
             name.clone_into(&mut self.dockerfile_name);
