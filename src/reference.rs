@@ -5,8 +5,15 @@
 //! `library`. Unlike the original, a first component that looks like a host but is not a valid
 //! one (`under_score.example/app`) is an error instead of a part of the path.
 
+mod error;
+mod grammar;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use error::ReferenceError;
+use grammar::{PATH_MAX, is_component, is_domain};
+pub use grammar::{check_digest, is_tag};
 
 /// The registry of names that carry none.
 pub const DEFAULT_DOMAIN: &str = "docker.io";
@@ -19,87 +26,6 @@ const LEGACY_DEFAULT_DOMAIN: &str = "index.docker.io";
 const DEFAULT_REGISTRY_HOST: &str = "registry-1.docker.io";
 /// The namespace of official images on Docker Hub.
 const OFFICIAL_NAMESPACE: &str = "library/";
-/// The longest path of a repository, in bytes.
-const PATH_MAX: usize = 255;
-/// The longest tag, in bytes.
-const TAG_MAX: usize = 128;
-
-/// Why a text is not a reference.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReferenceError {
-    /// The text is empty.
-    #[error("empty reference, expected a name such as \"registry.example/app:tag\"")]
-    Empty,
-    /// The text is 64 hexadecimal digits: the ID of an image, not a name.
-    #[error("invalid reference {reference:?}: 64 hexadecimal digits are an image ID, not a name")]
-    Identifier {
-        /// The whole text.
-        reference: String,
-    },
-    /// The text starts with a URL scheme.
-    #[error("invalid reference {reference:?}: leave out {scheme:?}")]
-    Scheme {
-        /// The whole text.
-        reference: String,
-        /// The scheme with its separator, for example `https://`.
-        scheme: String,
-    },
-    /// The registry's host is not a host name, IPv4 or bracketed IPv6 address with an optional port.
-    #[error(
-        "invalid reference {reference:?}: {domain:?} is not a valid registry host, expected HOST[:PORT]"
-    )]
-    Domain {
-        /// The whole text.
-        reference: String,
-        /// The part that stands for the registry.
-        domain: String,
-    },
-    /// The repository's path has an uppercase letter.
-    #[error(
-        "invalid reference {reference:?}: repository name must be lowercase, for example {lower:?}"
-    )]
-    Uppercase {
-        /// The whole text.
-        reference: String,
-        /// The same text with a lowercase path.
-        lower: String,
-    },
-    /// The repository's path has no component, or an empty or malformed one.
-    #[error(
-        "invalid reference {reference:?}: {component:?} is not a valid part of a repository name \
-         (lowercase letters and digits, separated by one \".\", \"_\", \"__\" or any number of \"-\")"
-    )]
-    Component {
-        /// The whole text.
-        reference: String,
-        /// The component that is wrong; empty for `a//b`.
-        component: String,
-    },
-    /// The repository's path is longer than 255 bytes.
-    #[error("invalid reference: repository name must not be more than {PATH_MAX} characters")]
-    TooLong,
-    /// The tag is empty, too long or has a character that tags cannot have.
-    #[error(
-        "invalid reference {reference:?}: invalid tag {tag:?} \
-         (letters, digits, \"_\", \".\" and \"-\", at most {TAG_MAX}, not starting with \".\" or \"-\")"
-    )]
-    Tag {
-        /// The whole text.
-        reference: String,
-        /// The part behind the colon.
-        tag: String,
-    },
-    /// The digest has no known algorithm, or the wrong number or kind of digits.
-    #[error("invalid reference {reference:?}: invalid digest {digest:?} ({expected})")]
-    Digest {
-        /// The whole text.
-        reference: String,
-        /// The part behind the at sign.
-        digest: String,
-        /// What would be right.
-        expected: &'static str,
-    },
-}
 
 /// A normalized reference: a repository with an optional tag and an optional digest.
 ///
@@ -312,35 +238,6 @@ impl FromStr for Reference {
     }
 }
 
-/// Tells whether the text is a tag: `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`.
-pub fn is_tag(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() <= TAG_MAX
-        && bytes.first().is_some_and(|byte| is_word(*byte))
-        && bytes
-            .iter()
-            .all(|byte| is_word(*byte) || matches!(byte, b'.' | b'-'))
-}
-
-/// Checks a digest: `sha256`, `sha384` or `sha512`, a colon, and the right number of lowercase
-/// hexadecimal digits. The error tells what would be right.
-pub fn check_digest(text: &str) -> Result<(), &'static str> {
-    let Some((algorithm, digits)) = text.split_once(':') else {
-        return Err("expected ALGORITHM:DIGITS, for example \"sha256:…\"");
-    };
-    let (length, expected) = match algorithm {
-        "sha256" => (64, "sha256 has 64 lowercase hexadecimal digits"),
-        "sha384" => (96, "sha384 has 96 lowercase hexadecimal digits"),
-        "sha512" => (128, "sha512 has 128 lowercase hexadecimal digits"),
-        _ => return Err("the algorithm must be sha256, sha384 or sha512"),
-    };
-    let right = digits.len() == length
-        && digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
-    if right { Ok(()) } else { Err(expected) }
-}
-
 fn refuse_what_is_no_name(text: &str) -> Result<(), ReferenceError> {
     if text.is_empty() {
         return Err(ReferenceError::Empty);
@@ -392,54 +289,6 @@ fn check_path(text: &str, path: &str) -> Result<(), ReferenceError> {
         return Err(ReferenceError::TooLong);
     }
     Ok(())
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
-fn is_component(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
-    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| plain(*byte));
-    let bytes = text.as_bytes();
-    ends(bytes.first())
-        && ends(bytes.last())
-        && bytes.split(|byte| plain(*byte)).all(|separator| {
-            matches!(separator, b"" | b"." | b"_" | b"__")
-                || separator.iter().all(|byte| *byte == b'-')
-        })
-}
-
-/// A host name, an IPv4 address or a bracketed IPv6 address, with an optional port.
-fn is_domain(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let port_fits =
-        port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
-    port_fits && (is_ipv6(host) || host.split('.').all(is_host_label))
-}
-
-fn is_ipv6(text: &str) -> bool {
-    text.strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .is_some_and(|inner| {
-            !inner.is_empty()
-                && inner
-                    .bytes()
-                    .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
-        })
-}
-
-fn is_host_label(text: &str) -> bool {
-    !text.is_empty()
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]

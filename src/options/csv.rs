@@ -3,13 +3,16 @@
 //! One line; a field that starts with `"` runs to its closing quote and has inner quotes doubled;
 //! a quote anywhere else is an error. One line break at the end is dropped.
 
+use std::fmt;
+
 use super::boolean::{self, parse_bool};
 use super::error::{OptionError, Problem};
 use super::suggest;
 
 /// Keys of cache backends whose values are credentials: never shown.
-pub const SECRET_KEYS: [&str; 5] = [
+pub const SECRET_KEYS: [&str; 6] = [
     "token",
+    "ghtoken",
     "access_key_id",
     "secret_access_key",
     "session_token",
@@ -130,7 +133,7 @@ impl Writer {
 }
 
 /// One `key=value` field.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyValue {
     /// The key in lower case.
     pub key: String,
@@ -142,11 +145,25 @@ pub struct KeyValue {
     pub position: usize,
 }
 
+impl fmt::Debug for KeyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = SECRET_KEYS.contains(&self.key.as_str());
+        let value = if secret { "…" } else { &self.value };
+        write!(f, "{}={value}", self.raw_key)
+    }
+}
+
 /// A list of `key=value` fields, from which a parser takes what it knows.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KeyValues {
     input: String,
     pairs: Vec<KeyValue>,
+}
+
+impl fmt::Debug for KeyValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.pairs).finish()
+    }
 }
 
 impl KeyValues {

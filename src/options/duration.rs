@@ -212,7 +212,9 @@ mod tests {
 
         #[test]
         fn never_panics(text in "\\PC{0,20}") {
-            let _ = parse(&text);
+            if let Ok(duration) = parse(&text) {
+                prop_assert_eq!(parse(&format(duration)).unwrap(), duration);
+            }
         }
     }
 }
