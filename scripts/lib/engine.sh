@@ -2,8 +2,6 @@
 # The rig's containerd, dockerd and registry. Sockets, state and settings lie under the rig's folder; the network of
 # the machine (bridges, iptables, forwarding) is left alone, so rigs and other engines can live side by side.
 
-RIG_SERVICES=(containerd dockerd registry)
-
 write_engine_settings() {
     cat >"$RIG_DIR/containerd.toml" <<END
 version = 3
