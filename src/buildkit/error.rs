@@ -1,0 +1,260 @@
+//! BuildKit's errors as they come over gRPC: a code, a message, and typed details.
+//!
+//! BuildKit attaches details as `google.protobuf.Any` values that hold JSON (type URL
+//! `github.com/moby/buildkit/errdefs.Source+json` and the like; BuildKit `solver/errdefs`,
+//! `util/grpcerrors`). Those used here are the source lines and the failed vertex.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bollard_buildkit_proto::google::rpc;
+use prost::Message as _;
+use serde::Deserialize;
+use tonic::{Code, Status};
+
+use crate::error::{CommandError, ErrorKind};
+
+/// A failed call to BuildKit.
+#[derive(Debug)]
+pub struct RpcError {
+    code: Code,
+    message: String,
+    sources: Vec<SourceExcerpt>,
+    vertex: Option<String>,
+}
+
+/// Lines of a source file, mostly the Dockerfile, that an error or a warning is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceExcerpt {
+    /// Name of the file as the frontend knows it.
+    pub filename: String,
+    /// The complete file.
+    pub data: Vec<u8>,
+    /// First and last line of each range, counted from 1.
+    pub ranges: Vec<(i32, i32)>,
+}
+
+impl RpcError {
+    /// Wraps a failure of the connection itself.
+    pub(super) fn transport(error: &tonic::transport::Error) -> Self {
+        let message = crate::error::chain(error);
+        Self {
+            code: Code::Unavailable,
+            message,
+            sources: Vec::new(),
+            vertex: None,
+        }
+    }
+
+    /// Returns the gRPC code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Returns the daemon's message.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns the source lines that the error points to, outermost first.
+    pub fn sources(&self) -> &[SourceExcerpt] {
+        &self.sources
+    }
+
+    /// Returns the digest of the vertex that failed, if one did.
+    pub fn vertex(&self) -> Option<&str> {
+        self.vertex.as_deref()
+    }
+
+    /// Tells whether the call was cancelled, by this side or by the daemon.
+    pub fn is_cancelled(&self) -> bool {
+        self.code == Code::Cancelled
+    }
+
+    /// Returns the kind of command failure that buildx makes of this code.
+    pub fn kind(&self) -> ErrorKind {
+        match self.code {
+            Code::Internal => ErrorKind::Internal,
+            Code::ResourceExhausted => ErrorKind::ResourceExhausted,
+            Code::Cancelled => ErrorKind::Cancelled,
+            _ => ErrorKind::Failed,
+        }
+    }
+}
+
+impl fmt::Display for RpcError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for RpcError {}
+
+impl From<Status> for RpcError {
+    fn from(status: Status) -> Self {
+        let mut error = Self {
+            code: status.code(),
+            message: message_of(&status),
+            sources: Vec::new(),
+            vertex: None,
+        };
+        if let Ok(details) = rpc::Status::decode(status.details()) {
+            for detail in details.details {
+                error.add_detail(&detail.type_url, &detail.value);
+            }
+        }
+        error
+    }
+}
+
+impl RpcError {
+    fn add_detail(&mut self, type_url: &str, value: &[u8]) {
+        if type_url.ends_with("errdefs.Source+json") {
+            if let Ok(source) = serde_json::from_slice::<JsonSource>(value) {
+                self.sources.extend(source.into_excerpt());
+            }
+        } else if type_url.ends_with("errdefs.Vertex+json")
+            && let Ok(vertex) = serde_json::from_slice::<JsonVertex>(value)
+        {
+            self.vertex = Some(vertex.digest);
+        }
+    }
+}
+
+impl From<RpcError> for CommandError {
+    fn from(error: RpcError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+/// A connection that broke has an empty or a library's own message; its cause says more.
+fn message_of(status: &Status) -> String {
+    match status.source() {
+        Some(source) if status.message().is_empty() || status.code() == Code::Unknown => {
+            let cause = crate::error::chain(source);
+            if status.message().is_empty() || cause.contains(status.message()) {
+                cause
+            } else {
+                format!("{}: {cause}", status.message())
+            }
+        }
+        _ => status.message().to_owned(),
+    }
+}
+
+#[derive(Deserialize)]
+struct JsonVertex {
+    #[serde(default)]
+    digest: String,
+}
+
+#[derive(Deserialize)]
+struct JsonSource {
+    info: Option<JsonSourceInfo>,
+    #[serde(default)]
+    ranges: Vec<JsonRange>,
+}
+
+#[derive(Deserialize)]
+struct JsonSourceInfo {
+    #[serde(default)]
+    filename: String,
+    #[serde(default)]
+    data: String,
+}
+
+#[derive(Deserialize)]
+struct JsonRange {
+    #[serde(default)]
+    start: JsonPosition,
+    #[serde(default)]
+    end: JsonPosition,
+}
+
+#[derive(Deserialize, Default)]
+struct JsonPosition {
+    #[serde(default)]
+    line: i32,
+}
+
+impl JsonSource {
+    fn into_excerpt(self) -> Option<SourceExcerpt> {
+        let info = self.info?;
+        let data = STANDARD.decode(info.data).ok()?;
+        let ranges = self
+            .ranges
+            .iter()
+            .map(|r| (r.start.line, r.end.line))
+            .collect();
+        Some(SourceExcerpt {
+            filename: info.filename,
+            data,
+            ranges,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard_buildkit_proto::google::protobuf::Any;
+
+    use super::*;
+
+    fn status_with(details: Vec<Any>) -> Status {
+        let proto = rpc::Status {
+            code: 2,
+            message: "failed".into(),
+            details,
+        };
+        Status::with_details(Code::Unknown, "failed", proto.encode_to_vec().into())
+    }
+
+    fn any(name: &str, json: &str) -> Any {
+        Any {
+            type_url: format!("github.com/moby/buildkit/errdefs.{name}+json"),
+            value: json.as_bytes().to_vec(),
+        }
+    }
+
+    #[test]
+    fn source_lines_and_vertex_are_decoded() {
+        let error = RpcError::from(status_with(vec![
+            any("Vertex", r#"{"digest":"sha256:aa"}"#),
+            any(
+                "Source",
+                r#"{"info":{"filename":"Dockerfile","data":"RlJPTSB4Cg=="},
+                    "ranges":[{"start":{"line":1},"end":{"line":1}}]}"#,
+            ),
+        ]));
+        assert_eq!(error.vertex(), Some("sha256:aa"));
+        assert_eq!(
+            error.sources(),
+            [SourceExcerpt {
+                filename: "Dockerfile".into(),
+                data: b"FROM x\n".to_vec(),
+                ranges: vec![(1, 1)],
+            }]
+        );
+    }
+
+    #[test]
+    fn details_that_do_not_parse_are_left_out() {
+        let error = RpcError::from(status_with(vec![any("Source", "{"), any("Vertex", "[]")]));
+        assert!(error.sources().is_empty());
+        assert_eq!(error.message(), "failed");
+    }
+
+    #[test]
+    fn codes_become_buildx_exit_codes() {
+        for (code, kind) in [
+            (Code::Internal, ErrorKind::Internal),
+            (Code::ResourceExhausted, ErrorKind::ResourceExhausted),
+            (Code::Cancelled, ErrorKind::Cancelled),
+            (Code::Unknown, ErrorKind::Failed),
+        ] {
+            assert_eq!(RpcError::from(Status::new(code, "x")).kind(), kind);
+        }
+    }
+}

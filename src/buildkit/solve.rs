@@ -1,0 +1,324 @@
+//! One build in gateway mode.
+//!
+//! The client opens `Control.Solve` with no frontend and no definition, which makes the daemon wait
+//! for a client that plays the frontend over the gateway service (BuildKit `client/build.go`,
+//! `control/gateway`). This side then asks the gateway to run the real frontend, gets its result,
+//! with the definition of each part of it, and returns it; the daemon evaluates and exports it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bollard_buildkit_proto::google::rpc;
+use bollard_buildkit_proto::moby::buildkit::v1 as control;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend as gateway;
+use bollard_buildkit_proto::pb::Definition;
+use prost::Message as _;
+use tokio_stream::StreamExt as _;
+use tonic::Status;
+
+use super::client::{Client, GatewayClient};
+use super::error::RpcError;
+
+/// How long the solve call may take to notice that the frontend failed, before it is dropped.
+const SOLVE_GRACE: Duration = Duration::from_secs(5);
+/// How long the status stream may stay silent after the solve has ended, before it is dropped.
+const STATUS_GRACE: Duration = Duration::from_secs(5);
+
+/// A named kind with attributes: an exporter or a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// BuildKit's name of the kind, such as `image` or `registry`.
+    pub kind: String,
+    /// Its attributes as BuildKit names them.
+    pub attrs: BTreeMap<String, String>,
+}
+
+/// All that BuildKit is told about a build.
+#[derive(Debug, Clone, Default)]
+pub struct SolveRequest {
+    /// Identifier of the build, made by [`new_id`](super::new_id).
+    pub build_ref: String,
+    /// Identifier of the session that serves it.
+    pub session: String,
+    /// Frontend: `dockerfile.v0` or `gateway.v0`.
+    pub frontend: String,
+    /// Attributes of the frontend, without the cache imports.
+    pub attrs: BTreeMap<String, String>,
+    /// Exporters in the order of their identifiers.
+    pub exporters: Vec<Entry>,
+    /// Caches to write.
+    pub cache_exports: Vec<Entry>,
+    /// Caches to read.
+    pub cache_imports: Vec<Entry>,
+    /// Entitlements that the user allows, such as `network.host`.
+    pub entitlements: Vec<String>,
+}
+
+/// What a build ended with.
+#[derive(Debug, Clone, Default)]
+pub struct SolveOutcome {
+    /// The exporters' and the cache exporter's answers, such as `containerimage.digest`.
+    pub exporter_response: BTreeMap<String, String>,
+    /// Metadata of the frontend's result, such as the answer of a subrequest.
+    pub result_metadata: HashMap<String, Vec<u8>>,
+    /// Definitions of the result's parts by platform; one part without a platform has the key "".
+    pub definitions: BTreeMap<String, Definition>,
+}
+
+impl SolveRequest {
+    /// Returns the frontend's attributes with the cache imports among them. BuildKit's frontends
+    /// read the imports only from there (BuildKit `client/solve.go`, `frontend/dockerui`).
+    fn attrs_with_imports(&self) -> HashMap<String, String> {
+        let mut attrs: HashMap<String, String> = self.attrs.clone().into_iter().collect();
+        if !self.cache_imports.is_empty() {
+            let imports: Vec<_> = self
+                .cache_imports
+                .iter()
+                .map(|c| serde_json::json!({"Type": c.kind, "Attrs": c.attrs}))
+                .collect();
+            attrs.insert(
+                "cache-imports".into(),
+                serde_json::Value::from(imports).to_string(),
+            );
+        }
+        attrs
+    }
+
+    fn to_control(&self) -> control::SolveRequest {
+        let first = self.exporters.first();
+        control::SolveRequest {
+            r#ref: self.build_ref.clone(),
+            session: self.session.clone(),
+            frontend_attrs: self.attrs_with_imports(),
+            exporters: self
+                .exporters
+                .iter()
+                .map(|e| control::Exporter {
+                    r#type: e.kind.clone(),
+                    attrs: e.attrs.clone().into_iter().collect(),
+                })
+                .collect(),
+            // Daemons older than 0.13 know only these two.
+            exporter_deprecated: first.map(|e| e.kind.clone()).unwrap_or_default(),
+            exporter_attrs_deprecated: first
+                .map(|e| e.attrs.clone().into_iter().collect())
+                .unwrap_or_default(),
+            cache: Some(control::CacheOptions {
+                exports: self.cache_exports.iter().map(to_cache_entry).collect(),
+                imports: self.cache_imports.iter().map(to_cache_entry).collect(),
+                ..Default::default()
+            }),
+            entitlements: self.entitlements.clone(),
+            ..Default::default()
+        }
+    }
+
+    fn to_gateway(&self) -> gateway::SolveRequest {
+        gateway::SolveRequest {
+            frontend: self.frontend.clone(),
+            frontend_opt: self.attrs_with_imports(),
+            allow_result_return: true,
+            allow_result_array_ref: true,
+            ..Default::default()
+        }
+    }
+}
+
+fn to_cache_entry(entry: &Entry) -> control::CacheOptionsEntry {
+    control::CacheOptionsEntry {
+        r#type: entry.kind.clone(),
+        attrs: entry.attrs.clone().into_iter().collect(),
+    }
+}
+
+/// Runs a build and hands every status message to `on_status`, in order.
+///
+/// Dropping the future cancels the build in the daemon.
+///
+/// # Errors
+///
+/// Fails with the daemon's error of the build, or where the connection breaks.
+pub async fn solve(
+    client: &Client,
+    request: &SolveRequest,
+    on_status: impl FnMut(control::StatusResponse),
+) -> Result<SolveOutcome, RpcError> {
+    let (solve_ended, solve_end) = tokio::sync::oneshot::channel();
+    let build = async {
+        let result = run_build(client, request).await;
+        // The receiver is gone only where the status stream has ended before.
+        let _sent = solve_ended.send(());
+        result
+    };
+    let status = forward_status(client, &request.build_ref, solve_end, on_status);
+    let (result, status) = tokio::join!(build, status);
+    let outcome = result?;
+    status?;
+    Ok(outcome)
+}
+
+async fn run_build(client: &Client, request: &SolveRequest) -> Result<SolveOutcome, RpcError> {
+    let mut control = client.control();
+    let solve = control.solve(request.to_control());
+    let frontend = run_frontend(client, request);
+    tokio::pin!(solve, frontend);
+    let (solved, result) = tokio::select! {
+        // The daemon's own answer wins: it says why the frontend's call was refused.
+        biased;
+        solved = &mut solve => (solved?, frontend.await),
+        result = &mut frontend => match result {
+            Ok(result) => (solve.await?, Ok(result)),
+            Err(error) => match tokio::time::timeout(SOLVE_GRACE, solve).await {
+                Ok(Err(status)) => return Err(status.into()),
+                Ok(Ok(_)) | Err(_) => return Err(error),
+            },
+        },
+    };
+    let mut outcome = result?;
+    outcome.exporter_response = solved.into_inner().exporter_response.into_iter().collect();
+    Ok(outcome)
+}
+
+/// Plays the frontend: runs the real one and returns its result to the daemon.
+async fn run_frontend(client: &Client, request: &SolveRequest) -> Result<SolveOutcome, RpcError> {
+    let mut gateway = client.gateway(&request.build_ref)?;
+    match gateway.solve(request.to_gateway()).await {
+        Ok(response) => {
+            let result = response.into_inner().result.unwrap_or_default();
+            let outcome = SolveOutcome {
+                result_metadata: result.metadata.clone(),
+                definitions: definitions(&result),
+                ..Default::default()
+            };
+            gateway
+                .r#return(gateway::ReturnRequest {
+                    result: Some(result),
+                    error: None,
+                })
+                .await?;
+            Ok(outcome)
+        }
+        Err(status) => {
+            return_error(&mut gateway, &status).await;
+            Err(status.into())
+        }
+    }
+}
+
+/// Tells the daemon that the frontend failed, so that the build ends with this error.
+async fn return_error(gateway: &mut GatewayClient, status: &Status) {
+    let mut error = rpc::Status::decode(status.details()).unwrap_or_default();
+    error.code = status.code().into();
+    status.message().clone_into(&mut error.message);
+    let request = gateway::ReturnRequest {
+        result: None,
+        error: Some(error),
+    };
+    if let Err(status) = gateway.r#return(request).await {
+        tracing::debug!(error = %status, "the daemon did not take the frontend's error");
+    }
+}
+
+fn definitions(result: &gateway::Result) -> BTreeMap<String, Definition> {
+    use gateway::result::Result as Form;
+    match &result.result {
+        Some(Form::Ref(part)) => part
+            .def
+            .iter()
+            .map(|def| (String::new(), def.clone()))
+            .collect(),
+        Some(Form::Refs(parts)) => parts
+            .refs
+            .iter()
+            .filter_map(|(key, part)| Some((key.clone(), part.def.clone()?)))
+            .collect(),
+        _ => BTreeMap::new(),
+    }
+}
+
+/// Reads the status stream until the daemon ends it, or until it stays silent after the solve.
+async fn forward_status(
+    client: &Client,
+    build_ref: &str,
+    solve_end: tokio::sync::oneshot::Receiver<()>,
+    mut on_status: impl FnMut(control::StatusResponse),
+) -> Result<(), RpcError> {
+    let request = control::StatusRequest {
+        r#ref: build_ref.to_owned(),
+    };
+    let mut control = client.control();
+    let opened = control.status(request);
+    tokio::pin!(opened, solve_end);
+    let mut ended = false;
+    let mut stream = loop {
+        tokio::select! {
+            response = &mut opened => break response?.into_inner(),
+            _ = &mut solve_end, if !ended => ended = true,
+            () = tokio::time::sleep(STATUS_GRACE), if ended => return Ok(()),
+        }
+    };
+    loop {
+        tokio::select! {
+            message = stream.next() => match message {
+                Some(Ok(status)) => on_status(status),
+                None => return Ok(()),
+                // The solve's own error tells more than the stream that ended with it.
+                Some(Err(_)) if ended => return Ok(()),
+                Some(Err(status)) => return Err(status.into()),
+            },
+            _ = &mut solve_end, if !ended => ended = true,
+            () = tokio::time::sleep(STATUS_GRACE), if ended => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: &str, attrs: &[(&str, &str)]) -> Entry {
+        let attrs = attrs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        Entry {
+            kind: kind.to_owned(),
+            attrs,
+        }
+    }
+
+    #[test]
+    fn imports_are_an_attribute_of_the_frontend_too() {
+        let request = SolveRequest {
+            cache_imports: vec![entry("registry", &[("ref", "r/app:cache")])],
+            ..Default::default()
+        };
+        let json = r#"[{"Type":"registry","Attrs":{"ref":"r/app:cache"}}]"#;
+        assert_eq!(request.to_gateway().frontend_opt["cache-imports"], json);
+        let control = request.to_control();
+        assert_eq!(control.frontend_attrs["cache-imports"], json);
+        assert_eq!(
+            control.cache.unwrap().imports[0].attrs["ref"],
+            "r/app:cache"
+        );
+    }
+
+    #[test]
+    fn without_imports_there_is_no_such_attribute() {
+        assert!(SolveRequest::default().to_gateway().frontend_opt.is_empty());
+    }
+
+    #[test]
+    fn control_solve_names_no_frontend_and_both_forms_of_the_exporter() {
+        let request = SolveRequest {
+            frontend: "dockerfile.v0".into(),
+            exporters: vec![entry("image", &[("name", "r/app")]), entry("local", &[])],
+            ..Default::default()
+        };
+        let control = request.to_control();
+        assert_eq!(control.frontend, "");
+        assert_eq!(control.exporters.len(), 2);
+        assert_eq!(control.exporter_deprecated, "image");
+        assert_eq!(request.to_gateway().frontend, "dockerfile.v0");
+    }
+}
