@@ -192,7 +192,12 @@ impl Config {
     fn strings(&self, key: &str, item: &Item) -> Result<Vec<String>, BuildkitdError> {
         let array = item.as_array();
         array
-            .and_then(|array| array.iter().map(|v| v.as_str().map(str::to_owned)).collect())
+            .and_then(|array| {
+                array
+                    .iter()
+                    .map(|v| v.as_str().map(str::to_owned))
+                    .collect()
+            })
             .ok_or_else(|| self.kind(key, "a list of texts"))
     }
 
@@ -331,17 +336,42 @@ mod tests {
             ("", "remote", None, None),
             (INSECURE, "docker-container", None, Some(vec![INSECURE])),
             (&both, "docker-container", None, Some(vec![HOST, INSECURE])),
-            ("", "docker-container", Some(&host_network), Some(vec![HOST])),
-            (HOST, "docker-container", Some(&host_network), Some(vec![HOST])),
-            (&both, "docker-container", Some(&host_network), Some(vec![HOST, INSECURE])),
-            (INSECURE, "docker-container", Some(&host_network), Some(vec![INSECURE, HOST])),
+            (
+                "",
+                "docker-container",
+                Some(&host_network),
+                Some(vec![HOST]),
+            ),
+            (
+                HOST,
+                "docker-container",
+                Some(&host_network),
+                Some(vec![HOST]),
+            ),
+            (
+                &both,
+                "docker-container",
+                Some(&host_network),
+                Some(vec![HOST, INSECURE]),
+            ),
+            (
+                INSECURE,
+                "docker-container",
+                Some(&host_network),
+                Some(vec![INSECURE, HOST]),
+            ),
             (
                 "--allow-insecure-entitlement security.insecure",
                 "docker-container",
                 None,
                 Some(vec!["--allow-insecure-entitlement", "security.insecure"]),
             ),
-            ("--debug", "docker-container", None, Some(vec!["--debug", HOST])),
+            (
+                "--debug",
+                "docker-container",
+                None,
+                Some(vec!["--debug", HOST]),
+            ),
         ] {
             let flags = flags(line, driver, opts, None).unwrap();
             let expected: Option<Vec<String>> =
@@ -376,7 +406,11 @@ mod tests {
     fn certificates_are_copied_and_their_paths_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        for (name, content) in [("myca.pem", "ca"), ("mykey.pem", "key"), ("mycert.pem", "cert")] {
+        for (name, content) in [
+            ("myca.pem", "ca"),
+            ("mykey.pem", "key"),
+            ("mycert.pem", "cert"),
+        ] {
             fs_err::write(dir.path().join(name), content).unwrap();
         }
         let text = format!(
@@ -395,10 +429,16 @@ mod tests {
         let document: DocumentMut = content(CONFIG_FILE).parse().unwrap();
         let registry = &document["registry"]["my_registry.io:5000"];
         let inside = "/etc/buildkit/certs/my_registry.io_5000";
-        assert_eq!(registry["ca"][0].as_str().unwrap(), format!("{inside}/myca.pem"));
+        assert_eq!(
+            registry["ca"][0].as_str().unwrap(),
+            format!("{inside}/myca.pem")
+        );
         let pair = &registry["keypair"][0];
         assert_eq!(pair["key"].as_str().unwrap(), format!("{inside}/mykey.pem"));
-        assert_eq!(pair["cert"].as_str().unwrap(), format!("{inside}/mycert.pem"));
+        assert_eq!(
+            pair["cert"].as_str().unwrap(),
+            format!("{inside}/mycert.pem")
+        );
         assert_eq!(registry["mirrors"][0].as_str(), Some("m"));
     }
 

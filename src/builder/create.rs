@@ -85,7 +85,9 @@ pub enum CreateError {
         driver: String,
     },
     /// The kubernetes driver is not made yet.
-    #[error("driver \"kubernetes\" is not supported yet: its builders are listed but cannot be created or used")]
+    #[error(
+        "driver \"kubernetes\" is not supported yet: its builders are listed but cannot be created or used"
+    )]
     Kubernetes,
     /// The remote driver needs an address.
     #[error("no remote endpoint provided")]
@@ -142,7 +144,14 @@ pub struct CreatePlan {
 }
 
 /// The schemes of the remote driver.
-const REMOTE_SCHEMES: &[&str] = &["docker-container", "kube-pod", "npipe", "ssh", "tcp", "unix"];
+const REMOTE_SCHEMES: &[&str] = &[
+    "docker-container",
+    "kube-pod",
+    "npipe",
+    "ssh",
+    "tcp",
+    "unix",
+];
 
 impl CreateRequest {
     /// Works out the builder to save.

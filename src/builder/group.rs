@@ -176,12 +176,10 @@ impl NodeGroup {
         if self.dynamic {
             return Err(GroupError::Dynamic { action: "Leave" });
         }
-        let index = self
-            .find(node)
-            .ok_or_else(|| GroupError::NoSuchNode {
-                node: node.to_owned(),
-                group: self.name.clone(),
-            })?;
+        let index = self.find(node).ok_or_else(|| GroupError::NoSuchNode {
+            node: node.to_owned(),
+            group: self.name.clone(),
+        })?;
         if self.nodes.len() == 1 {
             return Err(GroupError::LastNode);
         }

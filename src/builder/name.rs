@@ -42,13 +42,66 @@ const ADJECTIVES: &[&str] = &[
 
 /// Surnames of builders, masons and engineers, for random builder names.
 const SURNAMES: &[&str] = &[
-    "arkwright", "arup", "baker", "bazalgette", "brindley", "brunel", "brunelleschi", "candela",
-    "clark", "darby", "eads", "eiffel", "ellet", "fairbairn", "freyssinet", "fuller",
-    "gaudi", "hadid", "hawksmoor", "hennebique", "imhotep", "isidore", "isler", "jebb", "jessop",
-    "kahn", "khan", "leonhardt", "locke", "maillart", "maudslay", "menn", "morandi", "nervi",
-    "newcomen", "otto", "palladio", "paxton", "perronet", "piano", "pei", "rennie", "rice",
-    "roebling", "sinan", "smeaton", "soane", "steinman", "stephenson", "stevenson", "strauss",
-    "telford", "torroja", "trevithick", "utzon", "vauban", "vitruvius", "wallis", "watt", "wren",
+    "arkwright",
+    "arup",
+    "baker",
+    "bazalgette",
+    "brindley",
+    "brunel",
+    "brunelleschi",
+    "candela",
+    "clark",
+    "darby",
+    "eads",
+    "eiffel",
+    "ellet",
+    "fairbairn",
+    "freyssinet",
+    "fuller",
+    "gaudi",
+    "hadid",
+    "hawksmoor",
+    "hennebique",
+    "imhotep",
+    "isidore",
+    "isler",
+    "jebb",
+    "jessop",
+    "kahn",
+    "khan",
+    "leonhardt",
+    "locke",
+    "maillart",
+    "maudslay",
+    "menn",
+    "morandi",
+    "nervi",
+    "newcomen",
+    "otto",
+    "palladio",
+    "paxton",
+    "perronet",
+    "piano",
+    "pei",
+    "rennie",
+    "rice",
+    "roebling",
+    "sinan",
+    "smeaton",
+    "soane",
+    "steinman",
+    "stephenson",
+    "stevenson",
+    "strauss",
+    "telford",
+    "torroja",
+    "trevithick",
+    "utzon",
+    "vauban",
+    "vitruvius",
+    "wallis",
+    "watt",
+    "wren",
     "wyatt",
 ];
 
@@ -82,7 +135,9 @@ mod tests {
 
     #[test]
     fn bad_names_are_refused() {
-        for bad in ["", "1a", "_a", ".tmp-foo", "a/b", "a b", "ä", "aä", "../x", "a\n"] {
+        for bad in [
+            "", "1a", "_a", ".tmp-foo", "a/b", "a b", "ä", "aä", "../x", "a\n",
+        ] {
             assert!(validate(bad).is_err(), "{bad:?}");
         }
     }
@@ -104,7 +159,11 @@ mod tests {
         for words in [ADJECTIVES, SURNAMES] {
             let unique: std::collections::BTreeSet<_> = words.iter().collect();
             assert_eq!(unique.len(), words.len());
-            assert!(words.iter().all(|w| w.chars().all(|c| c.is_ascii_lowercase())));
+            assert!(
+                words
+                    .iter()
+                    .all(|w| w.chars().all(|c| c.is_ascii_lowercase()))
+            );
         }
     }
 }

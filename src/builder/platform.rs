@@ -17,7 +17,11 @@ pub struct Platform {
     #[serde(default)]
     pub os: String,
     /// Version of the operating system; used for Windows.
-    #[serde(rename = "os.version", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "os.version",
+        default,
+        skip_serializing_if = "String::is_empty"
+    )]
     pub os_version: String,
     /// Features of the operating system; used for Windows.
     #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
@@ -38,14 +42,50 @@ pub struct InvalidPlatform {
 }
 
 const KNOWN_OS: &[&str] = &[
-    "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux",
-    "nacl", "netbsd", "openbsd", "plan9", "solaris", "windows", "zos",
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
 ];
 
 const KNOWN_ARCH: &[&str] = &[
-    "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "ppc64", "ppc64le", "loong64",
-    "mips", "mipsle", "mips64", "mips64le", "mips64p32", "mips64p32le", "ppc", "riscv", "riscv64",
-    "s390", "s390x", "sparc", "sparc64", "wasm",
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "armbe",
+    "arm64",
+    "arm64be",
+    "ppc64",
+    "ppc64le",
+    "loong64",
+    "mips",
+    "mipsle",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "ppc",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
 ];
 
 impl Platform {
@@ -128,7 +168,7 @@ pub fn parse(text: &str) -> Result<Platform, InvalidPlatform> {
         [_, arch, variant] => Platform::new(os, arch, variant),
         _ => return Err(refuse("too many parts")),
     };
-    platform.os_version = os_version.to_owned();
+    os_version.clone_into(&mut platform.os_version);
     Ok(platform)
 }
 
@@ -275,7 +315,16 @@ mod tests {
 
     #[test]
     fn bad_platforms_are_refused() {
-        for bad in ["", "foo", "linux/", "linux/a*", "a/b/c/d", "/amd64", "li(x/amd64", "l nux/a"] {
+        for bad in [
+            "",
+            "foo",
+            "linux/",
+            "linux/a*",
+            "a/b/c/d",
+            "/amd64",
+            "li(x/amd64",
+            "l nux/a",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

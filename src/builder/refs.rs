@@ -125,7 +125,13 @@ fn entries(dir: &Path) -> Result<Vec<String>, StoreError> {
     };
     match fs_err::read_dir(dir) {
         Ok(entries) => entries
-            .map(|entry| Ok(entry.map_err(reading)?.file_name().to_string_lossy().into_owned()))
+            .map(|entry| {
+                Ok(entry
+                    .map_err(reading)?
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned())
+            })
             .collect(),
         Err(error)
             if matches!(

@@ -340,8 +340,7 @@ impl Store {
     fn give(&self, path: &Path) -> Result<(), StoreError> {
         #[cfg(unix)]
         if let Some(owner) = self.owner {
-            fs_err::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid))
-                .map_err(writing)?;
+            fs_err::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid)).map_err(writing)?;
         }
         #[cfg(not(unix))]
         let _ = (path, self.owner);

@@ -198,8 +198,14 @@ mod tests {
     fn shell_lines() {
         for (line, words) in [
             ("", vec![]),
-            ("  --debug   --oci-worker=true ", vec!["--debug", "--oci-worker=true"]),
-            (r#"--a "b c" 'd "e"' f\ g"#, vec!["--a", "b c", "d \"e\"", "f g"]),
+            (
+                "  --debug   --oci-worker=true ",
+                vec!["--debug", "--oci-worker=true"],
+            ),
+            (
+                r#"--a "b c" 'd "e"' f\ g"#,
+                vec!["--a", "b c", "d \"e\"", "f g"],
+            ),
             (r#"--x="a\"b""#, vec!["--x=a\"b"]),
             ("a # rest\nb#c", vec!["a", "b#c"]),
             ("''", vec![""]),

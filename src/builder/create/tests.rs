@@ -98,7 +98,11 @@ async fn endpoints() {
         endpoint: "foo://x".to_owned(),
         ..named("foo")
     };
-    assert!(world.refused(&request).starts_with("failed to parse endpoint foo://x"));
+    assert!(
+        world
+            .refused(&request)
+            .starts_with("failed to parse endpoint foo://x")
+    );
 }
 
 #[tokio::test]
@@ -111,7 +115,10 @@ async fn buildkit_host_makes_a_remote_builder() {
     assert_eq!(group.nodes[0].endpoint, "tcp://b:1");
     assert!(group.nodes[0].flags.is_empty());
     request.endpoint = "other".to_owned();
-    assert_eq!(world.plan(&request).unwrap().group.driver, "docker-container");
+    assert_eq!(
+        world.plan(&request).unwrap().group.driver,
+        "docker-container"
+    );
     let nothing = CreateRequest {
         driver: "remote".to_owned(),
         ..named("foo")
@@ -231,7 +238,11 @@ async fn append_and_change() {
 #[tokio::test]
 async fn tls_from_the_environment_is_refused() {
     let world = world(&[("DOCKER_HOST", "tcp://h:2376"), ("DOCKER_TLS_VERIFY", "1")]).await;
-    assert!(world.refused(&named("foo")).contains("TLS data loaded from environment"));
+    assert!(
+        world
+            .refused(&named("foo"))
+            .contains("TLS data loaded from environment")
+    );
 }
 
 #[tokio::test]

@@ -72,10 +72,7 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
 }
 
 fn is_plain(path: &str) -> bool {
-    !path.contains(['\\', '\0'])
-        && path
-            .split('/')
-            .all(|part| !matches!(part, "" | "." | ".."))
+    !path.contains(['\\', '\0']) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -124,7 +121,10 @@ mod tests {
     fn no_files_are_an_empty_archive() {
         let made = archive(&Files::new()).unwrap();
         assert_eq!(
-            tar::Archive::new(made.as_slice()).entries().unwrap().count(),
+            tar::Archive::new(made.as_slice())
+                .entries()
+                .unwrap()
+                .count(),
             0
         );
     }

@@ -55,9 +55,20 @@ pub enum OptionError {
 }
 
 const KEYS: &[&str] = &[
-    "network", "image", "memory", "memory-swap", "cpu-period", "cpu-quota", "cpu-shares",
-    "cpuset-cpus", "cpuset-mems", "cgroup-parent", "restart-policy", "default-load",
-    "provenance-add-gha", "allow-untrusted-image",
+    "network",
+    "image",
+    "memory",
+    "memory-swap",
+    "cpu-period",
+    "cpu-quota",
+    "cpu-shares",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "cgroup-parent",
+    "restart-policy",
+    "default-load",
+    "provenance-add-gha",
+    "allow-untrusted-image",
 ];
 
 fn did_you_mean(key: &str) -> String {
@@ -146,10 +157,12 @@ impl ContainerOptions {
     }
 
     fn set_env(&mut self, key: &str, value: &str) -> Result<(), OptionError> {
-        let name = key.strip_prefix("env.").ok_or_else(|| OptionError::Unknown {
-            key: key.to_owned(),
-            driver: "docker-container",
-        })?;
+        let name = key
+            .strip_prefix("env.")
+            .ok_or_else(|| OptionError::Unknown {
+                key: key.to_owned(),
+                driver: "docker-container",
+            })?;
         if name.is_empty() {
             return Err(OptionError::NoEnvName {
                 key: key.to_owned(),
@@ -160,7 +173,11 @@ impl ContainerOptions {
     }
 
     /// Returns the container for a node, as buildx makes it.
-    pub fn container(&self, node: &ContainerNode<'_>, daemon: Option<&SystemInfo>) -> ContainerCreateBody {
+    pub fn container(
+        &self,
+        node: &ContainerNode<'_>,
+        daemon: Option<&SystemInfo>,
+    ) -> ContainerCreateBody {
         let mut host = HostConfig {
             privileged: Some(true),
             init: Some(true),
@@ -253,10 +270,11 @@ pub fn all_gpus() -> DeviceRequest {
 }
 
 fn has_user_namespaces(info: &SystemInfo) -> bool {
-    info.security_options
-        .iter()
-        .flatten()
-        .any(|option| option.split(',').any(|part| part == "name=userns" || part == "userns"))
+    info.security_options.iter().flatten().any(|option| {
+        option
+            .split(',')
+            .any(|part| part == "name=userns" || part == "userns")
+    })
 }
 
 fn non_empty(text: &str) -> Option<String> {
@@ -409,7 +427,10 @@ mod tests {
         );
         let host = &json["HostConfig"];
         assert_eq!(json["Image"], "img:1");
-        assert_eq!(json["Env"], serde_json::json!(["A=b=c", "HTTP_PROXY=http://p"]));
+        assert_eq!(
+            json["Env"],
+            serde_json::json!(["A=b=c", "HTTP_PROXY=http://p"])
+        );
         assert_eq!(host["NetworkMode"], "host");
         assert_eq!(host["Memory"], 1_073_741_824);
         assert_eq!(host["MemorySwap"], -1);
