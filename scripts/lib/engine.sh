@@ -2,8 +2,6 @@
 # The rig's containerd, dockerd and registry. Sockets, state and settings lie under the rig's folder; the network of
 # the machine (bridges, iptables, forwarding) is left alone, so rigs and other engines can live side by side.
 
-RIG_SERVICES=(containerd dockerd registry)
-
 write_engine_settings() {
     cat >"$RIG_DIR/containerd.toml" <<END
 version = 3
@@ -25,7 +23,7 @@ END
   "features": {"containerd-snapshotter": true},
   "init-path": "$RIG_DIR/packages/usr/bin/tini-static",
   "insecure-registries": ["127.0.0.0/8"],
-  "bridge": "none",
+  "bridge": "$(link_prefix)",
   "iptables": false,
   "ip6tables": false,
   "ip-forward": false,
@@ -33,6 +31,36 @@ END
   "shutdown-timeout": 5
 }
 END
+}
+
+# link_prefix: the name of this rig's network interface; its builders' interfaces have a b and a number after it.
+link_prefix() {
+    printf 'cx%s\n' "$(sha256sum <<<"$RIG_DIR" | cut -c1-4)"
+}
+
+rig_ip() {
+    "$RIG_DIR/packages/bin/busybox" ip "$@"
+}
+
+# make_link: the bridge of the engine. It is not for traffic: without a bridge of its own (`"bridge": "none"`) dockerd
+# deletes the interface docker0, which is another engine's.
+make_link() {
+    local name subnet
+    name=$(link_prefix)
+    [[ ! -e /sys/class/net/$name ]] || return 0
+    subnet=198.18.$((RANDOM % 256))
+    while rig_ip -4 route | grep -qF "$subnet."; do subnet=198.18.$((RANDOM % 256)); done
+    rig_ip link add "$name" type bridge
+    rig_ip addr add "$subnet.1/24" dev "$name"
+    rig_ip link set "$name" up
+}
+
+# delete_links: the bridge of the engine, and those of builders that were killed.
+delete_links() {
+    local name
+    for name in /sys/class/net/"$(link_prefix)"{,b*}; do
+        [[ ! -e $name ]] || rig_ip link del "${name##*/}"
+    done
 }
 
 start_containerd() {
@@ -46,6 +74,7 @@ start_dockerd() {
     ! running dockerd >/dev/null || return 0
     # A pid file that is left from a crash may name somebody else's process by now.
     rm -f "$RIG_RUN/dockerd-own.pid" "$RIG_RUN/docker.sock"
+    make_link
     start dockerd dockerd --config-file "$RIG_DIR/dockerd.json"
 }
 
@@ -88,6 +117,7 @@ stop_services() {
     stop dockerd 20
     stop containerd 10
     end_left_processes
+    delete_links
 }
 
 # unmount_all: what a killed engine left mounted below the rig's folder, innermost first.

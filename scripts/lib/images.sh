@@ -2,8 +2,9 @@
 # The rig's images: the bases in the registry and the stand-in builder image in the engine.
 
 STAND_IN=cachex-rig/builder:latest
-STAND_IN_BASE=cachex-rig/sid:latest
-STAND_IN_PACKAGES=(ca-certificates iptables iproute2 procps docker.io docker-cli)
+STAND_IN_PACKAGES=(ca-certificates git iproute2 iptables jq procps docker.io docker-cli)
+# The tag follows from the packages.
+STAND_IN_BASE=cachex-rig/sid:$(sha256sum <<<"${STAND_IN_PACKAGES[*]}" | cut -c1-12)
 BUSYBOX_TOOLS=(sh cat chmod cp dd du echo env false find grep head id ln ls md5sum mkdir mv printf rm sed seq
     sha256sum sleep sort stat tail tar test touch true wc xargs)
 
@@ -51,7 +52,8 @@ make_base() {
 
 # stand_in_inputs: a digest of what goes into the stand-in above its base.
 stand_in_inputs() {
-    cat "$ROOT"/tests/rig/{Dockerfile,buildkitd,buildctl.rs} | sha256sum | cut -c1-32
+    { cat "$ROOT"/tests/rig/{Dockerfile,buildkitd,buildctl.rs,runc} && echo "${STAND_IN_PACKAGES[*]} $(link_prefix)"; } |
+        sha256sum | cut -c1-32
 }
 
 compile_buildctl() {
@@ -72,10 +74,10 @@ make_stand_in() {
     say "rig: building the stand-in builder image"
     rm -rf "$context"
     mkdir "$context"
-    cp "$ROOT"/tests/rig/{Dockerfile,buildkitd} "$context"
+    cp "$ROOT"/tests/rig/{Dockerfile,buildkitd,runc} "$context"
     compile_buildctl "$context/buildctl"
     docker --context default buildx build -q --builder default --network none --provenance=false --build-arg BASE="$STAND_IN_BASE" \
-        --label inputs="$inputs" -t "$STAND_IN" "$context" >/dev/null
+        --build-arg LINK="$(link_prefix)" --label inputs="$inputs" -t "$STAND_IN" "$context" >/dev/null
     rm -rf "$context"
 }
 

@@ -71,11 +71,10 @@ rig_processes() {
 
 # end_left_processes: containers whose engine is gone: first what their shims started, then the shims.
 end_left_processes() {
-    local pid child
+    local pid children
     for pid in $(rig_processes); do
-        for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
-            kill -9 "$child" 2>/dev/null || true
-        done
+        read -ra children 2>/dev/null <"/proc/$pid/task/$pid/children" || true
+        ((${#children[@]} == 0)) || kill -9 "${children[@]}" 2>/dev/null || true
         kill -9 "$pid" 2>/dev/null || true
     done
 }

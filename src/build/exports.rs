@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::buildkit::solve::Entry;
 use crate::options::output::{Dest, Output, OutputType};
+use crate::options::tag::{self, Tag};
 
 /// Where the bytes of an exporter go on this side of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,9 @@ pub enum ExportError {
     #[error("docker exporter does not currently support exporting manifest lists")]
     ListToDocker,
     /// A tarball in Docker's format holds no indexes.
-    #[error("docker exporter does not support exporting manifest lists, use the oci exporter instead")]
+    #[error(
+        "docker exporter does not support exporting manifest lists, use the oci exporter instead"
+    )]
     ListToDockerFile,
     /// Binary data would spoil the terminal.
     #[error("dest file is required for {0} exporter. refusing to write to console")]
@@ -90,7 +93,7 @@ pub struct ExportFacts {
 /// Fails where an output contradicts the facts or is of a form that is not served.
 pub fn plan(
     outputs: &[Output],
-    tags: &[String],
+    tags: &[Tag],
     annotations: &BTreeMap<String, String>,
     facts: ExportFacts,
 ) -> Result<Vec<Export>, ExportError> {
@@ -103,15 +106,18 @@ pub fn plan(
 
 fn export(
     output: &Output,
-    tags: &[String],
+    tags: &[Tag],
     annotations: &BTreeMap<String, String>,
     facts: ExportFacts,
 ) -> Result<Export, ExportError> {
     let mut attrs = output.attrs.clone();
     attrs.extend(annotations.iter().map(|(k, v)| (k.clone(), v.clone())));
-    if matches!(output.kind, OutputType::Image | OutputType::Oci | OutputType::Docker) {
-        if !tags.is_empty() {
-            attrs.insert("name".into(), tags.join(","));
+    if matches!(
+        output.kind,
+        OutputType::Image | OutputType::Oci | OutputType::Docker
+    ) {
+        if let Some(names) = tag::attr(tags) {
+            attrs.insert("name".into(), names);
         } else if output.pushes() && attrs.get("name").is_none_or(String::is_empty) {
             return Err(ExportError::PushWithoutTag);
         }
@@ -120,7 +126,9 @@ fn export(
     let mut sink = sink(output, facts)?;
     if output.kind == OutputType::Docker {
         if let Sink::None = sink {
-            sink = Sink::Load { context: attrs.remove("context").unwrap_or_default() };
+            sink = Sink::Load {
+                context: attrs.remove("context").unwrap_or_default(),
+            };
             if facts.engine_imports_oci {
                 kind = "oci";
                 // The containerd store names images by the digest of their manifest.
@@ -132,7 +140,13 @@ fn export(
             return Err(ExportError::ListToDockerFile);
         }
     }
-    Ok(Export { entry: Entry { kind: kind.to_owned(), attrs }, sink })
+    Ok(Export {
+        entry: Entry {
+            kind: kind.to_owned(),
+            attrs,
+        },
+        sink,
+    })
 }
 
 fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
@@ -146,16 +160,29 @@ fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
             let path = path.clone();
             if output.kind == OutputType::Local {
                 if path.exists() && !is_dir {
-                    return Err(ExportError::WrongKind { kind: "directory", path, found: "file" });
+                    return Err(ExportError::WrongKind {
+                        kind: "directory",
+                        path,
+                        found: "file",
+                    });
                 }
-                return Ok(Sink::Folder { path, delete: output.deletes() });
+                return Ok(Sink::Folder {
+                    path,
+                    delete: output.deletes(),
+                });
             }
             if output.writes_folder() {
                 // BuildKit writes these through a content store of the session.
-                return Err(ExportError::Unsupported(format!("type={name} with tar=false")));
+                return Err(ExportError::Unsupported(format!(
+                    "type={name} with tar=false"
+                )));
             }
             if is_dir {
-                return Err(ExportError::WrongKind { kind: "file", path, found: "directory" });
+                return Err(ExportError::WrongKind {
+                    kind: "file",
+                    path,
+                    found: "directory",
+                });
             }
             Ok(Sink::File(path))
         }
@@ -167,14 +194,18 @@ mod tests {
     use super::*;
 
     fn plan_one(value: &str, tags: &[&str], facts: ExportFacts) -> Result<Export, ExportError> {
-        let tags: Vec<String> = tags.iter().map(|t| (*t).to_owned()).collect();
+        let tags = Tag::parse_list(tags).unwrap();
         let output = Output::parse(value).unwrap();
         plan(&[output], &tags, &BTreeMap::new(), facts).map(|mut exports| exports.remove(0))
     }
 
     #[test]
     fn tags_name_every_image() {
-        for value in ["type=image", "type=oci,dest=x.tar", "type=docker,dest=x.tar"] {
+        for value in [
+            "type=image",
+            "type=oci,dest=x.tar",
+            "type=docker,dest=x.tar",
+        ] {
             let export = plan_one(value, &["a:1", "b"], ExportFacts::default()).unwrap();
             assert_eq!(export.entry.attrs["name"], "a:1,b", "{value}");
         }
@@ -185,7 +216,10 @@ mod tests {
     #[test]
     fn push_needs_a_name() {
         let facts = ExportFacts::default();
-        assert_eq!(plan_one("type=registry", &[], facts), Err(ExportError::PushWithoutTag));
+        assert_eq!(
+            plan_one("type=registry", &[], facts),
+            Err(ExportError::PushWithoutTag)
+        );
         assert!(plan_one("type=registry,name=r/a", &[], facts).is_ok());
         assert!(plan_one("type=image", &[], facts).is_ok());
     }
@@ -194,14 +228,33 @@ mod tests {
     fn load_takes_the_form_that_the_engine_imports() {
         let classic = plan_one("type=docker", &["a"], ExportFacts::default()).unwrap();
         assert_eq!(classic.entry.kind, "docker");
-        assert_eq!(classic.sink, Sink::Load { context: String::new() });
-        let facts = ExportFacts { engine_imports_oci: true, ..Default::default() };
+        assert_eq!(
+            classic.sink,
+            Sink::Load {
+                context: String::new()
+            }
+        );
+        let facts = ExportFacts {
+            engine_imports_oci: true,
+            ..Default::default()
+        };
         let containerd = plan_one("type=docker,context=other", &["a"], facts).unwrap();
         assert_eq!(containerd.entry.kind, "oci");
         assert_eq!(containerd.entry.attrs["prefer-image-digest"], "true");
-        assert_eq!(containerd.sink, Sink::Load { context: "other".into() });
-        let list = ExportFacts { result_is_list: true, ..Default::default() };
-        assert_eq!(plan_one("type=docker", &["a"], list), Err(ExportError::ListToDocker));
+        assert_eq!(
+            containerd.sink,
+            Sink::Load {
+                context: "other".into()
+            }
+        );
+        let list = ExportFacts {
+            result_is_list: true,
+            ..Default::default()
+        };
+        assert_eq!(
+            plan_one("type=docker", &["a"], list),
+            Err(ExportError::ListToDocker)
+        );
     }
 
     #[test]
@@ -209,7 +262,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs_err::write(&file, "").unwrap();
-        let facts = ExportFacts { stdout_is_terminal: true, ..Default::default() };
+        let facts = ExportFacts {
+            stdout_is_terminal: true,
+            ..Default::default()
+        };
         let error = |value: &str| plan_one(value, &[], facts).unwrap_err().to_string();
         assert!(error(&format!("type=local,dest={}", file.display())).ends_with("is a file"));
         assert!(error(&format!("type=tar,dest={}", dir.path().display())).ends_with("directory"));

@@ -45,8 +45,9 @@ pub struct Inputs {
     pub local_dirs: BTreeMap<String, PathBuf>,
     /// Key under which BuildKit keeps the context folder's files between builds.
     pub shared_key: String,
-    /// Identifier and data of a context archive that came by standard input.
-    pub upload: Option<(String, Stdin)>,
+    /// A context archive that comes by standard input. Its attribute `context` is the URL under which
+    /// the session hands it out.
+    pub upload: Option<Stdin>,
     /// Name of the Dockerfile as the user knows it, for messages.
     pub dockerfile_name: String,
     temp_dirs: Vec<TempDir>,
@@ -133,10 +134,7 @@ impl Inputs {
             return Err(InputError::StdinTwice);
         }
         if stdin.is_archive().map_err(InputError::Stdin)? {
-            let id = crate::buildkit::new_id();
-            // BuildKit `session/upload/uploadprovider`: the URL under which it asks for the data.
-            self.attrs.insert("context".into(), format!("http://buildkit-session/{id}"));
-            self.upload = Some((id, stdin));
+            self.upload = Some(stdin);
             let name = dockerfile.unwrap_or("Dockerfile");
             self.attrs.insert("filename".into(), name.to_owned());
             name.clone_into(&mut self.dockerfile_name);
@@ -163,7 +161,8 @@ impl Inputs {
             Some("-") => self.dockerfile_from_stdin(stdin()),
             Some(file) if is_http_url(file) => Err(dockerfile_url()),
             Some(file) if Path::new(file).is_absolute() => {
-                self.attrs.insert("dockerfilekey".into(), "dockerfile".into());
+                self.attrs
+                    .insert("dockerfilekey".into(), "dockerfile".into());
                 self.dockerfile_from_path(Path::new(file));
                 Ok(())
             }
@@ -196,8 +195,10 @@ impl Inputs {
             }
             None => {
                 self.dockerfile_from_path(&folder.join("Dockerfile"));
-                self.dockerfile_name =
-                    Path::new(&spec.context).join("Dockerfile").display().to_string();
+                self.dockerfile_name = Path::new(&spec.context)
+                    .join("Dockerfile")
+                    .display()
+                    .to_string();
                 Ok(())
             }
         }
@@ -218,7 +219,8 @@ impl Inputs {
         stdin.copy_to(&mut file).map_err(InputError::Stdin)?;
         self.local_dirs.insert("dockerfile".into(), folder);
         self.attrs.insert("filename".into(), "Dockerfile".into());
-        self.attrs.insert("dockerfilekey".into(), "dockerfile".into());
+        self.attrs
+            .insert("dockerfilekey".into(), "dockerfile".into());
         self.dockerfile_name = "stdin".into();
         Ok(())
     }
@@ -238,7 +240,9 @@ impl Inputs {
             return Ok(());
         }
         if path.starts_with("oci-layout://") {
-            return Err(InputError::Unsupported(format!("the OCI layout context {name:?}")));
+            return Err(InputError::Unsupported(format!(
+                "the OCI layout context {name:?}"
+            )));
         }
         let folder = spec.current_dir.join(path);
         let error = |source| InputError::NamedContext {
@@ -286,12 +290,18 @@ fn check_context_folder(argument: &str, folder: &Path) -> Result<(), InputError>
             return Err(InputError::ContextNotFound(argument.to_owned()));
         }
         Err(source) => {
-            return Err(InputError::ContextUnreadable { path: argument.to_owned(), source });
+            return Err(InputError::ContextUnreadable {
+                path: argument.to_owned(),
+                source,
+            });
         }
     }
     fs::read_dir(folder)
         .map(drop)
-        .map_err(|source| InputError::ContextUnreadable { path: argument.to_owned(), source })
+        .map_err(|source| InputError::ContextUnreadable {
+            path: argument.to_owned(),
+            source,
+        })
 }
 
 /// Returns the last part of the absolute path, with `.` and `..` taken away, as Go's
@@ -307,7 +317,10 @@ fn base_name(path: &Path) -> String {
             _ => {}
         }
     }
-    parts.last().map_or_else(|| "/".to_owned(), |name| name.to_string_lossy().into_owned())
+    parts.last().map_or_else(
+        || "/".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// A folder that holds `dockerfile` and no `Dockerfile` means the former (moby pull request 10858).
@@ -330,7 +343,11 @@ fn lower_case_dockerfile(folder: &Path, name: &str) -> Option<String> {
 
 fn note_git_query(url: &str, named: bool, caps: &mut Vec<String>) {
     if is_git_url(url) && url.split('#').next().is_some_and(|base| base.contains('?')) {
-        caps.push(if named { format!("{CAP_GIT_QUERY}+forward") } else { CAP_GIT_QUERY.into() });
+        caps.push(if named {
+            format!("{CAP_GIT_QUERY}+forward")
+        } else {
+            CAP_GIT_QUERY.into()
+        });
     }
 }
 
@@ -340,9 +357,13 @@ fn is_http_url(text: &str) -> bool {
 
 fn is_git_url(text: &str) -> bool {
     let base = text.split(['#', '?']).next().unwrap_or(text);
-    ["git://", "ssh://", "git@"].iter().any(|p| text.starts_with(p))
+    ["git://", "ssh://", "git@"]
+        .iter()
+        .any(|p| text.starts_with(p))
         || (is_http_url(text)
-            && Path::new(base).extension().is_some_and(|extension| extension == "git"))
+            && Path::new(base)
+                .extension()
+                .is_some_and(|extension| extension == "git"))
         || (is_http_url(text) && text.contains(".git?"))
 }
 

@@ -17,7 +17,10 @@ const CONFIG_DIGEST: &str = "containerimage.config.digest";
 /// Returns the identifier of the image that was made, or nothing where no image was: the config's
 /// digest where the exporter tells it, else the digest of the manifest.
 pub fn image_id(response: &BTreeMap<String, String>) -> Option<&str> {
-    response.get(CONFIG_DIGEST).or_else(|| response.get(IMAGE_DIGEST)).map(String::as_str)
+    response
+        .get(CONFIG_DIGEST)
+        .or_else(|| response.get(IMAGE_DIGEST))
+        .map(String::as_str)
 }
 
 /// Returns the exporters' answers as the metadata file shows them: a value that is base64 of a
@@ -54,8 +57,13 @@ fn decode_value(key: &str, text: &str) -> Option<Value> {
 ///
 /// Fails where the folder does not exist or cannot be written.
 pub fn write_file(path: &Path, metadata: &Map<String, Value>) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".cachex-metadata-").tempfile_in(folder)?;
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".cachex-metadata-")
+        .tempfile_in(folder)?;
     serde_json::to_writer_pretty(&mut file, metadata)?;
     file.flush()?;
     set_readable(file.path())?;
@@ -75,14 +83,20 @@ mod tests {
     use super::*;
 
     fn response(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
     fn config_digest_is_the_image_id_where_known() {
         let both = response(&[(IMAGE_DIGEST, "sha256:m"), (CONFIG_DIGEST, "sha256:c")]);
         assert_eq!(image_id(&both), Some("sha256:c"));
-        assert_eq!(image_id(&response(&[(IMAGE_DIGEST, "sha256:m")])), Some("sha256:m"));
+        assert_eq!(
+            image_id(&response(&[(IMAGE_DIGEST, "sha256:m")])),
+            Some("sha256:m")
+        );
         assert_eq!(image_id(&response(&[])), None);
     }
 

@@ -22,7 +22,11 @@ pub struct VcsOptions {
 
 impl Default for VcsOptions {
     fn default() -> Self {
-        Self { info: true, labels: false, check_dirty: false }
+        Self {
+            info: true,
+            labels: false,
+            check_dirty: false,
+        }
     }
 }
 
@@ -52,16 +56,30 @@ pub async fn attributes(
                 .is_some_and(|out| !out.is_empty())
         },
     );
-    let Some(root) = root.filter(|r| !r.is_empty()).map(PathBuf::from) else { return attrs };
+    let Some(root) = root.filter(|r| !r.is_empty()).map(PathBuf::from) else {
+        return attrs;
+    };
     if let Some(mut sha) = sha.filter(|s| !s.is_empty()) {
         if dirty {
             sha.push_str("-dirty");
         }
-        insert(&mut attrs, options, "vcs:revision", "org.opencontainers.image.revision", sha);
+        insert(
+            &mut attrs,
+            options,
+            "vcs:revision",
+            "org.opencontainers.image.revision",
+            sha,
+        );
     }
     if let Some(url) = remote.filter(|u| !u.is_empty()) {
         let url = without_credentials(&url);
-        insert(&mut attrs, options, "vcs:source", "org.opencontainers.image.source", url);
+        insert(
+            &mut attrs,
+            options,
+            "vcs:source",
+            "org.opencontainers.image.source",
+            url,
+        );
     }
     if options.labels
         && let Some(path) = relative(&root, dockerfile)
@@ -70,7 +88,11 @@ pub async fn attributes(
     }
     if options.info {
         for (name, dir) in local_dirs {
-            if let Some(path) = dir.canonicalize().ok().and_then(|dir| relative(&root, &dir)) {
+            if let Some(path) = dir
+                .canonicalize()
+                .ok()
+                .and_then(|dir| relative(&root, &dir))
+            {
                 attrs.insert(format!("vcs:localdir:{name}"), path);
             }
         }
@@ -96,12 +118,24 @@ fn insert(
 fn relative(root: &Path, path: &Path) -> Option<String> {
     let relative = path.strip_prefix(root).ok()?;
     let text = relative.to_string_lossy().into_owned();
-    Some(if text.is_empty() { ".".to_owned() } else { text })
+    Some(if text.is_empty() {
+        ".".to_owned()
+    } else {
+        text
+    })
 }
 
 /// The URL of the branch's own remote, else of `origin`.
 async fn remote_url(dir: &Path) -> Option<String> {
-    let upstream = git(dir, &["rev-parse", "--abbrev-ref", "--symbolic-full-name", "@{upstream}"]);
+    let upstream = git(
+        dir,
+        &[
+            "rev-parse",
+            "--abbrev-ref",
+            "--symbolic-full-name",
+            "@{upstream}",
+        ],
+    );
     let name = match upstream.await {
         Some(upstream) => upstream.split('/').next().unwrap_or("origin").to_owned(),
         None => "origin".to_owned(),
@@ -114,10 +148,18 @@ fn without_credentials(url: &str) -> String {
     match url::Url::parse(url) {
         Ok(mut parsed) if !parsed.username().is_empty() || parsed.password().is_some() => {
             let cleared = parsed.set_password(None).and_then(|()| {
-                if parsed.scheme().starts_with("http") { parsed.set_username("") } else { Ok(()) }
+                if parsed.scheme().starts_with("http") {
+                    parsed.set_username("")
+                } else {
+                    Ok(())
+                }
             });
             // Only URLs without a host refuse this, and those have no credentials.
-            if cleared.is_ok() { parsed.to_string() } else { String::new() }
+            if cleared.is_ok() {
+                parsed.to_string()
+            } else {
+                String::new()
+            }
         }
         _ => url.to_owned(),
     }
@@ -149,7 +191,10 @@ mod tests {
             without_credentials("https://user:token@example.com/a.git"),
             "https://example.com/a.git"
         );
-        assert_eq!(without_credentials("git@example.com:a.git"), "git@example.com:a.git");
+        assert_eq!(
+            without_credentials("git@example.com:a.git"),
+            "git@example.com:a.git"
+        );
         assert_eq!(
             without_credentials("ssh://git@example.com/a.git"),
             "ssh://git@example.com/a.git"
@@ -159,8 +204,13 @@ mod tests {
     #[tokio::test]
     async fn outside_a_work_tree_there_is_nothing_to_tell() {
         let dir = tempfile::tempdir().unwrap();
-        let attrs =
-            attributes(VcsOptions::default(), dir.path(), dir.path(), &BTreeMap::new()).await;
+        let attrs = attributes(
+            VcsOptions::default(),
+            dir.path(),
+            dir.path(),
+            &BTreeMap::new(),
+        )
+        .await;
         assert!(attrs.is_empty());
     }
 
@@ -173,17 +223,33 @@ mod tests {
             async move { git(&root, args).await.expect("git works") }
         };
         run(&["init", "-q", "."]).await;
-        run(&["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"])
-            .await;
+        run(&[
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "x",
+        ])
+        .await;
         run(&["remote", "add", "origin", "https://t:s@example.com/r.git"]).await;
         let sub = root.join("sub");
         fs_err::create_dir(&sub).unwrap();
         let dirs = BTreeMap::from([("context".to_owned(), sub.clone())]);
-        let options = VcsOptions { labels: true, ..Default::default() };
+        let options = VcsOptions {
+            labels: true,
+            ..Default::default()
+        };
         let attrs = attributes(options, &sub, &sub.join("Dockerfile"), &dirs).await;
         assert_eq!(attrs["vcs:revision"].len(), 40);
         assert_eq!(attrs["vcs:source"], "https://example.com/r.git");
         assert_eq!(attrs["vcs:localdir:context"], "sub");
-        assert_eq!(attrs["label:com.docker.image.source.entrypoint"], "sub/Dockerfile");
+        assert_eq!(
+            attrs["label:com.docker.image.source.entrypoint"],
+            "sub/Dockerfile"
+        );
     }
 }
