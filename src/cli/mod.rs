@@ -22,12 +22,14 @@ use crate::plugin::cancel::CancelWatch;
 use crate::plugin::{self, Invocation};
 use crate::ui::{self, Ui};
 
+pub mod build;
 mod complete;
 pub mod completion;
 mod errors;
 mod global;
 mod logging;
 mod usage;
+pub mod surroundings;
 pub mod version;
 
 pub use global::GlobalFlags;
