@@ -45,7 +45,7 @@ impl Ui {
     /// Writes a line about what is going on to standard error. A closed standard error is no reason
     /// to fail a build, so write errors are dropped.
     pub fn status(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        writeln!(io::stderr().lock(), "{text}").unwrap_or_default();
     }
 
     /// Writes a warning to standard error.

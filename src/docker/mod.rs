@@ -1,1 +1,23 @@
 //! Docker on this machine: config file, contexts, credential store, Engine API.
+
+pub mod config;
+pub mod context;
+pub mod credentials;
+pub mod demux;
+pub mod dial;
+pub mod engine;
+pub mod exec;
+pub mod hijack;
+pub mod host;
+pub mod http;
+pub mod secret;
+mod ssh;
+pub mod tls;
+
+pub use config::{ConfigError, ConfigFile, config_dir};
+pub use context::{ContextError, Contexts, DEFAULT_CONTEXT, Endpoint, EndpointOptions, TlsFiles};
+pub use credentials::{Credential, CredentialError, CredentialStore};
+pub use engine::{Engine, EngineError};
+pub use exec::{ExecHandle, ExecOutput, ExecStream};
+pub use hijack::UpgradedStream;
+pub use secret::Secret;

@@ -1,0 +1,292 @@
+//! Docker's client configuration: the folder and `config.json` in it. It is only read, never written.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer};
+
+use super::secret::Secret;
+use crate::env::{DOCKER_CONFIG, Env};
+
+/// Name of the file in the configuration folder.
+pub const CONFIG_FILE_NAME: &str = "config.json";
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is neither a flag, nor a variable, nor a home folder.
+    #[error("cannot find the docker configuration folder: the user has no home folder")]
+    NoHome,
+    /// The file is there but cannot be read.
+    #[error("cannot read the docker configuration file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no JSON, or a field has the wrong type.
+    #[error("the docker configuration file {} is broken", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why; the parser names lines, never values.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl ConfigError {
+    /// Returns what the user can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoHome => format!("set {DOCKER_CONFIG} or pass --config with a folder"),
+            Self::Read { .. } => "check the permissions of the file".to_owned(),
+            Self::Parse { path, .. } => format!(
+                "correct {} by hand, or move it away and log in again with \"docker login\"",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// One entry of `auths`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct AuthEntry {
+    /// base64 of `user:password`; wins over the two plain fields.
+    pub auth: Secret,
+    /// Plain user name.
+    #[serde(deserialize_with = "null_is_default")]
+    pub username: String,
+    /// Plain password.
+    pub password: Secret,
+    /// `OAuth2` refresh token.
+    #[serde(rename = "identitytoken")]
+    pub identity_token: Secret,
+    /// Bearer token that is sent to the registry as it is.
+    #[serde(rename = "registrytoken")]
+    pub registry_token: Secret,
+}
+
+/// One entry of `proxies`: what containers of a daemon get as proxy variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ProxyConfig {
+    /// `HTTP_PROXY`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub http_proxy: String,
+    /// `HTTPS_PROXY`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub https_proxy: String,
+    /// `NO_PROXY`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub no_proxy: String,
+    /// `FTP_PROXY`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub ftp_proxy: String,
+    /// `ALL_PROXY`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub all_proxy: String,
+}
+
+/// The part of `config.json` that a build client uses; other fields are ignored.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ConfigFile {
+    /// Where the file is, even if it does not exist.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// Credentials by registry address, as `docker login` wrote them.
+    #[serde(deserialize_with = "null_is_default")]
+    pub auths: BTreeMap<String, AuthEntry>,
+    /// Name of the credential helper for every registry.
+    #[serde(deserialize_with = "null_is_default")]
+    pub creds_store: String,
+    /// Names of credential helpers by registry host.
+    #[serde(deserialize_with = "null_is_default")]
+    pub cred_helpers: BTreeMap<String, String>,
+    /// Context chosen with `docker context use`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub current_context: String,
+    /// Proxy variables for containers, by daemon address or `default`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub proxies: BTreeMap<String, ProxyConfig>,
+    /// Headers added to every request to the daemon.
+    #[serde(rename = "HttpHeaders", deserialize_with = "null_is_default")]
+    pub http_headers: BTreeMap<String, String>,
+}
+
+/// Finds the configuration folder: the `--config` flag, `DOCKER_CONFIG`, or `~/.docker`.
+///
+/// # Errors
+///
+/// Fails where there is neither of the first two nor a home folder.
+pub fn config_dir(flag: Option<&str>, env: &Env) -> Result<PathBuf, ConfigError> {
+    if let Some(dir) = flag.filter(|d| !d.is_empty()) {
+        return Ok(PathBuf::from(dir));
+    }
+    if let Some(dir) = env.non_empty(DOCKER_CONFIG) {
+        return Ok(PathBuf::from(dir));
+    }
+    let home = env.home().ok_or(ConfigError::NoHome)?;
+    Ok(home.join(".docker"))
+}
+
+impl ConfigFile {
+    /// Reads `config.json` of a folder. A missing or empty file is an empty configuration.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the file cannot be read or is not what docker writes.
+    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        let path = dir.join(CONFIG_FILE_NAME);
+        let text = match fs_err::read(&path) {
+            Ok(text) => text,
+            Err(source) if is_missing(&source) => Vec::new(),
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        let mut config = if text.iter().all(u8::is_ascii_whitespace) {
+            Self::default()
+        } else {
+            serde_json::from_slice::<Self>(&text).map_err(|source| ConfigError::Parse {
+                path: path.clone(),
+                source,
+            })?
+        };
+        config.path = path;
+        Ok(config)
+    }
+
+    /// Returns the proxy variables for containers of the daemon at `host`, in both letter cases, as
+    /// docker adds them to build arguments.
+    pub fn proxy_variables(&self, host: &str) -> BTreeMap<String, String> {
+        let Some(proxy) = self.proxies.get(host).or(self.proxies.get("default")) else {
+            return BTreeMap::new();
+        };
+        let pairs = [
+            ("HTTP_PROXY", &proxy.http_proxy),
+            ("HTTPS_PROXY", &proxy.https_proxy),
+            ("NO_PROXY", &proxy.no_proxy),
+            ("FTP_PROXY", &proxy.ftp_proxy),
+            ("ALL_PROXY", &proxy.all_proxy),
+        ];
+        pairs
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .flat_map(|(name, value)| {
+                [
+                    (name.to_owned(), value.clone()),
+                    (name.to_lowercase(), value.clone()),
+                ]
+            })
+            .collect()
+    }
+}
+
+/// Tells whether a file is not there: also when a parent of it is a file.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<ConfigFile, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::write(dir.path().join(CONFIG_FILE_NAME), text).unwrap();
+        ConfigFile::load(dir.path())
+    }
+
+    #[test]
+    fn folder_is_flag_then_variable_then_home() {
+        let env = Env::from_pairs([(DOCKER_CONFIG, "/var")], "/home/u");
+        assert_eq!(config_dir(Some("/f"), &env).unwrap(), Path::new("/f"));
+        assert_eq!(config_dir(Some(""), &env).unwrap(), Path::new("/var"));
+        assert_eq!(config_dir(None, &env).unwrap(), Path::new("/var"));
+        let bare = Env::from_pairs([(DOCKER_CONFIG, "")], "/home/u");
+        assert_eq!(
+            config_dir(None, &bare).unwrap(),
+            Path::new("/home/u/.docker")
+        );
+        assert!(matches!(
+            config_dir(None, &Env::default()),
+            Err(ConfigError::NoHome)
+        ));
+    }
+
+    #[test]
+    fn missing_and_empty_files_are_an_empty_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = ConfigFile::load(&dir.path().join("none")).unwrap();
+        assert!(missing.auths.is_empty());
+        assert_eq!(missing.path, dir.path().join("none").join(CONFIG_FILE_NAME));
+        assert!(load(" \n").unwrap().current_context.is_empty());
+    }
+
+    #[test]
+    fn fields_are_read_and_unknown_ones_ignored() {
+        let config = load(
+            r#"{"auths":{"r.example":{"auth":"dTpw","email":"x"},"t":{"identitytoken":"i"},"n":{}},
+            "credsStore":"pass","credHelpers":{"a.example":"ecr-login"},"currentContext":"remote",
+            "HttpHeaders":{"X-A":"b"},"plugins":{"x":{"y":"z"}},"proxies":null,
+            "psFormat":"table"}"#,
+        )
+        .unwrap();
+        assert_eq!(config.auths["r.example"].auth.expose(), "dTpw");
+        assert_eq!(config.auths["t"].identity_token.expose(), "i");
+        assert_eq!(config.auths["n"], AuthEntry::default());
+        assert_eq!(config.creds_store, "pass");
+        assert_eq!(config.cred_helpers["a.example"], "ecr-login");
+        assert_eq!(config.current_context, "remote");
+        assert_eq!(config.http_headers["X-A"], "b");
+    }
+
+    #[test]
+    fn broken_file_names_the_path_and_helps() {
+        for text in ["{", "[]", r#"{"auths": 3}"#, "x"] {
+            let error = load(text).unwrap_err();
+            let message = crate::error::chain(&error);
+            assert!(message.contains(CONFIG_FILE_NAME), "{message}");
+            assert!(message.contains("is broken: "), "{message}");
+            assert!(error.hint().contains("docker login"));
+        }
+    }
+
+    #[test]
+    fn unreadable_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::create_dir(dir.path().join(CONFIG_FILE_NAME)).unwrap();
+        let error = ConfigFile::load(dir.path()).unwrap_err();
+        assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+    }
+
+    #[test]
+    fn proxies_of_the_host_win_over_the_default() {
+        let config = load(
+            r#"{"proxies":{"default":{"httpProxy":"http://d","noProxy":"x"},"tcp://h:1":{"httpsProxy":"http://h"}}}"#,
+        )
+        .unwrap();
+        let default = config.proxy_variables("unix:///s");
+        assert_eq!(default["HTTP_PROXY"], "http://d");
+        assert_eq!(default["no_proxy"], "x");
+        assert_eq!(default.len(), 4);
+        let host = config.proxy_variables("tcp://h:1");
+        assert_eq!(host.len(), 2);
+        assert_eq!(host["https_proxy"], "http://h");
+    }
+}
