@@ -29,6 +29,7 @@
 //!
 //! Core rooms never read the environment, the home folder or the terminal: values are passed in.
 
+pub mod build;
 pub mod builder;
 pub mod buildkit;
 pub mod cli;

@@ -1,1 +1,164 @@
 //! Builder instances in the store shared with buildx, their drivers and how they are booted.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`store`], [`group`], [`refs`] | the files of the store and their JSON |
+//! | [`resolve`] | which builder is meant: by flag, variable, current choice or docker context |
+//! | [`create`], [`buildkitd`], [`name`], [`platform`], [`text`] | the arguments of `create` |
+//! | [`driver`], [`boot`], [`gha`] | what a node is, and making it run |
+//! | [`load`] | asking all nodes for their state, for `ls` and `inspect` |
+//! | [`surroundings`] | docker's configuration, contexts and the environment, passed in |
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub mod boot;
+pub mod buildkitd;
+pub mod create;
+pub mod driver;
+pub mod error;
+pub mod gha;
+pub mod group;
+pub mod load;
+pub mod name;
+pub mod platform;
+pub mod refs;
+pub mod resolve;
+pub mod store;
+pub mod surroundings;
+pub mod text;
+
+pub use boot::{BootEvent, BootSink};
+pub use driver::{Driver, Status};
+pub use error::BuilderError;
+pub use group::{NodeGroup, StoredNode};
+pub use refs::BuildRef;
+pub use resolve::resolve;
+pub use store::Store;
+pub use surroundings::Surroundings;
+
+/// Anything that bytes go through both ways.
+pub trait AsyncReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> AsyncReadWrite for T {}
+
+/// A connection to a `BuildKit` daemon, on which its gRPC API is spoken.
+pub type ByteStream = Box<dyn AsyncReadWrite>;
+
+/// A builder whose nodes can be booted and connected to.
+#[derive(Debug)]
+pub struct Builder {
+    surroundings: Arc<Surroundings>,
+    name: String,
+    driver: String,
+    nodes: Vec<Node>,
+}
+
+/// A node of a [`Builder`].
+#[derive(Debug)]
+pub struct Node {
+    stored: StoredNode,
+    driver: Driver,
+}
+
+impl Builder {
+    /// Takes a builder of the store. Nothing is started or asked.
+    ///
+    /// # Errors
+    ///
+    /// Fails for a node with a bad driver option.
+    pub fn new(surroundings: &Arc<Surroundings>, group: NodeGroup) -> Result<Self, BuilderError> {
+        let nodes = group.nodes.into_iter().map(|stored| {
+            let driver = Driver::new(surroundings, &group.name, &group.driver, &stored)?;
+            Ok(Node { stored, driver })
+        });
+        Ok(Self {
+            surroundings: Arc::clone(surroundings),
+            nodes: nodes.collect::<Result<_, BuilderError>>()?,
+            name: group.name,
+            driver: group.driver,
+        })
+    }
+
+    /// Returns the name as it is in the store.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the name of the driver.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// Returns the nodes, at least one in a builder from the store.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Returns the store that the builder is in.
+    pub fn store(&self) -> &Store {
+        self.surroundings.store()
+    }
+
+    /// Makes every node run that does not, all at the same time. Returns true if there was one.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error of the first node that cannot be booted, after all have been tried.
+    pub async fn boot(
+        &self,
+        progress: &mut (dyn FnMut(BootEvent) + Send),
+    ) -> Result<bool, BuilderError> {
+        let sink = BootSink::new(progress);
+        let boots = self.nodes.iter().map(|node| async {
+            if node.driver.status().await? == Status::Running {
+                return Ok(false);
+            }
+            node.driver.boot(&sink).await.map(|()| true)
+        });
+        let mut any = false;
+        for booted in futures_util::future::join_all(boots).await {
+            any |= booted?;
+        }
+        Ok(any)
+    }
+}
+
+impl Node {
+    /// Returns the name; the container is `buildx_buildkit_<name>`.
+    pub fn name(&self) -> &str {
+        &self.stored.name
+    }
+
+    /// Returns the node as it is in the store.
+    pub fn stored(&self) -> &StoredNode {
+        &self.stored
+    }
+
+    /// Returns the driver.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// Connects to the node's `BuildKit`, and boots the node first if it does not run.
+    ///
+    /// A container in which there is no `BuildKit` is seen only when the stream is used; then
+    /// [`Driver::diagnose`] tells what is wrong.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the node can be neither reached nor booted.
+    pub async fn dial(
+        &self,
+        progress: &mut (dyn FnMut(BootEvent) + Send),
+    ) -> Result<ByteStream, BuilderError> {
+        match self.driver.dial().await {
+            Err(BuilderError::NotRunning { .. }) => {
+                self.driver.boot(&BootSink::new(progress)).await?;
+                self.driver.dial().await
+            }
+            other => other,
+        }
+    }
+}

@@ -78,6 +78,11 @@ impl Client {
         Ok(Self { channel })
     }
 
+    /// Returns the connection itself, for services without a generated stub.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Returns the stub of the Control service.
     pub fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone())

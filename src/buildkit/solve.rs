@@ -14,6 +14,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::frontend as gateway;
 use bollard_buildkit_proto::pb::Definition;
 use prost::Message as _;
 use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::client::{Client, GatewayClient};
@@ -21,6 +22,8 @@ use super::error::RpcError;
 
 /// How long the solve call may take to notice that the frontend failed, before it is dropped.
 const SOLVE_GRACE: Duration = Duration::from_secs(5);
+/// How long the daemon may take to report what a cancellation stopped.
+const CANCEL_GRACE: Duration = Duration::from_millis(800);
 /// How long the status stream may stay silent after the solve has ended, before it is dropped.
 const STATUS_GRACE: Duration = Duration::from_secs(5);
 
@@ -133,7 +136,8 @@ fn to_cache_entry(entry: &Entry) -> control::CacheOptionsEntry {
 
 /// Runs a build and hands every status message to `on_status`, in order.
 ///
-/// Dropping the future cancels the build in the daemon.
+/// When `cancel` fires the build is cancelled in the daemon; what the daemon reports of that is still
+/// handed on for a moment. Dropping the future cancels too.
 ///
 /// # Errors
 ///
@@ -141,20 +145,38 @@ fn to_cache_entry(entry: &Entry) -> control::CacheOptionsEntry {
 pub async fn solve(
     client: &Client,
     request: &SolveRequest,
+    cancel: &CancellationToken,
     on_status: impl FnMut(control::StatusResponse),
 ) -> Result<SolveOutcome, RpcError> {
     let (solve_ended, solve_end) = tokio::sync::oneshot::channel();
     let build = async {
-        let result = run_build(client, request).await;
+        let result = tokio::select! {
+            result = run_build(client, request) => result,
+            // Leaving the branch drops the call, which resets its stream; the daemon takes that for
+            // a cancellation.
+            () = cancel.cancelled() => Err(Status::cancelled("the build was cancelled").into()),
+        };
         // The receiver is gone only where the status stream has ended before.
         let _sent = solve_ended.send(());
         result
     };
     let status = forward_status(client, &request.build_ref, solve_end, on_status);
-    let (result, status) = tokio::join!(build, status);
+    let bounded = async {
+        tokio::select! {
+            result = status => result,
+            () = after(cancel, CANCEL_GRACE) => Ok(()),
+        }
+    };
+    let (result, status) = tokio::join!(build, bounded);
     let outcome = result?;
     status?;
     Ok(outcome)
+}
+
+/// Waits for the cancellation and then for a while.
+async fn after(cancel: &CancellationToken, grace: Duration) {
+    cancel.cancelled().await;
+    tokio::time::sleep(grace).await;
 }
 
 async fn run_build(client: &Client, request: &SolveRequest) -> Result<SolveOutcome, RpcError> {

@@ -1,0 +1,282 @@
+//! The outputs of a build turned into BuildKit's exporters and the places their bytes go to.
+//!
+//! Exporter names and attributes follow BuildKit's `exporter/*` and buildx's choice among them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::buildkit::solve::Entry;
+use crate::options::output::{Dest, Output, OutputType};
+use crate::options::tag::{self, Tag};
+
+/// Where the bytes of an exporter go on this side of the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sink {
+    /// Nowhere: BuildKit keeps or pushes the result itself.
+    None,
+    /// Into one file that is made when the first byte comes.
+    File(PathBuf),
+    /// To standard output.
+    Stdout,
+    /// Into a folder.
+    Folder {
+        /// The folder, made if it does not exist.
+        path: PathBuf,
+        /// Remove what the result does not hold.
+        delete: bool,
+    },
+    /// Into the image store of the Docker Engine of this docker context (empty: the current one).
+    Load {
+        /// Name of the docker context.
+        context: String,
+    },
+}
+
+/// One exporter and its sink. The place in the list is the exporter's identifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// What BuildKit is asked for.
+    pub entry: Entry,
+    /// Where its bytes go.
+    pub sink: Sink,
+}
+
+/// Why the outputs cannot be served.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ExportError {
+    /// A push without a name.
+    #[error("tag is needed when pushing to registry")]
+    PushWithoutTag,
+    /// The classic image store of an engine holds no indexes.
+    #[error("docker exporter does not currently support exporting manifest lists")]
+    ListToDocker,
+    /// A tarball in Docker's format holds no indexes.
+    #[error(
+        "docker exporter does not support exporting manifest lists, use the oci exporter instead"
+    )]
+    ListToDockerFile,
+    /// Binary data would spoil the terminal.
+    #[error("dest file is required for {0} exporter. refusing to write to console")]
+    Terminal(&'static str),
+    /// The destination of a folder output is a file, or the reverse.
+    #[error("destination {kind} {path:?} is a {found}")]
+    WrongKind {
+        /// `directory` or `file`: what is needed.
+        kind: &'static str,
+        /// The destination.
+        path: PathBuf,
+        /// `file` or `directory`: what it is.
+        found: &'static str,
+    },
+    /// A form of output that this version does not serve.
+    #[error("{0} is not supported by this version of cachex")]
+    Unsupported(String),
+}
+
+/// What decides how outputs are made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExportFacts {
+    /// The engine that images are loaded into imports OCI layouts (it has the containerd store).
+    pub engine_imports_oci: bool,
+    /// The result is an index: several platforms or attestations were asked for.
+    pub result_is_list: bool,
+    /// Standard output is a terminal.
+    pub stdout_is_terminal: bool,
+}
+
+/// Turns outputs into exporters. `type=cacheonly` makes none.
+///
+/// # Errors
+///
+/// Fails where an output contradicts the facts or is of a form that is not served.
+pub fn plan(
+    outputs: &[Output],
+    tags: &[Tag],
+    annotations: &BTreeMap<String, String>,
+    facts: ExportFacts,
+) -> Result<Vec<Export>, ExportError> {
+    outputs
+        .iter()
+        .filter(|output| output.kind != OutputType::CacheOnly)
+        .map(|output| export(output, tags, annotations, facts))
+        .collect()
+}
+
+fn export(
+    output: &Output,
+    tags: &[Tag],
+    annotations: &BTreeMap<String, String>,
+    facts: ExportFacts,
+) -> Result<Export, ExportError> {
+    let mut attrs = output.attrs.clone();
+    attrs.extend(annotations.iter().map(|(k, v)| (k.clone(), v.clone())));
+    if matches!(
+        output.kind,
+        OutputType::Image | OutputType::Oci | OutputType::Docker
+    ) {
+        if let Some(names) = tag::attr(tags) {
+            attrs.insert("name".into(), names);
+        } else if output.pushes() && attrs.get("name").is_none_or(String::is_empty) {
+            return Err(ExportError::PushWithoutTag);
+        }
+    }
+    let mut kind = output.kind.as_str();
+    let mut sink = sink(output, facts)?;
+    if output.kind == OutputType::Docker {
+        if let Sink::None = sink {
+            sink = Sink::Load {
+                context: attrs.remove("context").unwrap_or_default(),
+            };
+            if facts.engine_imports_oci {
+                kind = "oci";
+                // The containerd store names images by the digest of their manifest.
+                attrs.insert("prefer-image-digest".into(), "true".into());
+            } else if facts.result_is_list {
+                return Err(ExportError::ListToDocker);
+            }
+        } else if facts.result_is_list {
+            return Err(ExportError::ListToDockerFile);
+        }
+    }
+    Ok(Export {
+        entry: Entry {
+            kind: kind.to_owned(),
+            attrs,
+        },
+        sink,
+    })
+}
+
+fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
+    let name = output.kind.as_str();
+    match &output.dest {
+        None => Ok(Sink::None),
+        Some(Dest::Stdout) if facts.stdout_is_terminal => Err(ExportError::Terminal(name)),
+        Some(Dest::Stdout) => Ok(Sink::Stdout),
+        Some(Dest::Path(path)) => {
+            let is_dir = path.is_dir();
+            let path = path.clone();
+            if output.kind == OutputType::Local {
+                if path.exists() && !is_dir {
+                    return Err(ExportError::WrongKind {
+                        kind: "directory",
+                        path,
+                        found: "file",
+                    });
+                }
+                return Ok(Sink::Folder {
+                    path,
+                    delete: output.deletes(),
+                });
+            }
+            if output.writes_folder() {
+                // BuildKit writes these through a content store of the session.
+                return Err(ExportError::Unsupported(format!(
+                    "type={name} with tar=false"
+                )));
+            }
+            if is_dir {
+                return Err(ExportError::WrongKind {
+                    kind: "file",
+                    path,
+                    found: "directory",
+                });
+            }
+            Ok(Sink::File(path))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_one(value: &str, tags: &[&str], facts: ExportFacts) -> Result<Export, ExportError> {
+        let tags = Tag::parse_list(tags).unwrap();
+        let output = Output::parse(value).unwrap();
+        plan(&[output], &tags, &BTreeMap::new(), facts).map(|mut exports| exports.remove(0))
+    }
+
+    #[test]
+    fn tags_name_every_image() {
+        for value in [
+            "type=image",
+            "type=oci,dest=x.tar",
+            "type=docker,dest=x.tar",
+        ] {
+            let export = plan_one(value, &["a:1", "b"], ExportFacts::default()).unwrap();
+            assert_eq!(export.entry.attrs["name"], "a:1,b", "{value}");
+        }
+        let tar = plan_one("type=tar,dest=x.tar", &["a"], ExportFacts::default()).unwrap();
+        assert!(!tar.entry.attrs.contains_key("name"));
+    }
+
+    #[test]
+    fn push_needs_a_name() {
+        let facts = ExportFacts::default();
+        assert_eq!(
+            plan_one("type=registry", &[], facts),
+            Err(ExportError::PushWithoutTag)
+        );
+        assert!(plan_one("type=registry,name=r/a", &[], facts).is_ok());
+        assert!(plan_one("type=image", &[], facts).is_ok());
+    }
+
+    #[test]
+    fn load_takes_the_form_that_the_engine_imports() {
+        let classic = plan_one("type=docker", &["a"], ExportFacts::default()).unwrap();
+        assert_eq!(classic.entry.kind, "docker");
+        assert_eq!(
+            classic.sink,
+            Sink::Load {
+                context: String::new()
+            }
+        );
+        let facts = ExportFacts {
+            engine_imports_oci: true,
+            ..Default::default()
+        };
+        let containerd = plan_one("type=docker,context=other", &["a"], facts).unwrap();
+        assert_eq!(containerd.entry.kind, "oci");
+        assert_eq!(containerd.entry.attrs["prefer-image-digest"], "true");
+        assert_eq!(
+            containerd.sink,
+            Sink::Load {
+                context: "other".into()
+            }
+        );
+        let list = ExportFacts {
+            result_is_list: true,
+            ..Default::default()
+        };
+        assert_eq!(
+            plan_one("type=docker", &["a"], list),
+            Err(ExportError::ListToDocker)
+        );
+    }
+
+    #[test]
+    fn destinations_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs_err::write(&file, "").unwrap();
+        let facts = ExportFacts {
+            stdout_is_terminal: true,
+            ..Default::default()
+        };
+        let error = |value: &str| plan_one(value, &[], facts).unwrap_err().to_string();
+        assert!(error(&format!("type=local,dest={}", file.display())).ends_with("is a file"));
+        assert!(error(&format!("type=tar,dest={}", dir.path().display())).ends_with("directory"));
+        assert!(error("type=tar").contains("refusing to write to console"));
+        assert!(error("type=oci,tar=false,dest=x").contains("not supported"));
+    }
+
+    #[test]
+    fn cacheonly_is_no_exporter() {
+        let outputs = [Output::parse("type=cacheonly").unwrap()];
+        let exports = plan(&outputs, &[], &BTreeMap::new(), ExportFacts::default());
+        assert_eq!(exports, Ok(vec![]));
+    }
+}

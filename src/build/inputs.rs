@@ -1,0 +1,376 @@
+//! Where a build gets its files from: context, Dockerfile and named contexts, each turned into
+//! frontend attributes and the folders that the session serves.
+//!
+//! The attribute names are those of BuildKit's `frontend/dockerui`; which folder gets which name
+//! follows buildx, because the names and the shared key decide whether BuildKit finds the files of
+//! an earlier build again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use tempfile::TempDir;
+use thiserror::Error;
+
+use super::stdin::Stdin;
+
+/// Capability that a frontend needs for named contexts.
+const CAP_CONTEXTS: &str = "moby.buildkit.frontend.contexts+forward";
+/// Capability that a frontend needs for Git URLs with a query.
+const CAP_GIT_QUERY: &str = "moby.buildkit.frontend.gitquerystring";
+
+/// What the user named as the build's inputs.
+#[derive(Debug, Clone, Default)]
+pub struct InputSpec {
+    /// The context argument: a folder, a URL or `-`.
+    pub context: String,
+    /// The value of `--file`: a path, a URL, `-`, or nothing.
+    pub dockerfile: Option<String>,
+    /// The named contexts in the order given.
+    pub named: Vec<(String, String)>,
+    /// The working folder that relative paths start from.
+    pub current_dir: PathBuf,
+    /// Makes this machine's folders tell apart from those of other clients of a builder
+    /// (the store's `.buildNodeID`).
+    pub node_id: String,
+}
+
+/// Inputs made ready. Temporary folders live as long as this value.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// Attributes for the frontend.
+    pub attrs: BTreeMap<String, String>,
+    /// Folders that the session serves, by the name that BuildKit asks for.
+    pub local_dirs: BTreeMap<String, PathBuf>,
+    /// Key under which BuildKit keeps the context folder's files between builds.
+    pub shared_key: String,
+    /// A context archive that comes by standard input. Its attribute `context` is the URL under which
+    /// the session hands it out.
+    pub upload: Option<Stdin>,
+    /// Name of the Dockerfile as the user knows it, for messages.
+    pub dockerfile_name: String,
+    temp_dirs: Vec<TempDir>,
+}
+
+/// Why the inputs cannot be used.
+#[derive(Debug, Error)]
+pub enum InputError {
+    /// The context argument names nothing that exists.
+    #[error("unable to prepare context: path {0:?} not found")]
+    ContextNotFound(String),
+    /// The context argument is a file.
+    #[error("unable to prepare context: {0:?} is not a directory")]
+    ContextNotDirectory(String),
+    /// The context folder cannot be read.
+    #[error("unable to prepare context: cannot read {path:?}")]
+    ContextUnreadable {
+        /// The folder.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Both context and Dockerfile are to come from standard input.
+    #[error("invalid argument: can't use stdin for both build context and dockerfile")]
+    StdinTwice,
+    /// Standard input holds a Dockerfile and `--file` names another one.
+    #[error("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")]
+    AmbiguousDockerfile,
+    /// A named context is not a folder.
+    #[error("failed to get build context {name:?} from {path:?}")]
+    NamedContext {
+        /// Name of the context.
+        name: String,
+        /// The path given for it.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A form of input that this version does not serve.
+    #[error("{0} is not supported by this version of cachex")]
+    Unsupported(String),
+    /// Standard input or a temporary file failed.
+    #[error("cannot take the build's input from stdin")]
+    Stdin(#[source] io::Error),
+}
+
+impl Inputs {
+    /// Looks at the named inputs and makes them ready; reads standard input only where it is named.
+    ///
+    /// # Errors
+    ///
+    /// Fails where an input does not exist, cannot be read or is named twice.
+    pub fn resolve(spec: &InputSpec, stdin: impl FnOnce() -> Stdin) -> Result<Self, InputError> {
+        let mut inputs = Self::default();
+        let mut caps = Vec::new();
+        let dockerfile = spec.dockerfile.as_deref().filter(|f| !f.is_empty());
+        if spec.context == "-" {
+            inputs.context_from_stdin(dockerfile, stdin())?;
+        } else if is_remote_url(&spec.context) {
+            inputs.context_from_url(spec, dockerfile, stdin, &mut caps)?;
+        } else {
+            inputs.context_from_folder(spec, dockerfile, stdin)?;
+        }
+        for (name, path) in &spec.named {
+            caps.push(CAP_CONTEXTS.to_owned());
+            inputs.add_named(name, path, spec, &mut caps)?;
+        }
+        if !caps.is_empty() {
+            caps.sort();
+            caps.dedup();
+            inputs.attrs.insert("frontend.caps".into(), caps.join(","));
+        }
+        Ok(inputs)
+    }
+
+    fn context_from_stdin(
+        &mut self,
+        dockerfile: Option<&str>,
+        mut stdin: Stdin,
+    ) -> Result<(), InputError> {
+        if dockerfile == Some("-") {
+            return Err(InputError::StdinTwice);
+        }
+        if stdin.is_archive().map_err(InputError::Stdin)? {
+            self.upload = Some(stdin);
+            let name = dockerfile.unwrap_or("Dockerfile");
+            self.attrs.insert("filename".into(), name.to_owned());
+            name.clone_into(&mut self.dockerfile_name);
+            return Ok(());
+        }
+        if dockerfile.is_some() {
+            return Err(InputError::AmbiguousDockerfile);
+        }
+        let empty = self.temp_dir()?;
+        self.local_dirs.insert("context".into(), empty);
+        self.dockerfile_from_stdin(stdin)
+    }
+
+    fn context_from_url(
+        &mut self,
+        spec: &InputSpec,
+        dockerfile: Option<&str>,
+        stdin: impl FnOnce() -> Stdin,
+        caps: &mut Vec<String>,
+    ) -> Result<(), InputError> {
+        self.attrs.insert("context".into(), spec.context.clone());
+        note_git_query(&spec.context, false, caps);
+        match dockerfile {
+            Some("-") => self.dockerfile_from_stdin(stdin()),
+            Some(file) if is_http_url(file) => Err(dockerfile_url()),
+            Some(file) if Path::new(file).is_absolute() => {
+                self.attrs
+                    .insert("dockerfilekey".into(), "dockerfile".into());
+                self.dockerfile_from_path(Path::new(file));
+                Ok(())
+            }
+            file => {
+                let name = file.unwrap_or("Dockerfile");
+                self.attrs.insert("filename".into(), name.to_owned());
+                name.clone_into(&mut self.dockerfile_name);
+                Ok(())
+            }
+        }
+    }
+
+    fn context_from_folder(
+        &mut self,
+        spec: &InputSpec,
+        dockerfile: Option<&str>,
+        stdin: impl FnOnce() -> Stdin,
+    ) -> Result<(), InputError> {
+        let folder = spec.current_dir.join(&spec.context);
+        check_context_folder(&spec.context, &folder)?;
+        self.shared_key = format!("{}:{}", base_name(&folder), spec.node_id);
+        self.local_dirs.insert("context".into(), folder.clone());
+        match dockerfile {
+            Some("-") => self.dockerfile_from_stdin(stdin()),
+            Some(file) if is_http_url(file) => Err(dockerfile_url()),
+            Some(file) => {
+                self.dockerfile_from_path(&spec.current_dir.join(file));
+                file.clone_into(&mut self.dockerfile_name);
+                Ok(())
+            }
+            None => {
+                self.dockerfile_from_path(&folder.join("Dockerfile"));
+                self.dockerfile_name = Path::new(&spec.context)
+                    .join("Dockerfile")
+                    .display()
+                    .to_string();
+                Ok(())
+            }
+        }
+    }
+
+    fn dockerfile_from_path(&mut self, path: &Path) {
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let name = base_name(path);
+        let name = lower_case_dockerfile(&folder, &name).unwrap_or(name);
+        self.local_dirs.insert("dockerfile".into(), folder);
+        self.attrs.insert("filename".into(), name);
+        self.dockerfile_name = path.display().to_string();
+    }
+
+    fn dockerfile_from_stdin(&mut self, stdin: Stdin) -> Result<(), InputError> {
+        let folder = self.temp_dir()?;
+        let mut file = fs::File::create(folder.join("Dockerfile")).map_err(InputError::Stdin)?;
+        stdin.copy_to(&mut file).map_err(InputError::Stdin)?;
+        self.local_dirs.insert("dockerfile".into(), folder);
+        self.attrs.insert("filename".into(), "Dockerfile".into());
+        self.attrs
+            .insert("dockerfilekey".into(), "dockerfile".into());
+        self.dockerfile_name = "stdin".into();
+        Ok(())
+    }
+
+    fn add_named(
+        &mut self,
+        name: &str,
+        path: &str,
+        spec: &InputSpec,
+        caps: &mut Vec<String>,
+    ) -> Result<(), InputError> {
+        let key = format!("context:{name}");
+        if is_remote_url(path) || path.starts_with("docker-image://") || path.starts_with("target:")
+        {
+            note_git_query(path, true, caps);
+            self.attrs.insert(key, path.to_owned());
+            return Ok(());
+        }
+        if path.starts_with("oci-layout://") {
+            return Err(InputError::Unsupported(format!(
+                "the OCI layout context {name:?}"
+            )));
+        }
+        let folder = spec.current_dir.join(path);
+        let error = |source| InputError::NamedContext {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            source,
+        };
+        if !fs::metadata(&folder).map_err(error)?.is_dir() {
+            return Err(error(io::ErrorKind::NotADirectory.into()));
+        }
+        // The two names of the main inputs are taken; buildx puts an underscore before them.
+        let local = match name {
+            "context" | "dockerfile" => format!("_{name}"),
+            _ => name.to_owned(),
+        };
+        self.attrs.insert(key, format!("local:{local}"));
+        self.attrs.insert(
+            format!("sharedkey:localdir:{name}"),
+            format!("{}:{}", base_name(&folder), spec.node_id),
+        );
+        self.local_dirs.insert(local, folder);
+        Ok(())
+    }
+
+    fn temp_dir(&mut self) -> Result<PathBuf, InputError> {
+        let dir = tempfile::Builder::new()
+            .prefix("cachex-input-")
+            .tempdir()
+            .map_err(InputError::Stdin)?;
+        let path = dir.path().to_owned();
+        self.temp_dirs.push(dir);
+        Ok(path)
+    }
+}
+
+fn dockerfile_url() -> InputError {
+    InputError::Unsupported("a Dockerfile given by URL".into())
+}
+
+fn check_context_folder(argument: &str, folder: &Path) -> Result<(), InputError> {
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(InputError::ContextNotDirectory(argument.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(InputError::ContextNotFound(argument.to_owned()));
+        }
+        Err(source) => {
+            return Err(InputError::ContextUnreadable {
+                path: argument.to_owned(),
+                source,
+            });
+        }
+    }
+    fs::read_dir(folder)
+        .map(drop)
+        .map_err(|source| InputError::ContextUnreadable {
+            path: argument.to_owned(),
+            source,
+        })
+}
+
+/// Returns the last part of the absolute path, with `.` and `..` taken away, as Go's
+/// `filepath.Base(filepath.Abs(p))`.
+fn base_name(path: &Path) -> String {
+    let mut parts: Vec<&std::ffi::OsStr> = Vec::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::Normal(name) => parts.push(name),
+            std::path::Component::ParentDir => {
+                parts.pop();
+            }
+            _ => {}
+        }
+    }
+    parts.last().map_or_else(
+        || "/".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// A folder that holds `dockerfile` and no `Dockerfile` means the former (moby pull request 10858).
+fn lower_case_dockerfile(folder: &Path, name: &str) -> Option<String> {
+    if name != "Dockerfile" {
+        return None;
+    }
+    let mut lower = None;
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let name = entry.file_name();
+        if name == "Dockerfile" {
+            return None;
+        }
+        if name == "dockerfile" {
+            lower = Some("dockerfile".to_owned());
+        }
+    }
+    lower
+}
+
+fn note_git_query(url: &str, named: bool, caps: &mut Vec<String>) {
+    if is_git_url(url) && url.split('#').next().is_some_and(|base| base.contains('?')) {
+        caps.push(if named {
+            format!("{CAP_GIT_QUERY}+forward")
+        } else {
+            CAP_GIT_QUERY.into()
+        });
+    }
+}
+
+fn is_http_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+fn is_git_url(text: &str) -> bool {
+    let base = text.split(['#', '?']).next().unwrap_or(text);
+    ["git://", "ssh://", "git@"]
+        .iter()
+        .any(|p| text.starts_with(p))
+        || (is_http_url(text)
+            && Path::new(base)
+                .extension()
+                .is_some_and(|extension| extension == "git"))
+        || (is_http_url(text) && text.contains(".git?"))
+}
+
+/// Tells whether BuildKit fetches this itself: HTTP(S), Git, or `github.com/…` (buildx `urlutil`).
+pub fn is_remote_url(text: &str) -> bool {
+    is_http_url(text) || is_git_url(text) || text.starts_with("github.com/")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use std::io::Cursor;
+
+use super::*;
+
+fn spec(dir: &Path, context: &str) -> InputSpec {
+    InputSpec {
+        context: context.into(),
+        current_dir: dir.to_owned(),
+        node_id: "n0de".into(),
+        ..Default::default()
+    }
+}
+
+fn no_stdin() -> Stdin {
+    panic!("standard input must not be read")
+}
+
+fn text(data: &'static str) -> impl FnOnce() -> Stdin {
+    move || Stdin::new(Cursor::new(data))
+}
+
+#[test]
+fn folder_is_context_and_dockerfile() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("app")).unwrap();
+    let inputs = Inputs::resolve(&spec(dir.path(), "app"), no_stdin).unwrap();
+    assert_eq!(inputs.shared_key, "app:n0de");
+    assert_eq!(inputs.local_dirs["context"], dir.path().join("app"));
+    assert_eq!(inputs.local_dirs["dockerfile"], dir.path().join("app"));
+    assert_eq!(inputs.attrs["filename"], "Dockerfile");
+    assert!(!inputs.attrs.contains_key("dockerfilekey"));
+}
+
+#[test]
+fn dot_has_the_name_of_the_working_folder_in_the_shared_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("project");
+    fs::create_dir(&work).unwrap();
+    assert_eq!(
+        Inputs::resolve(&spec(&work, "."), no_stdin)
+            .unwrap()
+            .shared_key,
+        "project:n0de"
+    );
+    assert_eq!(base_name(Path::new("/a/b/../c/.")), "c");
+    assert_eq!(base_name(Path::new("/")), "/");
+}
+
+#[test]
+fn file_flag_is_relative_to_the_working_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("ctx")).unwrap();
+    fs::create_dir_all(dir.path().join("docker")).unwrap();
+    let mut spec = spec(dir.path(), "ctx");
+    spec.dockerfile = Some("docker/Prod.Dockerfile".into());
+    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    assert_eq!(inputs.local_dirs["dockerfile"], dir.path().join("docker"));
+    assert_eq!(inputs.attrs["filename"], "Prod.Dockerfile");
+}
+
+#[test]
+fn lower_case_name_is_taken_only_where_there_is_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("dockerfile"), "").unwrap();
+    let name =
+        |d: &Path| Inputs::resolve(&spec(d, "."), no_stdin).unwrap().attrs["filename"].clone();
+    assert_eq!(name(dir.path()), "dockerfile");
+    fs::write(dir.path().join("Dockerfile"), "").unwrap();
+    assert_eq!(name(dir.path()), "Dockerfile");
+}
+
+#[test]
+fn missing_and_wrong_contexts_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let error = |c: &str| {
+        Inputs::resolve(&spec(dir.path(), c), no_stdin)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        error("nope"),
+        "unable to prepare context: path \"nope\" not found"
+    );
+    assert_eq!(
+        error("file"),
+        "unable to prepare context: \"file\" is not a directory"
+    );
+}
+
+#[test]
+fn stdin_is_a_dockerfile_or_an_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = Inputs::resolve(&spec(dir.path(), "-"), text("FROM scratch\n")).unwrap();
+    assert_eq!(inputs.attrs["dockerfilekey"], "dockerfile");
+    let written = fs::read_to_string(inputs.local_dirs["dockerfile"].join("Dockerfile")).unwrap();
+    assert_eq!(written, "FROM scratch\n");
+    assert!(
+        inputs.local_dirs["context"]
+            .read_dir()
+            .unwrap()
+            .next()
+            .is_none()
+    );
+
+    let inputs = Inputs::resolve(&spec(dir.path(), "-"), text("BZh9…")).unwrap();
+    assert!(inputs.upload.is_some());
+
+    let mut both = spec(dir.path(), "-");
+    both.dockerfile = Some("-".into());
+    assert!(matches!(
+        Inputs::resolve(&both, text("")),
+        Err(InputError::StdinTwice)
+    ));
+    both.dockerfile = Some("Dockerfile".into());
+    assert!(matches!(
+        Inputs::resolve(&both, text("FROM scratch")),
+        Err(InputError::AmbiguousDockerfile)
+    ));
+}
+
+#[test]
+fn urls_go_to_buildkit_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = Inputs::resolve(
+        &spec(dir.path(), "https://example.com/r.git#main:sub"),
+        no_stdin,
+    )
+    .unwrap();
+    assert_eq!(
+        inputs.attrs["context"],
+        "https://example.com/r.git#main:sub"
+    );
+    assert!(inputs.local_dirs.is_empty());
+    assert!(!inputs.attrs.contains_key("frontend.caps"));
+    let inputs = Inputs::resolve(
+        &spec(dir.path(), "https://example.com/r.git?ref=main"),
+        no_stdin,
+    )
+    .unwrap();
+    assert_eq!(inputs.attrs["frontend.caps"], CAP_GIT_QUERY);
+}
+
+#[test]
+fn named_contexts_become_attributes() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("lib")).unwrap();
+    let mut spec = spec(dir.path(), ".");
+    spec.named = vec![
+        ("base".into(), "docker-image://alpine".into()),
+        ("lib".into(), "lib".into()),
+        ("context".into(), "lib".into()),
+    ];
+    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    assert_eq!(inputs.attrs["context:base"], "docker-image://alpine");
+    assert_eq!(inputs.attrs["context:lib"], "local:lib");
+    assert_eq!(inputs.attrs["sharedkey:localdir:lib"], "lib:n0de");
+    assert_eq!(inputs.attrs["context:context"], "local:_context");
+    assert_eq!(inputs.local_dirs["_context"], dir.path().join("lib"));
+    assert_eq!(inputs.attrs["frontend.caps"], CAP_CONTEXTS);
+    spec.named = vec![("x".into(), "missing".into())];
+    assert!(matches!(
+        Inputs::resolve(&spec, no_stdin),
+        Err(InputError::NamedContext { .. })
+    ));
+}

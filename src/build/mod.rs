@@ -1,0 +1,28 @@
+//! A build, from the typed request to its results.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`spec`] | the request: what the user asked for |
+//! | [`inputs`], [`stdin`], [`vcs`] | where files come from, and the commit they stand at |
+//! | [`attrs`] | the frontend's attributes |
+//! | [`exports`] | exporters and where their bytes go |
+//! | [`cache`] | caches to write and to read |
+//! | [`session`], [`load`] | what the session serves; images into an engine |
+//! | [`run`] | one build on one connected builder |
+//! | [`quiet_import`] | a missing cache as one quiet line |
+//! | [`metadata`] | image identifier and metadata file |
+
+pub mod attrs;
+pub mod cache;
+pub mod exports;
+pub mod inputs;
+pub mod load;
+pub mod metadata;
+pub mod quiet_import;
+pub mod run;
+pub mod session;
+pub mod spec;
+pub mod stdin;
+pub mod vcs;
+
+pub use spec::BuildSpec;

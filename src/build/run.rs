@@ -1,0 +1,242 @@
+//! Runs one build on one connected builder: plan, session, solve.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use bollard_buildkit_proto::moby::buildkit::v1::types::WorkerRecord;
+use bollard_buildkit_proto::pb::Definition;
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::attrs::{self, AttrError, BuilderFacts};
+use super::cache::{self, CacheError};
+use super::exports::{self, Export, ExportError, ExportFacts};
+use super::inputs::Inputs;
+use super::load::ImageLoader;
+use super::session::{self, SessionParts, SessionSetupError};
+use super::spec::BuildSpec;
+use super::vcs;
+use crate::buildkit::session::Session;
+use crate::buildkit::session::auth::CredentialSource;
+use crate::buildkit::solve::{self, SolveRequest};
+use crate::buildkit::{Client, RpcError, session::tunnel};
+use crate::env::Env;
+
+/// Label of a worker of a Docker Engine: the address that `host-gateway` stands for.
+const HOST_GATEWAY_LABEL: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
+
+/// What a build runs on and with.
+pub struct Runner<'a> {
+    /// The connected builder.
+    pub client: Client,
+    /// Where registry credentials come from.
+    pub credentials: Arc<dyn CredentialSource>,
+    /// Takes images that are loaded into an engine.
+    pub loader: Arc<dyn ImageLoader>,
+    /// Source of secrets from variables and of the agent's socket.
+    pub env: &'a Env,
+    /// The engine that images are loaded into imports OCI layouts.
+    pub engine_imports_oci: bool,
+    /// Standard output is a terminal.
+    pub stdout_is_terminal: bool,
+}
+
+/// What a build ended with.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOutcome {
+    /// The exporters' and the cache exporters' answers.
+    pub response: BTreeMap<String, String>,
+    /// Definitions of the result's parts by platform.
+    pub definitions: BTreeMap<String, Definition>,
+}
+
+/// Why a build failed.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The outputs cannot be served.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The caches cannot be served.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The builder cannot do what is asked.
+    #[error(transparent)]
+    Attr(#[from] AttrError),
+    /// A secret or an agent is not there.
+    #[error(transparent)]
+    Session(#[from] SessionSetupError),
+    /// The builder does not answer as BuildKit does.
+    #[error("cannot talk to the builder")]
+    Builder(#[source] RpcError),
+    /// The build itself failed.
+    #[error("failed to solve")]
+    Solve(#[source] RpcError),
+    /// The result could not be taken on this side.
+    #[error("failed to export")]
+    Sink {
+        /// What went wrong here.
+        #[source]
+        failure: crate::buildkit::session::file_send::ExportFailure,
+        /// What the builder made of it.
+        solve: RpcError,
+    },
+}
+
+impl BuildError {
+    /// Returns the builder's error, if it has one.
+    pub fn rpc(&self) -> Option<&RpcError> {
+        match self {
+            Self::Builder(error) | Self::Solve(error) | Self::Sink { solve: error, .. } => {
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Runs the build.
+///
+/// When `cancel` fires the build is cancelled in the builder and an error of code `Cancelled` comes
+/// back.
+///
+/// # Errors
+///
+/// See [`BuildError`].
+pub async fn run(
+    spec: &BuildSpec,
+    mut inputs: Inputs,
+    build_ref: &str,
+    runner: &Runner<'_>,
+    cancel: &CancellationToken,
+    on_status: impl FnMut(StatusResponse),
+) -> Result<BuildOutcome, BuildError> {
+    let workers = tokio::select! {
+        workers = runner.client.list_workers() => workers.map_err(BuildError::Builder)?,
+        () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
+    };
+    let exports = exports::plan(&spec.outputs, &spec.tags, &spec.annotations, runner.facts(spec))?;
+    let mut request = request(spec, build_ref, &exports, builder_facts(&workers))?;
+    let parts = SessionParts {
+        secrets: &spec.secrets,
+        ssh: &spec.ssh,
+        exports: &exports,
+        credentials: Arc::clone(&runner.credentials),
+        loader: Arc::clone(&runner.loader),
+        env: runner.env,
+    };
+    let ready = session::prepare(&mut inputs, &parts)?;
+    request.session = ready.session.id().to_owned();
+    request.attrs.append(&mut inputs.attrs.clone());
+    request.attrs.append(&mut commit_attrs(spec, &inputs).await);
+
+    let session_end = CancellationToken::new();
+    let mut session = serve_session(&runner.client, ready.session, session_end.clone());
+    let result = solve::solve(&runner.client, &request, cancel, on_status).await;
+    session_end.cancel();
+    while session.join_next().await.is_some() {}
+
+    match result {
+        Ok(outcome) => {
+            let mut response = outcome.exporter_response;
+            for (key, value) in outcome.result_metadata {
+                // Answers of subrequests are text; binary metadata is of no use here.
+                if let Ok(text) = String::from_utf8(value) {
+                    response.entry(key).or_insert(text);
+                }
+            }
+            Ok(BuildOutcome { response, definitions: outcome.definitions })
+        }
+        Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
+        Err(solve) => match ready.failures.get().into_iter().next() {
+            Some(failure) => Err(BuildError::Sink { failure, solve }),
+            None => Err(BuildError::Solve(solve)),
+        },
+    }
+}
+
+impl Runner<'_> {
+    fn facts(&self, spec: &BuildSpec) -> ExportFacts {
+        let attested = spec.attests.values().any(Option::is_some);
+        ExportFacts {
+            engine_imports_oci: self.engine_imports_oci,
+            result_is_list: spec.platforms.len() > 1 || attested,
+            stdout_is_terminal: self.stdout_is_terminal,
+        }
+    }
+}
+
+fn request(
+    spec: &BuildSpec,
+    build_ref: &str,
+    exports: &[Export],
+    facts: BuilderFacts,
+) -> Result<SolveRequest, BuildError> {
+    let frontend = attrs::frontend(spec, facts)?;
+    Ok(SolveRequest {
+        build_ref: build_ref.to_owned(),
+        session: String::new(),
+        frontend: frontend.name.to_owned(),
+        attrs: frontend.attrs,
+        exporters: exports.iter().map(|e| e.entry.clone()).collect(),
+        cache_exports: cache::exports(
+            &spec.cache_to,
+            &spec.tags,
+            &spec.outputs,
+            &spec.build_args,
+        )?,
+        cache_imports: cache::imports(&spec.cache_from)?,
+        entitlements: frontend.entitlements,
+    })
+}
+
+fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
+    let worker = workers.first();
+    BuilderFacts {
+        // Workers tell their version since BuildKit 0.11, the first that makes attestations.
+        attestations: worker.is_some_and(|w| w.buildkit_version.is_some()),
+        host_gateway: worker
+            .and_then(|w| w.labels.get(HOST_GATEWAY_LABEL))
+            .and_then(|ip| ip.parse::<IpAddr>().ok()),
+    }
+}
+
+async fn commit_attrs(spec: &BuildSpec, inputs: &Inputs) -> BTreeMap<String, String> {
+    let Some(context) = inputs.local_dirs.get("context").filter(|_| spec.inputs.context != "-")
+    else {
+        return BTreeMap::new();
+    };
+    let dockerfile = inputs.local_dirs.get("dockerfile").map_or_else(
+        || context.join("Dockerfile"),
+        |dir| dir.join(inputs.attrs.get("filename").map_or("Dockerfile", String::as_str)),
+    );
+    vcs::attributes(spec.vcs, context, &dockerfile, &inputs.local_dirs).await
+}
+
+/// Serves the session beside the solve. A session that breaks makes the builder fail the build, and
+/// its error is the one to show; this one is for the log.
+fn serve_session(client: &Client, session: Session, end: CancellationToken) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let channel = client.channel();
+    tasks.spawn(async move {
+        let opened = tokio::select! {
+            opened = tunnel::open(channel, session.metadata()) => opened,
+            () = end.cancelled() => return,
+        };
+        match opened {
+            Ok(stream) => {
+                if let Err(error) = session.serve(stream, end).await {
+                    tracing::debug!(error = %crate::error::chain(&error), "the session broke");
+                }
+            }
+            Err(status) => tracing::debug!(error = %status, "the session was refused"),
+        }
+    });
+    tasks
+}
+
+fn cancelled() -> RpcError {
+    tonic::Status::cancelled("the build was cancelled").into()
+}

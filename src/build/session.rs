@@ -1,0 +1,212 @@
+//! The session that serves a build: which folders, secrets, agents, credentials and sinks it offers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::exports::{Export, Sink};
+use super::inputs::Inputs;
+use super::load::{ImageLoader, LoadSink};
+use crate::buildkit::session::auth::{Auth, CredentialSource};
+use crate::buildkit::session::file_send::{ExportFailures, Exports, FileSink, Target, WriterSink};
+use crate::buildkit::session::file_sync::LocalDirs;
+use crate::buildkit::session::secrets::{SecretError, SecretSource, Secrets};
+use crate::buildkit::session::ssh::{SshAgents, SshError};
+use crate::buildkit::session::upload::Uploads;
+use crate::buildkit::session::{Session, auth};
+use crate::env::{Env, SSH_AUTH_SOCK};
+use crate::options::secret::{Secret, SecretSource as SecretOption};
+use crate::options::ssh::Ssh;
+
+/// What the session is made of besides the build's own inputs.
+pub struct SessionParts<'a> {
+    /// Secrets of the build.
+    pub secrets: &'a [Secret],
+    /// SSH agents of the build.
+    pub ssh: &'a [Ssh],
+    /// Exporters in the order of their identifiers.
+    pub exports: &'a [Export],
+    /// Where registry credentials come from.
+    pub credentials: Arc<dyn CredentialSource>,
+    /// Takes images that are loaded into an engine.
+    pub loader: Arc<dyn ImageLoader>,
+    /// Where secrets of variables and the agent's socket come from.
+    pub env: &'a Env,
+}
+
+/// A session ready to be announced, and where its sinks' failures are kept.
+#[derive(Debug)]
+pub struct ReadySession {
+    /// The session.
+    pub session: Session,
+    /// Failures of the sinks, to be read after the build.
+    pub failures: ExportFailures,
+}
+
+/// Why a session cannot be made.
+#[derive(Debug, Error)]
+pub enum SessionSetupError {
+    /// A secret cannot be offered.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A secret is to come from a variable that is not set.
+    #[error("secret {id:?} names the environment variable {name:?}, which is not set")]
+    SecretVariable {
+        /// Identifier of the secret.
+        id: String,
+        /// The variable.
+        name: String,
+    },
+    /// An SSH agent cannot be offered.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// `--ssh default` without an agent.
+    #[error("--ssh {0} needs an SSH agent, and SSH_AUTH_SOCK is not set")]
+    NoAgent(String),
+    /// More paths than an agent can have here.
+    #[error("--ssh {0} names several files; key files are not supported, name an agent's socket")]
+    SshFiles(String),
+    /// The client for token requests cannot be made.
+    #[error("cannot set up the HTTP client for registry tokens")]
+    Http(#[source] reqwest::Error),
+}
+
+/// Makes the session. A context that came by standard input gets its URL in the inputs' attributes.
+///
+/// # Errors
+///
+/// Fails where a secret or an agent that was named is not there.
+pub fn prepare(
+    inputs: &mut Inputs,
+    parts: &SessionParts<'_>,
+) -> Result<ReadySession, SessionSetupError> {
+    let http = auth::http_client().build().map_err(SessionSetupError::Http)?;
+    let mut builder = Session::builder()
+        .shared_key(&inputs.shared_key)
+        .auth(Auth::new(Arc::clone(&parts.credentials), http))
+        .secrets(secrets(parts.secrets, parts.env)?)
+        .ssh(agents(parts.ssh, parts.env)?);
+    if !inputs.local_dirs.is_empty() {
+        let mut dirs = LocalDirs::default();
+        for (name, dir) in &inputs.local_dirs {
+            dirs.add(name, dir);
+        }
+        builder = builder.file_sync(dirs);
+    }
+    if let Some(stdin) = inputs.upload.take() {
+        let uploads = Uploads::default();
+        inputs.attrs.insert("context".into(), uploads.add(stdin.into_async()));
+        builder = builder.upload(uploads);
+    }
+    let exports = targets(parts.exports, &parts.loader);
+    let failures = exports.failures();
+    if !exports.is_empty() {
+        builder = builder.exports(exports);
+    }
+    Ok(ReadySession { session: builder.build(), failures })
+}
+
+fn targets(list: &[Export], loader: &Arc<dyn ImageLoader>) -> Exports {
+    let mut exports = Exports::default();
+    for (id, export) in list.iter().enumerate() {
+        let target = match &export.sink {
+            Sink::None => continue,
+            Sink::File(path) => Target::Stream(Arc::new(FileSink::new(path))),
+            Sink::Stdout => Target::Stream(Arc::new(WriterSink::new(tokio::io::stdout()))),
+            Sink::Folder { path, delete } => {
+                Target::Directory { dest: path.clone(), delete: *delete }
+            }
+            Sink::Load { context } => {
+                Target::Stream(Arc::new(LoadSink::new(context.clone(), Arc::clone(loader))))
+            }
+        };
+        exports.add(id, target);
+    }
+    exports
+}
+
+fn secrets(options: &[Secret], env: &Env) -> Result<Secrets, SessionSetupError> {
+    let mut secrets = Secrets::default();
+    for secret in options {
+        let value = |name: &str| {
+            env.get(name).map(|v| SecretSource::Value(Zeroizing::new(v.as_bytes().to_vec())))
+        };
+        let source = match &secret.source {
+            SecretOption::File(path) => SecretSource::File(env.current_dir().join(path)),
+            SecretOption::Env(name) => value(name).ok_or_else(|| {
+                SessionSetupError::SecretVariable { id: secret.id.clone(), name: name.clone() }
+            })?,
+            // As buildx: a variable of the secret's name, else a file of that name.
+            SecretOption::Auto => value(&secret.id).unwrap_or_else(|| {
+                SecretSource::File(env.current_dir().join(PathBuf::from(&secret.id)))
+            }),
+        };
+        secrets.add(&secret.id, source)?;
+    }
+    Ok(secrets)
+}
+
+fn agents(options: &[Ssh], env: &Env) -> Result<SshAgents, SessionSetupError> {
+    let mut agents = SshAgents::default();
+    for ssh in options {
+        match ssh.paths.as_slice() {
+            [] => {
+                let socket = env
+                    .non_empty(SSH_AUTH_SOCK)
+                    .ok_or_else(|| SessionSetupError::NoAgent(ssh.id.clone()))?;
+                agents.add(&ssh.id, socket.as_ref(), false)?;
+            }
+            [socket] => agents.add(&ssh.id, &env.current_dir().join(socket), false)?,
+            _ => return Err(SessionSetupError::SshFiles(ssh.id.clone())),
+        }
+    }
+    Ok(agents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(dir: &std::path::Path) -> Env {
+        Env::from_pairs([("TOKEN", "s3cret")], dir)
+    }
+
+    #[test]
+    fn secrets_come_from_variables_and_files() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::write(dir.path().join("file"), "x").unwrap();
+        let parse = |values: &[&str]| Secret::parse_list(values).unwrap();
+        let env = env(dir.path());
+        assert!(secrets(&parse(&["id=a,env=TOKEN", "id=b,src=file", "id=TOKEN"]), &env).is_ok());
+        assert!(matches!(
+            secrets(&parse(&["id=a,env=NOPE"]), &env),
+            Err(SessionSetupError::SecretVariable { .. })
+        ));
+        assert!(matches!(
+            secrets(&parse(&["id=a,src=nope"]), &env),
+            Err(SessionSetupError::Secret(_))
+        ));
+    }
+
+    #[test]
+    fn an_agent_must_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let parse = |values: &[&str]| Ssh::parse_list(values).unwrap();
+        assert!(matches!(
+            agents(&parse(&["default"]), &env(dir.path())),
+            Err(SessionSetupError::NoAgent(_))
+        ));
+        let socket = dir.path().join("agent");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let with = Env::from_pairs([(SSH_AUTH_SOCK, socket.to_str().unwrap())], dir.path());
+        assert!(agents(&parse(&["default"]), &with).is_ok());
+        assert!(agents(&parse(&["x=agent"]), &with).is_ok());
+        fs_err::write(dir.path().join("key"), "").unwrap();
+        assert!(matches!(
+            agents(&parse(&["x=key"]), &with),
+            Err(SessionSetupError::Ssh(SshError::KeyFile { .. }))
+        ));
+    }
+}

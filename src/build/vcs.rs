@@ -1,0 +1,255 @@
+//! The commit that a local context stands at, told to BuildKit for the provenance of the image.
+//!
+//! The attributes (`vcs:revision`, `vcs:source`, `vcs:localdir:NAME`) are not part of any cache
+//! key; which are sent follows buildx.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+/// Which facts are wanted (`BUILDX_GIT_INFO`, `BUILDX_GIT_LABELS`, `BUILDX_GIT_CHECK_DIRTY`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VcsOptions {
+    /// Tell the commit and the remote for provenance; on by default.
+    pub info: bool,
+    /// Put them into image labels; off by default.
+    pub labels: bool,
+    /// Mark the commit of a changed work tree as dirty; off by default.
+    pub check_dirty: bool,
+}
+
+impl Default for VcsOptions {
+    fn default() -> Self {
+        Self {
+            info: true,
+            labels: false,
+            check_dirty: false,
+        }
+    }
+}
+
+/// Returns the attributes for a context folder; none where it is not inside a Git work tree or
+/// there is no git.
+pub async fn attributes(
+    options: VcsOptions,
+    context: &Path,
+    dockerfile: &Path,
+    local_dirs: &BTreeMap<String, PathBuf>,
+) -> BTreeMap<String, String> {
+    let mut attrs = BTreeMap::new();
+    if !options.info && !options.labels {
+        return attrs;
+    }
+    // All questions at once: each costs the start of a process.
+    let (root, sha, remote, dirty) = tokio::join!(
+        git(context, &["rev-parse", "--show-toplevel"]),
+        git(context, &["rev-parse", "HEAD"]),
+        remote_url(context),
+        async {
+            if !options.check_dirty {
+                return false;
+            }
+            git(context, &["status", "--porcelain", "--ignored=no"])
+                .await
+                .is_some_and(|out| !out.is_empty())
+        },
+    );
+    let Some(root) = root.filter(|r| !r.is_empty()).map(PathBuf::from) else {
+        return attrs;
+    };
+    if let Some(mut sha) = sha.filter(|s| !s.is_empty()) {
+        if dirty {
+            sha.push_str("-dirty");
+        }
+        insert(
+            &mut attrs,
+            options,
+            "vcs:revision",
+            "org.opencontainers.image.revision",
+            sha,
+        );
+    }
+    if let Some(url) = remote.filter(|u| !u.is_empty()) {
+        let url = without_credentials(&url);
+        insert(
+            &mut attrs,
+            options,
+            "vcs:source",
+            "org.opencontainers.image.source",
+            url,
+        );
+    }
+    if options.labels
+        && let Some(path) = relative(&root, dockerfile)
+    {
+        attrs.insert("label:com.docker.image.source.entrypoint".into(), path);
+    }
+    if options.info {
+        for (name, dir) in local_dirs {
+            if let Some(path) = dir
+                .canonicalize()
+                .ok()
+                .and_then(|dir| relative(&root, &dir))
+            {
+                attrs.insert(format!("vcs:localdir:{name}"), path);
+            }
+        }
+    }
+    attrs
+}
+
+fn insert(
+    attrs: &mut BTreeMap<String, String>,
+    options: VcsOptions,
+    info: &str,
+    label: &str,
+    value: String,
+) {
+    if options.labels {
+        attrs.insert(format!("label:{label}"), value.clone());
+    }
+    if options.info {
+        attrs.insert(info.to_owned(), value);
+    }
+}
+
+fn relative(root: &Path, path: &Path) -> Option<String> {
+    let relative = path.strip_prefix(root).ok()?;
+    let text = relative.to_string_lossy().into_owned();
+    Some(if text.is_empty() {
+        ".".to_owned()
+    } else {
+        text
+    })
+}
+
+/// The URL of the branch's own remote, else of `origin`.
+async fn remote_url(dir: &Path) -> Option<String> {
+    let upstream = git(
+        dir,
+        &[
+            "rev-parse",
+            "--abbrev-ref",
+            "--symbolic-full-name",
+            "@{upstream}",
+        ],
+    );
+    let name = match upstream.await {
+        Some(upstream) => upstream.split('/').next().unwrap_or("origin").to_owned(),
+        None => "origin".to_owned(),
+    };
+    git(dir, &["remote", "get-url", &name]).await
+}
+
+/// A remote may hold a token; provenance is public.
+fn without_credentials(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut parsed) if !parsed.username().is_empty() || parsed.password().is_some() => {
+            let cleared = parsed.set_password(None).and_then(|()| {
+                if parsed.scheme().starts_with("http") {
+                    parsed.set_username("")
+                } else {
+                    Ok(())
+                }
+            });
+            // Only URLs without a host refuse this, and those have no credentials.
+            if cleared.is_ok() {
+                parsed.to_string()
+            } else {
+                String::new()
+            }
+        }
+        _ => url.to_owned(),
+    }
+}
+
+async fn git(dir: &Path, args: &[&str]) -> Option<String> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(dir)
+        .args(args)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_in_a_remote_are_left_out() {
+        assert_eq!(
+            without_credentials("https://user:token@example.com/a.git"),
+            "https://example.com/a.git"
+        );
+        assert_eq!(
+            without_credentials("git@example.com:a.git"),
+            "git@example.com:a.git"
+        );
+        assert_eq!(
+            without_credentials("ssh://git@example.com/a.git"),
+            "ssh://git@example.com/a.git"
+        );
+    }
+
+    #[tokio::test]
+    async fn outside_a_work_tree_there_is_nothing_to_tell() {
+        let dir = tempfile::tempdir().unwrap();
+        let attrs = attributes(
+            VcsOptions::default(),
+            dir.path(),
+            dir.path(),
+            &BTreeMap::new(),
+        )
+        .await;
+        assert!(attrs.is_empty());
+    }
+
+    #[tokio::test]
+    async fn commit_and_folders_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let run = |args: &'static [&'static str]| {
+            let root = root.clone();
+            async move { git(&root, args).await.expect("git works") }
+        };
+        run(&["init", "-q", "."]).await;
+        run(&[
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "x",
+        ])
+        .await;
+        run(&["remote", "add", "origin", "https://t:s@example.com/r.git"]).await;
+        let sub = root.join("sub");
+        fs_err::create_dir(&sub).unwrap();
+        let dirs = BTreeMap::from([("context".to_owned(), sub.clone())]);
+        let options = VcsOptions {
+            labels: true,
+            ..Default::default()
+        };
+        let attrs = attributes(options, &sub, &sub.join("Dockerfile"), &dirs).await;
+        assert_eq!(attrs["vcs:revision"].len(), 40);
+        assert_eq!(attrs["vcs:source"], "https://example.com/r.git");
+        assert_eq!(attrs["vcs:localdir:context"], "sub");
+        assert_eq!(
+            attrs["label:com.docker.image.source.entrypoint"],
+            "sub/Dockerfile"
+        );
+    }
+}

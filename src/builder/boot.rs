@@ -1,0 +1,557 @@
+//! Booting a node of the docker-container driver: pull, create, start, and wait for `BuildKit`.
+//!
+//! Several processes may boot one node at the same time, buildx among them: who finds the container
+//! made by another one waits for it, and starts it if the other one does not.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bollard::auth::DockerCredentials;
+use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum, HostConfig};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+use crate::docker::credentials::{Credential, DOCKER_HUB_KEY};
+use crate::docker::engine::{Engine, EngineError};
+
+use super::driver::config_tar;
+use super::driver::container::Container;
+use super::driver::container_options::{ContainerNode, all_gpus};
+use super::error::BuilderError;
+use super::gha;
+use super::group::FileContent;
+
+/// Tries to reach `BuildKit` in a started container; the pause grows by [`PAUSE`] each time.
+const TRIES: u32 = 16;
+const PAUSE: Duration = Duration::from_millis(120);
+/// Try after which a container that another process made but did not start is started here.
+const START_FOR_OTHERS: u32 = 6;
+/// A container that was restarted this often will not come up.
+const MAX_RESTARTS: i64 = 3;
+const LOG_LINES: &str = "20";
+
+/// What happens while nodes boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootEvent {
+    /// The boot of a node begins.
+    Begin {
+        /// The node.
+        node: String,
+    },
+    /// A step begins, for example `pulling image IMAGE`.
+    StepBegin {
+        /// The node.
+        node: String,
+        /// The step.
+        step: String,
+    },
+    /// The step that began last is done.
+    StepEnd {
+        /// The node.
+        node: String,
+        /// The step.
+        step: String,
+        /// How long it took.
+        elapsed: Duration,
+        /// It worked.
+        ok: bool,
+    },
+    /// The boot of a node is over.
+    End {
+        /// The node.
+        node: String,
+        /// How long it took.
+        elapsed: Duration,
+        /// It worked.
+        ok: bool,
+    },
+}
+
+/// Where the events of several nodes that boot at the same time go.
+pub struct BootSink<'a>(Mutex<&'a mut (dyn FnMut(BootEvent) + Send)>);
+
+impl std::fmt::Debug for BootSink<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BootSink")
+    }
+}
+
+impl<'a> BootSink<'a> {
+    /// Makes a sink that hands every event to a function.
+    pub fn new(emit: &'a mut (dyn FnMut(BootEvent) + Send)) -> Self {
+        Self(Mutex::new(emit))
+    }
+
+    fn emit(&self, event: BootEvent) {
+        let mut emit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        emit(event);
+    }
+
+    async fn step<T>(
+        &self,
+        node: &str,
+        step: String,
+        work: impl Future<Output = Result<T, BuilderError>>,
+    ) -> Result<T, BuilderError> {
+        self.emit(BootEvent::StepBegin {
+            node: node.to_owned(),
+            step: step.clone(),
+        });
+        let start = Instant::now();
+        let result = work.await;
+        self.emit(BootEvent::StepEnd {
+            node: node.to_owned(),
+            step,
+            elapsed: start.elapsed(),
+            ok: result.is_ok(),
+        });
+        result
+    }
+}
+
+impl Container {
+    /// Makes the node run: creates its container if there is none, starts it, and waits until
+    /// `BuildKit` answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the image is not to be had, the container does not start, or there is no `BuildKit`
+    /// in it.
+    pub async fn boot(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {
+        let node = self.node().to_owned();
+        sink.emit(BootEvent::Begin { node: node.clone() });
+        let start = Instant::now();
+        let result = self.boot_steps(sink).await;
+        sink.emit(BootEvent::End {
+            node,
+            elapsed: start.elapsed(),
+            ok: result.is_ok(),
+        });
+        result
+    }
+
+    async fn boot_steps(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {
+        let engine = self.engine().await?;
+        let Some(found) = self.inspect().await? else {
+            return self.create(engine, sink).await;
+        };
+        // A container that never ran may lack its files: its maker was killed on the way.
+        let never_ran = found.state.as_ref().is_some_and(is_created);
+        let step = format!("starting container {}", self.container());
+        sink.step(self.node(), step, async {
+            if never_ran {
+                self.copy_files(engine).await?;
+            }
+            self.start(engine).await?;
+            self.wait(engine).await
+        })
+        .await
+    }
+
+    async fn create(&self, engine: &Engine, sink: &BootSink<'_>) -> Result<(), BuilderError> {
+        let image = &self.options().image;
+        let step = format!("pulling image {image}");
+        let pulled = sink.step(self.node(), step, self.pull(engine, image)).await;
+        if let Err(error) = pulled {
+            if engine.api().inspect_image(image).await.is_err() {
+                return Err(error);
+            }
+            let step = format!("using local image {image}");
+            sink.step(self.node(), step, async { Ok(()) }).await?;
+        }
+        let step = format!("creating container {}", self.container());
+        sink.step(self.node(), step, async {
+            if self.create_container(engine).await? {
+                self.copy_files(engine).await?;
+                self.start(engine).await?;
+            }
+            self.wait(engine).await
+        })
+        .await
+    }
+
+    async fn pull(&self, engine: &Engine, image: &str) -> Result<(), BuilderError> {
+        let (name, tag) = split_image(image);
+        let options = CreateImageOptionsBuilder::default()
+            .from_image(&name)
+            .tag(&tag)
+            .build();
+        let credentials = self.credentials(&name).await;
+        let failed = |error| BuilderError::Pull {
+            image: image.to_owned(),
+            source: engine.error("pull the image", error),
+        };
+        let mut events = Box::pin(engine.api().create_image(Some(options), None, credentials));
+        while let Some(event) = events.next().await {
+            let event = event.map_err(failed)?;
+            if let Some(message) = event.error_detail.and_then(|detail| detail.message) {
+                let error = bollard::errors::Error::DockerStreamError { error: message };
+                return Err(failed(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the user's credentials for the registry of an image. Credentials that cannot be read
+    /// are no reason not to try without.
+    async fn credentials(&self, image: &str) -> Option<DockerCredentials> {
+        let host = registry_host(image);
+        let found = self.surroundings().credentials().get(&host, &[]).await;
+        let mut credentials = DockerCredentials {
+            serveraddress: Some(host),
+            ..DockerCredentials::default()
+        };
+        match found {
+            Ok(Credential::Anonymous) => return None,
+            Ok(Credential::Basic { username, password }) => {
+                credentials.username = Some(username);
+                credentials.password = Some(password.expose().to_owned());
+            }
+            Ok(Credential::IdentityToken(token)) => {
+                credentials.identitytoken = Some(token.expose().to_owned());
+            }
+            Ok(Credential::RegistryToken(token)) => {
+                credentials.registrytoken = Some(token.expose().to_owned());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the builder image is pulled without credentials");
+                return None;
+            }
+        }
+        Some(credentials)
+    }
+
+    /// Creates the container; returns false if another process did so meanwhile.
+    async fn create_container(&self, engine: &Engine) -> Result<bool, BuilderError> {
+        let daemon = engine.api().info().await.ok();
+        let node = ContainerNode {
+            container: self.container(),
+            flags: self.flags(),
+            has_config: self.has_config(),
+            gpus: self.has_gpus(engine).await,
+            wsl_libraries: self.wsl_libraries(engine),
+        };
+        let body = self.options().container(&node, daemon.as_ref());
+        let options = CreateContainerOptionsBuilder::default()
+            .name(self.container())
+            .build();
+        let created = engine.api().create_container(Some(options), body).await;
+        match created.map_err(|e| engine.error("create the builder's container", e)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_conflict() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells whether the daemon can give GPUs to a container. There is no call to ask for it, so a
+    /// container that does nothing is started with the request.
+    async fn has_gpus(&self, engine: &Engine) -> bool {
+        let body = ContainerCreateBody {
+            image: Some(self.options().image.clone()),
+            entrypoint: Some(vec!["/bin/true".to_owned()]),
+            host_config: Some(HostConfig {
+                network_mode: Some("none".to_owned()),
+                auto_remove: Some(true),
+                device_requests: Some(vec![all_gpus()]),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let Ok(created) = engine.api().create_container(None, body).await else {
+            return false;
+        };
+        let started = engine
+            .api()
+            .start_container(&created.id, None)
+            .await
+            .is_ok();
+        if !started {
+            // Removed by the daemon in most versions; then this fails, which is as well.
+            let force = RemoveContainerOptionsBuilder::default().force(true).build();
+            let removed = engine
+                .api()
+                .remove_container(&created.id, Some(force))
+                .await;
+            tracing::debug!(?removed, "removed the container of the GPU test");
+        }
+        started
+    }
+
+    async fn copy_files(&self, engine: &Engine) -> Result<(), BuilderError> {
+        let mut files = self.files().clone();
+        if self.options().provenance_add_gha
+            && let Some(context) = gha::context(self.surroundings().env())?
+        {
+            files.insert(gha::FILE.to_owned(), FileContent(context));
+        }
+        let archive = config_tar::archive(&files)?;
+        let options = UploadToContainerOptionsBuilder::default()
+            .path("/etc")
+            .build();
+        engine
+            .api()
+            .upload_to_container(
+                self.container(),
+                Some(options),
+                bollard::body_full(archive.into()),
+            )
+            .await
+            .map_err(|e| engine.error("copy the configuration into the builder", e))?;
+        Ok(())
+    }
+
+    async fn start(&self, engine: &Engine) -> Result<(), BuilderError> {
+        let started = engine.api().start_container(self.container(), None).await;
+        match started {
+            // 304: it runs already.
+            Err(bollard::errors::Error::DockerResponseServerError {
+                status_code: 304, ..
+            })
+            | Ok(()) => Ok(()),
+            Err(error) => {
+                let error = engine.error("start it", error);
+                Err(self.broken(engine, crate::error::chain(&error)).await)
+            }
+        }
+    }
+
+    /// Waits until `BuildKit` in the container answers.
+    async fn wait(&self, engine: &Engine) -> Result<(), BuilderError> {
+        let mut last = String::new();
+        for attempt in 1..=TRIES {
+            match self.check(engine).await {
+                Ok(()) => return Ok(()),
+                Err(Check::Fatal(error)) => return Err(error),
+                Err(Check::NotYet(reason)) => last = reason,
+            }
+            if let Some(error) = self.look(engine, attempt).await? {
+                return Err(error);
+            }
+            tokio::time::sleep(PAUSE * attempt).await;
+        }
+        Err(self.broken(engine, last).await)
+    }
+
+    /// Asks `BuildKit` in the container for its workers, once.
+    pub(super) async fn check(&self, engine: &Engine) -> Result<(), Check> {
+        let command = ["buildctl", "debug", "workers"];
+        match engine.exec_output(self.container(), &command).await {
+            Ok(output) if output.exit_code == Some(0) => Ok(()),
+            Ok(output) if matches!(output.exit_code, Some(126 | 127)) => {
+                let reason = "it has no buildctl";
+                Err(Check::Fatal(self.not_buildkit(reason).await))
+            }
+            Ok(output) => {
+                let code = output
+                    .exit_code
+                    .map_or("none".to_owned(), |c| c.to_string());
+                let reason = format!("BuildKit does not answer (exit code {code})");
+                Err(Check::NotYet(match output.stderr.as_str() {
+                    "" => reason,
+                    stderr => format!("{reason}: {stderr}"),
+                }))
+            }
+            Err(error) if is_missing_program(&error) => {
+                let reason = "it has no buildctl";
+                Err(Check::Fatal(self.not_buildkit(reason).await))
+            }
+            Err(error) if error.is_conflict() || error.is_not_found() => {
+                Err(Check::NotYet(crate::error::chain(&error)))
+            }
+            Err(error) => Err(Check::Fatal(error.into())),
+        }
+    }
+
+    /// Looks at a container in which `BuildKit` did not answer: returns an error if it never will,
+    /// and starts it if another process forgot to.
+    async fn look(
+        &self,
+        engine: &Engine,
+        attempt: u32,
+    ) -> Result<Option<BuilderError>, BuilderError> {
+        let Some(found) = self.inspect().await? else {
+            let reason = "it was removed while it booted".to_owned();
+            return Ok(Some(self.broken(engine, reason).await));
+        };
+        let state = found.state.unwrap_or_default();
+        if is_created(&state) {
+            if attempt >= START_FOR_OTHERS {
+                self.copy_files(engine).await?;
+                self.start(engine).await?;
+            }
+            return Ok(None);
+        }
+        let reason = if state.paused == Some(true) {
+            Some(format!(
+                "it is paused; let it run with: docker unpause {}",
+                self.container()
+            ))
+        } else if found
+            .restart_count
+            .is_some_and(|count| count >= MAX_RESTARTS)
+        {
+            Some(format!(
+                "it ends with exit code {} again and again",
+                state.exit_code.unwrap_or_default()
+            ))
+        } else if state.running == Some(false) && state.restarting != Some(true) {
+            Some(format!(
+                "it ended with exit code {}",
+                state.exit_code.unwrap_or_default()
+            ))
+        } else {
+            None
+        };
+        match reason {
+            Some(reason) => Ok(Some(self.broken(engine, reason).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the error of a container that does not work, with its last log lines.
+    pub(super) async fn broken(&self, engine: &Engine, reason: String) -> BuilderError {
+        let options = LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .tail(LOG_LINES)
+            .build();
+        let lines: Result<Vec<_>, _> = engine
+            .api()
+            .logs(self.container(), Some(options))
+            .try_collect()
+            .await;
+        let logs: String = lines
+            .unwrap_or_default()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        BuilderError::Broken {
+            builder: self.builder().to_owned(),
+            container: self.container().to_owned(),
+            reason,
+            logs: printable(&logs),
+        }
+    }
+
+    async fn not_buildkit(&self, reason: &str) -> BuilderError {
+        let found = self.inspect().await.ok().flatten();
+        let image = found.and_then(|found| found.config?.image);
+        BuilderError::NotBuildKit {
+            builder: self.builder().to_owned(),
+            container: self.container().to_owned(),
+            image: image.unwrap_or_else(|| self.options().image.clone()),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// Why `BuildKit` did not answer.
+pub(super) enum Check {
+    /// It may still come up.
+    NotYet(String),
+    /// It never will.
+    Fatal(BuilderError),
+}
+
+fn is_created(state: &ContainerState) -> bool {
+    state.status == Some(ContainerStateStatusEnum::CREATED)
+}
+
+fn is_missing_program(error: &EngineError) -> bool {
+    let text = error.to_string();
+    text.contains("executable file not found") || text.contains("no such file or directory")
+}
+
+/// Removes control characters other than line ends, which a log may hold.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect()
+}
+
+/// Splits an image reference into the name and the tag or digest that the pull is asked for.
+fn split_image(image: &str) -> (String, String) {
+    if let Some((name, digest)) = image.split_once('@') {
+        return (split_image(name).0, digest.to_owned());
+    }
+    let after_host = image.rfind('/').map_or(0, |at| at + 1);
+    match image[after_host..].find(':') {
+        Some(at) => {
+            let (name, tag) = image.split_at(after_host + at);
+            (name.to_owned(), tag.trim_start_matches(':').to_owned())
+        }
+        None => (image.to_owned(), "latest".to_owned()),
+    }
+}
+
+/// Returns the key under which credentials for the registry of an image are kept.
+fn registry_host(image: &str) -> String {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => match host {
+            "docker.io" | "index.docker.io" => DOCKER_HUB_KEY.to_owned(),
+            host => host.to_owned(),
+        },
+        _ => DOCKER_HUB_KEY.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_split_for_the_pull() {
+        for (image, name, tag) in [
+            (
+                "moby/buildkit:buildx-stable-1",
+                "moby/buildkit",
+                "buildx-stable-1",
+            ),
+            ("moby/buildkit", "moby/buildkit", "latest"),
+            ("127.0.0.1:5000/bk", "127.0.0.1:5000/bk", "latest"),
+            ("127.0.0.1:5000/bk:v1", "127.0.0.1:5000/bk", "v1"),
+            ("r.io/a/b:v@sha256:ab", "r.io/a/b", "sha256:ab"),
+        ] {
+            assert_eq!(split_image(image), (name.to_owned(), tag.to_owned()));
+        }
+    }
+
+    #[test]
+    fn registries_of_images() {
+        for (image, host) in [
+            ("moby/buildkit", DOCKER_HUB_KEY),
+            ("docker.io/moby/buildkit", DOCKER_HUB_KEY),
+            ("busybox", DOCKER_HUB_KEY),
+            ("localhost/x", "localhost"),
+            ("127.0.0.1:5000/x", "127.0.0.1:5000"),
+            ("ghcr.io/a/b", "ghcr.io"),
+        ] {
+            assert_eq!(registry_host(image), host);
+        }
+    }
+
+    #[test]
+    fn logs_lose_their_escapes() {
+        assert_eq!(printable("a\u{1b}[31mb\r\nc\t"), "a[31mb\nc\t");
+    }
+
+    #[tokio::test]
+    async fn steps_are_reported_in_order() {
+        let mut seen = Vec::new();
+        let mut emit = |event| seen.push(event);
+        let sink = BootSink::new(&mut emit);
+        let failed: Result<(), _> = sink
+            .step("n", "s".to_owned(), async {
+                Err(BuilderError::NotFound {
+                    name: "x".to_owned(),
+                })
+            })
+            .await;
+        assert!(failed.is_err());
+        assert!(matches!(&seen[0], BootEvent::StepBegin { step, .. } if step == "s"));
+        assert!(matches!(&seen[1], BootEvent::StepEnd { ok: false, .. }));
+    }
+}

@@ -1,0 +1,249 @@
+//! The docker-container driver: one container with `BuildKit` per node.
+
+use std::sync::Arc;
+
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder};
+use tokio::sync::OnceCell;
+
+use crate::builder::ByteStream;
+use crate::builder::buildkitd::{CONFIG_FILE, Files};
+use crate::builder::error::BuilderError;
+use crate::builder::group::StoredNode;
+use crate::builder::surroundings::Surroundings;
+use crate::docker::engine::Engine;
+
+use super::Status;
+use super::container_options::ContainerOptions;
+
+const PREFIX: &str = "buildx_buildkit_";
+const WSL_LIBRARIES: &str = "/usr/lib/wsl";
+
+/// A node of the docker-container driver.
+#[derive(Debug)]
+pub struct Container {
+    surroundings: Arc<Surroundings>,
+    builder: String,
+    node: StoredNode,
+    container_name: String,
+    options: ContainerOptions,
+    engine: OnceCell<EngineHolder>,
+}
+
+/// An engine, which has no `Debug` of its own.
+struct EngineHolder(Engine);
+
+impl std::fmt::Debug for EngineHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({})", self.0.endpoint().host)
+    }
+}
+
+impl Container {
+    /// Takes a node of a builder. Nothing is started or asked.
+    ///
+    /// # Errors
+    ///
+    /// Fails for a bad driver option.
+    pub fn new(
+        surroundings: Arc<Surroundings>,
+        builder: &str,
+        node: StoredNode,
+    ) -> Result<Self, BuilderError> {
+        Ok(Self {
+            surroundings,
+            builder: builder.to_owned(),
+            container_name: format!("{PREFIX}{}", node.name),
+            options: ContainerOptions::parse(&node.driver_opts)?,
+            node,
+            engine: OnceCell::new(),
+        })
+    }
+
+    pub(in crate::builder) fn builder(&self) -> &str {
+        &self.builder
+    }
+
+    pub(in crate::builder) fn node(&self) -> &str {
+        &self.node.name
+    }
+
+    pub(in crate::builder) fn container(&self) -> &str {
+        &self.container_name
+    }
+
+    pub(in crate::builder) fn flags(&self) -> &[String] {
+        &self.node.flags
+    }
+
+    pub(in crate::builder) fn files(&self) -> &Files {
+        &self.node.files
+    }
+
+    pub(in crate::builder) fn has_config(&self) -> bool {
+        self.node.files.contains_key(CONFIG_FILE)
+    }
+
+    /// Returns the driver options of the node.
+    pub fn options(&self) -> &ContainerOptions {
+        &self.options
+    }
+
+    pub(in crate::builder) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    /// Returns the Docker engine of the node, connected once.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the endpoint is unknown or the engine cannot be reached.
+    pub async fn engine(&self) -> Result<&Engine, BuilderError> {
+        let connect = || async {
+            let engine = self.surroundings.engine(&self.node.endpoint).await?;
+            Ok::<_, BuilderError>(EngineHolder(engine))
+        };
+        Ok(&self.engine.get_or_try_init(connect).await?.0)
+    }
+
+    /// Under WSL the libraries for GPUs are on the host, which is here if the engine is local.
+    pub(in crate::builder) fn wsl_libraries(&self, engine: &Engine) -> Option<&'static str> {
+        let in_wsl = self
+            .surroundings
+            .env()
+            .non_empty("WSL_DISTRO_NAME")
+            .is_some();
+        let local = ["unix://", "npipe://", "fd://"]
+            .iter()
+            .any(|scheme| engine.endpoint().host.starts_with(scheme));
+        (in_wsl && local && std::path::Path::new(WSL_LIBRARIES).is_dir()).then_some(WSL_LIBRARIES)
+    }
+
+    /// Returns the container, or nothing if there is none.
+    pub(in crate::builder) async fn inspect(
+        &self,
+    ) -> Result<Option<ContainerInspectResponse>, BuilderError> {
+        let engine = self.engine().await?;
+        let found = engine
+            .api()
+            .inspect_container(&self.container_name, None::<InspectContainerOptions>)
+            .await
+            .map_err(|e| engine.error("inspect the builder's container", e));
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks for the state of the container.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the engine cannot be asked.
+    pub async fn status(&self) -> Result<Status, BuilderError> {
+        Ok(match self.inspect().await? {
+            None => Status::Inactive,
+            Some(found)
+                if found
+                    .state
+                    .as_ref()
+                    .is_some_and(|s| s.running == Some(true)) =>
+            {
+                Status::Running
+            }
+            Some(_) => Status::Stopped,
+        })
+    }
+
+    /// Connects to `BuildKit` in the running container.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`BuilderError::NotRunning`] if the container is not there or does not run.
+    pub async fn dial(&self) -> Result<ByteStream, BuilderError> {
+        let engine = self.engine().await?;
+        let command = ["buildctl", "dial-stdio"];
+        match engine
+            .exec_stdio(&self.container_name, &command, &[], None)
+            .await
+        {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) if error.is_conflict() || error.is_not_found() => {
+                Err(BuilderError::NotRunning {
+                    node: self.node.name.clone(),
+                    container: self.container_name.clone(),
+                })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks the program in the container for its version; for a `BuildKit` without the Info call.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the engine cannot be asked.
+    pub async fn version(&self) -> Result<Option<String>, BuilderError> {
+        let engine = self.engine().await?;
+        let command = ["buildkitd", "--version"];
+        let output = engine.exec_output(&self.container_name, &command).await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        Ok(match words.as_slice() {
+            [_, _, version, _] => Some((*version).to_owned()),
+            _ => None,
+        })
+    }
+
+    /// Stops the container if it runs.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the engine refuses it.
+    pub async fn stop(&self) -> Result<(), BuilderError> {
+        if self.status().await? == Status::Running {
+            let engine = self.engine().await?;
+            let stopped = engine
+                .api()
+                .stop_container(&self.container_name, None)
+                .await;
+            stopped.map_err(|e| engine.error("stop the builder's container", e))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the container, and its state volume unless that is kept.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the engine refuses it.
+    pub async fn remove(&self, keep_state: bool) -> Result<(), BuilderError> {
+        let Some(found) = self.inspect().await? else {
+            return Ok(());
+        };
+        let engine = self.engine().await?;
+        let options = RemoveContainerOptionsBuilder::default()
+            .force(true)
+            .v(true)
+            .build();
+        engine
+            .api()
+            .remove_container(&self.container_name, Some(options))
+            .await
+            .map_err(|e| engine.error("remove the builder's container", e))?;
+        let volume = format!("{}_state", self.container_name);
+        let mounts = found.mounts.unwrap_or_default();
+        if !keep_state && mounts.iter().any(|m| m.name.as_deref() == Some(&volume)) {
+            engine
+                .api()
+                .remove_volume(
+                    &volume,
+                    None::<bollard::query_parameters::RemoveVolumeOptions>,
+                )
+                .await
+                .map_err(|e| engine.error("remove the builder's state", e))?;
+        }
+        Ok(())
+    }
+}

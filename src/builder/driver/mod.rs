@@ -1,0 +1,222 @@
+//! The drivers: what a node is and how its `BuildKit` is reached.
+//!
+//! | driver | |
+//! |---|---|
+//! | [`container`] | one container per node; created, booted, stopped and removed here |
+//! | [`remote`] | a `BuildKit` that runs already; only connected to |
+//! | [`docker`] | the `BuildKit` inside the Docker engine; listed, refused for builds |
+//! | kubernetes | listed, refused by name |
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::ByteStream;
+use super::boot::{BootSink, Check};
+use super::error::BuilderError;
+use super::group::StoredNode;
+use super::surroundings::Surroundings;
+
+pub mod config_tar;
+pub mod container;
+pub mod container_options;
+pub mod docker;
+pub mod remote;
+
+use container::Container;
+use remote::Remote;
+
+/// The state of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// There is nothing yet.
+    Inactive,
+    /// It answers, or at least runs.
+    Running,
+    /// It is there and can be started.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inactive => "inactive",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A node with its driver.
+#[derive(Debug)]
+pub enum Driver {
+    /// docker-container.
+    Container(Box<Container>),
+    /// remote.
+    Remote(Remote),
+    /// docker; the endpoint is a docker context.
+    Docker {
+        /// Where the engine is looked up.
+        surroundings: Arc<Surroundings>,
+        /// The docker context.
+        endpoint: String,
+    },
+    /// A driver that is known but not supported, such as kubernetes.
+    NotSupported {
+        /// The builder.
+        builder: String,
+        /// The driver.
+        driver: String,
+    },
+}
+
+impl Driver {
+    /// Takes a node of a builder. Nothing is started or asked.
+    ///
+    /// # Errors
+    ///
+    /// Fails for a bad driver option.
+    pub fn new(
+        surroundings: &Arc<Surroundings>,
+        builder: &str,
+        driver: &str,
+        node: &StoredNode,
+    ) -> Result<Self, BuilderError> {
+        Ok(match driver {
+            "docker-container" => Self::Container(Box::new(Container::new(
+                Arc::clone(surroundings),
+                builder,
+                node.clone(),
+            )?)),
+            "remote" => Self::Remote(Remote::new(node)?),
+            "docker" => Self::Docker {
+                surroundings: Arc::clone(surroundings),
+                endpoint: node.endpoint.clone(),
+            },
+            _ => Self::NotSupported {
+                builder: builder.to_owned(),
+                driver: driver.to_owned(),
+            },
+        })
+    }
+
+    fn not_supported(builder: &str, driver: &str) -> BuilderError {
+        BuilderError::DriverNotSupported {
+            name: builder.to_owned(),
+            driver: driver.to_owned(),
+        }
+    }
+
+    /// Asks for the state of the node. A remote node that cannot be connected to is inactive.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Docker engine cannot be asked, and by name for a driver that is not supported.
+    pub async fn status(&self) -> Result<Status, BuilderError> {
+        match self {
+            Self::Container(container) => container.status().await,
+            Self::Remote(remote) => match remote.dial().await {
+                Ok(_) => Ok(Status::Running),
+                Err(BuilderError::RemoteConnect { .. }) => Ok(Status::Inactive),
+                Err(error) => Err(error),
+            },
+            Self::Docker {
+                surroundings,
+                endpoint,
+            } => surroundings.engine(endpoint).await.map(|_| Status::Running),
+            Self::NotSupported { builder, driver } => Err(Self::not_supported(builder, driver)),
+        }
+    }
+
+    /// Makes the node run and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be made to.
+    pub async fn boot(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {
+        match self {
+            Self::Container(container) => container.boot(sink).await,
+            _ => self.dial().await.map(drop),
+        }
+    }
+
+    /// Connects to the `BuildKit` of the node.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be reached; with [`BuilderError::NotRunning`] if it has to be booted.
+    pub async fn dial(&self) -> Result<ByteStream, BuilderError> {
+        match self {
+            Self::Container(container) => container.dial().await,
+            Self::Remote(remote) => remote.dial().await,
+            Self::Docker {
+                surroundings,
+                endpoint,
+            } => docker::dial(&surroundings.engine(endpoint).await?).await,
+            Self::NotSupported { builder, driver } => Err(Self::not_supported(builder, driver)),
+        }
+    }
+
+    /// Tells why a connection that was made does not speak `BuildKit`'s protocol; nothing if the
+    /// node seems well.
+    pub async fn diagnose(&self) -> Option<BuilderError> {
+        let Self::Container(container) = self else {
+            return None;
+        };
+        let engine = match container.engine().await {
+            Ok(engine) => engine,
+            Err(error) => return Some(error),
+        };
+        match container.check(engine).await {
+            Ok(()) => None,
+            Err(Check::Fatal(error)) => Some(error),
+            Err(Check::NotYet(reason)) => Some(container.broken(engine, reason).await),
+        }
+    }
+
+    /// Asks for the version in another way than by `BuildKit`'s API.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Docker engine cannot be asked.
+    pub async fn version(&self) -> Result<Option<String>, BuilderError> {
+        match self {
+            Self::Container(container) => container.version().await,
+            _ => Ok(None),
+        }
+    }
+
+    /// Stops the node; only a container can be stopped.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Docker engine refuses it, and by name for a driver that is not supported.
+    pub async fn stop(&self) -> Result<(), BuilderError> {
+        match self {
+            Self::Container(container) => container.stop().await,
+            Self::Remote(_) | Self::Docker { .. } => Ok(()),
+            Self::NotSupported { builder, driver } => Err(Self::not_supported(builder, driver)),
+        }
+    }
+
+    /// Removes what belongs to the node; the state of a container is kept if asked for.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Docker engine refuses it, and by name for a driver that is not supported.
+    pub async fn remove(&self, keep_state: bool) -> Result<(), BuilderError> {
+        match self {
+            Self::Container(container) => container.remove(keep_state).await,
+            Self::Remote(_) | Self::Docker { .. } => Ok(()),
+            Self::NotSupported { builder, driver } => Err(Self::not_supported(builder, driver)),
+        }
+    }
+
+    /// Tells whether results are loaded into the Docker engine when the user names no output.
+    pub fn default_load(&self) -> bool {
+        match self {
+            Self::Container(container) => container.options().default_load,
+            Self::Remote(remote) => remote.default_load,
+            Self::Docker { .. } | Self::NotSupported { .. } => false,
+        }
+    }
+}

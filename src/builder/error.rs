@@ -1,0 +1,209 @@
+//! What can go wrong with a builder, and what the user can do about it.
+
+use crate::docker::context::ContextError;
+use crate::docker::engine::EngineError;
+use crate::error::{CommandError, ErrorKind};
+
+use super::create::CreateError;
+use super::driver::config_tar::TarError;
+use super::driver::container_options::OptionError;
+use super::gha::GhaError;
+use super::group::GroupError;
+use super::store::StoreError;
+
+/// A builder that cannot be found, booted or reached.
+#[derive(Debug, thiserror::Error)]
+pub enum BuilderError {
+    /// There is no builder and no docker context of the name.
+    #[error("no builder {name:?} found")]
+    NotFound {
+        /// The name.
+        name: String,
+    },
+    /// The name is that of a docker context other than the current one.
+    #[error("use `docker --context={name} cachex` to switch to context {name:?}")]
+    OtherContext {
+        /// The context.
+        name: String,
+    },
+    /// The builder is the `BuildKit` inside the Docker engine.
+    #[error(
+        "builder {name:?} uses the docker driver, which cachex does not build with: the BuildKit inside the Docker engine cannot export a registry cache"
+    )]
+    DockerDriver {
+        /// The builder, which is a docker context.
+        name: String,
+        /// Builders in the store that could be used instead.
+        others: Vec<String>,
+    },
+    /// The builder is of a driver that is not made yet.
+    #[error("builder {name:?} uses the {driver} driver, which is not supported yet")]
+    DriverNotSupported {
+        /// The builder.
+        name: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// The remote driver cannot do this yet.
+    #[error("node {node:?} of the remote driver: {what} is not supported yet")]
+    RemoteNotSupported {
+        /// The node.
+        node: String,
+        /// What is missing.
+        what: String,
+    },
+    /// A remote `BuildKit` cannot be reached.
+    #[error("cannot connect to BuildKit at {address}")]
+    RemoteConnect {
+        /// Its address.
+        address: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A remote `BuildKit` takes neither configuration nor flags from the client.
+    #[error("setting {what} is not supported for remote driver")]
+    RemoteSetting {
+        /// What was set.
+        what: &'static str,
+    },
+    /// The container of a node is not there or does not run.
+    #[error("container {container} of node {node:?} is not running")]
+    NotRunning {
+        /// The node.
+        node: String,
+        /// The container.
+        container: String,
+    },
+    /// The image of the builder is neither there nor can it be pulled.
+    #[error("cannot pull the builder image {image}")]
+    Pull {
+        /// The image.
+        image: String,
+        /// The cause.
+        #[source]
+        source: EngineError,
+    },
+    /// The container of a node does not work.
+    #[error("container {container} of builder {builder:?} is broken: {reason}")]
+    Broken {
+        /// The builder.
+        builder: String,
+        /// The container.
+        container: String,
+        /// What is wrong.
+        reason: String,
+        /// The last lines of its log.
+        logs: String,
+    },
+    /// The container runs, but there is no `BuildKit` in it.
+    #[error(
+        "container {container} of builder {builder:?} runs the image {image}, which is not BuildKit: {reason}"
+    )]
+    NotBuildKit {
+        /// The builder.
+        builder: String,
+        /// The container.
+        container: String,
+        /// Its image.
+        image: String,
+        /// How that was seen.
+        reason: String,
+    },
+    /// The driver options of the node are wrong.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// The files of the node are wrong.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// The context of the GitHub Actions job cannot be read.
+    #[error(transparent)]
+    Gha(#[from] GhaError),
+    /// The Docker engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The docker contexts cannot be read.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The arguments of `create` are refused.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// A change of the nodes is refused.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// A new builder does not work, so it was not kept.
+    #[error("failed to initialize builder {builder} ({node}): {reason}")]
+    Initialize {
+        /// The builder.
+        builder: String,
+        /// The node.
+        node: String,
+        /// What is wrong with the node.
+        reason: String,
+    },
+    /// Another process changed the builder again and again.
+    #[error("builder {name:?} is being changed by another process")]
+    Busy {
+        /// The builder.
+        name: String,
+    },
+}
+
+impl BuilderError {
+    /// Returns what the user can do, one sentence each.
+    pub fn hints(&self) -> Vec<String> {
+        let hint = match self {
+            Self::NotFound { .. } => "list the builders with: docker cachex ls".to_owned(),
+            Self::DockerDriver { others, .. } => return docker_driver_hints(others),
+            Self::Broken { builder, .. } => format!(
+                "make it anew with: docker cachex rm --keep-state {builder} && docker cachex create --name {builder}"
+            ),
+            Self::NotBuildKit { builder, .. } => format!(
+                "remove it and create it with another image: docker cachex rm {builder} && docker cachex create --name {builder} --driver-opt image=moby/buildkit:buildx-stable-1"
+            ),
+            Self::Pull { .. } => {
+                "name another image with: docker cachex create --driver-opt image=REF".to_owned()
+            }
+            Self::NotRunning { .. } => "boot it with: docker cachex inspect --bootstrap".to_owned(),
+            Self::Engine(error) => return error.hint().map(str::to_owned).into_iter().collect(),
+            Self::Context(error) => return error.hint().map(str::to_owned).into_iter().collect(),
+            _ => return Vec::new(),
+        };
+        vec![hint]
+    }
+
+    /// Returns the lines that stand before the message: the log of a broken container.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Broken { logs, .. } => logs.clone(),
+            _ => String::new(),
+        }
+    }
+}
+
+fn docker_driver_hints(others: &[String]) -> Vec<String> {
+    let mut hints = vec!["create a builder with: docker cachex create --use".to_owned()];
+    if let Some(first) = others.first() {
+        hints.push(format!(
+            "or take one that exists ({}) with: docker cachex use {first}",
+            others.join(", ")
+        ));
+    }
+    hints
+}
+
+impl From<BuilderError> for CommandError {
+    fn from(error: BuilderError) -> Self {
+        let hints = error.hints();
+        let detail = error.detail();
+        Self {
+            kind: ErrorKind::Failed,
+            source: Box::new(error),
+            hints,
+            detail,
+        }
+    }
+}

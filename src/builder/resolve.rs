@@ -1,0 +1,234 @@
+//! Which builder is meant: the named one, else the current one, else that of the docker context.
+
+use std::sync::Arc;
+
+use super::driver::docker;
+use super::error::BuilderError;
+use super::group::{NodeGroup, StoredNode};
+use super::store::StoreError;
+use super::surroundings::Surroundings;
+use super::{Builder, Store};
+
+/// A builder that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The builder; for a docker context one node of the context's name and no driver.
+    pub group: NodeGroup,
+    /// It is not in the store, but stands for a docker context.
+    pub is_context: bool,
+}
+
+/// Finds a builder by name, in the store and then among the docker contexts; without a name the
+/// current one.
+///
+/// # Errors
+///
+/// Fails if there is neither a builder nor a context of the name.
+pub fn find(surroundings: &Surroundings, name: Option<&str>) -> Result<Found, BuilderError> {
+    let (store, contexts) = (surroundings.store(), surroundings.contexts());
+    match name.filter(|name| !name.is_empty()) {
+        Some(name) => find_named(surroundings, name),
+        None => match store.current(contexts.context_key())? {
+            Some(group) => Ok(Found {
+                group,
+                is_context: false,
+            }),
+            None => find_named(surroundings, contexts.current_name()),
+        },
+    }
+}
+
+fn find_named(surroundings: &Surroundings, name: &str) -> Result<Found, BuilderError> {
+    match surroundings.store().get(name) {
+        Ok(Some(group)) => {
+            return Ok(Found {
+                group,
+                is_context: false,
+            });
+        }
+        // The name of a context need not be one that a builder can have.
+        Ok(None) | Err(StoreError::Name(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if !surroundings.contexts().names()?.iter().any(|c| c == name) {
+        return Err(BuilderError::NotFound {
+            name: name.to_owned(),
+        });
+    }
+    Ok(Found {
+        group: context_builder(name),
+        is_context: true,
+    })
+}
+
+/// Returns the builder that stands for a docker context. Its driver is found by asking the engine.
+pub fn context_builder(context: &str) -> NodeGroup {
+    NodeGroup {
+        name: context.to_owned(),
+        nodes: vec![StoredNode {
+            name: context.to_owned(),
+            endpoint: context.to_owned(),
+            ..StoredNode::default()
+        }],
+        ..NodeGroup::default()
+    }
+}
+
+/// Asks the engine of a docker context which driver buildx would use there: `docker` if it has a
+/// `BuildKit` inside, else `docker-container`.
+///
+/// # Errors
+///
+/// Fails if the engine cannot be reached.
+pub async fn context_driver(
+    surroundings: &Surroundings,
+    context: &str,
+) -> Result<&'static str, BuilderError> {
+    let engine = surroundings.engine(context).await?;
+    Ok(match docker::dial(&engine).await {
+        Ok(_) => "docker",
+        Err(_) => "docker-container",
+    })
+}
+
+/// Returns the builder to build with.
+///
+/// # Errors
+///
+/// Fails if it is not found, if it is the engine's own (the docker driver, refused with what to do
+/// instead), or of a driver that is not supported.
+pub async fn resolve(
+    surroundings: &Arc<Surroundings>,
+    name: Option<&str>,
+) -> Result<Builder, BuilderError> {
+    let mut found = find(surroundings, name)?;
+    if found.is_context {
+        let context = found.group.name.clone();
+        if context != surroundings.contexts().current_name() {
+            return Err(BuilderError::OtherContext { name: context });
+        }
+        let driver = context_driver(surroundings, &context).await?;
+        if driver == "docker" {
+            return Err(BuilderError::DockerDriver {
+                name: context,
+                others: usable(surroundings.store())?,
+            });
+        }
+        driver.clone_into(&mut found.group.driver);
+    }
+    match found.group.driver.as_str() {
+        "docker-container" | "remote" => Builder::new(surroundings, found.group),
+        _ => Err(BuilderError::DriverNotSupported {
+            name: found.group.name,
+            driver: found.group.driver,
+        }),
+    }
+}
+
+fn usable(store: &Store) -> Result<Vec<String>, StoreError> {
+    let groups = store.list()?.into_iter();
+    Ok(groups
+        .filter(|g| matches!(g.driver.as_str(), "docker-container" | "remote"))
+        .map(|g| g.name)
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::config::ConfigFile;
+    use crate::docker::context::{Contexts, EndpointOptions};
+    use crate::docker::credentials::CredentialStore;
+    use crate::env::Env;
+
+    /// A store with the builders `one` (container), `kube` and `far` (remote), and the contexts
+    /// `default` and `one` (hidden by the builder) and `other`.
+    async fn surroundings(env: &[(&str, &str)]) -> (tempfile::TempDir, Arc<Surroundings>) {
+        let dir = tempfile::tempdir().unwrap();
+        for (id, name) in [("a", "one"), ("b", "other")] {
+            let meta = dir.path().join("contexts/meta").join(id);
+            fs_err::create_dir_all(&meta).unwrap();
+            let json = format!(
+                r#"{{"Name":"{name}","Endpoints":{{"docker":{{"Host":"unix:///nonexistent"}}}}}}"#
+            );
+            fs_err::write(meta.join("meta.json"), json).unwrap();
+        }
+        let store = Store::new(dir.path().join("buildx"), None);
+        let txn = store.begin().await.unwrap();
+        for (name, driver) in [
+            ("one", "docker-container"),
+            ("kube", "kubernetes"),
+            ("far", "remote"),
+        ] {
+            txn.save(&NodeGroup {
+                name: name.to_owned(),
+                driver: driver.to_owned(),
+                ..NodeGroup::default()
+            })
+            .unwrap();
+        }
+        drop(txn);
+        let env = Env::from_pairs(env.iter().copied(), dir.path());
+        let config = ConfigFile::default();
+        let options = EndpointOptions::default();
+        let contexts = Contexts::new(dir.path(), dir.path(), &config, &options, &env).unwrap();
+        let credentials = CredentialStore::new(config.clone(), &env);
+        let surroundings = Surroundings::new(store, contexts, config, credentials, env);
+        (dir, Arc::new(surroundings))
+    }
+
+    fn message(error: &BuilderError) -> String {
+        error.to_string()
+    }
+
+    #[tokio::test]
+    async fn the_store_comes_before_the_contexts() {
+        let (_dir, surroundings) = surroundings(&[]).await;
+        let one = find(&surroundings, Some("one")).unwrap();
+        assert!(!one.is_context);
+        let other = find(&surroundings, Some("other")).unwrap();
+        assert!(other.is_context);
+        assert_eq!(other.group.nodes[0].endpoint, "other");
+        let default = find(&surroundings, None).unwrap();
+        assert!(default.is_context);
+        assert_eq!(default.group.name, "default");
+        let missing = find(&surroundings, Some("no")).unwrap_err();
+        assert_eq!(message(&missing), "no builder \"no\" found");
+        let odd = find(&surroundings, Some(".x/y")).unwrap_err();
+        assert_eq!(message(&odd), "no builder \".x/y\" found");
+    }
+
+    #[tokio::test]
+    async fn the_current_choice_is_that_of_the_context_key() {
+        let (_dir, surroundings) = surroundings(&[("DOCKER_HOST", "tcp://h:1")]).await;
+        let txn = surroundings.store().begin().await.unwrap();
+        txn.set_current("tcp://h:1", "far", false, false).unwrap();
+        drop(txn);
+        let builder = resolve(&surroundings, None).await.unwrap();
+        assert_eq!((builder.name(), builder.driver()), ("far", "remote"));
+        assert_eq!(
+            resolve(&surroundings, Some("one")).await.unwrap().name(),
+            "one"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_used_is_refused_by_name() {
+        let (_dir, surroundings) = surroundings(&[]).await;
+        let kube = resolve(&surroundings, Some("kube")).await.unwrap_err();
+        assert!(message(&kube).contains("uses the kubernetes driver, which is not supported yet"));
+        let other = resolve(&surroundings, Some("other")).await.unwrap_err();
+        assert!(message(&other).contains("docker --context=other cachex"));
+        let refused = BuilderError::DockerDriver {
+            name: "default".to_owned(),
+            others: usable(surroundings.store()).unwrap(),
+        };
+        assert_eq!(
+            refused.hints(),
+            [
+                "create a builder with: docker cachex create --use",
+                "or take one that exists (far, one) with: docker cachex use far"
+            ]
+        );
+    }
+}

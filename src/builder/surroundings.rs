@@ -1,0 +1,82 @@
+//! What builders depend on outside themselves: the store, docker's contexts and credentials, and the
+//! environment.
+
+use crate::docker::config::ConfigFile;
+use crate::docker::context::Contexts;
+use crate::docker::credentials::CredentialStore;
+use crate::docker::engine::Engine;
+use crate::env::Env;
+
+use super::error::BuilderError;
+use super::store::Store;
+
+/// The store of builders, docker's configuration and the environment.
+pub struct Surroundings {
+    store: Store,
+    contexts: Contexts,
+    config: ConfigFile,
+    credentials: CredentialStore,
+    env: Env,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Surroundings {
+    /// Takes them together.
+    pub fn new(
+        store: Store,
+        contexts: Contexts,
+        config: ConfigFile,
+        credentials: CredentialStore,
+        env: Env,
+    ) -> Self {
+        Self {
+            store,
+            contexts,
+            config,
+            credentials,
+            env,
+        }
+    }
+
+    /// Returns the store of builders.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns the docker contexts.
+    pub fn contexts(&self) -> &Contexts {
+        &self.contexts
+    }
+
+    /// Returns docker's configuration.
+    pub fn config(&self) -> &ConfigFile {
+        &self.config
+    }
+
+    /// Returns docker's credentials.
+    pub fn credentials(&self) -> &CredentialStore {
+        &self.credentials
+    }
+
+    /// Returns the environment.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Connects to the Docker engine of an endpoint: a docker context or a host.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is neither, or the engine cannot be reached.
+    pub async fn engine(&self, endpoint: &str) -> Result<Engine, BuilderError> {
+        let endpoint = self.contexts.resolve(endpoint)?;
+        Ok(Engine::connect(&endpoint, &self.config.http_headers).await?)
+    }
+}

@@ -1,0 +1,289 @@
+//! The arguments of `build`, as typed by the user: syntax only, no meaning yet.
+
+use clap::Args;
+
+/// Build an image, or files, from a Dockerfile
+///
+/// The registry cache named by --cache-to is written beside the image and read by --cache-from;
+/// both may be given several times.
+#[derive(Debug, Clone, Default, Args)]
+#[command(disable_help_flag = false)]
+pub struct BuildArgs {
+    /// Folder, URL or `-` (standard input) to build from
+    #[arg(value_name = "PATH | URL | -")]
+    pub context: String,
+
+    /// Host name and address for RUN steps to know (format: "host:ip")
+    #[arg(long = "add-host", value_name = "strings", value_delimiter = ',')]
+    pub add_hosts: Vec<String>,
+
+    /// Privilege that the build may use ("network.host", "security.insecure", "device")
+    #[arg(long = "allow", value_name = "stringArray")]
+    pub allow: Vec<String>,
+
+    /// Annotation of the image (format: "[type:]key=value")
+    #[arg(long = "annotation", value_name = "stringArray")]
+    pub annotations: Vec<String>,
+
+    /// Attestation to make (format: "type=sbom,generator=image")
+    #[arg(long = "attest", value_name = "stringArray")]
+    pub attests: Vec<String>,
+
+    /// Build argument; without a value it is taken from the environment
+    #[arg(long = "build-arg", value_name = "stringArray")]
+    pub build_args: Vec<String>,
+
+    /// Further context with a name (format: "name=path")
+    #[arg(long = "build-context", value_name = "stringArray")]
+    pub build_contexts: Vec<String>,
+
+    /// Cache to read (e.g. "user/app:cache", "type=registry,ref=user/app:cache")
+    #[arg(long = "cache-from", value_name = "stringArray")]
+    pub cache_from: Vec<String>,
+
+    /// Cache to write (e.g. "user/app:cache", "type=registry,ref=user/app:cache,mode=max")
+    #[arg(long = "cache-to", value_name = "stringArray")]
+    pub cache_to: Vec<String>,
+
+    /// Ask for another result than a build ("check", "outline", "targets")
+    #[arg(long = "call", value_name = "string")]
+    pub call: Option<String>,
+
+    /// Cgroup that RUN steps are put under
+    #[arg(long = "cgroup-parent", value_name = "string")]
+    pub cgroup_parent: Option<String>,
+
+    /// Same as --call=check
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = go_bool, value_name = "bool")]
+    pub check: Option<bool>,
+
+    /// Dockerfile (default: "PATH/Dockerfile")
+    #[arg(short = 'f', long = "file", value_name = "string")]
+    pub file: Option<String>,
+
+    /// File to write the image identifier to
+    #[arg(long, value_name = "string")]
+    pub iidfile: Option<String>,
+
+    /// Label of the image
+    #[arg(long = "label", value_name = "stringArray")]
+    pub labels: Vec<String>,
+
+    /// Same as --output=type=docker: load the image into the Docker Engine
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = go_bool, value_name = "bool")]
+    pub load: Option<bool>,
+
+    /// File to write facts about the result to
+    #[arg(long = "metadata-file", value_name = "string")]
+    pub metadata_file: Option<String>,
+
+    /// Network of RUN steps ("default", "host", "none")
+    #[arg(long, value_name = "string")]
+    pub network: Option<String>,
+
+    /// Do not use any cache
+    #[arg(long = "no-cache", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = go_bool, value_name = "bool")]
+    pub no_cache: Option<bool>,
+
+    /// Stage that is built without cache
+    #[arg(long = "no-cache-filter", value_name = "stringArray")]
+    pub no_cache_filter: Vec<String>,
+
+    /// Where the result goes (format: "type=local,dest=path")
+    #[arg(short = 'o', long = "output", value_name = "stringArray")]
+    pub outputs: Vec<String>,
+
+    /// Platform to build for
+    #[arg(long = "platform", value_name = "stringArray", env = "DOCKER_DEFAULT_PLATFORM",
+          hide_env = true)]
+    pub platforms: Vec<String>,
+
+    /// How progress is shown ("auto", "none", "plain", "quiet", "rawjson", "tty")
+    #[arg(long, value_name = "string")]
+    pub progress: Option<String>,
+
+    /// Same as --attest=type=provenance
+    #[arg(long, value_name = "string")]
+    pub provenance: Option<String>,
+
+    /// Ask the registry for a newer version of every base image
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = go_bool, value_name = "bool")]
+    pub pull: Option<bool>,
+
+    /// Same as --output=type=registry: push the image
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = go_bool, value_name = "bool")]
+    pub push: Option<bool>,
+
+    /// Show no progress, print the image identifier at the end
+    #[arg(short = 'q', long, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = go_bool, value_name = "bool")]
+    pub quiet: Option<bool>,
+
+    /// Same as --attest=type=sbom
+    #[arg(long, value_name = "string")]
+    pub sbom: Option<String>,
+
+    /// Secret for RUN --mount=type=secret (format: "id=mysecret[,src=/local/secret]")
+    #[arg(long = "secret", value_name = "stringArray")]
+    pub secrets: Vec<String>,
+
+    /// Size of /dev/shm of RUN steps
+    #[arg(long = "shm-size", value_name = "bytes")]
+    pub shm_size: Option<String>,
+
+    /// SSH agent for RUN --mount=type=ssh (format: "default|<id>[=<socket>|<key>[,<key>]]")
+    #[arg(long = "ssh", value_name = "stringArray")]
+    pub ssh: Vec<String>,
+
+    /// Name of the image (format: "[registry/]repository[:tag]")
+    #[arg(short = 't', long = "tag", value_name = "stringArray")]
+    pub tags: Vec<String>,
+
+    /// Stage to build
+    #[arg(long, value_name = "string")]
+    pub target: Option<String>,
+
+    /// Limit of RUN steps (format: "name=soft[:hard]")
+    #[arg(long = "ulimit", value_name = "ulimit")]
+    pub ulimits: Vec<String>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help text of the command")]
+    pub legacy: LegacyArgs,
+}
+
+/// Flags of the classic builder that buildx takes and does not use; they are hidden.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LegacyArgs {
+    /// Not used by BuildKit
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub compress: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long, hide = true)]
+    pub isolation: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long = "security-opt", hide = true)]
+    pub security_opt: Vec<String>,
+    /// Not used by BuildKit
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub squash: Option<String>,
+    /// Not used by BuildKit
+    #[arg(short = 'm', long, hide = true)]
+    pub memory: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long = "memory-swap", hide = true)]
+    pub memory_swap: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long = "cpu-shares", hide = true)]
+    pub cpu_shares: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long = "cpu-period", hide = true)]
+    pub cpu_period: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long = "cpu-quota", hide = true)]
+    pub cpu_quota: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long = "cpuset-cpus", hide = true)]
+    pub cpuset_cpus: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long = "cpuset-mems", hide = true)]
+    pub cpuset_mems: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub rm: Option<String>,
+    /// Not used by BuildKit
+    #[arg(long = "force-rm", hide = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub force_rm: Option<String>,
+}
+
+impl LegacyArgs {
+    /// Returns a sentence for each flag that was given and changes nothing, as buildx warns.
+    pub fn warnings(&self) -> Vec<String> {
+        let given = [
+            ("compress", self.compress.is_some()),
+            ("isolation", self.isolation.is_some()),
+            ("security-opt", !self.security_opt.is_empty()),
+            ("squash", self.squash.is_some()),
+            ("memory", self.memory.is_some()),
+            ("memory-swap", self.memory_swap.is_some()),
+            ("cpu-shares", self.cpu_shares.is_some()),
+            ("cpu-period", self.cpu_period.is_some()),
+            ("cpu-quota", self.cpu_quota.is_some()),
+            ("cpuset-cpus", self.cpuset_cpus.is_some()),
+            ("cpuset-mems", self.cpuset_mems.is_some()),
+        ];
+        given
+            .into_iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| format!("--{name} has no effect with BuildKit and is left out"))
+            .collect()
+    }
+}
+
+/// Parses a boolean as Go does, because scripts write `--push=1` and `--pull=TRUE` too.
+fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err("use true or false".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: BuildArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<BuildArgs, clap::Error> {
+        let argv = std::iter::once("build").chain(args.iter().copied());
+        Cli::try_parse_from(argv).map(|cli| cli.args)
+    }
+
+    #[test]
+    fn boolean_flags_take_a_value_only_after_an_equals_sign() {
+        let args = parse(&["--push", "--pull=0", "-q", "."]).unwrap();
+        assert_eq!(args.push, Some(true));
+        assert_eq!(args.pull, Some(false));
+        assert_eq!(args.quiet, Some(true));
+        assert_eq!(args.context, ".");
+        assert!(parse(&["--push=maybe", "."]).is_err());
+    }
+
+    #[test]
+    fn commas_split_only_hosts() {
+        let args = parse(&["--add-host", "a:1.1.1.1,b:2.2.2.2", "-o", "type=local,dest=x", "."]);
+        let args = args.unwrap();
+        assert_eq!(args.add_hosts, ["a:1.1.1.1", "b:2.2.2.2"]);
+        assert_eq!(args.outputs, ["type=local,dest=x"]);
+    }
+
+    #[test]
+    fn unused_flags_are_taken_and_named() {
+        let args = parse(&["-m", "1g", "--rm", "--squash", "."]).unwrap();
+        let warnings = args.legacy.warnings().join("\n");
+        assert!(warnings.contains("--memory ") && warnings.contains("--squash "));
+        assert!(!warnings.contains("--rm"));
+    }
+
+    #[test]
+    fn a_context_is_needed() {
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["a", "b"]).is_err());
+    }
+}
