@@ -87,6 +87,9 @@ impl Model {
                     .latest()
                     .map_or(0, |span| at.since(span.start));
                 vertex.log.add(&entry.msg, offset, self.policy);
+                if vertex.hidden {
+                    vertex.log.bound_hidden();
+                }
                 vertex.last_log = Some(at);
                 self.updates.insert(index);
             }

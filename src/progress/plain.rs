@@ -238,6 +238,7 @@ impl Plain {
                 out.push(b'\n');
             }
         }
+        vertex.log.seen = true;
         vertex.log.printed = 0;
         if vertex.log.open && count > 0 {
             vertex.log.pending.drain(..count - 1);
@@ -305,6 +306,20 @@ impl Display for Plain {
 
     fn end(&mut self, model: &mut Model, now: Time, out: &mut Vec<u8>) {
         self.print(model, now, out);
+        // The printer above turns to one running step at a time. BuildKit loses what the others
+        // still have to say when a build is cut off; here it is printed.
+        let waiting: Vec<usize> = model
+            .updates()
+            .iter()
+            .copied()
+            .filter(|index| {
+                let vertex = model.vertex(*index);
+                !vertex.hidden && vertex.log.has_news()
+            })
+            .collect();
+        for index in waiting {
+            self.vertex(model, index, out);
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use crate::progress::tty::window::Window;
 /// A line longer than this loses its beginning, once printed.
 const MAX_LINE: usize = 64 * 1024;
 
+/// So many lines of a hidden step are kept until it shows.
+const MAX_HIDDEN: usize = 1000;
+
 /// What is kept of the logs.
 #[derive(Debug, Clone, Copy)]
 pub struct LogPolicy {
@@ -54,6 +57,8 @@ pub struct Log {
     pub(in crate::progress) open: bool,
     /// So many bytes of the first pending line are printed already.
     pub(in crate::progress) printed: usize,
+    /// All that is pending was printed once.
+    pub(in crate::progress) seen: bool,
     tail: VecDeque<Vec<u8>>,
     tail_bytes: usize,
     dropped: usize,
@@ -66,6 +71,7 @@ impl Log {
         if data.is_empty() {
             return;
         }
+        self.seen = false;
         if policy.window {
             self.window.get_or_insert_default().write(data);
         }
@@ -128,6 +134,23 @@ impl Log {
             line.drain(..cut);
             self.tail_bytes -= cut;
         }
+    }
+
+    /// Tells whether there is text that was never printed.
+    pub(in crate::progress) fn has_news(&self) -> bool {
+        match self.pending.as_slice() {
+            [] => false,
+            // After the printer turned away, an open line that was printed is printed anew, but
+            // that alone is no news.
+            [_] if self.open && self.seen => false,
+            _ => true,
+        }
+    }
+
+    /// Forgets old lines of a step that is hidden, and perhaps never printed.
+    pub(super) fn bound_hidden(&mut self) {
+        let excess = self.pending.len().saturating_sub(MAX_HIDDEN);
+        self.pending.drain(..excess);
     }
 
     /// Returns how many bytes wait to be printed.
