@@ -117,7 +117,12 @@ pub async fn run(
         workers = runner.client.list_workers() => workers.map_err(BuildError::Builder)?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
-    let exports = exports::plan(&spec.outputs, &spec.tags, &spec.annotations, runner.facts(spec))?;
+    let exports = exports::plan(
+        &spec.outputs,
+        &spec.tags,
+        &spec.annotations,
+        runner.facts(spec),
+    )?;
     let mut request = request(spec, build_ref, &exports, builder_facts(&workers))?;
     let parts = SessionParts {
         secrets: &spec.secrets,
@@ -139,16 +144,10 @@ pub async fn run(
     while session.join_next().await.is_some() {}
 
     match result {
-        Ok(outcome) => {
-            let mut response = outcome.exporter_response;
-            for (key, value) in outcome.result_metadata {
-                // Answers of subrequests are text; binary metadata is of no use here.
-                if let Ok(text) = String::from_utf8(value) {
-                    response.entry(key).or_insert(text);
-                }
-            }
-            Ok(BuildOutcome { response, definitions: outcome.definitions })
-        }
+        Ok(outcome) => Ok(BuildOutcome {
+            response: outcome.exporter_response,
+            definitions: outcome.definitions,
+        }),
         Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
         Err(solve) => match ready.failures.get().into_iter().next() {
             Some(failure) => Err(BuildError::Sink { failure, solve }),
@@ -181,12 +180,7 @@ fn request(
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
-        cache_exports: cache::exports(
-            &spec.cache_to,
-            &spec.tags,
-            &spec.outputs,
-            &spec.build_args,
-        )?,
+        cache_exports: cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?,
         cache_imports: cache::imports(&spec.cache_from)?,
         entitlements: frontend.entitlements,
     })
@@ -204,13 +198,23 @@ fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
 }
 
 async fn commit_attrs(spec: &BuildSpec, inputs: &Inputs) -> BTreeMap<String, String> {
-    let Some(context) = inputs.local_dirs.get("context").filter(|_| spec.inputs.context != "-")
+    let Some(context) = inputs
+        .local_dirs
+        .get("context")
+        .filter(|_| spec.inputs.context != "-")
     else {
         return BTreeMap::new();
     };
     let dockerfile = inputs.local_dirs.get("dockerfile").map_or_else(
         || context.join("Dockerfile"),
-        |dir| dir.join(inputs.attrs.get("filename").map_or("Dockerfile", String::as_str)),
+        |dir| {
+            dir.join(
+                inputs
+                    .attrs
+                    .get("filename")
+                    .map_or("Dockerfile", String::as_str),
+            )
+        },
     );
     vcs::attributes(spec.vcs, context, &dockerfile, &inputs.local_dirs).await
 }

@@ -186,11 +186,19 @@ impl JsonSource {
     fn into_excerpt(self) -> Option<SourceExcerpt> {
         let info = self.info?;
         let data = STANDARD.decode(info.data).ok()?;
-        let position = |p: &JsonPosition| Some(Position { line: p.line, character: p.character });
+        let position = |p: &JsonPosition| {
+            Some(Position {
+                line: p.line,
+                character: p.character,
+            })
+        };
         let ranges = self
             .ranges
             .iter()
-            .map(|r| Range { start: position(&r.start), end: position(&r.end) })
+            .map(|r| Range {
+                start: position(&r.start),
+                end: position(&r.end),
+            })
             .collect();
         Some(SourceExcerpt {
             filename: info.filename,
@@ -242,7 +250,10 @@ mod tests {
             [SourceExcerpt {
                 filename: "Dockerfile".into(),
                 data: b"FROM x\n".to_vec(),
-                ranges: vec![Range { start: line(1), end: line(1) }],
+                ranges: vec![Range {
+                    start: line(1),
+                    end: line(1)
+                }],
             }]
         );
     }

@@ -28,8 +28,8 @@ pub mod completion;
 mod errors;
 mod global;
 mod logging;
-mod usage;
 pub mod surroundings;
+mod usage;
 pub mod version;
 
 pub use global::GlobalFlags;
@@ -58,6 +58,9 @@ struct Cli {
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Commands {
+    /// Start a build
+    #[command(visible_alias = "b")]
+    Build(Box<build::BuildArgs>),
     /// Generate the autocompletion script for a shell
     Completion(completion::CompletionArgs),
     /// Show version information
@@ -71,6 +74,7 @@ impl Commands {
     )]
     async fn run(self, ctx: &Context) -> Result<(), CommandError> {
         match self {
+            Self::Build(args) => build::run(*args, ctx).await,
             Self::Completion(args) => completion::run(&args, ctx),
             Self::Version(args) => version::run(&args, ctx),
         }
@@ -85,6 +89,7 @@ impl Commands {
     /// dropped where they stand when the user cancels.
     fn handles_cancel(&self) -> bool {
         match self {
+            Self::Build(_) => true,
             Self::Completion(_) | Self::Version(_) => false,
         }
     }

@@ -38,8 +38,11 @@ pub fn start(mode: Mode, builder: &Builder, ctx: &Context) -> Result<Progress, C
     let mut options = RenderOptions::new(io::stderr());
     options.is_terminal = ctx.ui.stderr_is_terminal();
     options.debug = ctx.global.logs();
-    options.description =
-        format!("building with {:?} instance using {} driver", builder.name(), builder.driver());
+    options.description = format!(
+        "building with {:?} instance using {} driver",
+        builder.name(),
+        builder.driver()
+    );
     options.terminal_description = format!("{}:{}", builder.driver(), builder.name());
     if options.is_terminal {
         let (colors, complaints) = Colors::from_variables(
@@ -66,7 +69,10 @@ pub struct Reports {
 impl Reports {
     /// Makes a source of reports. JSON lines are handed on unchanged, for tools that parse them.
     pub fn new(progress: &Progress, mode: Mode) -> Self {
-        Self { sender: progress.sender().with_reset_time(), soften: mode != Mode::RawJson }
+        Self {
+            sender: progress.sender().with_reset_time(),
+            soften: mode != Mode::RawJson,
+        }
     }
 
     /// Hands on one report.
@@ -88,7 +94,10 @@ pub struct Boot<'a> {
 impl<'a> Boot<'a> {
     /// Shows nothing until the boot begins.
     pub fn new(progress: &'a Progress) -> Self {
-        Self { progress, step: None }
+        Self {
+            progress,
+            step: None,
+        }
     }
 
     /// Shows one event.

@@ -61,7 +61,10 @@ pub fn render(
 }
 
 fn add_warnings(data: &mut Map<String, Value>, summary: &Summary, ctx: &Context) {
-    let wanted = ctx.env.non_empty(env::BUILDX_METADATA_WARNINGS).and_then(parse_bool);
+    let wanted = ctx
+        .env
+        .non_empty(env::BUILDX_METADATA_WARNINGS)
+        .and_then(parse_bool);
     if wanted != Some(true) || summary.warnings.is_empty() {
         return;
     }
@@ -70,9 +73,7 @@ fn add_warnings(data: &mut Map<String, Value>, summary: &Summary, ctx: &Context)
 }
 
 /// A warning in the shape of BuildKit's Go client (`client.VertexWarning`).
-fn warning_json(
-    warning: &bollard_buildkit_proto::moby::buildkit::v1::VertexWarning,
-) -> Value {
+fn warning_json(warning: &bollard_buildkit_proto::moby::buildkit::v1::VertexWarning) -> Value {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     let mut object = json!({ "vertex": warning.vertex });
@@ -107,7 +108,8 @@ fn warning_json(
             .iter()
             .map(|range| {
                 let position = |p: &Option<bollard_buildkit_proto::pb::Position>| {
-                    p.as_ref().map_or_else(|| json!({}), |p| json!({ "line": p.line }))
+                    p.as_ref()
+                        .map_or_else(|| json!({}), |p| json!({ "line": p.line }))
                 };
                 json!({ "start": position(&range.start), "end": position(&range.end) })
             })
@@ -119,7 +121,9 @@ fn warning_json(
 
 /// Turns a failed build into the command's error, with the source lines that failed before it.
 pub fn failure(error: BuildError) -> CommandError {
-    let kind = error.rpc().map_or(ErrorKind::Failed, crate::buildkit::RpcError::kind);
+    let kind = error
+        .rpc()
+        .map_or(ErrorKind::Failed, crate::buildkit::RpcError::kind);
     let detail: String = error
         .rpc()
         .map(|rpc| rpc.sources())

@@ -29,7 +29,10 @@ pub struct EngineLoader {
 impl EngineLoader {
     /// Makes a loader that shows each load as a step.
     pub fn new(surroundings: Arc<Surroundings>, progress: StatusSender) -> Self {
-        Self { surroundings, progress }
+        Self {
+            surroundings,
+            progress,
+        }
     }
 }
 
@@ -85,13 +88,12 @@ async fn engine(surroundings: &Surroundings, context: &str) -> Result<Engine, Bu
 /// # Errors
 ///
 /// Fails where the engine does not answer.
-pub async fn imports_oci(
-    surroundings: &Surroundings,
-    context: &str,
-) -> Result<bool, BuilderError> {
+pub async fn imports_oci(surroundings: &Surroundings, context: &str) -> Result<bool, BuilderError> {
     let engine = engine(surroundings, context).await?;
     let info = engine.api().info().await;
     let info = info.map_err(|error| engine.error("ask the engine for its image store", error))?;
     let status = info.driver_status.unwrap_or_default();
-    Ok(status.iter().any(|pair| pair.iter().any(|text| text == CONTAINERD_STORE)))
+    Ok(status
+        .iter()
+        .any(|pair| pair.iter().any(|text| text == CONTAINERD_STORE)))
 }

@@ -46,7 +46,13 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     finish::remove_stale(files.iidfile.as_deref())?;
 
     let progress = display::start(resolved.mode, &builder, ctx)?;
-    let job = Job { spec: &spec, surroundings: &surroundings, builder: &builder, node, ctx };
+    let job = Job {
+        spec: &spec,
+        surroundings: &surroundings,
+        builder: &builder,
+        node,
+        ctx,
+    };
     let result = job.run(inputs, &progress, resolved.mode).await;
     let summary = progress.finish().await;
     if resolved.mode != Mode::Quiet && resolved.mode != Mode::RawJson {
@@ -96,7 +102,12 @@ fn check_caches(spec: &BuildSpec) -> Result<(), CommandError> {
 fn node_for<'a>(builder: &'a Builder, platforms: &[Platform]) -> Result<&'a Node, CommandError> {
     let nodes = builder.nodes();
     let has = |node: &&Node| {
-        let own: Vec<String> = node.stored().platform_names();
+        let own: Vec<String> = node
+            .stored()
+            .platforms
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         platforms.iter().all(|p| own.contains(&p.format()))
     };
     match nodes {
@@ -199,7 +210,11 @@ impl Job<'_> {
     /// `docker buildx ls` shows when a builder was last used. A store that cannot be written is no
     /// reason not to build.
     fn record_activity(&self) {
-        if let Err(error) = self.surroundings.store().record_activity(self.builder.name()) {
+        if let Err(error) = self
+            .surroundings
+            .store()
+            .record_activity(self.builder.name())
+        {
             tracing::debug!(error = %crate::error::chain(&error), "cannot record the activity");
         }
     }
@@ -208,7 +223,11 @@ impl Job<'_> {
     fn record_build(&self, build_ref: &str) {
         let state = self.local_state();
         let (builder, node) = (self.builder.name(), self.node.name());
-        if let Err(error) = self.surroundings.store().save_ref(builder, node, build_ref, &state) {
+        if let Err(error) = self
+            .surroundings
+            .store()
+            .save_ref(builder, node, build_ref, &state)
+        {
             tracing::debug!(error = %crate::error::chain(&error), "cannot record the build");
         }
     }

@@ -59,7 +59,11 @@ pub fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), Co
         cache_from: each("cache-from", &args.cache_from, CacheFrom::parse)?,
         attests: flag(
             "attest",
-            attest::merge(&args.attests, args.provenance.as_deref(), args.sbom.as_deref()),
+            attest::merge(
+                &args.attests,
+                args.provenance.as_deref(),
+                args.sbom.as_deref(),
+            ),
         )?,
         default_provenance: default_provenance(env)?,
         secrets: flag("secret", Secret::parse_list(&args.secrets))?,
@@ -71,7 +75,9 @@ pub fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), Co
             Some(text) => flag("shm-size", size::ram_in_bytes(text))?,
             None => 0,
         },
-        ulimits: each("ulimit", &args.ulimits, |text| Ulimit::parse(text).map(|u| vec![u]))?,
+        ulimits: each("ulimit", &args.ulimits, |text| {
+            Ulimit::parse(text).map(|u| vec![u])
+        })?,
         cgroup_parent: args.cgroup_parent.clone(),
         no_cache: no_cache(args)?,
         pull: args.pull == Some(true),
@@ -120,7 +126,10 @@ fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
             "please specify build context (e.g. \".\" for the current directory)",
         ));
     }
-    let named = flag("build-context", build_context::parse_list(&args.build_contexts))?;
+    let named = flag(
+        "build-context",
+        build_context::parse_list(&args.build_contexts),
+    )?;
     Ok(InputSpec {
         context: args.context.clone(),
         dockerfile: args.file.clone(),
@@ -131,7 +140,8 @@ fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
 }
 
 fn path(env: &Env, text: Option<&str>) -> Option<PathBuf> {
-    text.filter(|t| !t.is_empty()).map(|t| env.current_dir().join(t))
+    text.filter(|t| !t.is_empty())
+        .map(|t| env.current_dir().join(t))
 }
 
 fn outputs(args: &BuildArgs, files: &Files) -> Result<Vec<Output>, CommandError> {
@@ -142,7 +152,11 @@ fn outputs(args: &BuildArgs, files: &Files) -> Result<Vec<Output>, CommandError>
             "local and tar exporters are incompatible with image ID file",
         ));
     }
-    Ok(output::apply_push_load(outputs, args.push == Some(true), args.load == Some(true)))
+    Ok(output::apply_push_load(
+        outputs,
+        args.push == Some(true),
+        args.load == Some(true),
+    ))
 }
 
 fn no_cache(args: &BuildArgs) -> Result<NoCache, CommandError> {
@@ -173,9 +187,9 @@ fn default_provenance(env: &Env) -> Result<bool, CommandError> {
     let name = env::BUILDX_NO_DEFAULT_ATTESTATIONS;
     match env.non_empty(name) {
         None => Ok(true),
-        Some(text) => parse_bool(text)
-            .map(|off| !off)
-            .ok_or_else(|| CommandError::failed(format!("invalid {name} {text:?}: use true or false"))),
+        Some(text) => parse_bool(text).map(|off| !off).ok_or_else(|| {
+            CommandError::failed(format!("invalid {name} {text:?}: use true or false"))
+        }),
     }
 }
 
@@ -258,11 +272,15 @@ mod tests {
 
     #[test]
     fn environment_decides_defaults() {
-        let env = [("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"), ("BUILDX_GIT_INFO", "false")];
+        let env = [
+            ("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"),
+            ("BUILDX_GIT_INFO", "false"),
+        ];
         let (spec, _) = resolve_with(&["."], &env).unwrap();
         assert!(!spec.default_provenance);
         assert!(!spec.vcs.info);
-        let (spec, _) = resolve_with(&["--build-arg=HOME_DIR", "."], &[("HOME_DIR", "/x")]).unwrap();
+        let (spec, _) =
+            resolve_with(&["--build-arg=HOME_DIR", "."], &[("HOME_DIR", "/x")]).unwrap();
         assert_eq!(spec.build_args["HOME_DIR"], "/x");
         assert!(spec.default_provenance && spec.vcs.info && !spec.vcs.labels);
         assert!(resolve_with(&["."], &[("BUILDX_NO_DEFAULT_ATTESTATIONS", "maybe")]).is_err());
@@ -278,7 +296,12 @@ mod tests {
     #[test]
     fn several_caches_of_both_forms() {
         let (spec, _) = resolve_with(
-            &["--cache-from=r.io/a:1", "--cache-from=type=registry,ref=r.io/a:2", "--cache-to=inline", "."],
+            &[
+                "--cache-from=r.io/a:1",
+                "--cache-from=type=registry,ref=r.io/a:2",
+                "--cache-to=inline",
+                ".",
+            ],
             &[],
         )
         .unwrap();
