@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
@@ -320,14 +320,14 @@ fn temporary<T>(
     loop {
         let name = format!(".tmp.{:016x}", rand::random::<u64>()).into_bytes();
         match make(&name) {
-            Ok(made) => {
+            Ok(value) => {
                 return Ok((
                     Temporary {
                         parent: Arc::clone(parent),
                         name,
                         armed: true,
                     },
-                    made,
+                    value,
                 ));
             }
             Err(Errno::EXIST) if tries < TRIES => tries += 1,
@@ -344,7 +344,7 @@ fn place(mut temporary: Temporary, name: &[u8]) -> rustix::io::Result<()> {
         match rustix::fs::renameat(&parent, &temporary.name, &parent, name) {
             Ok(()) => break,
             Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) if tries < TRIES => {
-                remove(parent.as_fd(), name)?
+                remove(parent.as_fd(), name)?;
             }
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! DiffCopy, the file transfer protocol of BuildKit: walk, patterns, send, receive.
+//! `DiffCopy`, the file transfer protocol of BuildKit: walk, patterns, send, receive.
 //!
 //! The sender walks a directory and sends one STAT packet per entry; the receiver asks for the contents it
 //! lacks by the position of an entry in that sequence; the sender answers with DATA packets. Both
@@ -6,9 +6,8 @@
 //!
 //! [`send`] serves a build context, [`receive`] takes the files of a `type=local` output.
 //!
-//! Names are bytes here. BuildKit's own codec puts names on the wire as they are, UTF-8 or not, although the
-//! schema says `string`; so [`wire`] declares the same messages with bytes. A transport that uses the
-//! generated messages works as well ([`WirePacket`]), but a name that is not UTF-8 is an error there.
+//! Names are bytes here: BuildKit and buildx put them on the wire as they are, UTF-8 or not, although the
+//! schema says `string`. So [`wire`] declares the messages anew; a transport must use those.
 
 mod disk;
 mod filter;
@@ -33,4 +32,3 @@ pub use receive::{ReceiveError, ReceiveMode, ReceiveOptions, ReceiveStats, recei
 pub use send::{SendError, SendStats, send};
 pub use validate::OrderError;
 pub use walk::WalkError;
-pub use wire::{NameError, WirePacket};

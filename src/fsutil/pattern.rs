@@ -94,9 +94,9 @@ impl Matcher {
         for (pattern, &above) in self.patterns.iter().zip(above) {
             // A pattern that could not change the outcome is not tried, and then does not count as matched
             // for what is below either. This is moby's rule.
-            let matches = above || (pattern.exception == matched && pattern.matches(path));
-            here.push(matches);
-            if matches {
+            let hit = above || (pattern.exception == matched && pattern.matches(path));
+            here.push(hit);
+            if hit {
                 matched = !pattern.exception;
             }
         }

@@ -1,4 +1,4 @@
-//! The receiving side of one DiffCopy: writes a tree that the builder sends into a directory.
+//! The receiving side of one `DiffCopy`: writes a tree that the builder sends into a directory.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::disk::{Disk, DiskError, OpenFile};
 use super::validate::{OrderError, Validator};
-use super::wire::{self, NameError, Packet, PacketType, Stat, WirePacket};
+use super::wire::{self, Packet, PacketType, Stat};
 
 /// How many files are asked for at once; each holds one open file.
 const WINDOW: usize = 64;
@@ -73,9 +73,6 @@ pub enum ReceiveError {
         /// Its text.
         message: String,
     },
-    /// A packet cannot be sent.
-    #[error(transparent)]
-    Name(#[from] NameError),
     /// The connection failed.
     #[error("the file transfer failed")]
     Stream(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -87,7 +84,7 @@ pub enum ReceiveError {
     Thread(#[source] JoinError),
 }
 
-/// Takes one DiffCopy as the receiver and writes the tree into `dest`, which is made if it is not there.
+/// Takes one `DiffCopy` as the receiver and writes the tree into `dest`, which is made if it is not there.
 ///
 /// Nothing is written outside of `dest`: paths that lead out of it are refused and no symbolic link in it is
 /// followed. A regular file appears under its name only when it is complete; until then a file that was there stays.
@@ -100,24 +97,23 @@ pub enum ReceiveError {
 ///
 /// See [`ReceiveError`]. The peer is told, unless it was the one who reported or left. Files that were not complete
 /// are removed.
-pub async fn receive<P, S, E>(
+pub async fn receive<S, E>(
     dest: &Path,
     options: ReceiveOptions,
     mut inbound: S,
-    outbound: mpsc::Sender<P>,
+    outbound: mpsc::Sender<Packet>,
 ) -> Result<ReceiveStats, ReceiveError>
 where
-    P: WirePacket,
-    S: Stream<Item = Result<P, E>> + Send + Unpin + 'static,
+    S: Stream<Item = Result<Packet, E>> + Send + Unpin + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
     let result = transfer(dest, options, &mut inbound, &outbound).await;
     match &result {
         Ok(_) => {
-            if outbound.send(P::from_packet(Packet::fin())?).await.is_ok() {
+            if outbound.send(Packet::fin()).await.is_ok() {
                 // The peer answers and ends the stream; all is written, so how it ends does not matter.
                 while let Some(Ok(packet)) = inbound.next().await {
-                    if packet.into_packet().packet_type() == Some(PacketType::PacketFin) {
+                    if packet.packet_type() == Some(PacketType::PacketFin) {
                         break;
                     }
                 }
@@ -125,22 +121,21 @@ where
         }
         Err(ReceiveError::Peer { .. } | ReceiveError::Stream(_) | ReceiveError::Closed) => {}
         Err(error) => {
-            let packet = P::from_packet(Packet::error(&crate::error::chain(error)))?;
+            let packet = Packet::error(&crate::error::chain(error));
             drop(tokio::time::timeout(REPORT_TIMEOUT, outbound.send(packet)).await);
         }
     }
     result
 }
 
-async fn transfer<P, S, E>(
+async fn transfer<S, E>(
     dest: &Path,
     options: ReceiveOptions,
     inbound: &mut S,
-    outbound: &mpsc::Sender<P>,
+    outbound: &mpsc::Sender<Packet>,
 ) -> Result<ReceiveStats, ReceiveError>
 where
-    P: WirePacket,
-    S: Stream<Item = Result<P, E>> + Send + Unpin + 'static,
+    S: Stream<Item = Result<Packet, E>> + Send + Unpin + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
     let (to_disk, packets) = mpsc::channel(WAITING);
@@ -155,7 +150,7 @@ where
     let listen = async move {
         while let Some(packet) = inbound.next().await {
             let packet = match packet {
-                Ok(packet) => packet.into_packet(),
+                Ok(packet) => packet,
                 Err(error) => return ReceiveError::Stream(Box::new(error)),
             };
             if packet.packet_type() == Some(PacketType::PacketErr) {
@@ -173,10 +168,7 @@ where
     };
     let forward = async {
         while let Some(id) = wanted.recv().await {
-            let packet = match P::from_packet(Packet::request(id)) {
-                Ok(packet) => packet,
-                Err(error) => return error.into(),
-            };
+            let packet = Packet::request(id);
             if outbound.send(packet).await.is_err() {
                 return ReceiveError::Closed;
             }

@@ -1,4 +1,4 @@
-//! The sending side of one DiffCopy.
+//! The sending side of one `DiffCopy`.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as queue;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::filter::{Filter, FilterError, PathFilter};
 use super::walk::{self, Ended, Sink, WalkError};
-use super::wire::{NameError, Packet, PacketType, Stat, WirePacket};
+use super::wire::{Packet, PacketType, Stat};
 
 /// How many files are read at once.
 const READERS: usize = 4;
@@ -69,9 +69,6 @@ pub enum SendError {
         #[source]
         source: io::Error,
     },
-    /// A name cannot be sent.
-    #[error(transparent)]
-    Name(#[from] NameError),
     /// The peer asked for a file that was not offered, has no contents, or was asked for before.
     #[error("the builder asked for file {id}, which it cannot have")]
     UnknownFile {
@@ -98,7 +95,7 @@ pub enum SendError {
     Thread(#[source] JoinError),
 }
 
-/// Serves one DiffCopy as the sender: offers the tree at `root`, as far as the filter lets it through, and sends
+/// Serves one `DiffCopy` as the sender: offers the tree at `root`, as far as the filter lets it through, and sends
 /// what the peer asks for until the peer says that it has all.
 ///
 /// `inbound` are the packets of the peer, `outbound` takes ours; both ends of the connection must be pumped at
@@ -112,43 +109,41 @@ pub enum SendError {
 /// # Errors
 ///
 /// See [`SendError`]. The peer is told, unless it was the one who reported or left.
-pub async fn send<P, S, E>(
+pub async fn send<S, E>(
     root: &Path,
     filter: Filter,
     reset_owner: bool,
     mut inbound: S,
-    outbound: mpsc::Sender<P>,
+    outbound: mpsc::Sender<Packet>,
 ) -> Result<SendStats, SendError>
 where
-    P: WirePacket,
-    S: Stream<Item = Result<P, E>> + Send + Unpin + 'static,
+    S: Stream<Item = Result<Packet, E>> + Send + Unpin + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
     let result = transfer(root, filter, reset_owner, &mut inbound, &outbound).await;
     match &result {
         Ok(_) => {
             // The peer may leave as soon as it has said that it is done.
-            drop(outbound.send(P::from_packet(Packet::fin())?).await);
+            drop(outbound.send(Packet::fin()).await);
         }
         Err(SendError::Peer { .. } | SendError::Stream(_) | SendError::Closed) => {}
         Err(error) => {
-            let packet = P::from_packet(Packet::error(&crate::error::chain(error)))?;
+            let packet = Packet::error(&crate::error::chain(error));
             drop(tokio::time::timeout(REPORT_TIMEOUT, outbound.send(packet)).await);
         }
     }
     result
 }
 
-async fn transfer<P, S, E>(
+async fn transfer<S, E>(
     root: &Path,
     filter: Filter,
     reset_owner: bool,
     inbound: &mut S,
-    outbound: &mpsc::Sender<P>,
+    outbound: &mpsc::Sender<Packet>,
 ) -> Result<SendStats, SendError>
 where
-    P: WirePacket,
-    S: Stream<Item = Result<P, E>> + Send + Unpin + 'static,
+    S: Stream<Item = Result<Packet, E>> + Send + Unpin + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
     let (batches, packets) = mpsc::channel(BATCHES);
@@ -213,13 +208,12 @@ async fn first_failure(threads: &mut JoinSet<Result<(), SendError>>) -> SendErro
     std::future::pending().await
 }
 
-async fn forward<P: WirePacket>(
+async fn forward(
     mut packets: mpsc::Receiver<Vec<Packet>>,
-    outbound: &mpsc::Sender<P>,
+    outbound: &mpsc::Sender<Packet>,
 ) -> Result<(), SendError> {
     while let Some(batch) = packets.recv().await {
         for packet in batch {
-            let packet = P::from_packet(packet)?;
             outbound.send(packet).await.map_err(|_| SendError::Closed)?;
         }
     }
@@ -227,20 +221,17 @@ async fn forward<P: WirePacket>(
 }
 
 /// Takes the peer's packets until it has all it wants.
-async fn listen<P, S, E>(
+async fn listen<S, E>(
     inbound: &mut S,
     offered: &Offered,
     requests: queue::Sender<Request>,
 ) -> Result<(), SendError>
 where
-    P: WirePacket,
-    S: Stream<Item = Result<P, E>> + Send + Unpin,
+    S: Stream<Item = Result<Packet, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
     while let Some(packet) = inbound.next().await {
-        let packet = packet
-            .map_err(|error| SendError::Stream(Box::new(error)))?
-            .into_packet();
+        let packet = packet.map_err(|error| SendError::Stream(Box::new(error)))?;
         match packet.packet_type() {
             Some(PacketType::PacketReq) => {
                 let request = offered
@@ -263,7 +254,7 @@ where
 /// The files that the peer may ask for, and what it got.
 #[derive(Debug, Default)]
 struct Offered {
-    files: Mutex<HashMap<u32, (Box<[u8]>, u64)>>,
+    files: Mutex<HashMap<u32, Request>>,
     stats: AtomicU64,
     read: AtomicU64,
     bytes: AtomicU64,
@@ -279,21 +270,17 @@ struct Request {
 
 impl Offered {
     fn offer(&self, id: u32, stat: &Stat) {
+        let path = stat.path.clone().into_boxed_slice();
         let size = u64::try_from(stat.size).unwrap_or(0);
-        let file = (stat.path.clone().into_boxed_slice(), size);
-        self.files
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, file);
+        self.files().insert(id, Request { id, path, size });
     }
 
     fn take(&self, id: u32) -> Option<Request> {
-        let (path, size) = self
-            .files
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id)?;
-        Some(Request { id, path, size })
+        self.files().remove(&id)
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<u32, Request>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stats(&self) -> SendStats {

@@ -271,108 +271,74 @@ mod tests {
         assert_eq!(names(root.path(), &[], &[], &[]), expected);
     }
 
-    #[test]
-    fn filters_keep_parents() {
-        let files = [
-            "bar/foo",
-            "bar/deep/er/one",
-            "bar/deep/two",
-            "foo/file",
-            "foo2",
-            "target/x/keep",
-            "target/y",
-        ];
-        let root = tree(&files);
-        let table: &[(&[&str], &[&str], &[&str])] = &[
-            (
-                &["bar"],
-                &[],
-                &[
-                    "bar",
-                    "bar/deep",
-                    "bar/deep/er",
-                    "bar/deep/er/one",
-                    "bar/deep/two",
-                    "bar/foo",
-                ],
-            ),
-            (
-                &["bar/deep/er/one"],
-                &[],
-                &["bar", "bar/deep", "bar/deep/er", "bar/deep/er/one"],
-            ),
-            (
-                &["bar/deep/*"],
-                &[],
-                &[
-                    "bar",
-                    "bar/deep",
-                    "bar/deep/er",
-                    "bar/deep/er/one",
-                    "bar/deep/two",
-                ],
-            ),
-            (
-                &["**/one"],
-                &[],
-                &["bar", "bar/deep", "bar/deep/er", "bar/deep/er/one"],
-            ),
-            (&["foo*"], &[], &["foo", "foo/file", "foo2"]),
-            (
-                &["*", "!bar"],
-                &[],
-                &[
-                    "foo",
-                    "foo/file",
-                    "foo2",
-                    "target",
-                    "target/x",
-                    "target/x/keep",
-                    "target/y",
-                ],
-            ),
-            (&["absent"], &[], &[]),
-            (
-                &[],
-                &["**", "!bar/deep/er"],
-                &["bar", "bar/deep", "bar/deep/er", "bar/deep/er/one"],
-            ),
-            (&[], &["*", "!foo2"], &["foo2"]),
-            (
-                &[],
-                &["target", "!target/x/keep", "bar"],
-                &[
-                    "foo",
-                    "foo/file",
-                    "foo2",
-                    "target",
-                    "target/x",
-                    "target/x/keep",
-                ],
-            ),
-            (
-                &[],
-                &["*", "!**/keep"],
-                &["target", "target/x", "target/x/keep"],
-            ),
-            (
-                &["bar"],
-                &["bar/deep", "!**/two"],
-                &["bar", "bar/deep", "bar/deep/two", "bar/foo"],
-            ),
-            (
-                &["bar/deep"],
-                &["**/er"],
-                &["bar", "bar/deep", "bar/deep/two"],
-            ),
-        ];
-        for (include, exclude, expected) in table {
-            assert_eq!(
-                names(root.path(), include, exclude, &[]),
-                *expected,
-                "{include:?} {exclude:?}"
-            );
+    const FILES: [&str; 7] = [
+        "bar/foo",
+        "bar/deep/er/one",
+        "bar/deep/two",
+        "foo/file",
+        "foo2",
+        "target/x/keep",
+        "target/y",
+    ];
+
+    /// Checks rows of includes, excludes and what is walked, each a list with blanks between.
+    fn check_filters(table: &[[&'static str; 3]]) {
+        let root = tree(&FILES);
+        let list = |text: &'static str| text.split_whitespace().collect::<Vec<_>>();
+        for [include, exclude, expected] in table.iter().copied() {
+            let found = names(root.path(), &list(include), &list(exclude), &[]);
+            assert_eq!(found, list(expected), "{include:?} {exclude:?}");
         }
+    }
+
+    #[test]
+    fn included_files_bring_their_parents() {
+        let one = "bar bar/deep bar/deep/er bar/deep/er/one";
+        check_filters(&[
+            [
+                "bar",
+                "",
+                "bar bar/deep bar/deep/er bar/deep/er/one bar/deep/two bar/foo",
+            ],
+            ["bar/deep/er/one", "", one],
+            [
+                "bar/deep/*",
+                "",
+                "bar bar/deep bar/deep/er bar/deep/er/one bar/deep/two",
+            ],
+            ["**/one", "", one],
+            ["foo*", "", "foo foo/file foo2"],
+            [
+                "* !bar",
+                "",
+                "foo foo/file foo2 target target/x target/x/keep target/y",
+            ],
+            ["absent", "", ""],
+        ]);
+    }
+
+    #[test]
+    fn exceptions_bring_their_parents() {
+        check_filters(&[
+            [
+                "",
+                "** !bar/deep/er",
+                "bar bar/deep bar/deep/er bar/deep/er/one",
+            ],
+            ["", "* !foo2", "foo2"],
+            [
+                "",
+                "target !target/x/keep bar",
+                "foo foo/file foo2 target target/x target/x/keep",
+            ],
+            ["", "* !**/keep", "target target/x target/x/keep"],
+            [
+                "bar",
+                "bar/deep !**/two",
+                "bar bar/deep bar/deep/two bar/foo",
+            ],
+            ["bar/deep", "**/er", "bar bar/deep bar/deep/two"],
+        ]);
     }
 
     #[test]
