@@ -34,7 +34,9 @@ pub struct LoadSink {
 
 impl fmt::Debug for LoadSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadSink").field("context", &self.context).finish_non_exhaustive()
+        f.debug_struct("LoadSink")
+            .field("context", &self.context)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,7 +80,10 @@ impl Sink for OpenLoad {
         }
         // The engine stopped reading: its answer says why.
         answer(&mut self.task).await?;
-        Err(io::Error::new(io::ErrorKind::BrokenPipe, "the engine ended the load too early"))
+        Err(io::Error::new(
+            io::ErrorKind::BrokenPipe,
+            "the engine ended the load too early",
+        ))
     }
 
     async fn finish(self: Box<Self>) -> io::Result<()> {
@@ -123,7 +128,10 @@ mod tests {
     }
 
     async fn open(fake: Fake) -> Box<dyn Sink> {
-        LoadSink::new("other".into(), Arc::new(fake)).open(BTreeMap::new()).await.unwrap()
+        LoadSink::new("other".into(), Arc::new(fake))
+            .open(BTreeMap::new())
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
@@ -140,7 +148,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_engines_refusal_is_the_error() {
-        let mut sink = open(Fake { fail_after: Some(5), ..Default::default() }).await;
+        let mut sink = open(Fake {
+            fail_after: Some(5),
+            ..Default::default()
+        })
+        .await;
         let mut result = Ok(());
         for _ in 0..100 {
             result = sink.write(Bytes::from_static(b"0123456789")).await;

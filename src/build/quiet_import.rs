@@ -48,7 +48,10 @@ mod tests {
             error: error.into(),
             ..Default::default()
         };
-        StatusResponse { vertexes: vec![vertex], ..Default::default() }
+        StatusResponse {
+            vertexes: vec![vertex],
+            ..Default::default()
+        }
     }
 
     #[test]

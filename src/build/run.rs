@@ -117,7 +117,12 @@ pub async fn run(
         workers = runner.client.list_workers() => workers.map_err(BuildError::Builder)?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
-    let exports = exports::plan(&spec.outputs, &spec.tags, &spec.annotations, runner.facts(spec))?;
+    let exports = exports::plan(
+        &spec.outputs,
+        &spec.tags,
+        &spec.annotations,
+        runner.facts(spec),
+    )?;
     let mut request = request(spec, build_ref, &exports, builder_facts(&workers))?;
     let parts = SessionParts {
         secrets: &spec.secrets,
@@ -147,7 +152,10 @@ pub async fn run(
                     response.entry(key).or_insert(text);
                 }
             }
-            Ok(BuildOutcome { response, definitions: outcome.definitions })
+            Ok(BuildOutcome {
+                response,
+                definitions: outcome.definitions,
+            })
         }
         Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
         Err(solve) => match ready.failures.get().into_iter().next() {
@@ -181,12 +189,7 @@ fn request(
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
-        cache_exports: cache::exports(
-            &spec.cache_to,
-            &spec.tags,
-            &spec.outputs,
-            &spec.build_args,
-        )?,
+        cache_exports: cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?,
         cache_imports: cache::imports(&spec.cache_from)?,
         entitlements: frontend.entitlements,
     })
@@ -204,13 +207,23 @@ fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
 }
 
 async fn commit_attrs(spec: &BuildSpec, inputs: &Inputs) -> BTreeMap<String, String> {
-    let Some(context) = inputs.local_dirs.get("context").filter(|_| spec.inputs.context != "-")
+    let Some(context) = inputs
+        .local_dirs
+        .get("context")
+        .filter(|_| spec.inputs.context != "-")
     else {
         return BTreeMap::new();
     };
     let dockerfile = inputs.local_dirs.get("dockerfile").map_or_else(
         || context.join("Dockerfile"),
-        |dir| dir.join(inputs.attrs.get("filename").map_or("Dockerfile", String::as_str)),
+        |dir| {
+            dir.join(
+                inputs
+                    .attrs
+                    .get("filename")
+                    .map_or("Dockerfile", String::as_str),
+            )
+        },
     );
     vcs::attributes(spec.vcs, context, &dockerfile, &inputs.local_dirs).await
 }

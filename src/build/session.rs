@@ -82,7 +82,9 @@ pub fn prepare(
     inputs: &mut Inputs,
     parts: &SessionParts<'_>,
 ) -> Result<ReadySession, SessionSetupError> {
-    let http = auth::http_client().build().map_err(SessionSetupError::Http)?;
+    let http = auth::http_client()
+        .build()
+        .map_err(SessionSetupError::Http)?;
     let mut builder = Session::builder()
         .shared_key(&inputs.shared_key)
         .auth(Auth::new(Arc::clone(&parts.credentials), http))
@@ -97,7 +99,9 @@ pub fn prepare(
     }
     if let Some(stdin) = inputs.upload.take() {
         let uploads = Uploads::default();
-        inputs.attrs.insert("context".into(), uploads.add(stdin.into_async()));
+        inputs
+            .attrs
+            .insert("context".into(), uploads.add(stdin.into_async()));
         builder = builder.upload(uploads);
     }
     let exports = targets(parts.exports, &parts.loader);
@@ -105,7 +109,10 @@ pub fn prepare(
     if !exports.is_empty() {
         builder = builder.exports(exports);
     }
-    Ok(ReadySession { session: builder.build(), failures })
+    Ok(ReadySession {
+        session: builder.build(),
+        failures,
+    })
 }
 
 fn targets(list: &[Export], loader: &Arc<dyn ImageLoader>) -> Exports {
@@ -115,9 +122,10 @@ fn targets(list: &[Export], loader: &Arc<dyn ImageLoader>) -> Exports {
             Sink::None => continue,
             Sink::File(path) => Target::Stream(Arc::new(FileSink::new(path))),
             Sink::Stdout => Target::Stream(Arc::new(WriterSink::new(tokio::io::stdout()))),
-            Sink::Folder { path, delete } => {
-                Target::Directory { dest: path.clone(), delete: *delete }
-            }
+            Sink::Folder { path, delete } => Target::Directory {
+                dest: path.clone(),
+                delete: *delete,
+            },
             Sink::Load { context } => {
                 Target::Stream(Arc::new(LoadSink::new(context.clone(), Arc::clone(loader))))
             }
@@ -131,13 +139,17 @@ fn secrets(options: &[Secret], env: &Env) -> Result<Secrets, SessionSetupError> 
     let mut secrets = Secrets::default();
     for secret in options {
         let value = |name: &str| {
-            env.get(name).map(|v| SecretSource::Value(Zeroizing::new(v.as_bytes().to_vec())))
+            env.get(name)
+                .map(|v| SecretSource::Value(Zeroizing::new(v.as_bytes().to_vec())))
         };
         let source = match &secret.source {
             SecretOption::File(path) => SecretSource::File(env.current_dir().join(path)),
-            SecretOption::Env(name) => value(name).ok_or_else(|| {
-                SessionSetupError::SecretVariable { id: secret.id.clone(), name: name.clone() }
-            })?,
+            SecretOption::Env(name) => {
+                value(name).ok_or_else(|| SessionSetupError::SecretVariable {
+                    id: secret.id.clone(),
+                    name: name.clone(),
+                })?
+            }
             // As buildx: a variable of the secret's name, else a file of that name.
             SecretOption::Auto => value(&secret.id).unwrap_or_else(|| {
                 SecretSource::File(env.current_dir().join(PathBuf::from(&secret.id)))
@@ -179,7 +191,13 @@ mod tests {
         fs_err::write(dir.path().join("file"), "x").unwrap();
         let parse = |values: &[&str]| Secret::parse_list(values).unwrap();
         let env = env(dir.path());
-        assert!(secrets(&parse(&["id=a,env=TOKEN", "id=b,src=file", "id=TOKEN"]), &env).is_ok());
+        assert!(
+            secrets(
+                &parse(&["id=a,env=TOKEN", "id=b,src=file", "id=TOKEN"]),
+                &env
+            )
+            .is_ok()
+        );
         assert!(matches!(
             secrets(&parse(&["id=a,env=NOPE"]), &env),
             Err(SessionSetupError::SecretVariable { .. })

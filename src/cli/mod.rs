@@ -4,6 +4,19 @@
 //! `pub async fn run(args, &Context) -> Result<(), CommandError>`, split into resolve (typed
 //! request), call and render.
 
+pub mod boot_progress;
+pub mod builder_flag;
+pub mod create;
+pub mod inspect;
+pub mod ls;
+pub mod probe;
+pub mod rm;
+pub mod stop;
+pub mod surroundings;
+pub mod table;
+pub mod template;
+pub mod use_;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 
