@@ -5,6 +5,19 @@
 //! request), call and render. To add one: its `mod` line, a variant of [`Commands`] and its arm in
 //! `Commands::run`.
 
+pub mod boot_progress;
+pub mod builder_flag;
+pub mod create;
+pub mod inspect;
+pub mod ls;
+pub mod probe;
+pub mod rm;
+pub mod stop;
+pub mod surroundings;
+pub mod table;
+pub mod template;
+pub mod use_;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -99,6 +99,12 @@ impl Function {
     }
 }
 
+/// What a template is rendered with.
+struct Data<'a> {
+    fields: &'a Value,
+    whole: &'a Value,
+}
+
 /// What comes next in a template: text, or the inside of an action.
 enum Token {
     Text(String),
@@ -120,15 +126,23 @@ impl Template {
         }
     }
 
-    /// Renders the template with data.
+    /// Renders the template with the fields of one row; `{{.}}` and `{{json .}}` show `whole`.
     ///
     /// # Errors
     ///
-    /// Fails for a field that the data does not have.
-    pub fn render(&self, data: &Value) -> Result<String, TemplateError> {
+    /// Fails for a field that is not there.
+    pub fn render(&self, fields: &Value, whole: &Value) -> Result<String, TemplateError> {
         let mut out = String::new();
-        render_nodes(&self.0, data, &mut out)?;
+        render_nodes(&self.0, &Data { fields, whole }, &mut out)?;
         Ok(out)
+    }
+
+    /// Renders the line of column headers: functions change nothing, a field without a header is
+    /// `<no value>`, and of a branch the first part counts.
+    pub fn render_headers(&self, headers: &Value) -> String {
+        let mut out = String::new();
+        render_header_nodes(&self.0, headers, &mut out);
+        out
     }
 }
 
@@ -233,7 +247,10 @@ fn parse_operand(text: &str) -> Option<Operand> {
             return Some(Operand::Field(Vec::new()));
         }
         let path: Vec<String> = path.split('.').map(str::to_owned).collect();
-        return path.iter().all(|n| is_name(n)).then_some(Operand::Field(path));
+        return path
+            .iter()
+            .all(|n| is_name(n))
+            .then_some(Operand::Field(path));
     }
     if text.starts_with('"') {
         return serde_json::from_str(text).ok().map(Operand::Text);
@@ -241,7 +258,7 @@ fn parse_operand(text: &str) -> Option<Operand> {
     None
 }
 
-fn render_nodes(nodes: &[Node], data: &Value, out: &mut String) -> Result<(), TemplateError> {
+fn render_nodes(nodes: &[Node], data: &Data<'_>, out: &mut String) -> Result<(), TemplateError> {
     for node in nodes {
         match node {
             Node::Text(text) => out.push_str(text),
@@ -263,12 +280,13 @@ fn render_nodes(nodes: &[Node], data: &Value, out: &mut String) -> Result<(), Te
     Ok(())
 }
 
-fn evaluate(pipe: &Pipe, data: &Value) -> Result<Value, TemplateError> {
+fn evaluate(pipe: &Pipe, data: &Data<'_>) -> Result<Value, TemplateError> {
     let mut value = match &pipe.value {
         Operand::Text(text) => Value::from(text.as_str()),
+        Operand::Field(path) if path.is_empty() => data.whole.clone(),
         Operand::Field(path) => path
             .iter()
-            .try_fold(data, |value, name| value.get(name))
+            .try_fold(data.fields, |value, name| value.get(name))
             .cloned()
             .ok_or_else(|| TemplateError::NoField {
                 field: format!(".{}", path.join(".")),
@@ -278,6 +296,22 @@ fn evaluate(pipe: &Pipe, data: &Value) -> Result<Value, TemplateError> {
         value = function.apply(&value);
     }
     Ok(value)
+}
+
+fn render_header_nodes(nodes: &[Node], headers: &Value, out: &mut String) {
+    for node in nodes {
+        match node {
+            Node::Text(text) => out.push_str(text),
+            Node::If { then, .. } => render_header_nodes(then, headers, out),
+            Node::Print(pipe) => match &pipe.value {
+                Operand::Text(text) => out.push_str(text),
+                Operand::Field(path) => {
+                    let header = path.first().and_then(|name| headers.get(name));
+                    out.push_str(&show(header.unwrap_or(&Value::Null)));
+                }
+            },
+        }
+    }
 }
 
 fn is_true(value: &Value) -> bool {
@@ -301,7 +335,10 @@ fn show(value: &Value) -> String {
             format!("[{}]", items.join(" "))
         }
         Value::Object(map) => {
-            let items: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", show(v))).collect();
+            let items: Vec<String> = map
+                .iter()
+                .map(|(k, v)| format!("{k}:{}", show(v)))
+                .collect();
             format!("map[{}]", items.join(" "))
         }
         other => other.to_string(),
@@ -322,7 +359,7 @@ mod tests {
         let data = serde_json::json!({
             "Name": "foo", "Empty": "", "List": ["a", "b"], "Yes": true, "Map": {"K": 1}
         });
-        Template::parse(template)?.render(&data)
+        Template::parse(template)?.render(&data, &data)
     }
 
     #[test]
@@ -334,13 +371,19 @@ mod tests {
             ("{{json .Name}}", "\"foo\""),
             ("{{json .List}} {{.List}}", "[\"a\",\"b\"] [a b]"),
             ("{{.Map.K}} {{.Map}}", "1 map[K:1]"),
-            ("{{upper .Name}} {{.Name | upper | lower}} {{title .Name}}", "FOO foo Foo"),
+            (
+                "{{upper .Name}} {{.Name | upper | lower}} {{title .Name}}",
+                "FOO foo Foo",
+            ),
             ("{{len .List}}", "2"),
             ("{{\"x y\"}}", "x y"),
             ("{{if .Empty}}a{{else}}b{{end}}{{if .Name}}c{{end}}", "bc"),
             ("a  {{- .Name -}}  b", "afoob"),
             ("a{{/* no */}}b", "ab"),
-            ("{{json .}}", r#"{"Name":"foo","Empty":"","List":["a","b"],"Yes":true,"Map":{"K":1}}"#),
+            (
+                "{{json .}}",
+                r#"{"Name":"foo","Empty":"","List":["a","b"],"Yes":true,"Map":{"K":1}}"#,
+            ),
         ] {
             assert_eq!(render(template).as_deref(), Ok(expected), "{template}");
         }

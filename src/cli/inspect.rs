@@ -1,0 +1,53 @@
+//! `inspect`: one builder with all that its nodes tell.
+
+use std::time::Duration;
+
+use crate::builder::{Builder, load, resolve};
+use crate::error::CommandError;
+use crate::options::duration;
+
+use super::Context;
+use super::boot_progress::BootProgress;
+use super::builder_flag::BuilderFlag;
+use super::probe::BuildkitProbe;
+use super::surroundings::surroundings;
+
+mod render;
+
+/// Inspect current builder instance
+#[derive(Debug, Clone, clap::Args)]
+pub struct InspectArgs {
+    /// Name of the builder
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Ensure builder has booted before inspecting
+    #[arg(long)]
+    pub bootstrap: bool,
+    /// Override the default timeout for loading builder status
+    #[arg(long, value_name = "duration", default_value = "20s", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// The builder flag.
+    #[command(flatten)]
+    pub builder: BuilderFlag,
+}
+
+/// Runs the command: a text about the builder on standard output. A node that does not answer is part
+/// of the text.
+///
+/// # Errors
+///
+/// Fails for a builder that does not exist, or one that cannot be booted if that is asked for.
+pub async fn run(args: InspectArgs, context: &Context) -> Result<(), CommandError> {
+    let surroundings = surroundings(context)?;
+    let name = args.builder.name(args.name.as_deref(), &context.env);
+    let found = resolve::find(&surroundings, name)?;
+    if args.bootstrap && !found.is_context {
+        let builder = Builder::new(&surroundings, found.group.clone())?;
+        let mut progress = BootProgress::new(&context.ui, builder.nodes().len() > 1);
+        builder.boot(&mut |event| progress.print(&event)).await?;
+    }
+    let loaded = load::load(&surroundings, found, Some(&BuildkitProbe), args.timeout).await;
+    let text = render::text(&loaded, context.global.debug);
+    context.ui.data(text.trim_end_matches('\n'))?;
+    Ok(())
+}

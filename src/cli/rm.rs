@@ -1,0 +1,209 @@
+//! `rm`: removes builders with their containers and, unless it is kept, their state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::builder::resolve::{self, Found};
+use crate::builder::{Builder, BuilderError, Surroundings, load};
+use crate::error::{CommandError, chain};
+use crate::options::duration;
+use crate::ui::Ui;
+
+use super::Context;
+use super::builder_flag::BuilderFlag;
+use super::probe::BuildkitProbe;
+use super::surroundings::surroundings;
+
+/// Remove one or more builder instances
+#[derive(Debug, Clone, clap::Args)]
+pub struct RmArgs {
+    /// Names of the builders
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Remove all inactive builders
+    #[arg(long)]
+    pub all_inactive: bool,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    pub force: bool,
+    /// Keep the `BuildKit` daemon running
+    #[arg(long)]
+    pub keep_daemon: bool,
+    /// Keep `BuildKit` state
+    #[arg(long)]
+    pub keep_state: bool,
+    /// Override the default timeout for loading builder status
+    #[arg(long, value_name = "duration", default_value = "20s", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// The builder flag.
+    #[command(flatten)]
+    pub builder: BuilderFlag,
+}
+
+/// Runs the command: one line on standard error per removed builder.
+///
+/// # Errors
+///
+/// Fails if a builder could not be removed; the others are removed nevertheless.
+pub async fn run(args: RmArgs, context: &Context) -> Result<(), CommandError> {
+    if args.all_inactive && !args.names.is_empty() {
+        return Err(CommandError::failed(
+            "cannot specify builder name when --all-inactive is set",
+        ));
+    }
+    let surroundings = surroundings(context)?;
+    if args.all_inactive {
+        if !args.force && !confirmed(&context.ui).await {
+            return Ok(());
+        }
+        return remove_inactive(&surroundings, &args, &context.ui).await;
+    }
+    let mut names: Vec<Option<&str>> = args.names.iter().map(|n| Some(n.as_str())).collect();
+    if names.is_empty() {
+        names.push(args.builder.name(None, &context.env));
+    }
+    let removals = names
+        .iter()
+        .map(|name| remove_named(&surroundings, *name, &args, &context.ui));
+    let results = futures_util::future::join_all(removals).await;
+    if results.iter().all(|removed| *removed) {
+        return Ok(());
+    }
+    Err(CommandError::failed(
+        "failed to remove one or more builders",
+    ))
+}
+
+/// Removes a builder and tells so; returns whether it worked.
+async fn remove_named(
+    surroundings: &Arc<Surroundings>,
+    name: Option<&str>,
+    args: &RmArgs,
+    ui: &Ui,
+) -> bool {
+    let shown = name.unwrap_or_default();
+    match remove(surroundings, name, args).await {
+        Ok(removed) => {
+            let shown = if shown.is_empty() { &removed } else { shown };
+            ui.status(&format!("{shown} removed"));
+            true
+        }
+        Err(error) => {
+            ui.status(&format!("failed to remove {shown}: {error}"));
+            false
+        }
+    }
+}
+
+async fn remove(
+    surroundings: &Arc<Surroundings>,
+    name: Option<&str>,
+    args: &RmArgs,
+) -> Result<String, String> {
+    let found = resolve::find(surroundings, name).map_err(|e| chain(&e))?;
+    let name = found.group.name.clone();
+    if found.is_context {
+        return Err(format!(
+            "context builder cannot be removed, run `docker context rm {name}` to remove this context"
+        ));
+    }
+    // A builder whose containers cannot be removed is forgotten all the same, as buildx does.
+    let removed = if args.keep_daemon {
+        Ok(())
+    } else {
+        remove_nodes(surroundings, found, args).await
+    };
+    forget(surroundings, &name).await.map_err(|e| chain(&e))?;
+    removed.map(|()| name)
+}
+
+async fn forget(surroundings: &Surroundings, name: &str) -> Result<(), BuilderError> {
+    let txn = surroundings.store().begin().await?;
+    Ok(txn.remove(name)?)
+}
+
+/// Stops and removes the containers of a builder; all errors together are the text of the failure.
+async fn remove_nodes(
+    surroundings: &Arc<Surroundings>,
+    found: Found,
+    args: &RmArgs,
+) -> Result<(), String> {
+    let builder = Builder::new(surroundings, found.group).map_err(|e| chain(&e))?;
+    let removals = builder.nodes().iter().map(|node| async {
+        let work = async {
+            let driver = node.driver();
+            let stopped = driver.stop().await;
+            let stopped = stopped.map_err(|e| named("failed to stop node", node.name(), &e));
+            let removed = driver.remove(args.keep_state).await;
+            let removed = removed.map_err(|e| named("failed to remove node", node.name(), &e));
+            [stopped.err(), removed.err()]
+        };
+        if args.timeout.is_zero() {
+            return work.await;
+        }
+        let timed = tokio::time::timeout(args.timeout, work).await;
+        timed.unwrap_or_else(|_| [Some(format!("node {} does not answer", node.name())), None])
+    });
+    let errors = futures_util::future::join_all(removals).await;
+    let errors: Vec<String> = errors.into_iter().flatten().flatten().collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(errors.join("\n"))
+}
+
+fn named(what: &str, node: &str, error: &BuilderError) -> String {
+    format!("{what} {node}: {}", chain(error))
+}
+
+async fn remove_inactive(
+    surroundings: &Arc<Surroundings>,
+    args: &RmArgs,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let builders = load::all(surroundings)?.into_iter();
+    let removals = builders
+        .filter(|found| !found.is_context)
+        .map(|found| async {
+            let name = found.group.name.clone();
+            let loaded = load::load(
+                surroundings,
+                found.clone(),
+                Some(&BuildkitProbe),
+                args.timeout,
+            )
+            .await;
+            if let Some(error) = loaded.error {
+                return Err(format!("cannot load {name}: {error}"));
+            }
+            if loaded.dynamic || !loaded.is_inactive() {
+                return Ok(());
+            }
+            let removed = if args.keep_daemon {
+                Ok(())
+            } else {
+                remove_nodes(surroundings, found, args).await
+            };
+            forget(surroundings, &name).await.map_err(|e| chain(&e))?;
+            ui.status(&format!("{name} removed"));
+            removed
+        });
+    let results = futures_util::future::join_all(removals).await;
+    match results.into_iter().find_map(Result::err) {
+        Some(error) => Err(CommandError::failed(error)),
+        None => Ok(()),
+    }
+}
+
+/// Asks the user on the terminal. No answer is no.
+async fn confirmed(ui: &Ui) -> bool {
+    ui.status(
+        "WARNING! This will remove all builders that are not in running state. Are you sure you want to continue? [y/N] ",
+    );
+    use tokio::io::AsyncBufReadExt as _;
+    let mut answer = String::new();
+    let read = tokio::io::BufReader::new(tokio::io::stdin())
+        .read_line(&mut answer)
+        .await;
+    read.is_ok() && answer.trim().eq_ignore_ascii_case("y")
+}

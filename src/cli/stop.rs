@@ -1,0 +1,43 @@
+//! `stop`: stops the containers of a builder.
+
+use crate::builder::{Builder, BuilderError, resolve};
+use crate::error::CommandError;
+
+use super::Context;
+use super::builder_flag::BuilderFlag;
+use super::surroundings::surroundings;
+
+/// Stop builder instance
+#[derive(Debug, Clone, clap::Args)]
+pub struct StopArgs {
+    /// Name of the builder
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// The builder flag.
+    #[command(flatten)]
+    pub builder: BuilderFlag,
+}
+
+/// Runs the command; it prints nothing. The builder of a docker context has nothing to stop.
+///
+/// # Errors
+///
+/// Fails for a builder that does not exist or an engine that cannot be asked.
+pub async fn run(args: StopArgs, context: &Context) -> Result<(), CommandError> {
+    let surroundings = surroundings(context)?;
+    let name = args.builder.name(args.name.as_deref(), &context.env);
+    let mut found = resolve::find(&surroundings, name)?;
+    if found.is_context {
+        resolve::context_driver(&surroundings, &found.group.name)
+            .await?
+            .clone_into(&mut found.group.driver);
+    }
+    let builder = Builder::new(&surroundings, found.group)?;
+    let mut failed: Option<BuilderError> = None;
+    for node in builder.nodes() {
+        if let Err(error) = node.driver().stop().await {
+            failed.get_or_insert(error);
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}

@@ -1,0 +1,107 @@
+//! Puts together what builders depend on, from flags and environment.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::builder::Surroundings;
+use crate::builder::store::{Owner, Store};
+use crate::docker::config::{ConfigFile, config_dir};
+use crate::docker::context::{Contexts, EndpointOptions};
+use crate::docker::credentials::CredentialStore;
+use crate::env::{BUILDX_CONFIG, Env};
+use crate::error::CommandError;
+
+use super::Context;
+
+/// Reads docker's configuration and contexts, and finds the store of builders.
+///
+/// # Errors
+///
+/// Fails for a broken configuration file or an address that is wrong.
+pub fn surroundings(context: &Context) -> Result<Arc<Surroundings>, CommandError> {
+    let (env, global) = (&context.env, &context.global);
+    let config_error = |error: crate::docker::config::ConfigError| {
+        let hint = error.hint();
+        CommandError::failed(error).hint(hint)
+    };
+    let dir = config_dir(global.config.as_deref(), env).map_err(config_error)?;
+    let cert_dir = config_dir(None, env).map_err(config_error)?;
+    let config = ConfigFile::load(&dir).map_err(config_error)?;
+    let options = EndpointOptions {
+        context: global.context.clone(),
+        hosts: global.hosts.clone(),
+        ..EndpointOptions::default()
+    };
+    let contexts = Contexts::new(&dir, &cert_dir, &config, &options, env).map_err(|error| {
+        let hint = error.hint();
+        let error = CommandError::failed(error);
+        hint.into_iter().fold(error, CommandError::hint)
+    })?;
+    let store_dir = env
+        .non_empty(BUILDX_CONFIG)
+        .map_or_else(|| dir.join("buildx"), PathBuf::from);
+    let credentials = CredentialStore::new(config.clone(), env)
+        .with_scoped(&store_dir)
+        .map_err(|error| {
+            let hint = error.hint();
+            CommandError::failed(error).hint(hint)
+        })?;
+    let store = Store::new(&store_dir, sudoer(env, &store_dir));
+    Ok(Arc::new(Surroundings::new(
+        store,
+        contexts,
+        config,
+        credentials,
+        env.clone(),
+    )))
+}
+
+/// Returns the user who called sudo, if the store is in that user's home folder: files in it must
+/// stay usable without sudo.
+fn sudoer(env: &Env, store_dir: &Path) -> Option<Owner> {
+    env.get("SUDO_COMMAND")?;
+    let uid: u32 = env.non_empty("SUDO_UID")?.parse().ok()?;
+    let gid: u32 = env.non_empty("SUDO_GID")?.parse().ok()?;
+    let home = env.home()?;
+    let inside = store_dir.starts_with(home) && store_dir != home;
+    let passwd = fs_err::read_to_string("/etc/passwd").ok()?;
+    (inside && home_of(&passwd, uid)? == home).then_some(Owner { uid, gid })
+}
+
+/// Returns the home folder of a user from the text of `/etc/passwd`.
+fn home_of(passwd: &str, uid: u32) -> Option<&Path> {
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        match fields.as_slice() {
+            [_, _, id, _, _, home, ..] if id.parse() == Ok(uid) => Some(Path::new(*home)),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_folders_are_found_by_user_id() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nu:x:1000:1000::/home/u:/bin/sh\n";
+        assert_eq!(home_of(passwd, 1000), Some(Path::new("/home/u")));
+        assert_eq!(home_of(passwd, 1), None);
+    }
+
+    #[test]
+    fn without_sudo_there_is_no_owner() {
+        let env = Env::from_pairs([("SUDO_UID", "0"), ("SUDO_GID", "0")], "/root");
+        assert_eq!(sudoer(&env, Path::new("/root/.docker/buildx")), None);
+        let root = Env::from_pairs(
+            [("SUDO_COMMAND", "x"), ("SUDO_UID", "0"), ("SUDO_GID", "0")],
+            "/root",
+        );
+        assert_eq!(
+            sudoer(&root, Path::new("/root/.docker/buildx")),
+            Some(Owner { uid: 0, gid: 0 })
+        );
+        assert_eq!(sudoer(&root, Path::new("/elsewhere")), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! `use`: takes a builder into use.
+
+use crate::builder::BuilderError;
+use crate::builder::store::StoreError;
+use crate::docker::context::DEFAULT_CONTEXT;
+use crate::error::CommandError;
+
+use super::Context;
+use super::builder_flag::BuilderFlag;
+use super::surroundings::surroundings;
+
+/// Set the current builder instance
+#[derive(Debug, Clone, clap::Args)]
+pub struct UseArgs {
+    /// Name of the builder
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Set builder as default for current context
+    #[arg(long)]
+    pub default: bool,
+    /// Builder persists context changes
+    #[arg(long)]
+    pub global: bool,
+    /// The builder flag.
+    #[command(flatten)]
+    pub builder: BuilderFlag,
+}
+
+/// Runs the command; it prints nothing.
+///
+/// # Errors
+///
+/// Fails for a builder that does not exist, and for a docker context, which `docker context use`
+/// takes into use.
+pub async fn run(args: UseArgs, context: &Context) -> Result<(), CommandError> {
+    let surroundings = surroundings(context)?;
+    let contexts = surroundings.contexts();
+    let named = args.builder.name(args.name.as_deref(), &context.env);
+    let name = named.unwrap_or_default();
+    let txn = surroundings
+        .store()
+        .begin()
+        .await
+        .map_err(BuilderError::from)?;
+    let key = contexts.context_key();
+    let (global, default) = (args.global, args.default);
+    let (chosen, global, default) = match txn.get(name) {
+        Ok(Some(_)) => (name, global, default),
+        Ok(None) if name == contexts.current_name() => ("", false, false),
+        Ok(None) if name == DEFAULT_CONTEXT => {
+            return Err(CommandError::failed(
+                "run `docker context use default` to switch to default context",
+            ));
+        }
+        Ok(None) => {
+            return Err(not_found(
+                name,
+                &contexts.names().map_err(BuilderError::from)?,
+            ));
+        }
+        Err(StoreError::Name(error)) => {
+            let text = format!("failed to find instance {name:?}: {error}");
+            return Err(CommandError::failed(text));
+        }
+        Err(error) => return Err(BuilderError::from(error).into()),
+    };
+    txn.set_current(key, chosen, global, default)
+        .map_err(BuilderError::from)?;
+    Ok(())
+}
+
+fn not_found(name: &str, contexts: &[String]) -> CommandError {
+    if contexts.iter().any(|context| context == name) {
+        return CommandError::failed(format!(
+            "run `docker context use {name}` to switch to context {name}"
+        ));
+    }
+    CommandError::failed(format!("failed to find instance {name:?}"))
+        .hint("list the builders with: docker cachex ls")
+}
