@@ -202,6 +202,8 @@ fn policy(mode: Mode) -> LogPolicy {
 }
 
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
