@@ -4,12 +4,12 @@ use std::io;
 
 use super::args::BuildArgs;
 use crate::build::quiet_import;
-use crate::builder::{BootEvent, Builder};
+use crate::builder::Builder;
 use crate::cli::Context;
 use crate::env;
 use crate::error::CommandError;
 use crate::progress::{
-    Colors, Mode, Progress, RenderOptions, Request, Resolved, StatusSender, Step, resolve, tty,
+    Colors, Mode, Progress, RenderOptions, Request, Resolved, StatusSender, resolve, tty,
 };
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
@@ -81,46 +81,5 @@ impl Reports {
             quiet_import::soften(&mut status);
         }
         self.sender.send(status);
-    }
-}
-
-/// Shows the boot of a builder's node as a step.
-#[derive(Debug)]
-pub struct Boot<'a> {
-    progress: &'a Progress,
-    step: Option<Step>,
-}
-
-impl<'a> Boot<'a> {
-    /// Shows nothing until the boot begins.
-    pub fn new(progress: &'a Progress) -> Self {
-        Self {
-            progress,
-            step: None,
-        }
-    }
-
-    /// Shows one event.
-    pub fn event(&mut self, event: BootEvent) {
-        match event {
-            BootEvent::Begin { .. } => {
-                self.step = Some(self.progress.sender().step("[internal] booting buildkit"));
-            }
-            BootEvent::StepBegin { step: part, .. } => {
-                if let Some(step) = &self.step {
-                    step.progress(&part, 0, 0);
-                }
-            }
-            BootEvent::StepEnd { step: part, .. } => {
-                if let Some(step) = &self.step {
-                    step.part_done(&part);
-                }
-            }
-            BootEvent::End { ok, .. } => match self.step.take() {
-                Some(step) if ok => step.done(),
-                Some(step) => step.fail(&"the builder did not boot"),
-                None => {}
-            },
-        }
     }
 }

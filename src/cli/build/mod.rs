@@ -17,6 +17,7 @@ use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress};
 
 use super::Context;
+use super::boot_progress::BootProgress;
 
 mod args;
 mod display;
@@ -38,7 +39,8 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let (mut spec, files) = request::resolve(&args, ctx)?;
     let resolved = display::choose(&args, ctx)?;
     let surroundings = super::surroundings::surroundings(ctx)?;
-    let builder = cancellable(ctx, builder::resolve(&surroundings, ctx.builder_name())).await??;
+    let builder =
+        cancellable(ctx, builder::resolve(&surroundings, ctx.builder_name(None))).await??;
     let node = node_for(&builder, &spec.platforms)?;
     complete(&mut spec, &surroundings, node)?;
     let inputs = Inputs::resolve(&spec.inputs, Stdin::from_process).map_err(failed)?;
@@ -182,7 +184,7 @@ impl Job<'_> {
     }
 
     async fn connect(&self, progress: &Progress) -> Result<Client, CommandError> {
-        let mut boot = display::Boot::new(progress);
+        let mut boot = BootProgress::new(progress, false);
         let stream = self.node.dial(&mut |event| boot.event(event)).await?;
         match Client::connect(stream).await {
             Ok(client) => Ok(client),

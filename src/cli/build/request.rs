@@ -222,8 +222,8 @@ mod tests {
         args: &[&str],
         env: &[(&str, &str)],
     ) -> Result<(BuildSpec, Files), CommandError> {
-        let argv = std::iter::once("build").chain(args.iter().copied());
-        let args = Cli::try_parse_from(argv).unwrap().args;
+        let words = std::iter::once("build").chain(args.iter().copied());
+        let args = Cli::try_parse_from(words).unwrap().args;
         let ctx = Context {
             env: Env::from_pairs(env.iter().copied(), "/home/me"),
             ui: Ui::from_process(),
