@@ -92,7 +92,7 @@ pub enum Commands {
 impl Commands {
     async fn run(self, ctx: &Context) -> Result<(), CommandError> {
         match self {
-            Self::Build(args) => build::run(*args, ctx).await,
+            Self::Build(args) => Box::pin(build::run(*args, ctx)).await,
             Self::Completion(args) => completion::run(&args, ctx),
             Self::Create(args) => create::run(args, ctx).await,
             Self::Inspect(args) => inspect::run(args, ctx).await,

@@ -18,7 +18,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 /// # Errors
 ///
 /// Fails for an unknown mode, and for `tty` without a terminal.
-pub fn choose(args: &BuildArgs, ctx: &Context) -> Result<Resolved, CommandError> {
+pub(super) fn choose(args: &BuildArgs, ctx: &Context) -> Result<Resolved, CommandError> {
     let request = Request {
         flag: args.progress.as_deref(),
         environment: ctx.env.get(env::BUILDKIT_PROGRESS),
@@ -34,7 +34,11 @@ pub fn choose(args: &BuildArgs, ctx: &Context) -> Result<Resolved, CommandError>
 /// # Errors
 ///
 /// Fails where the system gives no thread.
-pub fn start(mode: Mode, builder: &Builder, ctx: &Context) -> Result<Progress, CommandError> {
+pub(super) fn start(
+    mode: Mode,
+    builder: &Builder,
+    ctx: &Context,
+) -> Result<Progress, CommandError> {
     let mut options = RenderOptions::new(io::stderr());
     options.is_terminal = ctx.ui.stderr_is_terminal();
     options.debug = ctx.global.logs();
@@ -61,14 +65,14 @@ pub fn start(mode: Mode, builder: &Builder, ctx: &Context) -> Result<Progress, C
 
 /// Hands the builder's reports to the display.
 #[derive(Debug)]
-pub struct Reports {
+pub(super) struct Reports {
     sender: StatusSender,
     soften: bool,
 }
 
 impl Reports {
     /// Makes a source of reports. JSON lines are handed on unchanged, for tools that parse them.
-    pub fn new(progress: &Progress, mode: Mode) -> Self {
+    pub(super) fn new(progress: &Progress, mode: Mode) -> Self {
         Self {
             sender: progress.sender().with_reset_time(),
             soften: mode != Mode::RawJson,
@@ -76,7 +80,7 @@ impl Reports {
     }
 
     /// Hands on one report.
-    pub fn send(&self, mut status: StatusResponse) {
+    pub(super) fn send(&self, mut status: StatusResponse) {
         if self.soften {
             quiet_import::soften(&mut status);
         }

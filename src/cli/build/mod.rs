@@ -55,7 +55,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         node,
         ctx,
     };
-    let result = job.run(inputs, &progress, resolved.mode).await;
+    let result = Box::pin(job.run(inputs, &progress, resolved.mode)).await;
     let summary = progress.finish().await;
     if resolved.mode != Mode::Quiet && resolved.mode != Mode::RawJson {
         warn_without_output(&spec, &builder, ctx);
@@ -154,7 +154,7 @@ impl Job<'_> {
             }
         };
         let work = async { tokio::join!(self.connect(progress), engine_imports_oci) };
-        let (client, engine_imports_oci) = cancellable(self.ctx, work).await?;
+        let (client, engine_imports_oci) = cancellable(self.ctx, Box::pin(work)).await?;
         let runner = Runner {
             client: client?,
             credentials: Arc::new(self.credentials()?),

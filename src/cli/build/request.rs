@@ -25,7 +25,7 @@ use crate::options::{
 
 /// The files that are written after the build.
 #[derive(Debug, Clone, Default)]
-pub struct Files {
+pub(super) struct Files {
     /// Gets the image identifier.
     pub iidfile: Option<PathBuf>,
     /// Gets the metadata.
@@ -38,7 +38,7 @@ pub struct Files {
 /// # Errors
 ///
 /// Fails with the flag's name where a value is wrong, or where flags contradict each other.
-pub fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
+pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
     refuse_unserved(args)?;
     let env = &ctx.env;
     let lookup = |name: &str| env.get(name).map(str::to_owned);
