@@ -122,6 +122,18 @@ fn errors_tell_what_is_wrong() {
             "docker.io/App",
             r#"must be lowercase, for example "docker.io/app""#,
         ),
+        (
+            "index.docker.io/App:T",
+            r#"must be lowercase, for example "index.docker.io/app:T""#,
+        ),
+        (
+            "A.example/A/B",
+            r#"must be lowercase, for example "A.example/a/b""#,
+        ),
+        (
+            "library/A:A",
+            r#"must be lowercase, for example "library/a:A""#,
+        ),
         ("a//b", r#""" is not a valid part"#),
         ("a/", r#""" is not a valid part"#),
         ("/a", r#""" is not a valid part"#),
