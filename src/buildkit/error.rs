@@ -223,8 +223,8 @@ mod tests {
         Status::with_details(Code::Unknown, "failed", proto.encode_to_vec().into())
     }
 
-    fn line(line: i32) -> Option<Position> {
-        Some(Position { line, character: 0 })
+    fn line(line: i32) -> Position {
+        Position { line, character: 0 }
     }
 
     fn any(name: &str, json: &str) -> Any {
@@ -251,8 +251,8 @@ mod tests {
                 filename: "Dockerfile".into(),
                 data: b"FROM x\n".to_vec(),
                 ranges: vec![Range {
-                    start: line(1),
-                    end: line(1)
+                    start: Some(line(1)),
+                    end: Some(line(1))
                 }],
             }]
         );

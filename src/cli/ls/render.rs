@@ -72,7 +72,7 @@ impl Format {
             Self::Json => Ok(list
                 .builders
                 .iter()
-                .map(|b| format!("{}\n", list.json(b)))
+                .flat_map(|b| [list.json(b).to_string(), "\n".to_owned()])
                 .collect()),
             Self::Lines(template) => list.lines(template, false),
             Self::Table(template) => {

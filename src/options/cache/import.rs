@@ -97,10 +97,10 @@ impl CacheFrom {
         let insecure = pairs.take_bool("registry.insecure")?;
         let via = pairs.take_word("via", &Via::WORDS)?.unwrap_or_default();
         let import = Self::registry(raw_ref, insecure, via).map_err(|error| pairs.error(error))?;
-        if let Some(key) = export::KEYS.iter().find(|key| pairs.has(key)) {
-            return Err(pairs.error(OptionError::other(format!(
-                "key {key:?} is for exports only, it means nothing for an import"
-            ))));
+        // Many CI files give the line of --cache-to here too (`mode=max`). What only an export reads
+        // does no harm to an import, so such a file keeps working.
+        for key in export::KEYS {
+            pairs.take(key);
         }
         pairs.finish(&KEYS)?;
         Ok(import)

@@ -276,13 +276,16 @@ fn imports() {
 }
 
 #[test]
+fn the_line_of_an_export_is_an_import_too() {
+    let line = "type=registry,ref=a,mode=max,compression=zstd,ignore-error=true";
+    let import = &CacheFrom::parse(line).unwrap()[0];
+    assert_eq!(import.attrs(), attrs(&[("ref", "a")]));
+}
+
+#[test]
 fn wrong_imports() {
     for (value, part) in [
         ("type=registry", r#"key "ref" is required"#),
-        (
-            "type=registry,ref=a,mode=max",
-            r#"key "mode" is for exports only"#,
-        ),
         ("type=registry,ref=a,rf=b", r#"unknown key "rf" in"#),
         ("type=local", r#"key "src" is required"#),
         ("type=inline", r#"invalid value "inline" for "type""#),
