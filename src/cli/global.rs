@@ -130,7 +130,10 @@ pub(super) fn take_any_value(mut command: Command) -> Command {
     }
     command.mut_args(|arg| {
         let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
-        if takes_value && !arg.is_positional() && !arg.is_require_equals_set() {
+        let always = arg
+            .get_num_args()
+            .is_none_or(|range| range.min_values() > 0);
+        if takes_value && always && !arg.is_positional() {
             arg.allow_hyphen_values(true)
         } else {
             arg
