@@ -17,15 +17,16 @@
 //! | room | holds | may use |
 //! |---|---|---|
 //! | [`cli`] | one file per command: arguments, resolve to a typed request, call, render | all below |
+//! | [`build`] | a build: request, inputs, attributes, exporters, caches, session, run | [`options`], [`buildkit`] |
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
-//! | [`options`] | the values of flags: parse, display, no I/O | [`reference`] |
+//! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`docker`] | config file, contexts, credential store, Engine API | – |
 //! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
 //! | [`registry`] | reference, client, auth, upload, download, retry | [`docker`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
-//! | [`ui`], [`error`], [`exit`], [`env`] | terminal output, errors, exit codes, environment | – |
+//! | [`ui`], [`error`], [`exit`], [`mod@env`] | terminal output, errors, exit codes, environment | – |
 //!
 //! Core rooms never read the environment, the home folder or the terminal: values are passed in.
 

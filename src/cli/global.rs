@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Args as _, Command};
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command};
 
 use crate::docker::EndpointOptions;
 
@@ -121,6 +121,26 @@ pub(super) fn spread(mut root: Command) -> Command {
     root
 }
 
+/// Lets every flag with a value take the next argument as it is, even where it begins with a dash, as
+/// docker's flags do: `--buildkitd-flags --debug`.
+pub(super) fn take_any_value(mut command: Command) -> Command {
+    for inner in command.get_subcommands_mut() {
+        let own = std::mem::take(inner);
+        *inner = take_any_value(own);
+    }
+    command.mut_args(|arg| {
+        let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+        let always = arg
+            .get_num_args()
+            .is_none_or(|range| range.min_values() > 0);
+        if takes_value && always && !arg.is_positional() {
+            arg.allow_hyphen_values(true)
+        } else {
+            arg
+        }
+    })
+}
+
 fn add(mut command: Command, flags: &[Arg]) -> Command {
     for command in command.get_subcommands_mut() {
         let own = std::mem::take(command);
@@ -204,6 +224,27 @@ mod tests {
             parse("build --context ctx").0.context.as_deref(),
             Some("ctx")
         );
+    }
+
+    #[test]
+    fn values_may_begin_with_a_dash() {
+        let matches = take_any_value(tree())
+            .try_get_matches_from([
+                "-c",
+                "--debug",
+                "build",
+                "--config",
+                "-x",
+                "--tlsverify",
+                "-D",
+            ])
+            .unwrap();
+        let mut flags = GlobalFlags::from_arg_matches(&matches).unwrap();
+        let (_, build) = matches.subcommand().unwrap();
+        flags.overlay(build);
+        assert_eq!(flags.context.as_deref(), Some("--debug"));
+        assert_eq!(build.get_one::<String>("config").unwrap(), "-x");
+        assert_eq!((flags.debug, flags.tls_verify), (true, Some(true)));
     }
 
     #[test]

@@ -56,7 +56,7 @@ const SHUTDOWN: Duration = Duration::from_millis(200);
     no_binary_name = true,
     disable_version_flag = true,
     subcommand_value_name = "COMMAND",
-    infer_long_args = false
+    args_override_self = true
 )]
 struct Cli {
     #[command(flatten)]
@@ -172,7 +172,7 @@ impl Context {
 
 /// Returns the tree of commands with all their flags.
 pub fn command() -> clap::Command {
-    global::spread(Cli::command())
+    global::take_any_value(global::spread(Cli::command()))
 }
 
 /// Runs the program: parses the arguments, runs the command, prints its error.

@@ -52,6 +52,14 @@ fn usage_errors_say_where_the_help_is() {
 }
 
 #[test]
+fn the_last_of_a_repeated_flag_counts() {
+    let matches = command()
+        .try_get_matches_from(["-c", "a", "-c", "b", "--debug", "-D", "version"])
+        .unwrap();
+    assert_eq!(matches.get_one::<String>("global-context").unwrap(), "b");
+}
+
+#[test]
 fn builder_is_named_by_flag_or_variable() {
     let mut ctx = Context {
         env: Env::from_pairs([(BUILDX_BUILDER, "from-env")], "/h"),

@@ -4,7 +4,7 @@
 //! lacks by the position of an entry in that sequence; the sender answers with DATA packets. Both
 //! directions run at once. Wire format: github.com/tonistiigi/fsutil, `types/wire.proto`.
 //!
-//! [`send`] serves a build context, [`receive`] takes the files of a `type=local` output.
+//! [`send()`] serves a build context, [`receive()`] takes the files of a `type=local` output.
 //!
 //! Names are bytes here: BuildKit and buildx put them on the wire as they are, UTF-8 or not, although the
 //! schema says `string`. So [`wire`] declares the messages anew; a transport must use those.

@@ -4,3 +4,4 @@ mod engine;
 mod help;
 mod rig;
 mod support;
+mod tls;

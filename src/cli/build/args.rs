@@ -1,5 +1,11 @@
 //! The arguments of `build`, as typed by the user: syntax only, no meaning yet.
 
+#![expect(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the doc comments are help text, in which brackets mark what is optional"
+)]
+
 use clap::Args;
 
 /// Build an image, or files, from a Dockerfile

@@ -114,8 +114,19 @@ impl RegistryCacheTo {
 
     /// Returns what goes to BuildKit with `via=builder`: only keys that BuildKit knows, and of them
     /// only those that do not say what BuildKit does anyway (`mode=min`, `ignore-error=false`) or
-    /// that the user gave.
+    /// that the user gave. With Docker media types the image manifest, BuildKit's default, would be a
+    /// contradiction that fails the export, so the list form is asked for.
     pub fn attrs(&self) -> BTreeMap<String, String> {
+        let mut attrs = self.given_attrs();
+        if self.oci_mediatypes == Some(false) {
+            attrs
+                .entry("image-manifest".to_owned())
+                .or_insert_with(|| false.to_string());
+        }
+        attrs
+    }
+
+    fn given_attrs(&self) -> BTreeMap<String, String> {
         let mut attrs = BTreeMap::new();
         let mut set = |key: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -143,11 +154,9 @@ impl RegistryCacheTo {
             "oci-mediatypes",
             self.oci_mediatypes.map(|on| on.to_string()),
         );
-        // BuildKit's own default would contradict Docker media types and fail the export.
-        let list_form = (self.oci_mediatypes == Some(false)).then_some(false);
         set(
             "image-manifest",
-            self.image_manifest.or(list_form).map(|on| on.to_string()),
+            self.image_manifest.map(|on| on.to_string()),
         );
         set("ignore-error", self.ignore_error.then(|| true.to_string()));
         set("registry.insecure", self.insecure.map(|on| on.to_string()));
@@ -243,7 +252,7 @@ impl RegistryCacheTo {
 
 impl fmt::Display for RegistryCacheTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut attrs = self.attrs();
+        let mut attrs = self.given_attrs();
         attrs.extend(
             self.own_attrs()
                 .into_iter()
