@@ -19,6 +19,8 @@ const STEP_INTERVAL: i64 = 100_000_000;
 pub(super) enum Message {
     /// A report from the source of that number.
     Status(u64, StatusResponse),
+    /// A remark about the step with that digest.
+    Note(String, String),
     /// The source of that number sends no more.
     Closed(u64),
     /// The build is over.
@@ -143,6 +145,18 @@ impl StatusSender {
             self.source
                 .tx
                 .send(Message::Status(self.source.number, status)),
+        );
+    }
+
+    /// Adds a remark to the step with that digest, such as the cache that its result came from.
+    /// The terminal display shows it behind the name; the forms of output that tools read do not
+    /// have it. A step that is not known yet has no remark.
+    pub fn note(&self, digest: &str, text: &str) {
+        // After the end of the display nobody looks.
+        drop(
+            self.source
+                .tx
+                .send(Message::Note(digest.to_owned(), text.to_owned())),
         );
     }
 
