@@ -44,7 +44,12 @@ pub fn block(step: &FailedStep, terminal: bool) -> Vec<u8> {
     out.extend_from_slice(b":\n");
     for line in &step.logs {
         if terminal {
-            out.extend_from_slice(sanitize::log(line).trim_end_matches('\r').as_bytes());
+            let line = sanitize::log(line);
+            out.extend_from_slice(line.trim_end_matches('\r').as_bytes());
+            if line.contains('\u{1b}') {
+                // A colour ends with its line.
+                out.extend_from_slice(b"\x1b[0m");
+            }
         } else {
             out.extend_from_slice(line);
         }
@@ -66,14 +71,14 @@ mod tests {
             name: "[2/3] RUN make".into(),
             error: "exit code: 2".into(),
             logs: vec![
-                b"0.100 \x1b[31mtext\x1b[0m\x1b[2J\r".to_vec(),
+                b"0.100 \x1b[31mtext\x1b[2J\r".to_vec(),
                 b"0.2 x\xff".to_vec(),
             ],
             dropped: 0,
         };
         assert_eq!(
             block(&step, false),
-            b"------\n > [2/3] RUN make:\n0.100 \x1b[31mtext\x1b[0m\x1b[2J\r\n0.2 x\xff\n------\n"
+            b"------\n > [2/3] RUN make:\n0.100 \x1b[31mtext\x1b[2J\r\n0.2 x\xff\n------\n"
         );
         assert_eq!(
             String::from_utf8(block(&step, true)).unwrap(),

@@ -23,6 +23,7 @@ pub mod resolve;
 pub mod sanitize;
 mod sender;
 pub mod source_error;
+mod step;
 mod thread;
 pub mod time;
 pub mod tty;
@@ -43,7 +44,8 @@ pub use colors::Colors;
 pub use logs::FailedStep;
 pub use model::Counts;
 pub use resolve::{Mode, Request, ResolveError, Resolved, resolve};
-pub use sender::{StatusSender, Step};
+pub use sender::StatusSender;
+pub use step::Step;
 pub use tty::{Size, SizeSource};
 
 use model::{LogPolicy, Model};

@@ -96,6 +96,13 @@ impl Model {
         }
     }
 
+    /// Sets the remark of the vertex with that digest, if it is known.
+    pub fn note(&mut self, digest: &str, text: String) {
+        if let Some(index) = self.by_digest.get(digest) {
+            self.vertices[*index].note = text;
+        }
+    }
+
     /// Notes a change of the vertex with that digest, if it is known.
     fn touch(&mut self, digest: &str, now: Time) -> Option<usize> {
         let index = *self.by_digest.get(digest)?;
@@ -150,7 +157,7 @@ impl Model {
                 self.vertices.len() - 1
             });
         let vertex = &mut self.vertices[index];
-        if vertex.note(report, now) {
+        if vertex.see(report, now) {
             self.updates.insert(index);
         }
         if let Some(started) = report.started

@@ -3,7 +3,9 @@
 //! Steps that run at the same time share the output. The printer stays on one step while that is
 //! fair, and says `#5 ...` when it turns away (BuildKit `progressui` textMux).
 
-use std::collections::{BTreeMap, HashMap};
+mod share;
+
+use std::collections::HashMap;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
@@ -13,16 +15,10 @@ use super::time::{self, Time};
 use super::{Display, sanitize, units};
 
 const SECOND: i64 = 1_000_000_000;
-/// A step that shares the output stays on it at least so long.
-const ANTI_FLICKER: f64 = 5.0;
-/// A step that has news is not passed over longer than this.
-const MAX_DELAY: i64 = 10 * SECOND;
 /// A part that makes little progress is printed again after this time.
 const MIN_TIME_DELTA: i64 = 5 * SECOND;
 /// A part is printed again after this share of its total.
 const MIN_PROGRESS_DELTA: f64 = 0.05;
-/// A step that waits with more log text than this is printed next, so that memory stays bounded.
-const MAX_PENDING: usize = 1024 * 1024;
 /// Names are cut to so many bytes where [`Options::truncate_names`] asks for it.
 const SHORT_NAME: usize = 72;
 
@@ -48,14 +44,6 @@ pub struct Plain {
     last: HashMap<String, (i64, Time)>,
     begun: bool,
     numbers: usize,
-}
-
-/// How much a step has to say.
-#[derive(Debug, Clone, Copy)]
-struct Load {
-    waiting: i64,
-    speed: f64,
-    over_limit: bool,
 }
 
 impl Plain {
@@ -103,7 +91,7 @@ impl Plain {
             self.vertex(model, index, out);
         }
         let current_done = current.is_none_or(|index| completed.contains(&index));
-        if let Some(next) = choose(model, now, current, current_done, &rest) {
+        if let Some(next) = share::choose(model, now, current, current_done, &rest) {
             self.vertex(model, next, out);
         }
     }
@@ -330,59 +318,6 @@ fn line(out: &mut Vec<u8>, number: usize, parts: &[&[u8]]) {
         out.extend_from_slice(part);
     }
     out.push(b'\n');
-}
-
-/// Chooses the running step to turn to, if it is time to: the busiest one when the output is on
-/// none, one that waited too long, or the busiest one when the present one had its share.
-fn choose(
-    model: &Model,
-    now: Time,
-    current: Option<usize>,
-    current_done: bool,
-    rest: &[usize],
-) -> Option<usize> {
-    let mut loads: BTreeMap<usize, Load> = BTreeMap::new();
-    for index in rest.iter().copied().chain(current) {
-        if let Some(load) = load(model.vertex(index), now, Some(index) == current) {
-            loads.insert(index, load);
-        }
-    }
-    let mut busiest: Option<(usize, f64)> = None;
-    for (index, load) in &loads {
-        if load.over_limit || busiest.is_none_or(|(_, speed)| speed < load.speed) {
-            busiest = Some((*index, load.speed));
-        }
-    }
-    let busiest = busiest.map(|(index, _)| index);
-    let Some(present) = current.filter(|_| !current_done) else {
-        return busiest;
-    };
-    let waited = loads
-        .iter()
-        .find(|(index, load)| load.over_limit && rest.contains(index));
-    if let Some((index, _)) = waited {
-        return Some(*index);
-    }
-    let sum: f64 = loads.values().map(|load| load.speed).sum();
-    let load = loads.get(&present)?;
-    let fair = 1.0 / (1.0 - load.speed / sum) * ANTI_FLICKER;
-    if fair < time::seconds(load.waiting) {
-        busiest
-    } else {
-        None
-    }
-}
-
-fn load(vertex: &Vertex, now: Time, is_current: bool) -> Option<Load> {
-    let waiting = now.since(vertex.changes_since?);
-    #[expect(clippy::cast_precision_loss, reason = "a rate needs no exact count")]
-    let speed = vertex.changes as f64 / time::seconds(waiting);
-    let late = waiting > MAX_DELAY || vertex.log.pending_bytes() > MAX_PENDING;
-    Some(Load {
-        waiting,
-        speed,
-        over_limit: late && !is_current,
-    })
 }
 
 #[cfg(test)]

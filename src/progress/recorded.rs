@@ -1,7 +1,7 @@
 //! Output of the real `docker buildx` (0.29.1), read back and printed by our displays.
 //!
-//! `live.jsonl` is what `build --progress=rawjson` printed; `pushed` and `failed` are what
-//! `history logs --progress rawjson` and `--progress plain` printed of the same builds.
+//! `live*.jsonl` is what `build --progress=rawjson` printed; `pushed`, `failed` and `canceled` are
+//! what `history logs --progress rawjson` and `--progress plain` printed of the same builds.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +21,11 @@ const LIVE: &str = include_str!("testdata/live.jsonl");
 const PUSHED: (&str, &str) = (
     include_str!("testdata/pushed.jsonl"),
     include_str!("testdata/pushed.txt"),
+);
+const LIVE_CANCELED: &str = include_str!("testdata/live-canceled.jsonl");
+const CANCELED: (&str, &str) = (
+    include_str!("testdata/canceled.jsonl"),
+    include_str!("testdata/canceled.txt"),
 );
 const FAILED: (&str, &str) = (
     include_str!("testdata/failed.jsonl"),
@@ -167,8 +172,10 @@ fn replay(lines: &str) -> (Model, String) {
 
 #[test]
 fn rawjson_is_byte_for_byte_what_buildx_prints() {
-    for line in LIVE.lines().chain(PUSHED.0.lines()).chain(FAILED.0.lines()) {
-        assert_eq!(rawjson::line(&report(line)), line);
+    for lines in [LIVE, LIVE_CANCELED, PUSHED.0, FAILED.0, CANCELED.0] {
+        for line in lines.lines() {
+            assert_eq!(rawjson::line(&report(line)), line);
+        }
     }
 }
 
@@ -181,6 +188,9 @@ fn plain_is_byte_for_byte_what_buildx_prints() {
     let (model, text) = replay(FAILED.0);
     assert_eq!(text, FAILED.1);
     assert_eq!(model.failed().len(), 1);
+    let (model, text) = replay(CANCELED.0);
+    assert_eq!(text, CANCELED.1);
+    assert_eq!(model.failed().len(), 1);
 }
 
 #[test]
@@ -190,4 +200,20 @@ fn a_live_stream_ends_with_all_steps_done() {
     assert_eq!(counts.completed, counts.total);
     assert_eq!(text.matches("other 3\n").count(), 1);
     assert!(text.contains(" partial line\n"), "{text}");
+}
+
+#[test]
+fn a_live_stream_cut_off_loses_no_log_line() {
+    let lines: Vec<&str> = LIVE_CANCELED.lines().collect();
+    for end in 0..lines.len() {
+        let (_, text) = replay(&lines[..end].join("\n"));
+        for line in &lines[..end] {
+            for entry in report(line).logs {
+                let message = String::from_utf8(entry.msg).unwrap();
+                for part in message.lines() {
+                    assert!(text.contains(part), "{part:?} in {text}");
+                }
+            }
+        }
+    }
 }

@@ -1,24 +1,24 @@
-//! The producers' side: reports of BuildKit, and steps of the client itself.
+//! The producers' side: how reports of BuildKit reach the display.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus};
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
+use super::step::Step;
 use super::time::Time;
 
 /// Log text that waits for a slow output is bounded to so many bytes; more is dropped and counted.
 const MAX_QUEUED: usize = 32 * 1024 * 1024;
-/// Progress of a step of the client is reported at most so often.
-const STEP_INTERVAL: i64 = 100_000_000;
 
 /// What the renderer is told.
 #[derive(Debug)]
 pub(super) enum Message {
     /// A report from the source of that number.
     Status(u64, StatusResponse),
+    /// A remark about the step with that digest.
+    Note(String, String),
     /// The source of that number sends no more.
     Closed(u64),
     /// The build is over.
@@ -146,29 +146,29 @@ impl StatusSender {
         );
     }
 
+    /// Adds a remark to the step with that digest, such as the cache that its result came from.
+    /// The terminal display shows it behind the name; the forms of output that tools read do not
+    /// have it. A step that is not known yet has no remark.
+    pub fn note(&self, digest: &str, text: &str) {
+        // After the end of the display nobody looks.
+        drop(
+            self.source
+                .tx
+                .send(Message::Note(digest.to_owned(), text.to_owned())),
+        );
+    }
+
     /// Begins a step of the client itself, such as `[internal] booting buildkit`.
     pub fn step(&self, name: &str) -> Step {
-        let step = Step {
-            sender: Self {
+        // The step's times are of this machine's clock already.
+        Step::start(
+            Self {
                 shift: None,
                 ..self.clone()
             },
-            vertex: Vertex {
-                digest: random_digest(),
-                name: name.to_owned(),
-                started: Some(Time::now().into()),
-                ..Vertex::default()
-            },
-            parts: Mutex::default(),
-            ended: false,
-        };
-        step.send_vertex(step.vertex.clone());
-        step
+            name,
+        )
     }
-}
-
-fn random_digest() -> String {
-    format!("sha256:{}", hex::encode(rand::random::<[u8; 32]>()))
 }
 
 fn add_prefix(status: &mut StatusResponse, prefix: &str) {
@@ -212,152 +212,4 @@ impl Shift {
                 .into();
         }
     }
-}
-
-/// A step of the client, shown like one of BuildKit's. Dropped before its end, it shows as
-/// cancelled.
-#[derive(Debug)]
-pub struct Step {
-    sender: StatusSender,
-    vertex: Vertex,
-    parts: Mutex<HashMap<String, Part>>,
-    ended: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    started: Time,
-    sent: Time,
-    current: i64,
-    total: i64,
-    completed: bool,
-}
-
-impl Step {
-    /// Prints a line of text under the step.
-    pub fn log(&self, text: &str) {
-        let mut message = text.as_bytes().to_vec();
-        message.push(b'\n');
-        self.sender.send(StatusResponse {
-            logs: vec![VertexLog {
-                vertex: self.vertex.digest.clone(),
-                timestamp: Some(Time::now().into()),
-                stream: 1,
-                msg: message,
-            }],
-            ..StatusResponse::default()
-        });
-    }
-
-    /// Reports the progress of a part, in bytes; a `total` of 0 is not known. The part is done
-    /// when `current` reaches a known total, or with [`Self::part_done`], or with the step. It may
-    /// be called for each piece of data: only some calls are passed on.
-    pub fn progress(&self, id: &str, current: u64, total: u64) {
-        let (current, total) = (signed(current), signed(total));
-        let now = Time::now();
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = parts.get(id).copied();
-        if known.is_some_and(|part| part.completed) {
-            return;
-        }
-        let completed = total > 0 && current >= total;
-        let due = known.is_none_or(|part| now.since(part.sent) >= STEP_INTERVAL);
-        let mut part = Part {
-            started: known.map_or(now, |part| part.started),
-            sent: known.map_or(now, |part| part.sent),
-            current,
-            total,
-            completed,
-        };
-        if completed || due {
-            part.sent = now;
-            self.send_part(id, part, now);
-        }
-        parts.insert(id.to_owned(), part);
-    }
-
-    /// Ends a part.
-    pub fn part_done(&self, id: &str) {
-        let now = Time::now();
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let part = parts.entry(id.to_owned()).or_insert(Part {
-            started: now,
-            sent: now,
-            current: 0,
-            total: 0,
-            completed: false,
-        });
-        if !part.completed {
-            part.completed = true;
-            self.send_part(id, *part, now);
-        }
-    }
-
-    /// Ends the step.
-    pub fn done(mut self) {
-        self.end(String::new(), false);
-    }
-
-    /// Ends the step as one whose result was there already.
-    pub fn cached(mut self) {
-        self.end(String::new(), true);
-    }
-
-    /// Ends the step with an error.
-    pub fn fail(mut self, error: &impl ToString) {
-        self.end(error.to_string(), false);
-    }
-
-    fn end(&mut self, error: String, cached: bool) {
-        let open: Vec<String> = {
-            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-            let open = parts.iter().filter(|(_, part)| !part.completed);
-            open.map(|(id, _)| id.clone()).collect()
-        };
-        for id in open {
-            self.part_done(&id);
-        }
-        self.ended = true;
-        self.send_vertex(Vertex {
-            completed: Some(Time::now().into()),
-            error,
-            cached,
-            ..self.vertex.clone()
-        });
-    }
-
-    fn send_vertex(&self, vertex: Vertex) {
-        self.sender.send(StatusResponse {
-            vertexes: vec![vertex],
-            ..StatusResponse::default()
-        });
-    }
-
-    fn send_part(&self, id: &str, part: Part, now: Time) {
-        self.sender.send(StatusResponse {
-            statuses: vec![VertexStatus {
-                id: id.to_owned(),
-                vertex: self.vertex.digest.clone(),
-                name: String::new(),
-                current: part.current,
-                total: part.total,
-                timestamp: Some(now.into()),
-                started: Some(part.started.into()),
-                completed: part.completed.then(|| now.into()),
-            }],
-            ..StatusResponse::default()
-        });
-    }
-}
-
-impl Drop for Step {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end("context canceled".to_owned(), false);
-        }
-    }
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

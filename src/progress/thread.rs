@@ -76,6 +76,7 @@ impl Renderer {
                     self.queue.taken(&status);
                     self.status(source, status, &mut out);
                 }
+                Ok(Message::Note(digest, text)) => self.model.note(&digest, text),
                 Ok(Message::Closed(source)) => {
                     self.log_sources.retain(|_, owner| *owner != source);
                 }

@@ -78,6 +78,8 @@ pub struct Vertex {
     pub cached: bool,
     /// Error text, empty where there is none.
     pub error: String,
+    /// A remark of the client, empty where there is none.
+    pub note: String,
     /// Texts of its warnings.
     pub warnings: Vec<Vec<u8>>,
     /// When it ran.
@@ -161,7 +163,7 @@ impl Vertex {
     }
 
     /// Notes a report about the vertex itself; tells whether it is worth printing.
-    pub(super) fn note(&mut self, report: &api::Vertex, now: Time) -> bool {
+    pub(super) fn see(&mut self, report: &api::Vertex, now: Time) -> bool {
         let Some(started) = report.started.map(Time::from) else {
             return false;
         };

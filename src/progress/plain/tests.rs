@@ -1,3 +1,4 @@
+use super::share::MAX_PENDING;
 use super::*;
 use crate::progress::model::LogPolicy;
 use crate::progress::testing::{

@@ -53,7 +53,11 @@ fn step(vertex: &Vertex, now: Time) -> Row<'_> {
         step: Some(vertex),
         running: !vertex.is_completed(),
         name: format!("{prefix}{}", sanitize::text(&vertex.name)),
-        detail: String::new(),
+        detail: if vertex.note.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", sanitize::text(&vertex.note))
+        },
         took: vertex.intervals.total(now),
         look,
     }
@@ -111,13 +115,13 @@ impl Row<'_> {
         if with_timer < MIN_NAME {
             return self.styled(&format!("{PREFIX}{}", cut(&self.name, room)), width);
         }
-        let with_detail = with_timer.saturating_sub(self.detail.len());
+        let with_detail = with_timer.saturating_sub(self.detail.width());
         let (name, detail) = if with_detail >= MIN_NAME {
             (cut(&self.name, with_detail), self.detail.as_str())
         } else {
             (cut(&self.name, with_timer), "")
         };
-        let used = name.width() + detail.len();
+        let used = name.width() + detail.width();
         let gap = " ".repeat(with_timer.saturating_sub(used));
         self.styled(&format!("{PREFIX}{name}{detail}{gap}{timer}"), width)
     }

@@ -184,6 +184,30 @@ fn errors_warnings_and_transfers() {
 }
 
 #[test]
+fn a_remark_stands_behind_the_name_where_there_is_room() {
+    let mut screen = Screen::plain(60, 10);
+    screen.report(0, &cached("a", "[1/2] RUN make all", 0));
+    screen
+        .model
+        .note("a", "from localhost:5000/app:cache\u{1b}[2J".into());
+    screen.model.note("nobody", "x".into());
+    screen.tick(200);
+    let rows = screen.rows();
+    assert_eq!(
+        rows[1],
+        " => CACHED [1/2] RUN m (from localhost:5000/app:cache) 0.0s"
+    );
+    screen.resize(44, 10);
+    screen.tick(400);
+    let rows = screen.rows();
+    assert!(
+        rows.iter()
+            .any(|r| r == " => CACHED [1/2] RUN make all          0.0s"),
+        "{rows:#?}"
+    );
+}
+
+#[test]
 fn colours_mark_what_is_done_and_no_colour_marks_nothing() {
     let mut screen = Screen::new(70, 24, Colors::standard(false));
     small_build(&mut screen);
