@@ -114,7 +114,7 @@ make_debian() {
     local suite=$1 folder=$2 include
     shift 2
     include=$(IFS=, && printf '%s' "$*")
-    rm -rf "$folder"
+    remove_folder "$folder"
     PATH=$ROOT/tests/rig/bin:$PATH RIG_APT_CONF=$RIG_DIR/apt/apt.conf \
         DEBOOTSTRAP_DIR=$RIG_DIR/packages/usr/share/debootstrap \
         "$RIG_DIR/packages/usr/sbin/debootstrap" --variant=minbase --keyring="$(debian_keyring)" \
