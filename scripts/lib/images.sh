@@ -76,7 +76,7 @@ make_stand_in() {
     mkdir "$context"
     cp "$ROOT"/tests/rig/{Dockerfile,buildkitd,runc} "$context"
     compile_buildctl "$context/buildctl"
-    docker --context default buildx build -q --builder default --network none --provenance=false --build-arg BASE="$STAND_IN_BASE" \
+    docker buildx build -q --builder default --network none --provenance=false --build-arg BASE="$STAND_IN_BASE" \
         --build-arg LINK="$(link_prefix)" --label inputs="$inputs" -t "$STAND_IN" "$context" >/dev/null
     rm -rf "$context"
 }
