@@ -34,3 +34,17 @@ put_plugin() {
         die "cannot install the plugin in $2"
     fi
 }
+
+# remove_folder FOLDER: with what may still be mounted below it, innermost first; never across a mount that stays.
+remove_folder() {
+    unmount_below "$1"
+    rm -rf --one-file-system "$1"
+}
+
+unmount_below() {
+    local point
+    awk -v dir="$1/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+        while read -r point; do
+            umount "$point" 2>/dev/null || umount -l "$point"
+        done
+}

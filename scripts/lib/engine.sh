@@ -118,12 +118,3 @@ stop_services() {
     end_left_processes
     delete_links
 }
-
-# unmount_all: what a killed engine left mounted below the rig's folder, innermost first.
-unmount_all() {
-    local point
-    awk -v dir="$RIG_DIR/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
-        while read -r point; do
-            umount "$point" 2>/dev/null || umount -l "$point"
-        done
-}

@@ -47,7 +47,7 @@ make_busybox() {
 make_base() {
     ! in_registry base/debian bookworm || return 0
     push_folder "$RIG_DIR/bookworm" base/debian bookworm
-    rm -rf "$RIG_DIR/bookworm"
+    remove_folder "$RIG_DIR/bookworm"
 }
 
 # stand_in_inputs: a digest of what goes into the stand-in above its base.
@@ -65,7 +65,7 @@ make_stand_in() {
     local inputs context=$RIG_DIR/builder.new
     if ! has_image "$STAND_IN_BASE"; then
         tar -C "$RIG_DIR/sid" --numeric-owner -c . | docker import - "$STAND_IN_BASE" >/dev/null
-        rm -rf "$RIG_DIR/sid"
+        remove_folder "$RIG_DIR/sid"
     fi
     inputs=$(stand_in_inputs)
     if [[ $(docker image inspect -f '{{.Config.Labels.inputs}}' "$STAND_IN" 2>/dev/null) == "$inputs" ]]; then
@@ -76,7 +76,7 @@ make_stand_in() {
     mkdir "$context"
     cp "$ROOT"/tests/rig/{Dockerfile,buildkitd,runc} "$context"
     compile_buildctl "$context/buildctl"
-    docker --context default buildx build -q --builder default --network none --provenance=false --build-arg BASE="$STAND_IN_BASE" \
+    docker buildx build -q --builder default --network none --provenance=false --build-arg BASE="$STAND_IN_BASE" \
         --build-arg LINK="$(link_prefix)" --label inputs="$inputs" -t "$STAND_IN" "$context" >/dev/null
     rm -rf "$context"
 }
@@ -98,21 +98,28 @@ uses_stand_in() {
     [[ -z ${CACHEX_RIG_BUILDER_IMAGE:-} || $CACHEX_RIG_BUILDER_IMAGE == "$STAND_IN" ]]
 }
 
-# fetch_roots: the Debian systems that are still missing, both at the same time.
+# fetch_roots: the Debian systems that are still missing, both at the same time. Each has a process group of its own,
+# which ends with this script.
 fetch_roots() {
-    local bases=() base
+    local jobs=() job
+    set -m
     if uses_stand_in && ! has_image "$STAND_IN_BASE"; then
         make_debian sid "$RIG_DIR/sid" "${STAND_IN_PACKAGES[@]}" &
-        bases+=($!)
+        jobs+=($!)
     fi
     if ! in_registry base/debian bookworm; then
         make_debian bookworm "$RIG_DIR/bookworm" &
-        bases+=($!)
+        jobs+=($!)
     fi
-    ((${#bases[@]} == 0)) || say "rig: installing Debian for the base image and the builder image (about a minute)"
-    for base in "${bases[@]}"; do
-        wait "$base" || die "a Debian system could not be made"
+    set +m
+    ((${#jobs[@]} > 0)) || return 0
+    # shellcheck disable=SC2064 # the jobs of now
+    trap "kill -- ${jobs[*]/#/-} 2>/dev/null || true" EXIT
+    say "rig: installing Debian for the base image and the builder image (about a minute)"
+    for job in "${jobs[@]}"; do
+        wait "$job" || die "a Debian system could not be made"
     done
+    trap - EXIT
 }
 
 make_images() {

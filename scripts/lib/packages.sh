@@ -68,13 +68,16 @@ write_apt_settings() {
     keyring=$(debian_keyring)
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
     printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" bookworm "$keyring" "$mirror" sid >"$apt/sources.list"
-    # The hooks of the machine's settings clean up the machine's own folders: not for us.
+    # The hooks of the machine's settings clean up the machine's own folders: not for us. A mirror that stands still
+    # serves, too: the signature counts, its age does not.
     cat >"$apt/apt.conf" <<END
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 #clear APT::Update::Pre-Invoke;
 #clear Acquire::IndexTargets::deb::DEP-11;
 APT::Sandbox::User "root";
+Acquire::Check-Date "false";
+Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
 Acquire::Retries "3";
 Dir::Etc::SourceList "$apt/sources.list";
@@ -114,7 +117,7 @@ make_debian() {
     local suite=$1 folder=$2 include
     shift 2
     include=$(IFS=, && printf '%s' "$*")
-    rm -rf "$folder"
+    remove_folder "$folder"
     PATH=$ROOT/tests/rig/bin:$PATH RIG_APT_CONF=$RIG_DIR/apt/apt.conf \
         DEBOOTSTRAP_DIR=$RIG_DIR/packages/usr/share/debootstrap \
         "$RIG_DIR/packages/usr/sbin/debootstrap" --variant=minbase --keyring="$(debian_keyring)" \
