@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fs_err as fs;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::request::Files;
 use crate::build::metadata;
@@ -12,7 +12,7 @@ use crate::cli::Context;
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
-use crate::progress::{Summary, source_error};
+use crate::progress::{Summary, rawjson, source_error};
 
 /// Removes the file of an earlier build, which would be wrong if this one fails.
 ///
@@ -68,55 +68,10 @@ fn add_warnings(data: &mut Map<String, Value>, summary: &Summary, ctx: &Context)
     if wanted != Some(true) || summary.warnings.is_empty() {
         return;
     }
-    let list: Vec<Value> = summary.warnings.iter().map(warning_json).collect();
-    data.insert("buildx.build.warnings".into(), list.into());
-}
-
-/// A warning in the shape of BuildKit's Go client (`client.VertexWarning`).
-fn warning_json(warning: &bollard_buildkit_proto::moby::buildkit::v1::VertexWarning) -> Value {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    let mut object = json!({ "vertex": warning.vertex });
-    let mut set = |key: &str, value: Value| {
-        if let Some(map) = object.as_object_mut() {
-            map.insert(key.to_owned(), value);
-        }
-    };
-    if warning.level != 0 {
-        set("level", warning.level.into());
-    }
-    if !warning.short.is_empty() {
-        set("short", STANDARD.encode(&warning.short).into());
-    }
-    if !warning.detail.is_empty() {
-        let detail: Vec<String> = warning.detail.iter().map(|d| STANDARD.encode(d)).collect();
-        set("detail", detail.into());
-    }
-    if !warning.url.is_empty() {
-        set("url", warning.url.clone().into());
-    }
-    if let Some(info) = &warning.info {
-        let mut source = json!({ "filename": info.filename, "data": STANDARD.encode(&info.data) });
-        if let (Some(map), false) = (source.as_object_mut(), info.language.is_empty()) {
-            map.insert("language".into(), info.language.clone().into());
-        }
-        set("sourceInfo", source);
-    }
-    if !warning.ranges.is_empty() {
-        let ranges: Vec<Value> = warning
-            .ranges
-            .iter()
-            .map(|range| {
-                let position = |p: &Option<bollard_buildkit_proto::pb::Position>| {
-                    p.as_ref()
-                        .map_or_else(|| json!({}), |p| json!({ "line": p.line }))
-                };
-                json!({ "start": position(&range.start), "end": position(&range.end) })
-            })
-            .collect();
-        set("range", ranges.into());
-    }
-    object
+    data.insert(
+        "buildx.build.warnings".into(),
+        rawjson::warnings(&summary.warnings),
+    );
 }
 
 /// Turns a failed build into the command's error, with the source lines that failed before it.
