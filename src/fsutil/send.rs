@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as queue;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::filter::{Filter, FilterError, PathFilter};
 use super::walk::{self, Ended, Sink, WalkError};
-use super::wire::{Packet, PacketType, Stat};
+use super::wire::{self, Packet, PacketType, Stat};
 
 /// How many files are read at once.
 const READERS: usize = 4;
@@ -87,6 +87,13 @@ pub enum SendError {
     /// The connection failed.
     #[error("the file transfer failed")]
     Stream(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The peer went away after it was sent a name that is not UTF-8. A daemon of Docker's own does so; `buildkitd` takes
+    /// such names.
+    #[error("the builder does not take names that are not UTF-8, such as {path:?}")]
+    NotUtf8 {
+        /// The first entry whose name, link target or attribute is not UTF-8, relative to the root.
+        path: PathBuf,
+    },
     /// The peer went away before the end.
     #[error("the builder ended the file transfer early")]
     Closed,
@@ -126,7 +133,12 @@ where
             // The peer may leave as soon as it has said that it is done.
             drop(outbound.send(Packet::fin()).await);
         }
-        Err(SendError::Peer { .. } | SendError::Stream(_) | SendError::Closed) => {}
+        Err(
+            SendError::Peer { .. }
+            | SendError::Stream(_)
+            | SendError::NotUtf8 { .. }
+            | SendError::Closed,
+        ) => {}
         Err(error) => {
             let packet = Packet::error(&crate::error::chain(error));
             drop(tokio::time::timeout(REPORT_TIMEOUT, outbound.send(packet)).await);
@@ -195,6 +207,13 @@ where
             ended = Err(error);
         }
     }
+    if matches!(ended, Err(SendError::Closed | SendError::Stream(_)))
+        && let Some(path) = offered.not_utf8.get()
+    {
+        ended = Err(SendError::NotUtf8 {
+            path: wire::native_path(path),
+        });
+    }
     ended.map(|()| offered.stats())
 }
 
@@ -255,6 +274,8 @@ where
 #[derive(Debug, Default)]
 struct Offered {
     files: Mutex<HashMap<u32, Request>>,
+    /// The first entry that has a name that is not UTF-8.
+    not_utf8: OnceLock<Vec<u8>>,
     stats: AtomicU64,
     read: AtomicU64,
     bytes: AtomicU64,
@@ -338,6 +359,9 @@ impl Sink for Walker {
         }
         if stat.has_data() {
             self.offered.offer(id, &stat);
+        }
+        if !stat.is_utf8() {
+            self.offered.not_utf8.get_or_init(|| stat.path.clone());
         }
         self.batch.push(Packet::stat(Some(stat)));
         if self.batch.len() < STATS_IN_BATCH {

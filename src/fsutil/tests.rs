@@ -533,6 +533,18 @@ fn sender_ends_with_its_peer() {
 }
 
 #[test]
+fn peer_that_leaves_after_an_odd_name_is_explained() {
+    let root = TempDir::new().unwrap();
+    put(root.path(), "dir/plain", "x");
+    fs_err::write(root.path().join(OsStr::from_bytes(b"dir/\xff")), "").unwrap();
+    let (result, _) = send_to(root.path(), vec![], false);
+    let odd = PathBuf::from(OsStr::from_bytes(b"dir/\xff"));
+    assert!(matches!(result, Err(SendError::NotUtf8 { path }) if path == odd));
+    let (result, _) = send_to(root.path(), vec![Packet::fin()], true);
+    assert_eq!(result.unwrap().stats, 3);
+}
+
+#[test]
 fn sender_that_nobody_reads_ends_when_dropped() {
     let root = TempDir::new().unwrap();
     for file in 0..2000 {

@@ -87,6 +87,14 @@ impl Stat {
         self.mode & MODE_SYMLINK != 0
     }
 
+    /// Tells whether all that the schema calls text is UTF-8.
+    pub(super) fn is_utf8(&self) -> bool {
+        [&self.path, &self.linkname]
+            .into_iter()
+            .chain(self.xattrs.iter().map(|xattr| &xattr.name))
+            .all(|text| std::str::from_utf8(text).is_ok())
+    }
+
     /// Tells whether contents can be asked for, which is so for regular files.
     pub fn has_data(&self) -> bool {
         self.mode & MODE_TYPE == 0
