@@ -182,10 +182,17 @@ async fn ssh_agents_are_found_by_id_and_filtered() {
         agents.add("default", &socket, false),
         Err(SshError::Duplicate { .. })
     ));
-    let key = dir.path().join("id_ed25519");
-    fs_err::write(&key, "key").unwrap();
-    let refused = agents.add("key", &key, false).unwrap_err();
-    assert!(matches!(refused, SshError::KeyFile { .. }));
+    let text = dir.path().join("text");
+    fs_err::write(&text, "no key").unwrap();
+    let refused = agents.add("key", &text, false).unwrap_err();
+    assert!(matches!(refused, SshError::KeyFile { .. }), "{refused}");
+    for mixed in [[socket.clone(), text], [socket.clone(), socket]] {
+        let refused = agents.add_keys("key", &mixed).unwrap_err();
+        assert!(matches!(refused, SshError::Mixed { .. }), "{refused}");
+    }
+    let absent = dir.path().join("absent");
+    let refused = agents.add("key", &absent, false).unwrap_err();
+    assert!(matches!(refused, SshError::Path { .. }), "{refused}");
 
     let served = serve(Session::builder().ssh(agents).build()).await;
     let mut client = SshClient::new(served.channel.clone());
@@ -213,6 +220,61 @@ async fn ssh_agents_are_found_by_id_and_filtered() {
     }
     assert_eq!(kinds, [6, 5, 6]);
     assert_eq!(within(agent).await.unwrap(), [11, 13]);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn ssh_key_files_sign() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("id_ed25519");
+    fs_err::write(&path, include_str!("ssh/key/testdata/ed25519")).unwrap();
+    let mut agents = SshAgents::default();
+    agents.add("deploy", &path, false).unwrap();
+    let refused = agents.add("raw", &path, true).unwrap_err();
+    assert!(matches!(refused, SshError::Raw { .. }), "{refused}");
+    let served = serve(Session::builder().ssh(agents).build()).await;
+    let mut client = SshClient::new(served.channel.clone());
+
+    let list = vec![0, 0, 0, 1, 11];
+    let mut request = Request::new(stream::iter([SshBytes { data: list }]));
+    let metadata = request.metadata_mut();
+    metadata.insert("buildkit.ssh.id", "deploy".parse().unwrap());
+    let mut replies = client.forward_agent(request).await.unwrap().into_inner();
+    let listed = within(replies.message()).await.unwrap().unwrap().data;
+    let length = u32::try_from(listed.len() - 4).unwrap().to_be_bytes();
+    assert_eq!(listed[..4], length);
+    assert_eq!(listed[4..9], [12, 0, 0, 0, 1]);
+    let blob = &listed[13..listed.len() - 4];
+
+    let mut sign = vec![13];
+    for text in [blob, b"data"] {
+        sign.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+        sign.extend(text);
+    }
+    sign.extend([0; 4]);
+    let mut unknown = sign.clone();
+    *unknown.last_chunk_mut::<13>().unwrap().first_mut().unwrap() ^= 1;
+    let frames = [sign, unknown].map(|body| {
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        SshBytes {
+            data: [&length[..], &body].concat(),
+        }
+    });
+    let mut request = Request::new(stream::iter(frames));
+    let metadata = request.metadata_mut();
+    metadata.insert("buildkit.ssh.id", "deploy".parse().unwrap());
+    let mut replies = client.forward_agent(request).await.unwrap().into_inner();
+    let signed = within(replies.message()).await.unwrap().unwrap().data;
+    assert_eq!(signed[4], 14);
+    let public = ring::signature::UnparsedPublicKey::new(
+        &ring::signature::ED25519,
+        &blob[blob.len() - 32..],
+    );
+    public
+        .verify(b"data", &signed[signed.len() - 64..])
+        .unwrap();
+    let refused = within(replies.message()).await.unwrap().unwrap().data;
+    assert_eq!(refused, [0, 0, 0, 1, 5], "a key that is not there");
     served.end().await;
 }
 

@@ -2,18 +2,25 @@
 //! and the body (draft-miller-ssh-agent, section 3).
 
 use std::io;
+use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::sshforward::v1::BytesMessage;
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, BufMut as _, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::key::{Key, put_string};
+
 /// Asks for the keys.
 const REQUEST_IDENTITIES: u8 = 11;
+/// Answers with the keys.
+const IDENTITIES_ANSWER: u8 = 12;
 /// Asks for a signature.
 const SIGN_REQUEST: u8 = 13;
+/// Answers with a signature.
+const SIGN_RESPONSE: u8 = 14;
 /// The answer "no", as a whole frame.
 const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
 /// Longest frame, as in OpenSSH.
@@ -21,10 +28,17 @@ const MAX_FRAME: usize = 256 << 10;
 /// Bytes that one message holds when bytes are passed through.
 const CHUNK: usize = 32 << 10;
 
-/// Passes requests that only list keys or sign to the agent, one after the other, and answers all
-/// others with a failure.
-pub(super) async fn filter<A, S>(
-    mut agent: A,
+/// Who answers requests.
+pub(super) enum Agent<A> {
+    /// An agent behind a socket.
+    Socket(A),
+    /// Keys that were read from files.
+    Keys(Arc<[Key]>),
+}
+
+/// Answers requests that only list keys or sign, one after the other, and all others with a failure.
+pub(super) async fn serve<A, S>(
+    mut agent: Agent<A>,
     mut requests: S,
     replies: mpsc::Sender<BytesMessage>,
 ) -> Result<(), Status>
@@ -36,19 +50,53 @@ where
     while let Some(message) = requests.next().await {
         received.extend_from_slice(&message?.data);
         while let Some(frame) = take_frame(&mut received)? {
-            let reply = if matches!(frame[4], REQUEST_IDENTITIES | SIGN_REQUEST) {
-                ask(&mut agent, &frame).await.map_err(|error| {
+            let allowed = matches!(frame[4], REQUEST_IDENTITIES | SIGN_REQUEST);
+            let data = match &mut agent {
+                Agent::Socket(socket) if allowed => ask(socket, &frame).await.map_err(|error| {
                     Status::unknown(format!("the SSH agent does not answer: {error}"))
-                })?
-            } else {
-                FAILURE.to_vec()
+                })?,
+                Agent::Keys(keys) if allowed => {
+                    answer(keys, &frame[4..]).unwrap_or_else(|| FAILURE.to_vec())
+                }
+                _ => FAILURE.to_vec(),
             };
-            if replies.send(BytesMessage { data: reply }).await.is_err() {
+            if replies.send(BytesMessage { data }).await.is_err() {
                 return Ok(());
             }
         }
     }
     Ok(())
+}
+
+/// Answers a request with keys of our own; nothing where it cannot be done.
+fn answer(keys: &[Key], mut request: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    if request.try_get_u8().ok()? == REQUEST_IDENTITIES {
+        body.put_u8(IDENTITIES_ANSWER);
+        body.put_u32(u32::try_from(keys.len()).ok()?);
+        for key in keys {
+            put_string(&mut body, &key.public());
+            put_string(&mut body, b"");
+        }
+    } else {
+        let wanted = take_string(&mut request)?;
+        let data = take_string(&mut request)?;
+        let flags = request.try_get_u32().ok()?;
+        let key = keys.iter().find(|key| key.public() == wanted)?;
+        body.put_u8(SIGN_RESPONSE);
+        put_string(&mut body, &key.sign(data, flags)?);
+    }
+    let mut frame = Vec::with_capacity(4 + body.len());
+    put_string(&mut frame, &body);
+    Some(frame)
+}
+
+/// Takes a length and that many bytes off the data.
+pub(super) fn take_string<'a>(data: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(data.try_get_u32().ok()?).ok()?;
+    let (text, rest) = data.split_at_checked(length)?;
+    *data = rest;
+    Some(text)
 }
 
 /// Takes the first frame off the received bytes, if it is there as a whole.
@@ -146,7 +194,7 @@ mod tests {
         frame
     }
 
-    /// Runs the filter on these messages against an agent that echoes each frame with type 14.
+    /// Serves these messages against an agent that echoes each frame with type 14.
     async fn exchange(messages: Vec<Vec<u8>>) -> (Result<(), Status>, Vec<u8>, Vec<u8>) {
         let (ours, mut theirs) = tokio::io::duplex(1024);
         let (sender, mut receiver) = mpsc::channel(64);
@@ -161,7 +209,8 @@ mod tests {
             }
             seen
         };
-        let (outcome, seen) = tokio::join!(filter(ours, requests, sender), agent);
+        let served = serve(Agent::Socket(ours), requests, sender);
+        let (outcome, seen) = tokio::join!(served, agent);
         let mut replies = Vec::new();
         while let Some(message) = receiver.recv().await {
             replies.extend(message.data);
