@@ -138,6 +138,9 @@ impl Container {
         let Some(found) = self.inspect().await? else {
             return self.create(engine, sink).await;
         };
+        if found.state.as_ref().is_some_and(|s| s.paused == Some(true)) {
+            return Err(self.paused());
+        }
         // A container that never ran may lack its files: its maker was killed on the way.
         let never_ran = found.state.as_ref().is_some_and(is_created);
         let step = format!("starting container {}", self.container());
@@ -318,6 +321,16 @@ impl Container {
         }
     }
 
+    /// Waits until `BuildKit` in the running container answers; another process may have started it a
+    /// moment ago.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not come up, or is no `BuildKit`.
+    pub async fn ready(&self) -> Result<(), BuilderError> {
+        self.wait(self.engine().await?).await
+    }
+
     /// Waits until `BuildKit` in the container answers.
     async fn wait(&self, engine: &Engine) -> Result<(), BuilderError> {
         let mut last = String::new();
@@ -373,6 +386,10 @@ impl Container {
         attempt: u32,
     ) -> Result<Option<BuilderError>, BuilderError> {
         let Some(found) = self.inspect().await? else {
+            // The engine keeps the name before it shows a container that is being created.
+            if attempt < START_FOR_OTHERS {
+                return Ok(None);
+            }
             let reason = "it was removed while it booted".to_owned();
             return Ok(Some(self.broken(engine, reason).await));
         };
@@ -384,12 +401,10 @@ impl Container {
             }
             return Ok(None);
         }
-        let reason = if state.paused == Some(true) {
-            Some(format!(
-                "it is paused; let it run with: docker unpause {}",
-                self.container()
-            ))
-        } else if found
+        if state.paused == Some(true) {
+            return Ok(Some(self.paused()));
+        }
+        let reason = if found
             .restart_count
             .is_some_and(|count| count >= MAX_RESTARTS)
         {

@@ -75,6 +75,14 @@ pub enum BuilderError {
         /// The container.
         container: String,
     },
+    /// The container of a node was paused.
+    #[error("container {container} of node {node:?} is paused")]
+    Paused {
+        /// The node.
+        node: String,
+        /// The container.
+        container: String,
+    },
     /// The image of the builder is neither there nor can it be pulled.
     #[error("cannot pull the builder image {image}")]
     Pull {
@@ -166,6 +174,9 @@ impl BuilderError {
             ),
             Self::Pull { .. } => {
                 "name another image with: docker cachex create --driver-opt image=REF".to_owned()
+            }
+            Self::Paused { container, .. } => {
+                format!("let it run with: docker unpause {container}")
             }
             Self::NotRunning { .. } => "boot it with: docker cachex inspect --bootstrap".to_owned(),
             Self::Engine(error) => return error.hint().map(str::to_owned).into_iter().collect(),

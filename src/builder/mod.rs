@@ -113,7 +113,7 @@ impl Builder {
         let sink = BootSink::new(progress);
         let boots = self.nodes.iter().map(|node| async {
             if node.driver.status().await? == Status::Running {
-                return Ok(false);
+                return node.driver.ready().await.map(|()| false);
             }
             node.driver.boot(&sink).await.map(|()| true)
         });
@@ -143,8 +143,9 @@ impl Node {
 
     /// Connects to the node's `BuildKit`, and boots the node first if it does not run.
     ///
-    /// A container in which there is no `BuildKit` is seen only when the stream is used; then
-    /// [`Driver::diagnose`] tells what is wrong.
+    /// That `BuildKit` is still coming up in a container that runs, or that there is none, is seen only
+    /// when the stream is used. Then [`Driver::ready`] waits for it or tells what is wrong, and the
+    /// node is dialled again.
     ///
     /// # Errors
     ///

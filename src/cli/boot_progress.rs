@@ -25,7 +25,8 @@ impl BootProgress {
 
     /// Prints an event.
     pub fn print(&mut self, event: &BootEvent) {
-        self.ui.status(&self.line(event));
+        let line = self.line(event);
+        self.ui.status(&line);
     }
 
     fn line(&mut self, event: &BootEvent) -> String {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncBufReadExt as _;
+
 use crate::builder::resolve::{self, Found};
 use crate::builder::{Builder, BuilderError, Surroundings, load};
 use crate::error::{CommandError, chain};
@@ -200,7 +202,6 @@ async fn confirmed(ui: &Ui) -> bool {
     ui.status(
         "WARNING! This will remove all builders that are not in running state. Are you sure you want to continue? [y/N] ",
     );
-    use tokio::io::AsyncBufReadExt as _;
     let mut answer = String::new();
     let read = tokio::io::BufReader::new(tokio::io::stdin())
         .read_line(&mut answer)

@@ -156,6 +156,18 @@ impl Driver {
         }
     }
 
+    /// Waits until a node that runs answers: another process may have started it a moment ago.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not come up, or is no `BuildKit`.
+    pub async fn ready(&self) -> Result<(), BuilderError> {
+        match self {
+            Self::Container(container) => container.ready().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Tells why a connection that was made does not speak `BuildKit`'s protocol; nothing if the
     /// node seems well.
     pub async fn diagnose(&self) -> Option<BuilderError> {

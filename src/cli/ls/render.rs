@@ -69,11 +69,14 @@ impl Format {
     /// Renders all builders.
     pub(super) fn render(&self, list: &Listing<'_>) -> Result<String, TemplateError> {
         match self {
-            Self::Json => Ok(list
-                .builders
-                .iter()
-                .map(|b| format!("{}\n", list.json(b)))
-                .collect()),
+            Self::Json => {
+                let lines: Vec<String> = list
+                    .builders
+                    .iter()
+                    .map(|b| list.json(b).to_string())
+                    .collect();
+                Ok(lines.join("\n"))
+            }
             Self::Lines(template) => list.lines(template, false),
             Self::Table(template) => {
                 let headers: Value = HEADERS
