@@ -32,6 +32,12 @@ pub const BUILDX_NO_DEFAULT_LOAD: &str = "BUILDX_NO_DEFAULT_LOAD";
 pub const BUILDX_METADATA_PROVENANCE: &str = "BUILDX_METADATA_PROVENANCE";
 /// True: warnings are part of the metadata file.
 pub const BUILDX_METADATA_WARNINGS: &str = "BUILDX_METADATA_WARNINGS";
+/// False: the commit of the context is not told to BuildKit.
+pub const BUILDX_GIT_INFO: &str = "BUILDX_GIT_INFO";
+/// True or `full`: the commit of the context becomes labels of the image.
+pub const BUILDX_GIT_LABELS: &str = "BUILDX_GIT_LABELS";
+/// True: the commit of a changed work tree is marked as dirty.
+pub const BUILDX_GIT_CHECK_DIRTY: &str = "BUILDX_GIT_CHECK_DIRTY";
 /// Default of `--progress`.
 pub const BUILDKIT_PROGRESS: &str = "BUILDKIT_PROGRESS";
 /// Colours of the terminal display.

@@ -10,8 +10,9 @@ pub const FAILED: u8 = 1;
 pub const INTERNAL: u8 = 100;
 /// BuildKit ran out of a resource (gRPC code `ResourceExhausted`).
 pub const RESOURCE_EXHAUSTED: u8 = 102;
-/// The arguments are wrong: an unknown flag, or a number of arguments that the command does not take.
-/// Docker's command line uses the same code.
+/// A flag is wrong: unknown, without its value, or with one that cannot be parsed. Docker's command
+/// line uses the same code. An unknown command and a wrong number of arguments are [`FAILED`], as
+/// there.
 pub const USAGE: u8 = 125;
 /// The command was cancelled by a signal or by the docker command line.
 pub const CANCELLED: u8 = 130;

@@ -1,8 +1,29 @@
 //! All that the program writes to the terminal: data to standard output, the rest to standard error.
 
+use std::error::Error as StdError;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::error::CommandError;
+
+/// Nobody reads standard output any more: `docker cachex … | head`.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+struct StdoutClosed;
+
+/// Tells whether an error, or a cause of it, is that nobody reads standard output any more. A pipe or
+/// socket that broke elsewhere is not meant.
+pub fn is_stdout_closed(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io_error = error.downcast_ref::<io::Error>();
+        let inner = io_error.and_then(io::Error::get_ref);
+        if inner.is_some_and(<dyn StdError + Send + Sync>::is::<StdoutClosed>) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
 
 /// Standard output and standard error, and what they are connected to.
 #[derive(Debug, Clone)]
@@ -35,11 +56,18 @@ impl Ui {
     /// # Errors
     ///
     /// Fails where standard output cannot be written; a closed pipe is one of these errors.
+    /// [`is_stdout_closed`] knows it again.
     pub fn data(&self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.write_all(b"\n")?;
-        out.flush()
+        let mut write = || {
+            out.write_all(text.as_bytes())?;
+            out.write_all(b"\n")?;
+            out.flush()
+        };
+        write().map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => io::Error::new(error.kind(), StdoutClosed),
+            _ => error,
+        })
     }
 
     /// Writes a line about what is going on to standard error. A closed standard error is no reason

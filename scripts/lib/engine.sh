@@ -27,7 +27,6 @@ END
   "iptables": false,
   "ip6tables": false,
   "ip-forward": false,
-  "userland-proxy": false,
   "shutdown-timeout": 5
 }
 END

@@ -144,19 +144,10 @@ pub async fn run(
     while session.join_next().await.is_some() {}
 
     match result {
-        Ok(outcome) => {
-            let mut response = outcome.exporter_response;
-            for (key, value) in outcome.result_metadata {
-                // Answers of subrequests are text; binary metadata is of no use here.
-                if let Ok(text) = String::from_utf8(value) {
-                    response.entry(key).or_insert(text);
-                }
-            }
-            Ok(BuildOutcome {
-                response,
-                definitions: outcome.definitions,
-            })
-        }
+        Ok(outcome) => Ok(BuildOutcome {
+            response: outcome.exporter_response,
+            definitions: outcome.definitions,
+        }),
         Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
         Err(solve) => match ready.failures.get().into_iter().next() {
             Some(failure) => Err(BuildError::Sink { failure, solve }),

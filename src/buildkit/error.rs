@@ -10,6 +10,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bollard_buildkit_proto::google::rpc;
+use bollard_buildkit_proto::pb::{Position, Range};
 use prost::Message as _;
 use serde::Deserialize;
 use tonic::{Code, Status};
@@ -26,14 +27,14 @@ pub struct RpcError {
 }
 
 /// Lines of a source file, mostly the Dockerfile, that an error or a warning is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SourceExcerpt {
     /// Name of the file as the frontend knows it.
     pub filename: String,
     /// The complete file.
     pub data: Vec<u8>,
-    /// First and last line of each range, counted from 1.
-    pub ranges: Vec<(i32, i32)>,
+    /// The ranges, with lines counted from 1.
+    pub ranges: Vec<Range>,
 }
 
 impl RpcError {
@@ -177,16 +178,27 @@ struct JsonRange {
 struct JsonPosition {
     #[serde(default)]
     line: i32,
+    #[serde(default)]
+    character: i32,
 }
 
 impl JsonSource {
     fn into_excerpt(self) -> Option<SourceExcerpt> {
         let info = self.info?;
         let data = STANDARD.decode(info.data).ok()?;
+        let position = |p: &JsonPosition| {
+            Some(Position {
+                line: p.line,
+                character: p.character,
+            })
+        };
         let ranges = self
             .ranges
             .iter()
-            .map(|r| (r.start.line, r.end.line))
+            .map(|r| Range {
+                start: position(&r.start),
+                end: position(&r.end),
+            })
             .collect();
         Some(SourceExcerpt {
             filename: info.filename,
@@ -209,6 +221,10 @@ mod tests {
             details,
         };
         Status::with_details(Code::Unknown, "failed", proto.encode_to_vec().into())
+    }
+
+    fn line(line: i32) -> Option<Position> {
+        Some(Position { line, character: 0 })
     }
 
     fn any(name: &str, json: &str) -> Any {
@@ -234,7 +250,10 @@ mod tests {
             [SourceExcerpt {
                 filename: "Dockerfile".into(),
                 data: b"FROM x\n".to_vec(),
-                ranges: vec![(1, 1)],
+                ranges: vec![Range {
+                    start: line(1),
+                    end: line(1)
+                }],
             }]
         );
     }

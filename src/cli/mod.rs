@@ -2,7 +2,8 @@
 //!
 //! A command file holds its clap arguments (their doc comments are the help text), and
 //! `pub async fn run(args, &Context) -> Result<(), CommandError>`, split into resolve (typed
-//! request), call and render.
+//! request), call and render. To add one: its `mod` line, a variant of [`Commands`] and its arm in
+//! `Commands::run`.
 
 pub mod boot_progress;
 pub mod builder_flag;
@@ -18,12 +19,94 @@ pub mod template;
 pub mod use_;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use clap::{CommandFactory as _, FromArgMatches as _};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::env::Env;
-use crate::ui::Ui;
+use crate::docker::{ConfigFile, Contexts, config_dir};
+use crate::env::{BUILDX_BUILDER, DOCKER_CLI_PLUGIN_SOCKET, Env};
+use crate::error::{CommandError, ErrorKind};
+use crate::exit;
+use crate::plugin::cancel::CancelWatch;
+use crate::plugin::{self, Invocation};
+use crate::ui::{self, Ui};
+
+pub mod build;
+mod complete;
+pub mod completion;
+mod errors;
+mod global;
+mod logging;
+pub mod surroundings;
+mod usage;
+pub mod version;
+
+pub use global::GlobalFlags;
+
+/// How long background work may take to end after the command.
+const SHUTDOWN: Duration = Duration::from_millis(200);
+
+/// Builds with BuildKit and a registry cache that is fast, safe and visible
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "docker cachex",
+    bin_name = "docker cachex",
+    version,
+    no_binary_name = true,
+    disable_version_flag = true,
+    subcommand_value_name = "COMMAND",
+    infer_long_args = false
+)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalFlags,
+    #[command(subcommand)]
+    command: Option<Commands>,
+}
+
+/// The commands.
+#[derive(Debug, clap::Subcommand)]
+pub enum Commands {
+    /// Start a build
+    #[command(visible_alias = "b")]
+    Build(Box<build::BuildArgs>),
+    /// Generate the autocompletion script for a shell
+    Completion(completion::CompletionArgs),
+    /// Show version information
+    Version(version::VersionArgs),
+}
+
+impl Commands {
+    #[expect(
+        clippy::unused_async,
+        reason = "the commands that are not for the shell only are async"
+    )]
+    async fn run(self, ctx: &Context) -> Result<(), CommandError> {
+        match self {
+            Self::Build(args) => build::run(*args, ctx).await,
+            Self::Completion(args) => completion::run(&args, ctx),
+            Self::Version(args) => version::run(&args, ctx),
+        }
+    }
+
+    /// Tells whether the command needs neither threads nor network.
+    fn is_instant(&self) -> bool {
+        matches!(self, Self::Completion(_) | Self::Version(_))
+    }
+
+    /// Tells whether the command heeds [`Context::cancel`] and cleans up by itself. All others are
+    /// dropped where they stand when the user cancels.
+    fn handles_cancel(&self) -> bool {
+        match self {
+            Self::Build(_) => true,
+            Self::Completion(_) | Self::Version(_) => false,
+        }
+    }
+}
 
 /// What every command is given.
 #[derive(Debug, Clone)]
@@ -38,24 +121,168 @@ pub struct Context {
     pub cancel: CancellationToken,
 }
 
-/// The flags that the docker command line takes before a plugin's name, and the plugin after it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct GlobalFlags {
-    /// Location of client config files
-    #[arg(long, global = true, value_name = "string")]
-    pub config: Option<String>,
-    /// Name of the context to use to connect to the daemon
-    #[arg(short = 'c', long, global = true, value_name = "string")]
-    pub context: Option<String>,
-    /// Enable debug mode
-    #[arg(short = 'D', long, global = true)]
-    pub debug: bool,
-    /// Daemon socket to connect to
-    #[arg(short = 'H', long = "host", global = true, value_name = "list")]
-    pub hosts: Vec<String>,
+/// The user's docker settings: configuration file and contexts.
+#[derive(Debug, Clone)]
+pub struct DockerSettings {
+    /// Folder of the configuration file.
+    pub config_dir: PathBuf,
+    /// The configuration file.
+    pub config: ConfigFile,
+    /// The contexts, and which one is chosen.
+    pub contexts: Contexts,
+}
+
+impl Context {
+    /// Reads the user's docker settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the configuration file is broken or flags exclude each other.
+    pub fn docker(&self) -> Result<DockerSettings, CommandError> {
+        let config_dir = config_dir(self.global.config.as_deref(), &self.env)?;
+        // docker looks for TLS files in the folder that it has without --config.
+        let cert_dir = crate::docker::config_dir(None, &self.env).unwrap_or(config_dir.clone());
+        let config = ConfigFile::load(&config_dir)?;
+        let options = self.global.endpoint_options();
+        let contexts = Contexts::new(&config_dir, &cert_dir, &config, &options, &self.env)?;
+        Ok(DockerSettings {
+            config_dir,
+            config,
+            contexts,
+        })
+    }
+
+    /// Returns the builder that the user named: `--builder`, then `BUILDX_BUILDER`.
+    pub fn builder_name(&self) -> Option<&str> {
+        let flag = self
+            .global
+            .builder
+            .as_deref()
+            .filter(|name| !name.is_empty());
+        flag.or(self.env.non_empty(BUILDX_BUILDER))
+    }
+}
+
+/// Returns the tree of commands with all their flags.
+pub fn command() -> clap::Command {
+    global::spread(Cli::command())
 }
 
 /// Runs the program: parses the arguments, runs the command, prints its error.
-pub fn main(_args: Vec<OsString>) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let ui = Ui::from_process();
+    let code = match start(args, &ui) {
+        Ok(()) => exit::SUCCESS,
+        Err(error) if ui::is_stdout_closed(error.source.as_ref()) => exit::SUCCESS,
+        Err(error) => {
+            ui.error(&error);
+            error.kind.exit_code()
+        }
+    };
+    ExitCode::from(code)
 }
+
+fn start(args: Vec<OsString>, ui: &Ui) -> Result<(), CommandError> {
+    match plugin::invocation(args) {
+        Invocation::Metadata => Ok(ui.data(plugin::metadata().trim_end())?),
+        Invocation::Complete {
+            descriptions,
+            words,
+        } => complete_words(&words, descriptions, ui),
+        Invocation::Command(args) => run_command(&args, ui),
+    }
+}
+
+fn run_command(args: &[OsString], ui: &Ui) -> Result<(), CommandError> {
+    let mut root = command();
+    let matches = match root.try_get_matches_from_mut(args) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return show_help(&error, ui),
+        Err(error) => return Err(usage::error(&error, &root, args)),
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| usage::error(&error, &root, args))?;
+    let mut global = cli.global;
+    if let Some((_, inner)) = matches.subcommand() {
+        global.overlay(inner);
+    }
+    let Some(command) = cli.command else {
+        return Ok(ui.data(root.render_help().to_string().trim_end())?);
+    };
+    if global.logs() {
+        logging::start(ui.stderr_is_terminal());
+    }
+    let ctx = Context {
+        env: Env::from_process(),
+        ui: ui.clone(),
+        global,
+        cancel: CancellationToken::new(),
+    };
+    let runtime = runtime(command.is_instant())?;
+    let result = runtime.block_on(run_cancellable(command, &ctx));
+    // Children that are killed on drop are dropped here; a read of a terminal may never end.
+    runtime.shutdown_timeout(SHUTDOWN);
+    result
+}
+
+async fn run_cancellable(command: Commands, ctx: &Context) -> Result<(), CommandError> {
+    if command.is_instant() {
+        return command.run(ctx).await;
+    }
+    // reqwest takes the provider of the process. A second installation fails, which is no harm.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let _watch = CancelWatch::start(&ctx.cancel, ctx.env.get(DOCKER_CLI_PLUGIN_SOCKET))?;
+    if command.handles_cancel() {
+        return command.run(ctx).await;
+    }
+    tokio::select! {
+        result = command.run(ctx) => result,
+        () = ctx.cancel.cancelled() => Err(CommandError::new(ErrorKind::Cancelled, "cancelled")),
+    }
+}
+
+fn runtime(instant: bool) -> Result<Runtime, CommandError> {
+    let runtime = if instant {
+        Builder::new_current_thread().build()
+    } else {
+        Builder::new_multi_thread().enable_all().build()
+    };
+    Ok(runtime?)
+}
+
+fn show_help(error: &clap::Error, ui: &Ui) -> Result<(), CommandError> {
+    let text = error.render();
+    let text = if ui.stdout_is_terminal() {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
+    Ok(ui.data(text.trim_end())?)
+}
+
+fn complete_words(words: &[OsString], descriptions: bool, ui: &Ui) -> Result<(), CommandError> {
+    let mut root = command();
+    // The flags that choose a configuration count for names, so what can be parsed is taken.
+    root.build();
+    let env = Env::from_process();
+    let dynamic = |id: &str| match id {
+        "global-context" | "global-builder" => context_names(&env),
+        _ => Vec::new(),
+    };
+    let text = complete::answer(&root, words, descriptions, &dynamic);
+    Ok(ui.data(&text)?)
+}
+
+/// Names of the contexts; none where they cannot be read, for a completion must not print errors.
+fn context_names(env: &Env) -> Vec<String> {
+    let ctx = Context {
+        env: env.clone(),
+        ui: Ui::from_process(),
+        global: GlobalFlags::default(),
+        cancel: CancellationToken::new(),
+    };
+    let names = ctx.docker().map(|docker| docker.contexts.names());
+    names.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

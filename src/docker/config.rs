@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
 use super::secret::Secret;
@@ -151,7 +152,7 @@ impl ConfigFile {
         let mut config = if text.iter().all(u8::is_ascii_whitespace) {
             Self::default()
         } else {
-            serde_json::from_slice::<Self>(&text).map_err(|source| ConfigError::Parse {
+            from_object(&text).map_err(|source| ConfigError::Parse {
                 path: path.clone(),
                 source,
             })?
@@ -192,6 +193,14 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
+}
+
+/// Parses a JSON object. (serde takes a list for a struct, too.)
+pub(super) fn from_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text)?;
+    }
+    serde_json::from_slice(text)
 }
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::config::{ConfigFile, is_missing};
+use super::config::{ConfigFile, from_object, is_missing};
 use super::host::{self, HostError};
 use crate::env::{DOCKER_CERT_PATH, DOCKER_CONTEXT, DOCKER_HOST, DOCKER_TLS_VERIFY, Env};
 
@@ -360,7 +360,7 @@ fn read_meta(path: &Path) -> Result<Option<Meta>, ContextError> {
             });
         }
     };
-    serde_json::from_slice(&text)
+    from_object(&text)
         .map(Some)
         .map_err(|source| ContextError::Parse {
             path: path.to_owned(),

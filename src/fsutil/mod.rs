@@ -1,1 +1,34 @@
-//! DiffCopy, the file transfer protocol of BuildKit: walk, patterns, send, receive.
+//! `DiffCopy`, the file transfer protocol of BuildKit: walk, patterns, send, receive.
+//!
+//! The sender walks a directory and sends one STAT packet per entry; the receiver asks for the contents it
+//! lacks by the position of an entry in that sequence; the sender answers with DATA packets. Both
+//! directions run at once. Wire format: github.com/tonistiigi/fsutil, `types/wire.proto`.
+//!
+//! [`send`] serves a build context, [`receive`] takes the files of a `type=local` output.
+//!
+//! Names are bytes here: BuildKit and buildx put them on the wire as they are, UTF-8 or not, although the
+//! schema says `string`. So [`wire`] declares the messages anew; a transport must use those.
+
+mod disk;
+mod filter;
+mod follow;
+mod glob;
+mod paths;
+mod pattern;
+mod receive;
+mod send;
+mod stat;
+mod validate;
+mod walk;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use disk::DiskError;
+pub use filter::{Filter, FilterError};
+pub use pattern::{Matcher, PatternError};
+pub use receive::{ReceiveError, ReceiveMode, ReceiveOptions, ReceiveStats, receive};
+pub use send::{SendError, SendStats, send};
+pub use validate::OrderError;
+pub use walk::WalkError;

@@ -1,4 +1,6 @@
 //! Integration tests: the docker CLI with its plugins, a real engine, builder and registry. `scripts/test` sets them up.
 
+mod engine;
+mod help;
 mod rig;
 mod support;

@@ -97,8 +97,12 @@ pub struct BuildArgs {
     pub outputs: Vec<String>,
 
     /// Platform to build for
-    #[arg(long = "platform", value_name = "stringArray", env = "DOCKER_DEFAULT_PLATFORM",
-          hide_env = true)]
+    #[arg(
+        long = "platform",
+        value_name = "stringArray",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
     pub platforms: Vec<String>,
 
     /// How progress is shown ("auto", "none", "plain", "quiet", "rawjson", "tty")
@@ -153,7 +157,10 @@ pub struct BuildArgs {
     pub ulimits: Vec<String>,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become help text of the command")]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment would become help text of the command"
+    )]
     pub legacy: LegacyArgs,
 }
 
@@ -267,7 +274,13 @@ mod tests {
 
     #[test]
     fn commas_split_only_hosts() {
-        let args = parse(&["--add-host", "a:1.1.1.1,b:2.2.2.2", "-o", "type=local,dest=x", "."]);
+        let args = parse(&[
+            "--add-host",
+            "a:1.1.1.1,b:2.2.2.2",
+            "-o",
+            "type=local,dest=x",
+            ".",
+        ]);
         let args = args.unwrap();
         assert_eq!(args.add_hosts, ["a:1.1.1.1", "b:2.2.2.2"]);
         assert_eq!(args.outputs, ["type=local,dest=x"]);

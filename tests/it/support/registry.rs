@@ -28,7 +28,7 @@ pub(crate) struct Manifest {
 }
 
 /// How the bytes of a blob are really compressed, whatever its media type says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Compression {
     /// gzip.
     Gzip,

@@ -1,0 +1,229 @@
+//! `moby.filesync.v1.Auth`: credentials and tokens of registries for the daemon.
+//!
+//! A registry that wants tokens is asked for them here, so that passwords stay on this machine: the
+//! daemon first gets a public key that stands for the user (token authority), and then only tokens.
+//! Registries with basic authentication need the credential itself
+//! (BuildKit `session/auth`, `util/resolver/authorizer.go`).
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth as AuthApi, AuthServer};
+use bollard_buildkit_proto::moby::filesync::v1::{
+    CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse,
+    GetTokenAuthorityRequest, GetTokenAuthorityResponse, VerifyTokenAuthorityRequest,
+    VerifyTokenAuthorityResponse,
+};
+use ring::hmac;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use tokio::sync::Mutex;
+use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
+
+use super::MAX_MESSAGE;
+use crate::docker::{Credential, CredentialStore};
+
+mod token;
+
+pub use self::token::TokenError;
+use self::token::{Token, TokenRequest};
+
+pub(super) const METHODS: &[&str] = &[
+    "/moby.filesync.v1.Auth/Credentials",
+    "/moby.filesync.v1.Auth/FetchToken",
+    "/moby.filesync.v1.Auth/GetTokenAuthority",
+    "/moby.filesync.v1.Auth/VerifyTokenAuthority",
+];
+
+/// Any failure to find a credential.
+pub type CredentialError = Box<dyn StdError + Send + Sync>;
+
+/// Where credentials come from: the docker config file and its helpers.
+#[tonic::async_trait]
+pub trait CredentialSource: Send + Sync {
+    /// Returns the credential for a registry host as BuildKit names it, such as
+    /// `registry-1.docker.io` or `127.0.0.1:5000`. `scopes` is what a token is wanted for, such as
+    /// `repository:app:pull`, or nothing. The source itself remembers what is costly to find.
+    async fn credential(
+        &self,
+        host: &str,
+        scopes: &[String],
+    ) -> Result<Credential, CredentialError>;
+
+    /// Hears that the registry refused a credential, so that the next one is found anew. A source
+    /// that remembers nothing has nothing to do.
+    async fn refused(&self, _host: &str) {}
+}
+
+#[tonic::async_trait]
+impl CredentialSource for CredentialStore {
+    async fn credential(
+        &self,
+        host: &str,
+        scopes: &[String],
+    ) -> Result<Credential, CredentialError> {
+        Ok(self.get(host, scopes).await?)
+    }
+}
+
+/// Tokens by what was asked for; the lock of one is held while it is fetched.
+type Tokens = HashMap<TokenRequest, Arc<Mutex<Option<Token>>>>;
+
+/// Answers for registries.
+pub struct Auth {
+    source: Arc<dyn CredentialSource>,
+    http: reqwest::Client,
+    seed: Zeroizing<[u8; 32]>,
+    tokens: Mutex<Tokens>,
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").finish_non_exhaustive()
+    }
+}
+
+impl Auth {
+    /// Makes the answers from a source of credentials and a client made by [`http_client`].
+    pub fn new(source: Arc<dyn CredentialSource>, http: reqwest::Client) -> Self {
+        Self {
+            source,
+            http,
+            seed: Zeroizing::new(rand::random()),
+            tokens: Mutex::default(),
+        }
+    }
+
+    async fn credential(&self, host: &str, scopes: &[String]) -> Result<Credential, Status> {
+        self.source.credential(host, scopes).await.map_err(|error| {
+            let error: &(dyn StdError + 'static) = error.as_ref();
+            let cause = crate::error::chain(error);
+            Status::unknown(format!("cannot get credentials for {host}: {cause}"))
+        })
+    }
+
+    async fn token(&self, request: FetchTokenRequest) -> Result<FetchTokenResponse, Status> {
+        let credential = self.credential(&request.host, &request.scopes).await?;
+        if let Credential::RegistryToken(token) = &credential {
+            return Ok(Token::unlimited(token.expose()).response());
+        }
+        let wanted = TokenRequest::from(request);
+        let slot = Arc::clone(self.tokens.lock().await.entry(wanted.clone()).or_default());
+        let mut known = slot.lock().await;
+        if let Some(token) = known.as_ref()
+            && token.can_be_reused()
+        {
+            return Ok(token.response());
+        }
+        let mut fetched = wanted.fetch(&self.http, &credential).await;
+        if let Err(error) = &fetched
+            && error.is_refused()
+            && token::secret_of(&credential).is_some()
+        {
+            // The credential may have expired since it was found.
+            self.source.refused(&wanted.host).await;
+            let fresh = self.credential(&wanted.host, &wanted.scopes).await?;
+            if fresh != credential {
+                fetched = wanted.fetch(&self.http, &fresh).await;
+            }
+        }
+        let token = fetched.map_err(|error| Status::unknown(crate::error::chain(&error)))?;
+        let response = token.response();
+        *known = Some(token);
+        Ok(response)
+    }
+
+    /// Makes the key that stands for the user of this host. It depends on a salt of the daemon and,
+    /// for a user with a credential, on a seed that only this session knows; so all anonymous users
+    /// share their tokens in the daemon, and nobody else.
+    async fn authority(&self, host: &str, salt: &[u8]) -> Result<Ed25519KeyPair, Status> {
+        let credential = self.credential(host, &[]).await?;
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
+        if token::secret_of(&credential).is_some() {
+            mac.update(&*self.seed);
+            mac.update(host.as_bytes());
+        }
+        Ed25519KeyPair::from_seed_unchecked(mac.sign().as_ref())
+            .map_err(|_| Status::internal("cannot make the key of the token authority"))
+    }
+}
+
+/// Starts a client for token servers: with time limits, and following redirects only to the same
+/// server, since requests carry passwords.
+pub fn http_client() -> reqwest::ClientBuilder {
+    let same_server = reqwest::redirect::Policy::custom(|attempt| {
+        let same = attempt.previous().first().is_some_and(|first| {
+            let next = attempt.url();
+            first.origin() == next.origin()
+                || (first.host() == next.host() && next.scheme() == "https")
+        });
+        if same && attempt.previous().len() < 10 {
+            attempt.follow()
+        } else {
+            attempt.stop()
+        }
+    });
+    reqwest::Client::builder()
+        .redirect(same_server)
+        .connect_timeout(Duration::from_secs(15))
+        .timeout(Duration::from_secs(50))
+        .user_agent(concat!("docker-cachex/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Makes the service.
+pub(super) fn service(auth: Auth) -> AuthServer<Auth> {
+    AuthServer::new(auth).max_decoding_message_size(MAX_MESSAGE)
+}
+
+#[tonic::async_trait]
+impl AuthApi for Auth {
+    async fn credentials(
+        &self,
+        request: Request<CredentialsRequest>,
+    ) -> Result<Response<CredentialsResponse>, Status> {
+        let credential = self.credential(&request.get_ref().host, &[]).await?;
+        let (user, secret) = token::secret_of(&credential).unzip();
+        Ok(Response::new(CredentialsResponse {
+            username: user.unwrap_or_default().to_owned(),
+            secret: secret
+                .map(|secret| secret.expose().to_owned())
+                .unwrap_or_default(),
+        }))
+    }
+
+    async fn fetch_token(
+        &self,
+        request: Request<FetchTokenRequest>,
+    ) -> Result<Response<FetchTokenResponse>, Status> {
+        self.token(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_token_authority(
+        &self,
+        request: Request<GetTokenAuthorityRequest>,
+    ) -> Result<Response<GetTokenAuthorityResponse>, Status> {
+        let request = request.get_ref();
+        let key = self.authority(&request.host, &request.salt).await?;
+        Ok(Response::new(GetTokenAuthorityResponse {
+            public_key: key.public_key().as_ref().to_vec(),
+        }))
+    }
+
+    async fn verify_token_authority(
+        &self,
+        request: Request<VerifyTokenAuthorityRequest>,
+    ) -> Result<Response<VerifyTokenAuthorityResponse>, Status> {
+        let request = request.get_ref();
+        let key = self.authority(&request.host, &request.salt).await?;
+        // The form of NaCl's sign: the signature, then the message.
+        let mut signed = key.sign(&request.payload).as_ref().to_vec();
+        signed.extend_from_slice(&request.payload);
+        Ok(Response::new(VerifyTokenAuthorityResponse { signed }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Places that take one stream of bytes from an exporter.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Messages that wait for a slow disk; BuildKit sends 32 KiB to 3 MiB in each.
+const QUEUE: usize = 8;
+
+/// Opens a sink when an exporter starts to send, which is after the build itself.
+#[tonic::async_trait]
+pub trait OpenSink: Send + Sync {
+    /// Opens the sink. `metadata` is what the exporter knows about the result, such as
+    /// `containerimage.digest`.
+    async fn open(&self, metadata: BTreeMap<String, String>) -> io::Result<Box<dyn Sink>>;
+}
+
+/// Takes bytes. A sink that is dropped before [`Sink::finish`] was broken off and must leave nothing
+/// behind.
+#[tonic::async_trait]
+pub trait Sink: Send {
+    /// Takes the next bytes; returning late holds the daemon back.
+    async fn write(&mut self, data: Bytes) -> io::Result<()>;
+
+    /// Takes the end of the data; what was written must be complete and in its place afterwards.
+    async fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// A file that appears, complete, at the end. A path that is not a regular file, such as a pipe or
+/// `/dev/null`, is written to directly.
+#[derive(Debug, Clone)]
+pub struct FileSink {
+    path: PathBuf,
+}
+
+impl FileSink {
+    /// Makes a sink for this path; its folders are made when the first byte comes.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+}
+
+#[tonic::async_trait]
+impl OpenSink for FileSink {
+    async fn open(&self, _metadata: BTreeMap<String, String>) -> io::Result<Box<dyn Sink>> {
+        let path = self.path.clone();
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let file = tokio::task::spawn_blocking(move || OpenFile::create(&path))
+            .await
+            .map_err(io::Error::other)??;
+        // Blocking writes on a thread of their own take the buffers as they come; the thread ends
+        // when the sink is dropped.
+        let writer = tokio::task::spawn_blocking(move || file.fill(receiver));
+        Ok(Box::new(FileWriter { sender, writer }))
+    }
+}
+
+struct FileWriter {
+    sender: mpsc::Sender<Bytes>,
+    writer: JoinHandle<io::Result<OpenFile>>,
+}
+
+#[tonic::async_trait]
+impl Sink for FileWriter {
+    async fn write(&mut self, data: Bytes) -> io::Result<()> {
+        if self.sender.send(data).await.is_ok() {
+            return Ok(());
+        }
+        match (&mut self.writer).await.map_err(io::Error::other)? {
+            Err(error) => Err(error),
+            Ok(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    async fn finish(self: Box<Self>) -> io::Result<()> {
+        drop(self.sender);
+        let file = self.writer.await.map_err(io::Error::other)??;
+        tokio::task::spawn_blocking(move || file.publish())
+            .await
+            .map_err(io::Error::other)?
+    }
+}
+
+enum OpenFile {
+    /// Written beside its place, then moved there.
+    Temporary { file: NamedTempFile, place: PathBuf },
+    /// A device or a pipe.
+    Direct(fs_err::File),
+}
+
+impl OpenFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        // Through symbolic links: the file they point to is replaced, not the link.
+        let place = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let existing = fs_err::metadata(&place).ok();
+        if existing.as_ref().is_some_and(|meta| !meta.is_file()) {
+            let file = fs_err::OpenOptions::new().write(true).open(&place)?;
+            return Ok(Self::Direct(file));
+        }
+        let folder = match place.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        fs_err::create_dir_all(folder)?;
+        let file = new_beside(folder)?;
+        if let Some(meta) = existing {
+            file.as_file().set_permissions(meta.permissions())?;
+        }
+        Ok(Self::Temporary { file, place })
+    }
+
+    fn fill(mut self, mut data: mpsc::Receiver<Bytes>) -> io::Result<Self> {
+        while let Some(data) = data.blocking_recv() {
+            match &mut self {
+                Self::Temporary { file, .. } => file.write_all(&data)?,
+                Self::Direct(file) => file.write_all(&data)?,
+            }
+        }
+        Ok(self)
+    }
+
+    fn publish(self) -> io::Result<()> {
+        match self {
+            Self::Temporary { file, place } => {
+                file.persist(&place).map_err(|error| {
+                    io::Error::new(
+                        error.error.kind(),
+                        format!(
+                            "cannot move the file to {}: {}",
+                            place.display(),
+                            error.error
+                        ),
+                    )
+                })?;
+                Ok(())
+            }
+            Self::Direct(mut file) => file.flush(),
+        }
+    }
+}
+
+/// Makes a temporary file that, once in place, has the mode of any new file.
+fn new_beside(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".docker-cachex-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+/// Any writer, used once: standard output, or the body of an image load.
+pub struct WriterSink<W> {
+    writer: Mutex<Option<W>>,
+}
+
+impl<W> fmt::Debug for WriterSink<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriterSink").finish_non_exhaustive()
+    }
+}
+
+impl<W> WriterSink<W> {
+    /// Makes a sink of a writer.
+    pub fn new(writer: W) -> Self {
+        Self {
+            writer: Mutex::new(Some(writer)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<W: AsyncWrite + Send + Unpin + 'static> OpenSink for WriterSink<W> {
+    async fn open(&self, _metadata: BTreeMap<String, String>) -> io::Result<Box<dyn Sink>> {
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match writer {
+            Some(writer) => Ok(Box::new(OpenWriter(writer))),
+            None => Err(io::Error::other("the exporter has sent its result twice")),
+        }
+    }
+}
+
+struct OpenWriter<W>(W);
+
+#[tonic::async_trait]
+impl<W: AsyncWrite + Send + Unpin> Sink for OpenWriter<W> {
+    async fn write(&mut self, data: Bytes) -> io::Result<()> {
+        self.0.write_all(&data).await
+    }
+
+    async fn finish(mut self: Box<Self>) -> io::Result<()> {
+        self.0.flush().await?;
+        self.0.shutdown().await
+    }
+}

@@ -1,0 +1,265 @@
+//! `docker cachex build`: resolve the arguments, run the build on the builder, show the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::build::inputs::Inputs;
+use crate::build::run::{self, BuildError, BuildOutcome, Runner};
+use crate::build::stdin::Stdin;
+use crate::build::{BuildSpec, cache};
+use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
+use crate::buildkit::{self, Client, RpcError};
+use crate::docker::CredentialStore;
+use crate::error::{CommandError, ErrorKind};
+use crate::options::platform::Platform;
+use crate::progress::{Mode, Progress};
+
+use super::Context;
+
+mod args;
+mod display;
+mod finish;
+mod loader;
+mod request;
+
+pub use args::BuildArgs;
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Fails where the arguments are wrong, the builder cannot be used, or the build fails.
+pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
+    for warning in args.legacy.warnings() {
+        ctx.ui.warning(&warning);
+    }
+    let (mut spec, files) = request::resolve(&args, ctx)?;
+    let resolved = display::choose(&args, ctx)?;
+    let surroundings = super::surroundings::surroundings(ctx)?;
+    let builder = cancellable(ctx, builder::resolve(&surroundings, ctx.builder_name())).await??;
+    let node = node_for(&builder, &spec.platforms)?;
+    complete(&mut spec, &surroundings, node)?;
+    let inputs = Inputs::resolve(&spec.inputs, Stdin::from_process).map_err(failed)?;
+    check_caches(&spec)?;
+    finish::remove_stale(files.iidfile.as_deref())?;
+
+    let progress = display::start(resolved.mode, &builder, ctx)?;
+    let job = Job {
+        spec: &spec,
+        surroundings: &surroundings,
+        builder: &builder,
+        node,
+        ctx,
+    };
+    let result = job.run(inputs, &progress, resolved.mode).await;
+    let summary = progress.finish().await;
+    if resolved.mode != Mode::Quiet && resolved.mode != Mode::RawJson {
+        warn_without_output(&spec, &builder, ctx);
+    }
+    let outcome = result?;
+    finish::render(&outcome, &summary, &files, resolved.print_image_id, ctx)
+}
+
+/// Puts the words of every failed build before an error of its preparation.
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> CommandError {
+    CommandError::failed(format!("failed to build: {}", crate::error::chain(&error)))
+}
+
+async fn cancellable<T>(ctx: &Context, work: impl Future<Output = T>) -> Result<T, CommandError> {
+    tokio::select! {
+        value = work => Ok(value),
+        () = ctx.cancel.cancelled() => {
+            Err(CommandError::new(ErrorKind::Cancelled, "the build was cancelled"))
+        }
+    }
+}
+
+/// Fills in what comes from the store and the docker config.
+fn complete(
+    spec: &mut BuildSpec,
+    surroundings: &Surroundings,
+    node: &Node,
+) -> Result<(), CommandError> {
+    let store_error = |error| CommandError::from(BuilderError::Store(error));
+    spec.inputs.node_id = surroundings.store().node_id().map_err(store_error)?;
+    let endpoint = surroundings.contexts().resolve(&node.stored().endpoint);
+    let host = endpoint.map(|endpoint| endpoint.host).unwrap_or_default();
+    spec.proxy_args = surroundings.config().proxy_variables(&host);
+    Ok(())
+}
+
+/// The caches are checked before the builder is booted for nothing.
+fn check_caches(spec: &BuildSpec) -> Result<(), CommandError> {
+    cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)
+        .and_then(|_| cache::imports(&spec.cache_from))
+        .map(drop)
+        .map_err(|error| finish::failure(BuildError::Cache(error)))
+}
+
+/// Returns the node that builds: the first that has all the platforms, or was told none.
+fn node_for<'a>(builder: &'a Builder, platforms: &[Platform]) -> Result<&'a Node, CommandError> {
+    let nodes = builder.nodes();
+    let has = |node: &&Node| {
+        let own: Vec<String> = node
+            .stored()
+            .platforms
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        platforms.iter().all(|p| own.contains(&p.format()))
+    };
+    match nodes {
+        [] => Err(CommandError::failed(format!("builder {:?} has no nodes", builder.name()))),
+        [node] => Ok(node),
+        [first, ..] if platforms.is_empty() => Ok(first),
+        several => several.iter().find(has).ok_or_else(|| {
+            CommandError::failed(format!(
+                "no node of builder {:?} has all the platforms, and a build on several nodes is not \
+                 supported by this version of cachex",
+                builder.name()
+            ))
+            .hint("docker buildx build does it, on the same builder")
+        }),
+    }
+}
+
+/// One build on one node.
+struct Job<'a> {
+    spec: &'a BuildSpec,
+    surroundings: &'a Arc<Surroundings>,
+    builder: &'a Builder,
+    node: &'a Node,
+    ctx: &'a Context,
+}
+
+impl Job<'_> {
+    async fn run(
+        &self,
+        inputs: Inputs,
+        progress: &Progress,
+        mode: Mode,
+    ) -> Result<BuildOutcome, CommandError> {
+        self.record_activity();
+        let engine_imports_oci = async {
+            match self.spec.outputs.iter().find(|output| output.loads()) {
+                Some(output) => {
+                    let context = output.attrs.get("context").map_or("", String::as_str);
+                    loader::imports_oci(self.surroundings, context).await
+                }
+                None => Ok(false),
+            }
+        };
+        let work = async { tokio::join!(self.connect(progress), engine_imports_oci) };
+        let (client, engine_imports_oci) = cancellable(self.ctx, work).await?;
+        let runner = Runner {
+            client: client?,
+            credentials: Arc::new(self.credentials()?),
+            loader: Arc::new(loader::EngineLoader::new(
+                Arc::clone(self.surroundings),
+                progress.sender(),
+            )),
+            env: &self.ctx.env,
+            engine_imports_oci: engine_imports_oci?,
+            stdout_is_terminal: self.ctx.ui.stdout_is_terminal(),
+        };
+        let build_ref = buildkit::new_id();
+        self.record_build(&build_ref);
+        let reports = display::Reports::new(progress, mode);
+        let on_status = |status| reports.send(status);
+        let cancel: &CancellationToken = &self.ctx.cancel;
+        let result = run::run(self.spec, inputs, &build_ref, &runner, cancel, on_status).await;
+        match result {
+            Ok(mut outcome) => {
+                let name = format!("{}/{}/{build_ref}", self.builder.name(), self.node.name());
+                outcome.response.insert("buildx.build.ref".into(), name);
+                Ok(outcome)
+            }
+            Err(BuildError::Builder(error)) => Err(self.broken(error).await),
+            Err(error) => Err(finish::failure(error)),
+        }
+    }
+
+    async fn connect(&self, progress: &Progress) -> Result<Client, CommandError> {
+        let mut boot = display::Boot::new(progress);
+        let stream = self.node.dial(&mut |event| boot.event(event)).await?;
+        match Client::connect(stream).await {
+            Ok(client) => Ok(client),
+            Err(error) => Err(self.broken(error).await),
+        }
+    }
+
+    /// A connection that is no BuildKit's has a reason, which the driver may know.
+    async fn broken(&self, error: RpcError) -> CommandError {
+        match self.node.driver().diagnose().await {
+            Some(reason) => reason.into(),
+            None => finish::failure(BuildError::Builder(error)),
+        }
+    }
+
+    fn credentials(&self) -> Result<CredentialStore, CommandError> {
+        let store = CredentialStore::new(self.surroundings.config().clone(), &self.ctx.env)
+            .with_scoped(self.surroundings.store().dir())?;
+        for warning in store.warnings() {
+            self.ctx.ui.warning(warning);
+        }
+        Ok(store)
+    }
+
+    /// `docker buildx ls` shows when a builder was last used. A store that cannot be written is no
+    /// reason not to build.
+    fn record_activity(&self) {
+        if let Err(error) = self
+            .surroundings
+            .store()
+            .record_activity(self.builder.name())
+        {
+            tracing::debug!(error = %crate::error::chain(&error), "cannot record the activity");
+        }
+    }
+
+    /// `docker buildx history` shows name and context of a build from this record.
+    fn record_build(&self, build_ref: &str) {
+        let state = self.local_state();
+        let (builder, node) = (self.builder.name(), self.node.name());
+        if let Err(error) = self
+            .surroundings
+            .store()
+            .save_ref(builder, node, build_ref, &state)
+        {
+            tracing::debug!(error = %crate::error::chain(&error), "cannot record the build");
+        }
+    }
+
+    fn local_state(&self) -> BuildRef {
+        let inputs = &self.spec.inputs;
+        let remote = crate::build::inputs::is_remote_url(&inputs.context);
+        let absolute = |path: &str| -> String {
+            let path: PathBuf = inputs.current_dir.join(path).components().collect();
+            path.display().to_string()
+        };
+        let local = |path: &str| match path {
+            "" | "-" => path.to_owned(),
+            _ if remote => path.to_owned(),
+            _ => absolute(path),
+        };
+        BuildRef {
+            target: "default".to_owned(),
+            local_path: local(&inputs.context),
+            dockerfile_path: local(inputs.dockerfile.as_deref().unwrap_or_default()),
+            ..BuildRef::default()
+        }
+    }
+}
+
+/// Many expect their image in the engine afterwards; only the cache has it.
+fn warn_without_output(spec: &BuildSpec, builder: &Builder, ctx: &Context) {
+    if spec.outputs.is_empty() {
+        ctx.ui.warning(&format!(
+            "No output specified with {} driver. Build result will only remain in the build cache. \
+             To push result image into registry use --push or to load image into docker use --load",
+            builder.driver()
+        ));
+    }
+}

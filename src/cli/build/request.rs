@@ -1,0 +1,311 @@
+//! From the arguments as typed to a typed request; nothing is read but the environment it is given.
+
+use std::path::PathBuf;
+
+use super::args::BuildArgs;
+use crate::build::inputs::InputSpec;
+use crate::build::spec::{BuildSpec, Network, NoCache};
+use crate::build::vcs::VcsOptions;
+use crate::cli::Context;
+use crate::env::{self, Env};
+use crate::error::CommandError;
+use crate::options::add_host::AddHost;
+use crate::options::boolean::parse_bool;
+use crate::options::cache::{CacheFrom, CacheTo};
+use crate::options::entitlement::Entitlements;
+use crate::options::output::{self, Output, OutputType};
+use crate::options::platform::Platform;
+use crate::options::secret::Secret;
+use crate::options::ssh::Ssh;
+use crate::options::tag::Tag;
+use crate::options::ulimit::Ulimit;
+use crate::options::{
+    OptionError, annotation, attest, build_arg, build_context, call, label, size,
+};
+
+/// The files that are written after the build.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    /// Gets the image identifier.
+    pub iidfile: Option<PathBuf>,
+    /// Gets the metadata.
+    pub metadata: Option<PathBuf>,
+}
+
+/// Makes the request. The inputs' node identifier and the proxies are filled in by the caller, which
+/// knows the store and the docker config.
+///
+/// # Errors
+///
+/// Fails with the flag's name where a value is wrong, or where flags contradict each other.
+pub fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
+    refuse_unserved(args)?;
+    let env = &ctx.env;
+    let lookup = |name: &str| env.get(name).map(str::to_owned);
+    let files = Files {
+        iidfile: path(env, args.iidfile.as_deref()),
+        metadata: path(env, args.metadata_file.as_deref()),
+    };
+    let spec = BuildSpec {
+        inputs: inputs(args, env)?,
+        build_args: flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?,
+        labels: flag("label", label::parse_list(&args.labels))?,
+        tags: flag("tag", Tag::parse_list(&args.tags))?,
+        annotations: flag("annotation", annotation::parse_list(&args.annotations))?,
+        target: args.target.clone(),
+        platforms: flag("platform", Platform::parse_list(&args.platforms))?,
+        outputs: outputs(args, &files)?,
+        cache_to: each("cache-to", &args.cache_to, CacheTo::parse)?,
+        cache_from: each("cache-from", &args.cache_from, CacheFrom::parse)?,
+        attests: flag(
+            "attest",
+            attest::merge(
+                &args.attests,
+                args.provenance.as_deref(),
+                args.sbom.as_deref(),
+            ),
+        )?,
+        default_provenance: default_provenance(env)?,
+        secrets: flag("secret", Secret::parse_list(&args.secrets))?,
+        ssh: flag("ssh", Ssh::parse_list(&args.ssh))?,
+        allow: flag("allow", Entitlements::parse_list(&args.allow))?,
+        network: network(args.network.as_deref())?,
+        add_hosts: flag("add-host", AddHost::parse_list(&args.add_hosts))?,
+        shm_size: match args.shm_size.as_deref() {
+            Some(text) => flag("shm-size", size::ram_in_bytes(text))?,
+            None => 0,
+        },
+        ulimits: each("ulimit", &args.ulimits, |text| {
+            Ulimit::parse(text).map(|u| vec![u])
+        })?,
+        cgroup_parent: args.cgroup_parent.clone(),
+        no_cache: no_cache(args)?,
+        pull: args.pull == Some(true),
+        vcs: vcs(env),
+        ..Default::default()
+    };
+    Ok((spec, files))
+}
+
+/// Adds the name of the flag to the error of its value.
+fn flag<T>(name: &str, result: Result<T, OptionError>) -> Result<T, CommandError> {
+    result.map_err(|error| CommandError::failed(format!("invalid --{name}: {error}")))
+}
+
+fn each<T>(
+    name: &str,
+    values: &[String],
+    parse: impl Fn(&str) -> Result<Vec<T>, OptionError>,
+) -> Result<Vec<T>, CommandError> {
+    let mut all = Vec::new();
+    for value in values {
+        all.extend(flag(name, parse(value))?);
+    }
+    Ok(all)
+}
+
+/// Refuses by name what this version leaves to a later one.
+fn refuse_unserved(args: &BuildArgs) -> Result<(), CommandError> {
+    let call = match args.call.as_deref() {
+        Some(text) => flag("call", call::Call::parse(text))?.is_some(),
+        None => false,
+    };
+    let unserved = [("--call", call), ("--check", args.check == Some(true))];
+    match unserved.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(CommandError::failed(format!(
+            "{name} is not supported by this version of cachex"
+        ))
+        .hint("docker buildx build takes it, on the same builder")),
+        None => Ok(()),
+    }
+}
+
+fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
+    if args.context.is_empty() {
+        return Err(CommandError::failed(
+            "please specify build context (e.g. \".\" for the current directory)",
+        ));
+    }
+    let named = flag(
+        "build-context",
+        build_context::parse_list(&args.build_contexts),
+    )?;
+    Ok(InputSpec {
+        context: args.context.clone(),
+        dockerfile: args.file.clone(),
+        named: named.into_iter().collect(),
+        current_dir: env.current_dir().to_owned(),
+        node_id: String::new(),
+    })
+}
+
+fn path(env: &Env, text: Option<&str>) -> Option<PathBuf> {
+    text.filter(|t| !t.is_empty())
+        .map(|t| env.current_dir().join(t))
+}
+
+fn outputs(args: &BuildArgs, files: &Files) -> Result<Vec<Output>, CommandError> {
+    let outputs = flag("output", Output::parse_list(&args.outputs))?;
+    let no_image = |o: &Output| matches!(o.kind, OutputType::Local | OutputType::Tar);
+    if files.iidfile.is_some() && outputs.iter().any(no_image) {
+        return Err(CommandError::failed(
+            "local and tar exporters are incompatible with image ID file",
+        ));
+    }
+    Ok(output::apply_push_load(
+        outputs,
+        args.push == Some(true),
+        args.load == Some(true),
+    ))
+}
+
+fn no_cache(args: &BuildArgs) -> Result<NoCache, CommandError> {
+    let all = args.no_cache == Some(true);
+    match (all, args.no_cache_filter.is_empty()) {
+        (true, false) => Err(CommandError::failed(
+            "--no-cache and --no-cache-filter cannot currently be used together",
+        )),
+        (true, true) => Ok(NoCache::Always),
+        (false, false) => Ok(NoCache::Stages(args.no_cache_filter.clone())),
+        (false, true) => Ok(NoCache::Never),
+    }
+}
+
+fn network(mode: Option<&str>) -> Result<Network, CommandError> {
+    match mode {
+        None | Some("" | "default") => Ok(Network::Default),
+        Some("host") => Ok(Network::Host),
+        Some("none") => Ok(Network::None),
+        Some(other) => Err(CommandError::failed(format!(
+            "network mode {other:?} not supported by buildkit"
+        ))
+        .hint("a network for the whole builder is set with docker cachex create --driver-opt network=NAME")),
+    }
+}
+
+fn default_provenance(env: &Env) -> Result<bool, CommandError> {
+    let name = env::BUILDX_NO_DEFAULT_ATTESTATIONS;
+    match env.non_empty(name) {
+        None => Ok(true),
+        Some(text) => parse_bool(text).map(|off| !off).ok_or_else(|| {
+            CommandError::failed(format!("invalid {name} {text:?}: use true or false"))
+        }),
+    }
+}
+
+fn vcs(env: &Env) -> VcsOptions {
+    let switch = |name| env.non_empty(name).and_then(parse_bool);
+    let labels = env.get(env::BUILDX_GIT_LABELS);
+    VcsOptions {
+        info: switch(env::BUILDX_GIT_INFO).unwrap_or(true),
+        // "full" is an older spelling.
+        labels: labels == Some("full") || switch(env::BUILDX_GIT_LABELS).unwrap_or(false),
+        check_dirty: switch(env::BUILDX_GIT_CHECK_DIRTY).unwrap_or(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::ui::Ui;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: BuildArgs,
+    }
+
+    fn resolve_with(
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<(BuildSpec, Files), CommandError> {
+        let argv = std::iter::once("build").chain(args.iter().copied());
+        let args = Cli::try_parse_from(argv).unwrap().args;
+        let ctx = Context {
+            env: Env::from_pairs(env.iter().copied(), "/home/me"),
+            ui: Ui::from_process(),
+            global: crate::cli::GlobalFlags::default(),
+            cancel: CancellationToken::new(),
+        };
+        resolve(&args, &ctx)
+    }
+
+    fn error(args: &[&str]) -> String {
+        resolve_with(args, &[]).unwrap_err().message()
+    }
+
+    #[test]
+    fn wrong_values_name_their_flag() {
+        for (flag, value) in [
+            ("cache-to", "type=registry,ref=a,mod=max"),
+            ("cache-from", "type=registry,ref=A"),
+            ("output", "type=nope"),
+            ("platform", "a/b/c/d/e"),
+            ("secret", "src=x"),
+            ("ulimit", "nofile"),
+            ("tag", "UPPER/x:y:z"),
+            ("allow", "nope"),
+            ("shm-size", "lots"),
+            ("add-host", "x"),
+            ("build-context", "x"),
+            ("attest", "x"),
+            ("annotation", "x"),
+        ] {
+            let error = error(&[&format!("--{flag}={value}"), "."]);
+            assert!(error.starts_with(&format!("invalid --{flag}: ")), "{error}");
+        }
+        assert!(error(&["--network=bridge", "."]).contains("network mode"));
+        assert!(error(&["--no-cache", "--no-cache-filter=a", "."]).contains("together"));
+        assert!(error(&["--iidfile=x", "-o", "out", "."]).contains("incompatible"));
+        assert!(error(&["--check", "."]).contains("--check"));
+        assert!(error(&["--call=outline", "."]).contains("--call"));
+        assert!(error(&[""]).contains("build context"));
+    }
+
+    #[test]
+    fn call_build_is_a_build() {
+        assert!(resolve_with(&["--call=build", "."], &[]).is_ok());
+    }
+
+    #[test]
+    fn environment_decides_defaults() {
+        let env = [
+            ("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"),
+            ("BUILDX_GIT_INFO", "false"),
+        ];
+        let (spec, _) = resolve_with(&["."], &env).unwrap();
+        assert!(!spec.default_provenance);
+        assert!(!spec.vcs.info);
+        let (spec, _) =
+            resolve_with(&["--build-arg=HOME_DIR", "."], &[("HOME_DIR", "/x")]).unwrap();
+        assert_eq!(spec.build_args["HOME_DIR"], "/x");
+        assert!(spec.default_provenance && spec.vcs.info && !spec.vcs.labels);
+        assert!(resolve_with(&["."], &[("BUILDX_NO_DEFAULT_ATTESTATIONS", "maybe")]).is_err());
+    }
+
+    #[test]
+    fn files_are_relative_to_the_working_folder() {
+        let (_, files) = resolve_with(&["--iidfile=a/id", "--metadata-file=/m", "."], &[]).unwrap();
+        assert_eq!(files.iidfile.unwrap(), PathBuf::from("/home/me/a/id"));
+        assert_eq!(files.metadata.unwrap(), PathBuf::from("/m"));
+    }
+
+    #[test]
+    fn several_caches_of_both_forms() {
+        let (spec, _) = resolve_with(
+            &[
+                "--cache-from=r.io/a:1",
+                "--cache-from=type=registry,ref=r.io/a:2",
+                "--cache-to=inline",
+                ".",
+            ],
+            &[],
+        )
+        .unwrap();
+        assert_eq!(spec.cache_from.len(), 2);
+        assert_eq!(spec.cache_to.len(), 1);
+    }
+}

@@ -1,0 +1,110 @@
+//! Errors of clap in docker's words: one line, then where the help is.
+
+use std::ffi::OsString;
+
+use clap::Command;
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
+
+use crate::error::{CommandError, ErrorKind};
+
+/// Turns an error of clap into one of ours. The exit codes are those of buildx under docker: a flag
+/// that is unknown, has no value or one that cannot be parsed is a usage error; an unknown command, a
+/// wrong number of arguments and a value outside a list is a failure like others.
+pub(super) fn error(error: &clap::Error, root: &Command, args: &[OsString]) -> CommandError {
+    let invalid_arg = text(error, ContextKind::InvalidArg);
+    let is_flag = invalid_arg.starts_with('-');
+    let name = flag_name(&invalid_arg);
+    let value = text(error, ContextKind::InvalidValue);
+    let valid = text(error, ContextKind::ValidValue);
+    let (kind, message) = match error.kind() {
+        ClapKind::UnknownArgument if is_flag => {
+            (ErrorKind::Usage, format!("unknown flag: {invalid_arg}"))
+        }
+        ClapKind::UnknownArgument => (
+            ErrorKind::Failed,
+            format!("unexpected argument {invalid_arg:?}"),
+        ),
+        ClapKind::InvalidSubcommand => (
+            ErrorKind::Failed,
+            format!(
+                "unknown command: {:?}",
+                text(error, ContextKind::InvalidSubcommand)
+            ),
+        ),
+        ClapKind::MissingRequiredArgument => (
+            ErrorKind::Failed,
+            format!("missing argument: {invalid_arg}"),
+        ),
+        ClapKind::InvalidValue if value.is_empty() => {
+            (ErrorKind::Usage, format!("flag needs an argument: {name}"))
+        }
+        ClapKind::InvalidValue if valid == "true, false" => (
+            ErrorKind::Usage,
+            format!("invalid value {value:?} for {name}: it is neither true nor false"),
+        ),
+        ClapKind::InvalidValue => (
+            ErrorKind::Failed,
+            format!("invalid value {value:?} for {name}: it is none of {valid}"),
+        ),
+        ClapKind::ValueValidation => (
+            ErrorKind::Usage,
+            match std::error::Error::source(error) {
+                Some(cause) => format!("invalid value {value:?} for {name}: {cause}"),
+                None => format!("invalid value {value:?} for {name}"),
+            },
+        ),
+        ClapKind::ArgumentConflict => {
+            let prior = text(error, ContextKind::PriorArg);
+            let message = if prior == invalid_arg {
+                format!("{name} can be given only once")
+            } else {
+                format!("{name} and {} cannot be used together", flag_name(&prior))
+            };
+            (ErrorKind::Usage, message)
+        }
+        _ => (ErrorKind::Usage, first_line(error)),
+    };
+    let mut result = CommandError::new(kind, message);
+    let kinds = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ];
+    if let Some(suggested) = kinds.map(|k| text(error, k)).iter().find(|t| !t.is_empty()) {
+        result = result.hint(format!("did you mean {suggested}?"));
+    }
+    result.hint(format!("run \"{} --help\"", command_path(root, args)))
+}
+
+/// Joins what clap noted of one kind.
+fn text(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(", "),
+        _ => String::new(),
+    }
+}
+
+/// Cuts the name out of clap's `--file <string>`.
+fn flag_name(shown: &str) -> &str {
+    shown.split([' ', '=', '[']).next().unwrap_or(shown)
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+/// Finds the command that the arguments lead to, for the hint.
+fn command_path(root: &Command, args: &[OsString]) -> String {
+    let mut command = root;
+    let mut path = command.get_bin_name().unwrap_or_default().to_owned();
+    for arg in args {
+        if let Some(inner) = command.find_subcommand(arg) {
+            command = inner;
+            path = format!("{path} {}", inner.get_name());
+        }
+    }
+    path
+}

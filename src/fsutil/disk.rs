@@ -1,0 +1,477 @@
+//! Writes entries into a directory without ever leaving it.
+//!
+//! Every directory on the way is opened by itself and links are not followed, so a link in the destination,
+//! old or just received, leads nowhere.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::paths;
+use super::wire::{self, Stat, Xattr};
+
+/// Mode of new directories until their own is set.
+const DIR_MODE: Mode = Mode::RWXU;
+const OPEN_DIR: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// How often to try again when another transfer changes the same entry.
+const TRIES: u32 = 16;
+
+/// The destination cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct DiskError {
+    /// What was to be done, as a verb.
+    pub action: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// A destination directory.
+#[derive(Debug)]
+pub(super) struct Disk {
+    dest: PathBuf,
+    root: Arc<OwnedFd>,
+    owner: Option<(u32, u32)>,
+    /// The directory used last.
+    last: Option<(Vec<u8>, Arc<OwnedFd>)>,
+    /// Directories whose modes and times are set at the end.
+    dirs: Vec<Stat>,
+    /// What [`Disk::remove_others`] leaves.
+    keep: HashSet<Vec<u8>>,
+}
+
+/// A file being written, under a temporary name.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    file: File,
+    temporary: Temporary,
+    stat: Stat,
+    full: PathBuf,
+}
+
+/// An entry under a temporary name; removed when dropped.
+#[derive(Debug)]
+struct Temporary {
+    parent: Arc<OwnedFd>,
+    name: Vec<u8>,
+    armed: bool,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.armed {
+            // There is nobody to tell, and the name says what it is.
+            let _ = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::empty());
+        }
+    }
+}
+
+impl Disk {
+    /// Opens the destination and makes it if it is not there.
+    pub(super) fn open(dest: &Path, owner: Option<(u32, u32)>) -> Result<Self, DiskError> {
+        let failed = |action| {
+            move |source| DiskError {
+                action,
+                path: dest.to_path_buf(),
+                source,
+            }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dest)
+            .map_err(failed("make"))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(dest, flags, Mode::empty())
+            .map_err(io::Error::from)
+            .map_err(failed("open"))?;
+        Ok(Self {
+            dest: dest.to_path_buf(),
+            root: Arc::new(root),
+            owner,
+            last: None,
+            dirs: Vec::new(),
+            keep: HashSet::new(),
+        })
+    }
+
+    /// Notes that the path is part of the tree.
+    pub(super) fn keep(&mut self, path: &[u8]) {
+        self.keep.insert(path.to_vec());
+    }
+
+    /// Makes a directory, or takes the one that is there.
+    pub(super) fn dir(&mut self, stat: Stat) -> Result<(), DiskError> {
+        let (parent, name) = self.parent(&stat.path)?;
+        make_dir(parent.as_fd(), name).map_err(|error| self.failed("make", &stat.path, error))?;
+        self.dirs.push(stat);
+        Ok(())
+    }
+
+    /// Makes a symbolic link.
+    pub(super) fn symlink(&mut self, stat: &Stat) -> Result<(), DiskError> {
+        self.node(stat, "make the link", |parent, name| {
+            rustix::fs::symlinkat(&stat.linkname, parent, name)
+        })
+    }
+
+    /// Makes a device or a named pipe.
+    pub(super) fn special(&mut self, stat: &Stat) -> Result<(), DiskError> {
+        let kind = if stat.mode & wire::MODE_CHAR_DEVICE != 0 {
+            FileType::CharacterDevice
+        } else if stat.mode & wire::MODE_FIFO != 0 {
+            FileType::Fifo
+        } else {
+            FileType::BlockDevice
+        };
+        let number = |number| u32::try_from(number).map_err(|_| Errno::INVAL);
+        self.node(stat, "make the device", |parent, name| {
+            let device = rustix::fs::makedev(number(stat.devmajor)?, number(stat.devminor)?);
+            make_special(parent, name, kind, device)
+        })
+    }
+
+    /// Makes an entry that has no contents under a temporary name, sets what belongs to it and puts it in place.
+    fn node(
+        &mut self,
+        stat: &Stat,
+        action: &'static str,
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<()>,
+    ) -> Result<(), DiskError> {
+        let (parent, name) = self.parent(&stat.path)?;
+        let done = || {
+            let (temporary, ()) = temporary(&parent, |name| make(parent.as_fd(), name))?;
+            let (uid, gid) = self.owner.unwrap_or((stat.uid, stat.gid));
+            let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+            let found = rustix::fs::statat(&parent, &temporary.name, nofollow)?;
+            if (found.st_uid, found.st_gid) != (uid, gid) {
+                let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+                rustix::fs::chownat(&parent, &temporary.name, Some(uid), Some(gid), nofollow)?;
+            }
+            if !stat.is_symlink() {
+                rustix::fs::chmodat(
+                    &parent,
+                    &temporary.name,
+                    raw_mode(stat.mode),
+                    AtFlags::empty(),
+                )?;
+            }
+            rustix::fs::utimensat(&parent, &temporary.name, &times(stat.mod_time), nofollow)?;
+            place(temporary, name)
+        };
+        done().map_err(|error| self.failed(action, &stat.path, error))
+    }
+
+    /// Makes a hard link to a file of the same tree.
+    pub(super) fn hard_link(&mut self, stat: &Stat) -> Result<(), DiskError> {
+        let (from, target) = self.parent(&stat.linkname)?;
+        let (parent, name) = self.parent(&stat.path)?;
+        let link = |temporary: &[u8]| {
+            rustix::fs::linkat(&from, target, &parent, temporary, AtFlags::empty())
+        };
+        temporary(&parent, link)
+            .and_then(|(temporary, ())| place(temporary, name))
+            .map_err(|error| self.failed("make the link", &stat.path, error))
+    }
+
+    /// Starts a regular file.
+    pub(super) fn file(&mut self, stat: Stat) -> Result<OpenFile, DiskError> {
+        let (parent, _) = self.parent(&stat.path)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create =
+            |name: &[u8]| rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR);
+        let (temporary, file) =
+            temporary(&parent, create).map_err(|error| self.failed("make", &stat.path, error))?;
+        let full = self.full(&stat.path);
+        Ok(OpenFile {
+            file: File::from(file),
+            temporary,
+            stat,
+            full,
+        })
+    }
+
+    /// Sets what belongs to a file whose contents are complete, and puts it in place.
+    pub(super) fn finish_file(&self, file: OpenFile) -> Result<(), DiskError> {
+        let OpenFile {
+            file,
+            temporary,
+            stat,
+            full,
+        } = file;
+        let (_, name) = paths::split_name(&stat.path);
+        set_metadata(file.as_fd(), &stat, self.owner)
+            .and_then(|()| place(temporary, name))
+            .map_err(|error| DiskError {
+                action: "write",
+                path: full,
+                source: error.into(),
+            })
+    }
+
+    /// Sets modes and times of the directories, those further down first.
+    pub(super) fn finish_dirs(&mut self) -> Result<(), DiskError> {
+        self.last = None;
+        for stat in std::mem::take(&mut self.dirs).iter().rev() {
+            let dir = self.open_dir(&stat.path)?;
+            set_metadata(dir.as_fd(), stat, self.owner)
+                .map_err(|error| self.failed("set the mode of", &stat.path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that [`Disk::keep`] was not told of.
+    pub(super) fn remove_others(&self) -> Result<(), DiskError> {
+        self.remove_others_in(&self.root, &[])
+    }
+
+    fn remove_others_in(&self, dir: &OwnedFd, path: &[u8]) -> Result<(), DiskError> {
+        let names = list(dir.as_fd()).map_err(|error| self.failed("list", path, error))?;
+        for (name, _) in names {
+            let mut below = path.to_vec();
+            if !below.is_empty() {
+                below.push(b'/');
+            }
+            below.extend_from_slice(&name);
+            if !self.keep.contains(&below) {
+                remove(dir.as_fd(), &name).map_err(|error| self.failed("remove", &below, error))?;
+                continue;
+            }
+            match rustix::fs::openat(dir, &name, OPEN_DIR, Mode::empty()) {
+                Ok(child) => self.remove_others_in(&child, &below)?,
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => {}
+                Err(error) => return Err(self.failed("open", &below, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the open directory of a path, and its last part.
+    fn parent<'a>(&mut self, path: &'a [u8]) -> Result<(Arc<OwnedFd>, &'a [u8]), DiskError> {
+        let (dir, name) = paths::split_name(path);
+        if let Some((last, fd)) = &self.last
+            && last == dir
+        {
+            return Ok((Arc::clone(fd), name));
+        }
+        let fd = self.open_dir(dir)?;
+        self.last = Some((dir.to_vec(), Arc::clone(&fd)));
+        Ok((fd, name))
+    }
+
+    fn open_dir(&self, dir: &[u8]) -> Result<Arc<OwnedFd>, DiskError> {
+        let mut fd = Arc::clone(&self.root);
+        for part in dir
+            .split(|&byte| byte == b'/')
+            .filter(|part| !part.is_empty())
+        {
+            let next = rustix::fs::openat(&fd, part, OPEN_DIR, Mode::empty())
+                .map_err(|error| self.failed("open", dir, error))?;
+            fd = Arc::new(next);
+        }
+        Ok(fd)
+    }
+
+    fn full(&self, path: &[u8]) -> PathBuf {
+        self.dest.join(wire::native_path(path))
+    }
+
+    fn failed(&self, action: &'static str, path: &[u8], error: Errno) -> DiskError {
+        DiskError {
+            action,
+            path: self.full(path),
+            source: error.into(),
+        }
+    }
+}
+
+impl OpenFile {
+    /// Appends to the file.
+    pub(super) fn write(&mut self, data: &[u8]) -> Result<(), DiskError> {
+        self.file.write_all(data).map_err(|source| DiskError {
+            action: "write",
+            path: self.full.clone(),
+            source,
+        })
+    }
+}
+
+/// Makes something under a new temporary name.
+fn temporary<T>(
+    parent: &Arc<OwnedFd>,
+    make: impl Fn(&[u8]) -> rustix::io::Result<T>,
+) -> rustix::io::Result<(Temporary, T)> {
+    let mut tries = 0;
+    loop {
+        let name = format!(".tmp.{:016x}", rand::random::<u64>()).into_bytes();
+        match make(&name) {
+            Ok(value) => {
+                return Ok((
+                    Temporary {
+                        parent: Arc::clone(parent),
+                        name,
+                        armed: true,
+                    },
+                    value,
+                ));
+            }
+            Err(Errno::EXIST) if tries < TRIES => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Gives an entry its final name; what has that name is replaced, also a directory.
+fn place(mut temporary: Temporary, name: &[u8]) -> rustix::io::Result<()> {
+    let parent = Arc::clone(&temporary.parent);
+    let mut tries = 0;
+    loop {
+        match rustix::fs::renameat(&parent, &temporary.name, &parent, name) {
+            Ok(()) => break,
+            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) if tries < TRIES => {
+                remove(parent.as_fd(), name)?;
+            }
+            Err(error) => return Err(error),
+        }
+        tries += 1;
+    }
+    // A rename onto another name of the same file does nothing, so the temporary name may still be there.
+    match rustix::fs::unlinkat(&parent, &temporary.name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error),
+    }
+    temporary.armed = false;
+    Ok(())
+}
+
+/// Makes a directory that can be written into; what is there and is no directory is replaced.
+fn make_dir(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    for _ in 0..TRIES {
+        match rustix::fs::mkdirat(parent, name, DIR_MODE) {
+            Err(Errno::EXIST) => {}
+            done => return done,
+        }
+        let found = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            found => found?,
+        };
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+            let mode = Mode::from_raw_mode(found.st_mode);
+            if !mode.contains(DIR_MODE) {
+                // Whether it is needed shows when something is written; its own mode is set at the end.
+                let _ = rustix::fs::openat(parent, name, OPEN_DIR, Mode::empty())
+                    .and_then(|dir| rustix::fs::fchmod(dir, mode | DIR_MODE));
+            }
+            return Ok(());
+        }
+        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Removes a file, or a directory with all that is in it. What is not there is fine.
+fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // The second is what POSIX asks for.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error),
+    }
+    let dir = rustix::fs::openat(parent, name, OPEN_DIR, Mode::empty())?;
+    for _ in 0..TRIES {
+        for (child, _) in list(dir.as_fd())? {
+            remove(dir.as_fd(), &child)?;
+        }
+        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::NOTEMPTY)
+}
+
+/// Lists a directory, without `.` and `..`.
+fn list(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<(Vec<u8>, FileType)>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name: &CStr = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push((name.to_bytes().to_vec(), entry.file_type()));
+        }
+    }
+    Ok(names)
+}
+
+/// Sets owner, mode, attributes and time, in the order in which none of them undoes another.
+fn set_metadata(
+    fd: BorrowedFd<'_>,
+    stat: &Stat,
+    owner: Option<(u32, u32)>,
+) -> rustix::io::Result<()> {
+    let (uid, gid) = owner.unwrap_or((stat.uid, stat.gid));
+    let found = rustix::fs::fstat(fd)?;
+    if (found.st_uid, found.st_gid) != (uid, gid) {
+        rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    rustix::fs::fchmod(fd, raw_mode(stat.mode))?;
+    for Xattr { name, value } in &stat.xattrs {
+        // Not every file system takes them and some are for root only: then the file does without, as in Go.
+        let _ = rustix::fs::fsetxattr(fd, name, value, rustix::fs::XattrFlags::empty());
+    }
+    rustix::fs::futimens(fd, &times(stat.mod_time))
+}
+
+/// Returns the permission bits of a mode of the protocol as the system has them.
+fn raw_mode(mode: u32) -> Mode {
+    let mut raw = Mode::from_bits_truncate(mode & wire::MODE_PERM);
+    raw.set(Mode::SUID, mode & wire::MODE_SETUID != 0);
+    raw.set(Mode::SGID, mode & wire::MODE_SETGID != 0);
+    raw.set(Mode::SVTX, mode & wire::MODE_STICKY != 0);
+    raw
+}
+
+fn times(nanoseconds: i64) -> Timestamps {
+    let time = Timespec {
+        tv_sec: nanoseconds.div_euclid(1_000_000_000),
+        tv_nsec: nanoseconds.rem_euclid(1_000_000_000),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn make_special(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    kind: FileType,
+    device: u64,
+) -> rustix::io::Result<()> {
+    rustix::fs::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, device)
+}
+
+#[cfg(target_vendor = "apple")]
+fn make_special(_: BorrowedFd<'_>, _: &[u8], _: FileType, _: i32) -> rustix::io::Result<()> {
+    Err(Errno::NOTSUP)
+}

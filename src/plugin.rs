@@ -1,1 +1,0 @@
-//! The contract with the docker command line: metadata, argv form, cancel socket.
