@@ -57,16 +57,7 @@ impl Reference {
             Some((path, tag)) => (path, Some(tag)),
             None => (named, None),
         };
-        if path.chars().any(char::is_uppercase) {
-            return Err(ReferenceError::Uppercase {
-                reference: text.to_owned(),
-                lower: text.replacen(
-                    path.trim_start_matches(OFFICIAL_NAMESPACE),
-                    &path.trim_start_matches(OFFICIAL_NAMESPACE).to_lowercase(),
-                    1,
-                ),
-            });
-        }
+        refuse_uppercase(text, &rest, path)?;
         if !is_domain(&domain) {
             return Err(ReferenceError::Domain {
                 reference: text.to_owned(),
@@ -276,6 +267,28 @@ fn split_domain(text: &str) -> (String, String) {
     } else {
         (domain.to_owned(), rest.to_owned())
     }
+}
+
+/// Refuses a path with uppercase letters, and tells the same text with a lowercase path. `rest` is
+/// the path with tag and digest, both perhaps with a namespace that is not in the text.
+fn refuse_uppercase(text: &str, rest: &str, path: &str) -> Result<(), ReferenceError> {
+    if !path.chars().any(char::is_uppercase) {
+        return Ok(());
+    }
+    let written = if text.ends_with(rest) {
+        path
+    } else {
+        path.strip_prefix(OFFICIAL_NAMESPACE).unwrap_or(path)
+    };
+    let suffix = rest.strip_prefix(path).unwrap_or_default();
+    let prefix = text
+        .strip_suffix(suffix)
+        .and_then(|named| named.strip_suffix(written))
+        .unwrap_or_default();
+    Err(ReferenceError::Uppercase {
+        reference: text.to_owned(),
+        lower: format!("{prefix}{}{suffix}", written.to_lowercase()),
+    })
 }
 
 fn check_path(text: &str, path: &str) -> Result<(), ReferenceError> {

@@ -1,110 +1,142 @@
-//! Prints the boot of builders as `BuildKit`'s plain progress prints it.
+//! Shows the boot of a builder's nodes as steps of the progress display.
 
-use crate::builder::BootEvent;
-use crate::ui::Ui;
+use std::collections::HashMap;
+use std::io;
+
+use crate::builder::{BootEvent, Builder, BuilderError};
+use crate::error::CommandError;
+use crate::progress::{Mode, Progress, RenderOptions, Step, tty};
+
+use super::Context;
 
 const TITLE: &str = "[internal] booting buildkit";
 
-/// Numbers the nodes and prints their steps to standard error.
+/// The steps of the nodes that are booting.
 #[derive(Debug)]
-pub struct BootProgress {
-    ui: Ui,
+pub struct BootProgress<'a> {
+    progress: &'a Progress,
     several: bool,
-    nodes: Vec<String>,
+    steps: HashMap<String, Step>,
 }
 
-impl BootProgress {
-    /// Prints the boot of one node, or of several: then each line has the node's name.
-    pub fn new(ui: &Ui, several: bool) -> Self {
+impl<'a> BootProgress<'a> {
+    /// Shows the boot of one node, or of several: then each step has the node's name.
+    pub fn new(progress: &'a Progress, several: bool) -> Self {
         Self {
-            ui: ui.clone(),
+            progress,
             several,
-            nodes: Vec::new(),
+            steps: HashMap::new(),
         }
     }
 
-    /// Prints an event.
-    pub fn print(&mut self, event: &BootEvent) {
-        let line = self.line(event);
-        self.ui.status(&line);
-    }
-
-    fn line(&mut self, event: &BootEvent) -> String {
-        let node = match event {
-            BootEvent::Begin { node }
-            | BootEvent::StepBegin { node, .. }
-            | BootEvent::StepEnd { node, .. }
-            | BootEvent::End { node, .. } => node,
-        };
-        let known = self.nodes.iter().position(|n| n == node);
-        let number = 1 + known.unwrap_or_else(|| {
-            self.nodes.push(node.clone());
-            self.nodes.len() - 1
-        });
+    /// Shows one event.
+    pub fn event(&mut self, event: BootEvent) {
         match event {
-            BootEvent::Begin { .. } if self.several => {
-                format!("#{number} {}", TITLE.replacen('[', &format!("[{node} "), 1))
+            BootEvent::Begin { node } => {
+                let title = if self.several {
+                    TITLE.replacen('[', &format!("[{node} "), 1)
+                } else {
+                    TITLE.to_owned()
+                };
+                self.steps.insert(node, self.progress.sender().step(&title));
             }
-            BootEvent::Begin { .. } => format!("#{number} {TITLE}"),
-            BootEvent::StepBegin { step, .. } => format!("#{number} {step}"),
+            BootEvent::StepBegin { node, step: part } => {
+                if let Some(step) = self.steps.get(&node) {
+                    step.progress(&part, 0, 0);
+                }
+            }
             BootEvent::StepEnd {
-                step, elapsed, ok, ..
+                node, step: part, ..
             } => {
-                let end = if *ok { "done" } else { "error" };
-                format!("#{number} {step} {:.1}s {end}", elapsed.as_secs_f64())
+                if let Some(step) = self.steps.get(&node) {
+                    step.part_done(&part);
+                }
             }
-            BootEvent::End { elapsed, ok, .. } => {
-                let end = if *ok { "DONE" } else { "ERROR" };
-                format!("#{number} {end} {:.1}s\n", elapsed.as_secs_f64())
-            }
+            BootEvent::End { node, ok, .. } => match self.steps.remove(&node) {
+                Some(step) if ok => step.done(),
+                Some(step) => step.fail(&"the node did not boot"),
+                None => {}
+            },
         }
     }
+}
+
+/// Boots all nodes of a builder and shows how.
+///
+/// # Errors
+///
+/// Fails where a node does not boot.
+pub async fn boot(builder: &Builder, ctx: &Context) -> Result<(), CommandError> {
+    let mut options = RenderOptions::new(io::stderr());
+    options.is_terminal = ctx.ui.stderr_is_terminal();
+    let mode = if options.is_terminal {
+        Mode::Tty
+    } else {
+        Mode::Plain
+    };
+    options.size = Box::new(|| tty::terminal_size(io::stderr()));
+    let progress = Progress::start(mode, options)?;
+    let mut shown = BootProgress::new(&progress, builder.nodes().len() > 1);
+    let booted: Result<bool, BuilderError> = builder.boot(&mut |event| shown.event(event)).await;
+    drop(shown);
+    progress.finish().await;
+    booted?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    #[test]
-    fn lines_are_those_of_the_plain_progress() {
-        let node = || "foo0".to_owned();
-        let mut progress = BootProgress::new(&Ui::from_process(), false);
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(data);
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn boot_is_a_step_with_parts() {
+        let written = Written::default();
+        let progress = Progress::start(Mode::Plain, RenderOptions::new(written.clone())).unwrap();
+        let mut shown = BootProgress::new(&progress, true);
+        let (node, elapsed, ok) = ("foo0".to_owned(), Duration::ZERO, true);
         let step = "pulling image x".to_owned();
-        let elapsed = Duration::from_millis(1240);
-        let lines = [
-            BootEvent::Begin { node: node() },
+        for event in [
+            BootEvent::Begin { node: node.clone() },
             BootEvent::StepBegin {
-                node: node(),
+                node: node.clone(),
                 step: step.clone(),
             },
             BootEvent::StepEnd {
-                node: node(),
+                node: node.clone(),
                 step,
                 elapsed,
-                ok: true,
+                ok,
             },
-            BootEvent::End {
-                node: node(),
-                elapsed,
-                ok: true,
-            },
-        ]
-        .map(|event| progress.line(&event));
-        assert_eq!(
-            lines,
-            [
-                "#1 [internal] booting buildkit",
-                "#1 pulling image x",
-                "#1 pulling image x 1.2s done",
-                "#1 DONE 1.2s\n"
-            ]
+            BootEvent::End { node, elapsed, ok },
+        ] {
+            shown.event(event);
+        }
+        drop(shown);
+        progress.finish().await;
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            text.contains("#1 [foo0 internal] booting buildkit\n"),
+            "{text}"
         );
-        let mut several = BootProgress::new(&Ui::from_process(), true);
-        several.line(&BootEvent::Begin { node: node() });
-        let second = several.line(&BootEvent::Begin {
-            node: "foo1".to_owned(),
-        });
-        assert_eq!(second, "#2 [foo1 internal] booting buildkit");
+        assert!(text.contains("#1 pulling image x"), "{text}");
+        assert!(text.contains("#1 DONE"), "{text}");
     }
 }

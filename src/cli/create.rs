@@ -12,7 +12,7 @@ use crate::error::CommandError;
 use crate::options::duration;
 
 use super::Context;
-use super::boot_progress::BootProgress;
+use super::boot_progress::boot;
 use super::probe::BuildkitProbe;
 use super::surroundings::surroundings;
 
@@ -79,8 +79,7 @@ pub async fn run(args: CreateArgs, context: &Context) -> Result<(), CommandError
     let name = group.name.clone();
     if args.bootstrap {
         let builder = Builder::new(&surroundings, group)?;
-        let mut progress = BootProgress::new(&context.ui, builder.nodes().len() > 1);
-        builder.boot(&mut |event| progress.print(&event)).await?;
+        boot(&builder, context).await?;
     }
     context.ui.data(&name)?;
     Ok(())

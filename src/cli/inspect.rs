@@ -7,8 +7,7 @@ use crate::error::CommandError;
 use crate::options::duration;
 
 use super::Context;
-use super::boot_progress::BootProgress;
-use super::builder_flag::BuilderFlag;
+use super::boot_progress::boot;
 use super::probe::BuildkitProbe;
 use super::surroundings::surroundings;
 
@@ -26,9 +25,6 @@ pub struct InspectArgs {
     /// Override the default timeout for loading builder status
     #[arg(long, value_name = "duration", default_value = "20s", value_parser = duration::parse)]
     pub timeout: Duration,
-    /// The builder flag.
-    #[command(flatten)]
-    pub builder: BuilderFlag,
 }
 
 /// Runs the command: a text about the builder on standard output. A node that does not answer is part
@@ -39,12 +35,11 @@ pub struct InspectArgs {
 /// Fails for a builder that does not exist, or one that cannot be booted if that is asked for.
 pub async fn run(args: InspectArgs, context: &Context) -> Result<(), CommandError> {
     let surroundings = surroundings(context)?;
-    let name = args.builder.name(args.name.as_deref(), &context.env);
+    let name = context.builder_name(args.name.as_deref());
     let found = resolve::find(&surroundings, name)?;
     if args.bootstrap && !found.is_context {
         let builder = Builder::new(&surroundings, found.group.clone())?;
-        let mut progress = BootProgress::new(&context.ui, builder.nodes().len() > 1);
-        builder.boot(&mut |event| progress.print(&event)).await?;
+        boot(&builder, context).await?;
     }
     let loaded = load::load(&surroundings, found, Some(&BuildkitProbe), args.timeout).await;
     let text = render::text(&loaded, context.global.debug);

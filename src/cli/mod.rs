@@ -5,19 +5,6 @@
 //! request), call and render. To add one: its `mod` line, a variant of [`Commands`] and its arm in
 //! `Commands::run`.
 
-pub mod boot_progress;
-pub mod builder_flag;
-pub mod create;
-pub mod inspect;
-pub mod ls;
-pub mod probe;
-pub mod rm;
-pub mod stop;
-pub mod surroundings;
-pub mod table;
-pub mod template;
-pub mod use_;
-
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,14 +22,24 @@ use crate::plugin::cancel::CancelWatch;
 use crate::plugin::{self, Invocation};
 use crate::ui::{self, Ui};
 
+pub mod boot_progress;
 pub mod build;
 mod complete;
 pub mod completion;
+pub mod create;
 mod errors;
 mod global;
+pub mod inspect;
 mod logging;
+pub mod ls;
+pub mod probe;
+pub mod rm;
+pub mod stop;
 pub mod surroundings;
+pub mod table;
+pub mod template;
 mod usage;
+pub mod use_;
 pub mod version;
 
 pub use global::GlobalFlags;
@@ -76,19 +73,33 @@ pub enum Commands {
     Build(Box<build::BuildArgs>),
     /// Generate the autocompletion script for a shell
     Completion(completion::CompletionArgs),
+    /// Create a new builder instance
+    Create(create::CreateArgs),
+    /// Inspect current builder instance
+    Inspect(inspect::InspectArgs),
+    /// List builder instances
+    Ls(ls::LsArgs),
+    /// Remove one or more builder instances
+    Rm(rm::RmArgs),
+    /// Stop builder instance
+    Stop(stop::StopArgs),
+    /// Set the current builder instance
+    Use(use_::UseArgs),
     /// Show version information
     Version(version::VersionArgs),
 }
 
 impl Commands {
-    #[expect(
-        clippy::unused_async,
-        reason = "the commands that are not for the shell only are async"
-    )]
     async fn run(self, ctx: &Context) -> Result<(), CommandError> {
         match self {
-            Self::Build(args) => build::run(*args, ctx).await,
+            Self::Build(args) => Box::pin(build::run(*args, ctx)).await,
             Self::Completion(args) => completion::run(&args, ctx),
+            Self::Create(args) => create::run(args, ctx).await,
+            Self::Inspect(args) => inspect::run(args, ctx).await,
+            Self::Ls(args) => ls::run(args, ctx).await,
+            Self::Rm(args) => rm::run(args, ctx).await,
+            Self::Stop(args) => stop::run(args, ctx).await,
+            Self::Use(args) => use_::run(args, ctx).await,
             Self::Version(args) => version::run(&args, ctx),
         }
     }
@@ -101,10 +112,7 @@ impl Commands {
     /// Tells whether the command heeds [`Context::cancel`] and cleans up by itself. All others are
     /// dropped where they stand when the user cancels.
     fn handles_cancel(&self) -> bool {
-        match self {
-            Self::Build(_) => true,
-            Self::Completion(_) | Self::Version(_) => false,
-        }
+        matches!(self, Self::Build(_))
     }
 }
 
@@ -152,14 +160,13 @@ impl Context {
         })
     }
 
-    /// Returns the builder that the user named: `--builder`, then `BUILDX_BUILDER`.
-    pub fn builder_name(&self) -> Option<&str> {
-        let flag = self
-            .global
-            .builder
-            .as_deref()
-            .filter(|name| !name.is_empty());
-        flag.or(self.env.non_empty(BUILDX_BUILDER))
+    /// Returns the builder that the user named: by argument, `--builder` or `BUILDX_BUILDER`. An empty
+    /// flag hides the variable, as in buildx.
+    pub fn builder_name<'a>(&'a self, argument: Option<&'a str>) -> Option<&'a str> {
+        argument
+            .or(self.global.builder.as_deref())
+            .or(self.env.get(BUILDX_BUILDER))
+            .filter(|name| !name.is_empty())
     }
 }
 

@@ -12,7 +12,6 @@ use crate::options::duration;
 use crate::ui::Ui;
 
 use super::Context;
-use super::builder_flag::BuilderFlag;
 use super::probe::BuildkitProbe;
 use super::surroundings::surroundings;
 
@@ -37,9 +36,6 @@ pub struct RmArgs {
     /// Override the default timeout for loading builder status
     #[arg(long, value_name = "duration", default_value = "20s", value_parser = duration::parse)]
     pub timeout: Duration,
-    /// The builder flag.
-    #[command(flatten)]
-    pub builder: BuilderFlag,
 }
 
 /// Runs the command: one line on standard error per removed builder.
@@ -62,7 +58,7 @@ pub async fn run(args: RmArgs, context: &Context) -> Result<(), CommandError> {
     }
     let mut names: Vec<Option<&str>> = args.names.iter().map(|n| Some(n.as_str())).collect();
     if names.is_empty() {
-        names.push(args.builder.name(None, &context.env));
+        names.push(context.builder_name(None));
     }
     let removals = names
         .iter()

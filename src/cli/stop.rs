@@ -4,7 +4,6 @@ use crate::builder::{Builder, BuilderError, resolve};
 use crate::error::CommandError;
 
 use super::Context;
-use super::builder_flag::BuilderFlag;
 use super::surroundings::surroundings;
 
 /// Stop builder instance
@@ -13,9 +12,6 @@ pub struct StopArgs {
     /// Name of the builder
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
-    /// The builder flag.
-    #[command(flatten)]
-    pub builder: BuilderFlag,
 }
 
 /// Runs the command; it prints nothing. The builder of a docker context has nothing to stop.
@@ -25,7 +21,7 @@ pub struct StopArgs {
 /// Fails for a builder that does not exist or an engine that cannot be asked.
 pub async fn run(args: StopArgs, context: &Context) -> Result<(), CommandError> {
     let surroundings = surroundings(context)?;
-    let name = args.builder.name(args.name.as_deref(), &context.env);
+    let name = context.builder_name(args.name.as_deref());
     let mut found = resolve::find(&surroundings, name)?;
     if found.is_context {
         resolve::context_driver(&surroundings, &found.group.name)

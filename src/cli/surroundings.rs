@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use crate::builder::Surroundings;
 use crate::builder::store::{Owner, Store};
-use crate::docker::config::{ConfigFile, config_dir};
-use crate::docker::context::{Contexts, EndpointOptions};
 use crate::docker::credentials::CredentialStore;
 use crate::env::{BUILDX_CONFIG, Env};
 use crate::error::CommandError;
@@ -19,38 +17,17 @@ use super::Context;
 ///
 /// Fails for a broken configuration file or an address that is wrong.
 pub fn surroundings(context: &Context) -> Result<Arc<Surroundings>, CommandError> {
-    let (env, global) = (&context.env, &context.global);
-    let config_error = |error: crate::docker::config::ConfigError| {
-        let hint = error.hint();
-        CommandError::failed(error).hint(hint)
-    };
-    let dir = config_dir(global.config.as_deref(), env).map_err(config_error)?;
-    let cert_dir = config_dir(None, env).map_err(config_error)?;
-    let config = ConfigFile::load(&dir).map_err(config_error)?;
-    let options = EndpointOptions {
-        context: global.context.clone(),
-        hosts: global.hosts.clone(),
-        ..EndpointOptions::default()
-    };
-    let contexts = Contexts::new(&dir, &cert_dir, &config, &options, env).map_err(|error| {
-        let hint = error.hint();
-        let error = CommandError::failed(error);
-        hint.into_iter().fold(error, CommandError::hint)
-    })?;
+    let env = &context.env;
+    let docker = context.docker()?;
     let store_dir = env
         .non_empty(BUILDX_CONFIG)
-        .map_or_else(|| dir.join("buildx"), PathBuf::from);
-    let credentials = CredentialStore::new(config.clone(), env)
-        .with_scoped(&store_dir)
-        .map_err(|error| {
-            let hint = error.hint();
-            CommandError::failed(error).hint(hint)
-        })?;
+        .map_or_else(|| docker.config_dir.join("buildx"), PathBuf::from);
+    let credentials = CredentialStore::new(docker.config.clone(), env).with_scoped(&store_dir)?;
     let store = Store::new(&store_dir, sudoer(env, &store_dir));
     Ok(Arc::new(Surroundings::new(
         store,
-        contexts,
-        config,
+        docker.contexts,
+        docker.config,
         credentials,
         env.clone(),
     )))

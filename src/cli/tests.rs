@@ -59,7 +59,10 @@ fn builder_is_named_by_flag_or_variable() {
         global: GlobalFlags::default(),
         cancel: CancellationToken::new(),
     };
-    assert_eq!(ctx.builder_name(), Some("from-env"));
+    assert_eq!(ctx.builder_name(None), Some("from-env"));
     ctx.global.builder = Some("flag".to_owned());
-    assert_eq!(ctx.builder_name(), Some("flag"));
+    assert_eq!(ctx.builder_name(None), Some("flag"));
+    assert_eq!(ctx.builder_name(Some("argument")), Some("argument"));
+    ctx.global.builder = Some(String::new());
+    assert_eq!(ctx.builder_name(None), None);
 }

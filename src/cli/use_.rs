@@ -6,7 +6,6 @@ use crate::docker::context::DEFAULT_CONTEXT;
 use crate::error::CommandError;
 
 use super::Context;
-use super::builder_flag::BuilderFlag;
 use super::surroundings::surroundings;
 
 /// Set the current builder instance
@@ -21,9 +20,6 @@ pub struct UseArgs {
     /// Builder persists context changes
     #[arg(long)]
     pub global: bool,
-    /// The builder flag.
-    #[command(flatten)]
-    pub builder: BuilderFlag,
 }
 
 /// Runs the command; it prints nothing.
@@ -35,7 +31,7 @@ pub struct UseArgs {
 pub async fn run(args: UseArgs, context: &Context) -> Result<(), CommandError> {
     let surroundings = surroundings(context)?;
     let contexts = surroundings.contexts();
-    let named = args.builder.name(args.name.as_deref(), &context.env);
+    let named = context.builder_name(args.name.as_deref());
     let name = named.unwrap_or_default();
     let txn = surroundings
         .store()

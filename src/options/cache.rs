@@ -4,6 +4,7 @@
 //! references, each of which is `type=registry,ref=REFERENCE`. Keys are case-insensitive. A registry
 //! cache is read strictly; the other types are passed on, after the checks that buildx's client makes.
 
+mod env;
 mod export;
 mod import;
 mod words;

@@ -99,12 +99,6 @@ fn parts() {
 #[test]
 fn errors_tell_what_is_wrong() {
     let id = hex(64);
-    let short = format!("a@sha256:{}", hex(63));
-    let upper_digest = format!("a@sha256:{}", hex(64).to_uppercase());
-    let unknown = format!("a@md5:{}", hex(32));
-    let no_algorithm = format!("a@{}", hex(64));
-    let long_tag = format!("a:{}", "t".repeat(129));
-    let long_path = format!("r.example/{}", "a".repeat(256));
     for (text, part) in [
         ("", "empty reference"),
         (id.as_str(), "64 hexadecimal digits are an image ID"),
@@ -122,6 +116,18 @@ fn errors_tell_what_is_wrong() {
             "docker.io/App",
             r#"must be lowercase, for example "docker.io/app""#,
         ),
+        (
+            "index.docker.io/App:T",
+            r#"must be lowercase, for example "index.docker.io/app:T""#,
+        ),
+        (
+            "A.example/A/B",
+            r#"must be lowercase, for example "A.example/a/b""#,
+        ),
+        (
+            "library/A:A",
+            r#"must be lowercase, for example "library/a:A""#,
+        ),
         ("a//b", r#""" is not a valid part"#),
         ("a/", r#""" is not a valid part"#),
         ("/a", r#""" is not a valid part"#),
@@ -133,6 +139,21 @@ fn errors_tell_what_is_wrong() {
         ("a._b/c", r#""a._b" is not a valid registry host"#),
         ("a b", r#""a b" is not a valid part"#),
         ("ä/b", r#""ä" is not a valid part"#),
+    ] {
+        let error = Reference::parse_normalized(text).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn errors_of_hosts_tags_and_digests() {
+    let short = format!("a@sha256:{}", hex(63));
+    let upper_digest = format!("a@sha256:{}", hex(64).to_uppercase());
+    let unknown = format!("a@md5:{}", hex(32));
+    let no_algorithm = format!("a@{}", hex(64));
+    let long_tag = format!("a:{}", "t".repeat(129));
+    let long_path = format!("r.example/{}", "a".repeat(256));
+    for (text, part) in [
         ("a:", r#"invalid tag """#),
         ("a:-b", r#"invalid tag "-b""#),
         ("a:b c", r#"invalid tag "b c""#),

@@ -25,7 +25,7 @@ pub struct Container {
     surroundings: Arc<Surroundings>,
     builder: String,
     node: StoredNode,
-    full_name: String,
+    name: String,
     options: ContainerOptions,
     engine: OnceCell<EngineHolder>,
 }
@@ -53,7 +53,7 @@ impl Container {
         Ok(Self {
             surroundings,
             builder: builder.to_owned(),
-            full_name: format!("{PREFIX}{}", node.name),
+            name: format!("{PREFIX}{}", node.name),
             options: ContainerOptions::parse(&node.driver_opts)?,
             node,
             engine: OnceCell::new(),
@@ -69,7 +69,7 @@ impl Container {
     }
 
     pub(in crate::builder) fn container(&self) -> &str {
-        &self.full_name
+        &self.name
     }
 
     pub(in crate::builder) fn flags(&self) -> &[String] {
@@ -126,7 +126,7 @@ impl Container {
         let engine = self.engine().await?;
         let found = engine
             .api()
-            .inspect_container(&self.full_name, None::<InspectContainerOptions>)
+            .inspect_container(&self.name, None::<InspectContainerOptions>)
             .await
             .map_err(|e| engine.error("inspect the builder's container", e));
         match found {
@@ -164,10 +164,7 @@ impl Container {
     pub async fn dial(&self) -> Result<ByteStream, BuilderError> {
         let engine = self.engine().await?;
         let command = ["buildctl", "dial-stdio"];
-        match engine
-            .exec_stdio(&self.full_name, &command, &[], None)
-            .await
-        {
+        match engine.exec_stdio(&self.name, &command, &[], None).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) if error.is_conflict() && error.to_string().contains("paused") => {
                 Err(self.paused())
@@ -175,7 +172,7 @@ impl Container {
             Err(error) if error.is_conflict() || error.is_not_found() => {
                 Err(BuilderError::NotRunning {
                     node: self.node.name.clone(),
-                    container: self.full_name.clone(),
+                    container: self.name.clone(),
                 })
             }
             Err(error) => Err(error.into()),
@@ -185,7 +182,7 @@ impl Container {
     pub(in crate::builder) fn paused(&self) -> BuilderError {
         BuilderError::Paused {
             node: self.node.name.clone(),
-            container: self.full_name.clone(),
+            container: self.name.clone(),
         }
     }
 
@@ -197,7 +194,7 @@ impl Container {
     pub async fn version(&self) -> Result<Option<String>, BuilderError> {
         let engine = self.engine().await?;
         let command = ["buildkitd", "--version"];
-        let output = engine.exec_output(&self.full_name, &command).await?;
+        let output = engine.exec_output(&self.name, &command).await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let words: Vec<&str> = text.split_whitespace().collect();
         Ok(match words.as_slice() {
@@ -214,7 +211,7 @@ impl Container {
     pub async fn stop(&self) -> Result<(), BuilderError> {
         if self.status().await? == Status::Running {
             let engine = self.engine().await?;
-            let stopped = engine.api().stop_container(&self.full_name, None).await;
+            let stopped = engine.api().stop_container(&self.name, None).await;
             stopped.map_err(|e| engine.error("stop the builder's container", e))?;
         }
         Ok(())
@@ -236,10 +233,10 @@ impl Container {
             .build();
         engine
             .api()
-            .remove_container(&self.full_name, Some(options))
+            .remove_container(&self.name, Some(options))
             .await
             .map_err(|e| engine.error("remove the builder's container", e))?;
-        let volume = format!("{}_state", self.full_name);
+        let volume = format!("{}_state", self.name);
         let mounts = found.mounts.unwrap_or_default();
         if !keep_state && mounts.iter().any(|m| m.name.as_deref() == Some(&volume)) {
             engine

@@ -258,8 +258,8 @@ mod tests {
     }
 
     fn parse(args: &[&str]) -> Result<BuildArgs, clap::Error> {
-        let argv = std::iter::once("build").chain(args.iter().copied());
-        Cli::try_parse_from(argv).map(|cli| cli.args)
+        let words = std::iter::once("build").chain(args.iter().copied());
+        Cli::try_parse_from(words).map(|cli| cli.args)
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::progress::{Summary, source_error};
 /// # Errors
 ///
 /// Fails where the file is there and cannot be removed.
-pub fn remove_stale(iidfile: Option<&Path>) -> Result<(), CommandError> {
+pub(super) fn remove_stale(iidfile: Option<&Path>) -> Result<(), CommandError> {
     match iidfile.map(fs::remove_file) {
         Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(CommandError::failed(error))
@@ -33,7 +33,7 @@ pub fn remove_stale(iidfile: Option<&Path>) -> Result<(), CommandError> {
 /// # Errors
 ///
 /// Fails where a file cannot be written.
-pub fn render(
+pub(super) fn render(
     outcome: &BuildOutcome,
     summary: &Summary,
     files: &Files,
@@ -120,13 +120,13 @@ fn warning_json(warning: &bollard_buildkit_proto::moby::buildkit::v1::VertexWarn
 }
 
 /// Turns a failed build into the command's error, with the source lines that failed before it.
-pub fn failure(error: BuildError) -> CommandError {
+pub(super) fn failure(error: BuildError) -> CommandError {
     let kind = error
         .rpc()
         .map_or(ErrorKind::Failed, crate::buildkit::RpcError::kind);
     let detail: String = error
         .rpc()
-        .map(|rpc| rpc.sources())
+        .map(crate::buildkit::error::RpcError::sources)
         .unwrap_or_default()
         .iter()
         .filter_map(|s| source_error::excerpt(&s.filename, &s.data, &s.ranges))

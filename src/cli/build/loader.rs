@@ -21,14 +21,14 @@ const CONTAINERD_STORE: &str = "io.containerd.snapshotter.v1";
 
 /// Loads into engines that docker contexts name.
 #[derive(Debug)]
-pub struct EngineLoader {
+pub(super) struct EngineLoader {
     surroundings: Arc<Surroundings>,
     progress: StatusSender,
 }
 
 impl EngineLoader {
     /// Makes a loader that shows each load as a step.
-    pub fn new(surroundings: Arc<Surroundings>, progress: StatusSender) -> Self {
+    pub(super) fn new(surroundings: Arc<Surroundings>, progress: StatusSender) -> Self {
         Self {
             surroundings,
             progress,
@@ -88,7 +88,10 @@ async fn engine(surroundings: &Surroundings, context: &str) -> Result<Engine, Bu
 /// # Errors
 ///
 /// Fails where the engine does not answer.
-pub async fn imports_oci(surroundings: &Surroundings, context: &str) -> Result<bool, BuilderError> {
+pub(super) async fn imports_oci(
+    surroundings: &Surroundings,
+    context: &str,
+) -> Result<bool, BuilderError> {
     let engine = engine(surroundings, context).await?;
     let info = engine.api().info().await;
     let info = info.map_err(|error| engine.error("ask the engine for its image store", error))?;

@@ -17,6 +17,7 @@ use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress};
 
 use super::Context;
+use super::boot_progress::BootProgress;
 
 mod args;
 mod display;
@@ -38,7 +39,8 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let (mut spec, files) = request::resolve(&args, ctx)?;
     let resolved = display::choose(&args, ctx)?;
     let surroundings = super::surroundings::surroundings(ctx)?;
-    let builder = cancellable(ctx, builder::resolve(&surroundings, ctx.builder_name())).await??;
+    let builder =
+        cancellable(ctx, builder::resolve(&surroundings, ctx.builder_name(None))).await??;
     let node = node_for(&builder, &spec.platforms)?;
     complete(&mut spec, &surroundings, node)?;
     let inputs = Inputs::resolve(&spec.inputs, Stdin::from_process).map_err(failed)?;
@@ -53,7 +55,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         node,
         ctx,
     };
-    let result = job.run(inputs, &progress, resolved.mode).await;
+    let result = Box::pin(job.run(inputs, &progress, resolved.mode)).await;
     let summary = progress.finish().await;
     if resolved.mode != Mode::Quiet && resolved.mode != Mode::RawJson {
         warn_without_output(&spec, &builder, ctx);
@@ -152,7 +154,7 @@ impl Job<'_> {
             }
         };
         let work = async { tokio::join!(self.connect(progress), engine_imports_oci) };
-        let (client, engine_imports_oci) = cancellable(self.ctx, work).await?;
+        let (client, engine_imports_oci) = cancellable(self.ctx, Box::pin(work)).await?;
         let runner = Runner {
             client: client?,
             credentials: Arc::new(self.credentials()?),
@@ -182,7 +184,7 @@ impl Job<'_> {
     }
 
     async fn connect(&self, progress: &Progress) -> Result<Client, CommandError> {
-        let mut boot = display::Boot::new(progress);
+        let mut boot = BootProgress::new(progress, false);
         let stream = self.node.dial(&mut |event| boot.event(event)).await?;
         match Client::connect(stream).await {
             Ok(client) => Ok(client),

@@ -25,7 +25,7 @@ use crate::options::{
 
 /// The files that are written after the build.
 #[derive(Debug, Clone, Default)]
-pub struct Files {
+pub(super) struct Files {
     /// Gets the image identifier.
     pub iidfile: Option<PathBuf>,
     /// Gets the metadata.
@@ -38,7 +38,7 @@ pub struct Files {
 /// # Errors
 ///
 /// Fails with the flag's name where a value is wrong, or where flags contradict each other.
-pub fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
+pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
     refuse_unserved(args)?;
     let env = &ctx.env;
     let lookup = |name: &str| env.get(name).map(str::to_owned);
@@ -222,8 +222,8 @@ mod tests {
         args: &[&str],
         env: &[(&str, &str)],
     ) -> Result<(BuildSpec, Files), CommandError> {
-        let argv = std::iter::once("build").chain(args.iter().copied());
-        let args = Cli::try_parse_from(argv).unwrap().args;
+        let words = std::iter::once("build").chain(args.iter().copied());
+        let args = Cli::try_parse_from(words).unwrap().args;
         let ctx = Context {
             env: Env::from_pairs(env.iter().copied(), "/home/me"),
             ui: Ui::from_process(),

@@ -69,14 +69,11 @@ impl Format {
     /// Renders all builders.
     pub(super) fn render(&self, list: &Listing<'_>) -> Result<String, TemplateError> {
         match self {
-            Self::Json => {
-                let lines: Vec<String> = list
-                    .builders
-                    .iter()
-                    .map(|b| list.json(b).to_string())
-                    .collect();
-                Ok(lines.join("\n"))
-            }
+            Self::Json => Ok(list
+                .builders
+                .iter()
+                .flat_map(|b| [list.json(b).to_string(), "\n".to_owned()])
+                .collect()),
             Self::Lines(template) => list.lines(template, false),
             Self::Table(template) => {
                 let headers: Value = HEADERS
