@@ -1,4 +1,4 @@
-//! Booting a node of the docker-container driver: pull, create, start, and wait for `BuildKit`.
+//! Booting a node of the docker-container driver: pull, create, start, and wait for BuildKit.
 //!
 //! Several processes may boot one node at the same time, buildx among them: who finds the container
 //! made by another one waits for it, and starts it if the other one does not.
@@ -109,11 +109,11 @@ impl<'a> BootSink<'a> {
 
 impl Container {
     /// Makes the node run: creates its container if there is none, starts it, and waits until
-    /// `BuildKit` answers.
+    /// BuildKit answers.
     ///
     /// # Errors
     ///
-    /// Fails if the image is not to be had, the container does not start, or there is no `BuildKit`
+    /// Fails if the image is not to be had, the container does not start, or there is no BuildKit
     /// in it.
     pub async fn boot(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {
         let node = self.node().to_owned();

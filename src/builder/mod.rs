@@ -43,7 +43,7 @@ pub trait AsyncReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> AsyncReadWrite for T {}
 
-/// A connection to a `BuildKit` daemon, on which its gRPC API is spoken.
+/// A connection to a BuildKit daemon, on which its gRPC API is spoken.
 pub type ByteStream = Box<dyn AsyncReadWrite>;
 
 /// A builder whose nodes can be booted and connected to.
@@ -141,9 +141,9 @@ impl Node {
         &self.driver
     }
 
-    /// Connects to the node's `BuildKit`, and boots the node first if it does not run.
+    /// Connects to the node's BuildKit, and boots the node first if it does not run.
     ///
-    /// That `BuildKit` is still coming up in a container that runs, or that there is none, is seen only
+    /// That BuildKit is still coming up in a container that runs, or that there is none, is seen only
     /// when the stream is used. Then [`Driver::ready`] waits for it or tells what is wrong, and the
     /// node is dialled again.
     ///

@@ -363,19 +363,19 @@ fn nodes_are_appended_and_left() {
         "--node",
         &node,
     ]);
-    let (list, _) = client.docker_ok(&["buildx", "ls"]);
-    assert!(!list.contains(&node), "{list}");
-    let last = format!("{}0", guard.name);
-    let leave = [
+    let (left, _) = client.docker_ok(&["buildx", "ls"]);
+    assert!(!left.contains(&node), "{left}");
+    let only = format!("{}0", guard.name);
+    let remove_last = [
         "cachex",
         "create",
         "--leave",
         "--name",
         &guard.name,
         "--node",
-        &last,
+        &only,
     ];
-    let error = failure(&client.docker(&leave));
+    let error = failure(&client.docker(&remove_last));
     assert!(error.contains("can not leave last node"), "{error}");
 }
 

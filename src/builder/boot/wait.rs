@@ -1,4 +1,4 @@
-//! Waiting for `BuildKit` in a started container, and telling why it does not come.
+//! Waiting for BuildKit in a started container, and telling why it does not come.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::builder::driver::container::Container;
 use crate::builder::error::BuilderError;
 use crate::docker::engine::{Engine, EngineError};
 
-/// Tries to reach `BuildKit` in a started container; the pause grows by [`PAUSE`] each time.
+/// Tries to reach BuildKit in a started container; the pause grows by [`PAUSE`] each time.
 const TRIES: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(120);
 /// Try after which a container that another process made but did not start is started here.
@@ -20,17 +20,17 @@ const MAX_RESTARTS: i64 = 3;
 const LOG_LINES: &str = "20";
 
 impl Container {
-    /// Waits until `BuildKit` in the running container answers; another process may have started it a
+    /// Waits until BuildKit in the running container answers; another process may have started it a
     /// moment ago.
     ///
     /// # Errors
     ///
-    /// Fails if it does not come up, or is no `BuildKit`.
+    /// Fails if it does not come up, or is no BuildKit.
     pub async fn ready(&self) -> Result<(), BuilderError> {
         self.wait(self.engine().await?).await
     }
 
-    /// Waits until `BuildKit` in the container answers.
+    /// Waits until BuildKit in the container answers.
     pub(super) async fn wait(&self, engine: &Engine) -> Result<(), BuilderError> {
         let mut last = String::new();
         for attempt in 1..=TRIES {
@@ -47,7 +47,7 @@ impl Container {
         Err(self.broken(engine, last).await)
     }
 
-    /// Asks `BuildKit` in the container for its workers, once.
+    /// Asks BuildKit in the container for its workers, once.
     pub(in crate::builder) async fn check(&self, engine: &Engine) -> Result<(), Check> {
         let command = ["buildctl", "debug", "workers"];
         match engine.exec_output(self.container(), &command).await {
@@ -77,7 +77,7 @@ impl Container {
         }
     }
 
-    /// Looks at a container in which `BuildKit` did not answer: returns an error if it never will,
+    /// Looks at a container in which BuildKit did not answer: returns an error if it never will,
     /// and starts it if another process forgot to.
     async fn look(
         &self,
@@ -162,7 +162,7 @@ impl Container {
     }
 }
 
-/// Why `BuildKit` did not answer.
+/// Why BuildKit did not answer.
 pub(in crate::builder) enum Check {
     /// It may still come up.
     NotYet(String),

@@ -1,4 +1,4 @@
-//! The docker-container driver: one container with `BuildKit` per node.
+//! The docker-container driver: one container with BuildKit per node.
 
 use std::sync::Arc;
 
@@ -156,7 +156,7 @@ impl Container {
         })
     }
 
-    /// Connects to `BuildKit` in the running container.
+    /// Connects to BuildKit in the running container.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl Container {
         }
     }
 
-    /// Asks the program in the container for its version; for a `BuildKit` without the Info call.
+    /// Asks the program in the container for its version; for a BuildKit without the Info call.
     ///
     /// # Errors
     ///

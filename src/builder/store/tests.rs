@@ -116,6 +116,7 @@ async fn files_are_those_of_buildx() {
         };
         assert_eq!(mode("instances/foo"), 0o600);
         assert_eq!(mode("instances"), 0o700);
+        assert_eq!(mode("."), 0o700);
         assert_eq!(mode(".lock"), 0o600);
     }
 }
