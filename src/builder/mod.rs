@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`store`], [`group`], [`refs`] | the files of the store and their JSON |
-//! | [`resolve`] | which builder is meant: by flag, variable, current choice or docker context |
+//! | [`mod@resolve`] | which builder is meant: by flag, variable, current choice or docker context |
 //! | [`create`], [`buildkitd`], [`name`], [`platform`], [`text`] | the arguments of `create` |
 //! | [`driver`], [`boot`], [`gha`] | what a node is, and making it run |
 //! | [`load`] | asking all nodes for their state, for `ls` and `inspect` |
