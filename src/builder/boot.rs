@@ -1,4 +1,4 @@
-//! Booting a node of the docker-container driver: pull, create, start, and wait for `BuildKit`.
+//! Booting a node of the docker-container driver: pull, create, start, and wait for BuildKit.
 //!
 //! Several processes may boot one node at the same time, buildx among them: who finds the container
 //! made by another one waits for it, and starts it if the other one does not.
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use bollard::auth::DockerCredentials;
 use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum, HostConfig};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, RemoveContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::StreamExt as _;
 
 use crate::docker::credentials::{Credential, DOCKER_HUB_KEY};
-use crate::docker::engine::{Engine, EngineError};
+use crate::docker::engine::Engine;
 
 use super::driver::config_tar;
 use super::driver::container::Container;
@@ -24,14 +24,9 @@ use super::error::BuilderError;
 use super::gha;
 use super::group::FileContent;
 
-/// Tries to reach `BuildKit` in a started container; the pause grows by [`PAUSE`] each time.
-const TRIES: u32 = 16;
-const PAUSE: Duration = Duration::from_millis(120);
-/// Try after which a container that another process made but did not start is started here.
-const START_FOR_OTHERS: u32 = 6;
-/// A container that was restarted this often will not come up.
-const MAX_RESTARTS: i64 = 3;
-const LOG_LINES: &str = "20";
+mod wait;
+
+pub(super) use wait::Check;
 
 /// What happens while nodes boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,11 +109,11 @@ impl<'a> BootSink<'a> {
 
 impl Container {
     /// Makes the node run: creates its container if there is none, starts it, and waits until
-    /// `BuildKit` answers.
+    /// BuildKit answers.
     ///
     /// # Errors
     ///
-    /// Fails if the image is not to be had, the container does not start, or there is no `BuildKit`
+    /// Fails if the image is not to be had, the container does not start, or there is no BuildKit
     /// in it.
     pub async fn boot(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {
         let node = self.node().to_owned();
@@ -138,6 +133,9 @@ impl Container {
         let Some(found) = self.inspect().await? else {
             return self.create(engine, sink).await;
         };
+        if found.state.as_ref().is_some_and(|s| s.paused == Some(true)) {
+            return Err(self.paused());
+        }
         // A container that never ran may lack its files: its maker was killed on the way.
         let never_ran = found.state.as_ref().is_some_and(is_created);
         let step = format!("starting container {}", self.container());
@@ -317,159 +315,10 @@ impl Container {
             }
         }
     }
-
-    /// Waits until `BuildKit` in the container answers.
-    async fn wait(&self, engine: &Engine) -> Result<(), BuilderError> {
-        let mut last = String::new();
-        for attempt in 1..=TRIES {
-            match self.check(engine).await {
-                Ok(()) => return Ok(()),
-                Err(Check::Fatal(error)) => return Err(error),
-                Err(Check::NotYet(reason)) => last = reason,
-            }
-            if let Some(error) = self.look(engine, attempt).await? {
-                return Err(error);
-            }
-            tokio::time::sleep(PAUSE * attempt).await;
-        }
-        Err(self.broken(engine, last).await)
-    }
-
-    /// Asks `BuildKit` in the container for its workers, once.
-    pub(super) async fn check(&self, engine: &Engine) -> Result<(), Check> {
-        let command = ["buildctl", "debug", "workers"];
-        match engine.exec_output(self.container(), &command).await {
-            Ok(output) if output.exit_code == Some(0) => Ok(()),
-            Ok(output) if matches!(output.exit_code, Some(126 | 127)) => {
-                let reason = "it has no buildctl";
-                Err(Check::Fatal(self.not_buildkit(reason).await))
-            }
-            Ok(output) => {
-                let code = output
-                    .exit_code
-                    .map_or("none".to_owned(), |c| c.to_string());
-                let reason = format!("BuildKit does not answer (exit code {code})");
-                Err(Check::NotYet(match output.stderr.as_str() {
-                    "" => reason,
-                    stderr => format!("{reason}: {stderr}"),
-                }))
-            }
-            Err(error) if is_missing_program(&error) => {
-                let reason = "it has no buildctl";
-                Err(Check::Fatal(self.not_buildkit(reason).await))
-            }
-            Err(error) if error.is_conflict() || error.is_not_found() => {
-                Err(Check::NotYet(crate::error::chain(&error)))
-            }
-            Err(error) => Err(Check::Fatal(error.into())),
-        }
-    }
-
-    /// Looks at a container in which `BuildKit` did not answer: returns an error if it never will,
-    /// and starts it if another process forgot to.
-    async fn look(
-        &self,
-        engine: &Engine,
-        attempt: u32,
-    ) -> Result<Option<BuilderError>, BuilderError> {
-        let Some(found) = self.inspect().await? else {
-            let reason = "it was removed while it booted".to_owned();
-            return Ok(Some(self.broken(engine, reason).await));
-        };
-        let state = found.state.unwrap_or_default();
-        if is_created(&state) {
-            if attempt >= START_FOR_OTHERS {
-                self.copy_files(engine).await?;
-                self.start(engine).await?;
-            }
-            return Ok(None);
-        }
-        let reason = if state.paused == Some(true) {
-            Some(format!(
-                "it is paused; let it run with: docker unpause {}",
-                self.container()
-            ))
-        } else if found
-            .restart_count
-            .is_some_and(|count| count >= MAX_RESTARTS)
-        {
-            Some(format!(
-                "it ends with exit code {} again and again",
-                state.exit_code.unwrap_or_default()
-            ))
-        } else if state.running == Some(false) && state.restarting != Some(true) {
-            Some(format!(
-                "it ended with exit code {}",
-                state.exit_code.unwrap_or_default()
-            ))
-        } else {
-            None
-        };
-        match reason {
-            Some(reason) => Ok(Some(self.broken(engine, reason).await)),
-            None => Ok(None),
-        }
-    }
-
-    /// Makes the error of a container that does not work, with its last log lines.
-    pub(super) async fn broken(&self, engine: &Engine, reason: String) -> BuilderError {
-        let options = LogsOptionsBuilder::default()
-            .stdout(true)
-            .stderr(true)
-            .tail(LOG_LINES)
-            .build();
-        let lines: Result<Vec<_>, _> = engine
-            .api()
-            .logs(self.container(), Some(options))
-            .try_collect()
-            .await;
-        let logs: String = lines
-            .unwrap_or_default()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        BuilderError::Broken {
-            builder: self.builder().to_owned(),
-            container: self.container().to_owned(),
-            reason,
-            logs: printable(&logs),
-        }
-    }
-
-    async fn not_buildkit(&self, reason: &str) -> BuilderError {
-        let found = self.inspect().await.ok().flatten();
-        let image = found.and_then(|found| found.config?.image);
-        BuilderError::NotBuildKit {
-            builder: self.builder().to_owned(),
-            container: self.container().to_owned(),
-            image: image.unwrap_or_else(|| self.options().image.clone()),
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-/// Why `BuildKit` did not answer.
-pub(super) enum Check {
-    /// It may still come up.
-    NotYet(String),
-    /// It never will.
-    Fatal(BuilderError),
 }
 
 fn is_created(state: &ContainerState) -> bool {
     state.status == Some(ContainerStateStatusEnum::CREATED)
-}
-
-fn is_missing_program(error: &EngineError) -> bool {
-    let text = error.to_string();
-    text.contains("executable file not found") || text.contains("no such file or directory")
-}
-
-/// Removes control characters other than line ends, which a log may hold.
-fn printable(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
 }
 
 /// Splits an image reference into the name and the tag or digest that the pull is asked for.
@@ -531,11 +380,6 @@ mod tests {
         ] {
             assert_eq!(registry_host(image), host);
         }
-    }
-
-    #[test]
-    fn logs_lose_their_escapes() {
-        assert_eq!(printable("a\u{1b}[31mb\r\nc\t"), "a[31mb\nc\t");
     }
 
     #[tokio::test]

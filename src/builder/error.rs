@@ -26,7 +26,7 @@ pub enum BuilderError {
         /// The context.
         name: String,
     },
-    /// The builder is the `BuildKit` inside the Docker engine.
+    /// The builder is the BuildKit inside the Docker engine.
     #[error(
         "builder {name:?} uses the docker driver, which cachex does not build with: the BuildKit inside the Docker engine cannot export a registry cache"
     )]
@@ -52,7 +52,7 @@ pub enum BuilderError {
         /// What is missing.
         what: String,
     },
-    /// A remote `BuildKit` cannot be reached.
+    /// A remote BuildKit cannot be reached.
     #[error("cannot connect to BuildKit at {address}")]
     RemoteConnect {
         /// Its address.
@@ -61,7 +61,7 @@ pub enum BuilderError {
         #[source]
         source: std::io::Error,
     },
-    /// A remote `BuildKit` takes neither configuration nor flags from the client.
+    /// A remote BuildKit takes neither configuration nor flags from the client.
     #[error("setting {what} is not supported for remote driver")]
     RemoteSetting {
         /// What was set.
@@ -70,6 +70,14 @@ pub enum BuilderError {
     /// The container of a node is not there or does not run.
     #[error("container {container} of node {node:?} is not running")]
     NotRunning {
+        /// The node.
+        node: String,
+        /// The container.
+        container: String,
+    },
+    /// The container of a node was paused.
+    #[error("container {container} of node {node:?} is paused")]
+    Paused {
         /// The node.
         node: String,
         /// The container.
@@ -96,7 +104,7 @@ pub enum BuilderError {
         /// The last lines of its log.
         logs: String,
     },
-    /// The container runs, but there is no `BuildKit` in it.
+    /// The container runs, but there is no BuildKit in it.
     #[error(
         "container {container} of builder {builder:?} runs the image {image}, which is not BuildKit: {reason}"
     )]
@@ -166,6 +174,9 @@ impl BuilderError {
             ),
             Self::Pull { .. } => {
                 "name another image with: docker cachex create --driver-opt image=REF".to_owned()
+            }
+            Self::Paused { container, .. } => {
+                format!("let it run with: docker unpause {container}")
             }
             Self::NotRunning { .. } => "boot it with: docker cachex inspect --bootstrap".to_owned(),
             Self::Engine(error) => return error.hint().map(str::to_owned).into_iter().collect(),

@@ -14,7 +14,7 @@ use super::resolve::context_driver;
 use super::surroundings::Surroundings;
 use super::{ByteStream, resolve};
 
-/// A garbage collection rule of a `BuildKit` worker. Sizes are in bytes; 0 means that there is none.
+/// A garbage collection rule of a BuildKit worker. Sizes are in bytes; 0 means that there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcRule {
     /// The rule is for internal and frontend records too.
@@ -44,7 +44,7 @@ pub struct Device {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What a worker of `BuildKit` says about itself.
+/// What a worker of BuildKit says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Worker {
     /// Identifier.
@@ -59,7 +59,7 @@ pub struct Worker {
     pub devices: Vec<Device>,
 }
 
-/// What a `BuildKit` daemon says about itself.
+/// What a BuildKit daemon says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerReport {
     /// Its workers, the default one first.
@@ -68,7 +68,7 @@ pub struct WorkerReport {
     pub version: Option<String>,
 }
 
-/// Asks a `BuildKit` at the other end of a stream for its workers; an error is its text.
+/// Asks a BuildKit at the other end of a stream for its workers; an error is its text.
 pub trait Probe: Sync {
     /// Asks.
     fn probe(
@@ -105,7 +105,7 @@ pub struct LoadedNode {
     pub status: Option<Status>,
     /// Why it could not be asked.
     pub error: Option<String>,
-    /// Version of `BuildKit`.
+    /// Version of BuildKit.
     pub version: String,
     /// Identifiers of the workers, sorted.
     pub ids: Vec<String>,

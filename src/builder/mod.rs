@@ -43,7 +43,7 @@ pub trait AsyncReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> AsyncReadWrite for T {}
 
-/// A connection to a `BuildKit` daemon, on which its gRPC API is spoken.
+/// A connection to a BuildKit daemon, on which its gRPC API is spoken.
 pub type ByteStream = Box<dyn AsyncReadWrite>;
 
 /// A builder whose nodes can be booted and connected to.
@@ -113,7 +113,7 @@ impl Builder {
         let sink = BootSink::new(progress);
         let boots = self.nodes.iter().map(|node| async {
             if node.driver.status().await? == Status::Running {
-                return Ok(false);
+                return node.driver.ready().await.map(|()| false);
             }
             node.driver.boot(&sink).await.map(|()| true)
         });
@@ -141,10 +141,11 @@ impl Node {
         &self.driver
     }
 
-    /// Connects to the node's `BuildKit`, and boots the node first if it does not run.
+    /// Connects to the node's BuildKit, and boots the node first if it does not run.
     ///
-    /// A container in which there is no `BuildKit` is seen only when the stream is used; then
-    /// [`Driver::diagnose`] tells what is wrong.
+    /// That BuildKit is still coming up in a container that runs, or that there is none, is seen only
+    /// when the stream is used. Then [`Driver::ready`] waits for it or tells what is wrong, and the
+    /// node is dialled again.
     ///
     /// # Errors
     ///

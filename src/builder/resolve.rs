@@ -75,7 +75,7 @@ pub fn context_builder(context: &str) -> NodeGroup {
 }
 
 /// Asks the engine of a docker context which driver buildx would use there: `docker` if it has a
-/// `BuildKit` inside, else `docker-container`.
+/// BuildKit inside, else `docker-container`.
 ///
 /// # Errors
 ///

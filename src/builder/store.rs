@@ -299,27 +299,25 @@ impl Store {
         Some(self.dir.join("buildkitd.default.toml")).filter(|path| path.exists())
     }
 
-    /// Makes a folder of the store and its parents, mode 0700, and gives it the owner.
+    /// Makes a folder of the store and its parents, mode 0700, and gives the new ones the owner.
     pub(super) fn make_dir(&self, relative: &Path) -> Result<(), StoreError> {
         let path = self.dir.join(relative);
-        if path.is_dir() {
+        let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.exists()).collect();
+        if missing.is_empty() {
             return Ok(());
         }
-        if let Some(parent) = path.parent() {
-            fs_err::create_dir_all(parent).map_err(writing)?;
-            if parent.starts_with(&self.dir) {
-                self.give(parent)?;
-            }
-        }
-        let builder = fs_err::create_dir_all(&path);
-        builder.map_err(writing)?;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
         #[cfg(unix)]
         {
-            use std::os::unix::fs::PermissionsExt as _;
-            fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o700))
-                .map_err(writing)?;
+            use std::os::unix::fs::DirBuilderExt as _;
+            builder.mode(0o700);
         }
-        self.give(&path)
+        builder.create(&path).map_err(|error| {
+            let text = format!("failed to create directory {}: {error}", path.display());
+            writing(io::Error::new(error.kind(), text))
+        })?;
+        missing.into_iter().try_for_each(|dir| self.give(dir))
     }
 
     /// Writes a file of the store, all or nothing.

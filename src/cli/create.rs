@@ -31,10 +31,11 @@ pub struct CreateArgs {
     /// Boot builder after creation
     #[arg(long)]
     pub bootstrap: bool,
-    /// `BuildKit` daemon config file
-    #[arg(long, value_name = "string")]
+    /// BuildKit daemon config file
+    // The old name of buildx; docker's own --config must stand before the command.
+    #[arg(long, alias = "config", value_name = "string")]
     pub buildkitd_config: Option<PathBuf>,
-    /// `BuildKit` daemon flags
+    /// BuildKit daemon flags
     #[arg(long, value_name = "string", allow_hyphen_values = true)]
     pub buildkitd_flags: Option<String>,
     /// Driver to use (available: "docker-container", "remote")
@@ -168,7 +169,7 @@ async fn save(
     Err(BuilderError::Busy { name })
 }
 
-/// Fails if a node has a bad option, or its Docker engine or its running `BuildKit` does not answer.
+/// Fails if a node has a bad option, or its Docker engine or its running BuildKit does not answer.
 async fn try_nodes(
     plan: &CreatePlan,
     surroundings: &Arc<Surroundings>,

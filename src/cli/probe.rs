@@ -1,4 +1,4 @@
-//! Asks a `BuildKit` for its workers, for `ls`, `inspect` and `create`.
+//! Asks a BuildKit for its workers, for `ls`, `inspect` and `create`.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::builder::load::{Device, GcRule, Probe, Worker, WorkerReport};
 use crate::builder::platform::Platform;
 use crate::buildkit::{Client, RpcError};
 
-/// The probe that speaks `BuildKit`'s API.
+/// The probe that speaks BuildKit's API.
 #[derive(Debug, Clone, Copy)]
 pub struct BuildkitProbe;
 

@@ -27,10 +27,10 @@ pub struct RmArgs {
     /// Do not prompt for confirmation
     #[arg(short, long)]
     pub force: bool,
-    /// Keep the `BuildKit` daemon running
+    /// Keep the BuildKit daemon running
     #[arg(long)]
     pub keep_daemon: bool,
-    /// Keep `BuildKit` state
+    /// Keep BuildKit state
     #[arg(long)]
     pub keep_state: bool,
     /// Override the default timeout for loading builder status

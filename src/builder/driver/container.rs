@@ -1,4 +1,4 @@
-//! The docker-container driver: one container with `BuildKit` per node.
+//! The docker-container driver: one container with BuildKit per node.
 
 use std::sync::Arc;
 
@@ -156,7 +156,7 @@ impl Container {
         })
     }
 
-    /// Connects to `BuildKit` in the running container.
+    /// Connects to BuildKit in the running container.
     ///
     /// # Errors
     ///
@@ -166,6 +166,9 @@ impl Container {
         let command = ["buildctl", "dial-stdio"];
         match engine.exec_stdio(&self.name, &command, &[], None).await {
             Ok(stream) => Ok(Box::new(stream)),
+            Err(error) if error.is_conflict() && error.to_string().contains("paused") => {
+                Err(self.paused())
+            }
             Err(error) if error.is_conflict() || error.is_not_found() => {
                 Err(BuilderError::NotRunning {
                     node: self.node.name.clone(),
@@ -176,7 +179,14 @@ impl Container {
         }
     }
 
-    /// Asks the program in the container for its version; for a `BuildKit` without the Info call.
+    pub(in crate::builder) fn paused(&self) -> BuilderError {
+        BuilderError::Paused {
+            node: self.node.name.clone(),
+            container: self.name.clone(),
+        }
+    }
+
+    /// Asks the program in the container for its version; for a BuildKit without the Info call.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The docker driver: the `BuildKit` inside the Docker engine. It is listed and refused for builds.
+//! The docker driver: the BuildKit inside the Docker engine. It is listed and refused for builds.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -7,7 +7,7 @@ use crate::builder::ByteStream;
 use crate::builder::error::BuilderError;
 use crate::docker::engine::Engine;
 
-/// Connects to the `BuildKit` inside a Docker engine (Engine API `POST /grpc`).
+/// Connects to the BuildKit inside a Docker engine (Engine API `POST /grpc`).
 ///
 /// # Errors
 ///

@@ -1,10 +1,10 @@
-//! The drivers: what a node is and how its `BuildKit` is reached.
+//! The drivers: what a node is and how its BuildKit is reached.
 //!
 //! | driver | |
 //! |---|---|
 //! | [`container`] | one container per node; created, booted, stopped and removed here |
-//! | [`remote`] | a `BuildKit` that runs already; only connected to |
-//! | [`docker`] | the `BuildKit` inside the Docker engine; listed, refused for builds |
+//! | [`remote`] | a BuildKit that runs already; only connected to |
+//! | [`docker`] | the BuildKit inside the Docker engine; listed, refused for builds |
 //! | kubernetes | listed, refused by name |
 
 use std::fmt;
@@ -139,7 +139,7 @@ impl Driver {
         }
     }
 
-    /// Connects to the `BuildKit` of the node.
+    /// Connects to the BuildKit of the node.
     ///
     /// # Errors
     ///
@@ -156,7 +156,19 @@ impl Driver {
         }
     }
 
-    /// Tells why a connection that was made does not speak `BuildKit`'s protocol; nothing if the
+    /// Waits until a node that runs answers: another process may have started it a moment ago.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not come up, or is no BuildKit.
+    pub async fn ready(&self) -> Result<(), BuilderError> {
+        match self {
+            Self::Container(container) => container.ready().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells why a connection that was made does not speak BuildKit's protocol; nothing if the
     /// node seems well.
     pub async fn diagnose(&self) -> Option<BuilderError> {
         let Self::Container(container) = self else {
@@ -173,7 +185,7 @@ impl Driver {
         }
     }
 
-    /// Asks for the version in another way than by `BuildKit`'s API.
+    /// Asks for the version in another way than by BuildKit's API.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The remote driver: a `BuildKit` that runs already, at a socket or TCP address.
+//! The remote driver: a BuildKit that runs already, at a socket or TCP address.
 
 use crate::builder::ByteStream;
 use crate::builder::error::BuilderError;
@@ -64,7 +64,7 @@ impl Remote {
         Ok(remote)
     }
 
-    /// Connects to `BuildKit`.
+    /// Connects to BuildKit.
     ///
     /// # Errors
     ///

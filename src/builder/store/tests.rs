@@ -116,6 +116,7 @@ async fn files_are_those_of_buildx() {
         };
         assert_eq!(mode("instances/foo"), 0o600);
         assert_eq!(mode("instances"), 0o700);
+        assert_eq!(mode("."), 0o700);
         assert_eq!(mode(".lock"), 0o600);
     }
 }
@@ -232,4 +233,34 @@ async fn free_names_are_free() {
     let txn = store.begin().await.unwrap();
     let name = txn.free_name().unwrap();
     assert!(store.get(&name).unwrap().is_none());
+}
+
+/// A reader takes no lock, so it must see either the old or the new file, whole, at any time.
+#[tokio::test]
+async fn a_reader_never_sees_half_a_file() {
+    let (_dir, store) = empty();
+    let sizes = [1, 2000];
+    let with_nodes = |count: usize| NodeGroup {
+        nodes: vec![crate::builder::StoredNode::default(); count],
+        ..group("foo", "remote")
+    };
+    let txn = store.begin().await.unwrap();
+    txn.save(&with_nodes(sizes[0])).unwrap();
+    let reader = store.clone();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = std::sync::Arc::clone(&done);
+    let reading = std::thread::spawn(move || {
+        let mut reads = 0;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            let found = reader.get("foo").unwrap().unwrap();
+            assert!(sizes.contains(&found.nodes.len()));
+            reads += 1;
+        }
+        reads
+    });
+    for round in 0..30 {
+        txn.save(&with_nodes(sizes[round % 2])).unwrap();
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(reading.join().unwrap() > 0);
 }
