@@ -1,1 +1,4 @@
-//! Integration tests.
+//! Integration tests: the docker CLI with its plugins, a real engine, builder and registry. `scripts/test` sets them up.
+
+mod rig;
+mod support;
