@@ -196,7 +196,8 @@ impl RegistryClient {
         self.inner.host.name()
     }
 
-    /// Returns the number of requests sent so far, those to token servers included.
+    /// Returns the number of requests that found a connection so far, those to token servers
+    /// included.
     pub fn requests(&self) -> u64 {
         self.inner.requests.load(Ordering::Relaxed) + self.inner.auth.token_requests()
     }
@@ -362,9 +363,11 @@ impl RegistryClient {
                 request = request.header(CONTENT_LENGTH, 0);
             }
         }
-        self.inner.requests.fetch_add(1, Ordering::Relaxed);
         let timeouts = &self.inner.host.timeouts;
         let answer = idle::answer(request.send(), &activity, timeouts, call.commit).await;
+        if !matches!(&answer, Ok(Err(error)) if error.is_connect()) {
+            self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        }
         // The body's own error says more than that of the connection.
         if let Some(error) = activity.take_failure() {
             return Err(error);

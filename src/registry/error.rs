@@ -323,16 +323,19 @@ fn retryable_status(status: StatusCode) -> bool {
 fn is_certificate_error(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        let tls = error.downcast_ref::<rustls::Error>().or_else(|| {
-            let io = error.downcast_ref::<io::Error>()?;
-            io.get_ref()?.downcast_ref::<rustls::Error>()
-        });
         if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) =
-            tls
+            error.downcast_ref::<rustls::Error>()
         {
             return true;
         }
-        next = error.source();
+        // The source of an I/O error skips the error that it wraps.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     false
 }
@@ -448,7 +451,7 @@ mod tests {
             request: RequestLabel::new(&Method::GET, &"https://r.example/".parse().unwrap()),
             source,
         };
-        let refused = connect(Box::new(io::Error::other(tls)));
+        let refused = connect(Box::new(io::Error::other(io::Error::other(tls))));
         assert!(!refused.is_retryable());
         assert!(refused.hint().unwrap().contains("certs.d"));
         assert!(connect(Box::new(io::Error::other("refused"))).is_retryable());

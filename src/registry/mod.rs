@@ -66,7 +66,7 @@ pub use error::{ApiError, RegistryError, RequestLabel};
 pub use host::{HostConfig, ProxySettings, Timeouts, Transport};
 pub use limit::Concurrency;
 pub use manifest::{MANIFEST_TYPES, ManifestDescriptor, RawManifest};
-pub use repository::Repository;
+pub use repository::{Repository, tag_or_digest};
 pub use retry::{Clock, RetryPolicy, SystemClock};
 pub use source::{BlobSource, ByteStream};
 pub use upload::{Arrival, UploadOptions, Uploaded};

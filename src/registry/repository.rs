@@ -1,6 +1,7 @@
 //! A repository of a registry: names, paths and the scopes of its tokens.
 
 use http::Method;
+use oci_client::Reference;
 
 use super::auth::scope::{Access, Scopes};
 use super::client::{Call, RegistryClient, Target};
@@ -66,6 +67,11 @@ impl Repository {
     }
 }
 
+/// Returns what a reference names in its repository: the digest, else the tag, else `latest`.
+pub fn tag_or_digest(reference: &Reference) -> &str {
+    reference.digest().or(reference.tag()).unwrap_or("latest")
+}
+
 /// Checks that a name is one that the OCI distribution spec allows in its URLs.
 pub(super) fn check_name(name: &str) -> Result<(), RegistryError> {
     let component = |part: &str| {
@@ -117,6 +123,19 @@ mod tests {
             "", "/", "a/", "/a", "a//b", "A", "a/../b", "..", "a?x", "a%2f", "a b", &long,
         ] {
             assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_reference_names() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let cases = [
+            ("r.example/a".to_owned(), "latest"),
+            ("r.example/a:1".to_owned(), "1"),
+            (format!("r.example/a:1@{digest}"), digest.as_str()),
+        ];
+        for (text, named) in cases {
+            assert_eq!(tag_or_digest(&text.parse().unwrap()), named);
         }
     }
 

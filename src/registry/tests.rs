@@ -6,6 +6,7 @@ mod scripted_registry;
 mod auth;
 mod faults;
 mod operations;
+mod transport;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;

@@ -1,4 +1,5 @@
 //! Integration tests: the docker CLI with its plugins, a real engine, builder and registry. `scripts/test` sets them up.
 
+mod registry;
 mod rig;
 mod support;
