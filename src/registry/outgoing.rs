@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -15,6 +16,10 @@ use super::digest::{Digest, Hasher};
 use super::error::RegistryError;
 use super::idle::Activity;
 use super::source::{BlobSource, ByteStream};
+
+/// The largest piece that is given to the connection at once: what is given counts as moved, so a
+/// large piece on a slow line would look as if nothing moved for its whole time.
+const PIECE: usize = 128 * 1024;
 
 /// What was computed of a body that was sent to its end.
 pub(super) type Measure = Arc<Mutex<Option<(Digest, u64)>>>;
@@ -61,6 +66,7 @@ impl<'a> UploadBody<'a> {
         }
         let mut outgoing = Outgoing {
             source,
+            rest: Bytes::new(),
             hasher: self
                 .promise
                 .as_ref()
@@ -95,6 +101,8 @@ impl OpenBody for UploadBody<'_> {
 /// The stream of one sending.
 struct Outgoing {
     source: ByteStream,
+    /// What is left of a piece of the source.
+    rest: Bytes,
     hasher: Hasher,
     sent: u64,
     promise: Option<(Digest, u64)>,
@@ -164,16 +172,24 @@ impl Outgoing {
 }
 
 impl Stream for Outgoing {
-    type Item = io::Result<bytes::Bytes>;
+    type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            self.activity.starved(true);
-            let next = ready!(self.source.poll_next_unpin(cx));
-            self.activity.starved(false);
+            let next = if self.rest.is_empty() {
+                self.activity.starved(true);
+                let next = ready!(self.source.poll_next_unpin(cx));
+                self.activity.starved(false);
+                next
+            } else {
+                Some(Ok(std::mem::take(&mut self.rest)))
+            };
             let result = match next {
                 Some(Ok(bytes)) if bytes.is_empty() => continue,
-                Some(Ok(bytes)) => self.pass(&bytes).map(|()| Some(bytes)),
+                Some(Ok(mut bytes)) => {
+                    self.rest = bytes.split_off(bytes.len().min(PIECE));
+                    self.pass(&bytes).map(|()| Some(bytes))
+                }
                 Some(Err(error)) => Err(RegistryError::Source(error)),
                 None => self.complete().map(|()| None),
             };
@@ -187,8 +203,6 @@ impl Stream for Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn outgoing(data: &'static str, promise: Option<(Digest, u64)>) -> (Arc<Activity>, Outgoing) {
@@ -200,6 +214,7 @@ mod tests {
             .collect();
         let outgoing = Outgoing {
             source: Box::pin(futures_util::stream::iter(pieces)),
+            rest: Bytes::new(),
             hasher: Hasher::sha256(),
             sent: 0,
             promise,
@@ -252,6 +267,25 @@ mod tests {
             );
             assert!(expected_kind, "{failure:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_large_piece_moves_in_small_ones() {
+        let bytes = Bytes::from(vec![7; 3 * PIECE + 1]);
+        let (activity, mut body) = outgoing("", None);
+        body.source = Box::pin(futures_util::stream::iter([Ok(bytes.clone())]));
+        let measure = Arc::clone(&body.measure);
+        let mut sizes = Vec::new();
+        while let Some(piece) = body.next().await {
+            sizes.push(piece.unwrap().len());
+        }
+        assert_eq!(sizes, [PIECE, PIECE, PIECE, 1]);
+        assert!(activity.is_finished());
+        let measured = measure.lock().unwrap().clone();
+        assert_eq!(
+            measured,
+            Some((Digest::sha256_of(&bytes), bytes.len() as u64))
+        );
     }
 
     #[tokio::test]

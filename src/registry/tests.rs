@@ -1,6 +1,6 @@
 //! The client against a registry that does wrong what it is told to.
 
-#[path = "../../tests/it/support/scripted_registry.rs"]
+#[path = "../../tests/it/support/scripted_registry/mod.rs"]
 mod scripted_registry;
 
 mod auth;

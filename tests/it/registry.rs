@@ -1,9 +1,12 @@
 //! The registry client against a real registry.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use docker_cachex::registry::digest::Hasher;
 use docker_cachex::registry::{
     Access, Anonymous, Arrival, BlobSource, Digest, Download, HostConfig, RegistryClient,
     Repository, RetryPolicy, SystemClock, UploadOptions,
@@ -227,38 +230,55 @@ async fn manifests_are_written_read_and_deleted() {
     );
 }
 
+/// Writes a file of so many times a megabyte and returns its digest.
+fn large_file(path: &Path, megabytes: usize) -> Digest {
+    let block = data(5, 1_000_000);
+    let mut file = fs_err::File::create(path).expect("a file");
+    let mut hasher = Hasher::sha256();
+    for _ in 0..megabytes {
+        file.write_all(&block).expect("space");
+        hasher.update(&block);
+    }
+    hasher.finish()
+}
+
 #[tokio::test]
-async fn a_large_upload_is_fast() {
-    const SIZE: usize = 300_000_000;
+async fn a_large_blob_moves_in_one_pass() {
+    const MEGABYTES: u32 = 300;
+    let size = u64::from(MEGABYTES) * 1_000_000;
     let repository = repository("it/large");
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("blob");
-    let bytes = data(5, SIZE);
-    fs_err::write(&path, &bytes).expect("a file");
-    let digest = Digest::sha256_of(&bytes);
-    drop(bytes);
+    let digest = large_file(&path, MEGABYTES as usize);
     let source = BlobSource::File(path);
+    let options = UploadOptions::default();
+
     let start = Instant::now();
     repository
-        .upload(&digest, SIZE as u64, &source, &UploadOptions::default())
+        .upload(&digest, size, &source, &options)
         .await
         .expect("upload");
     let known = start.elapsed();
     repository.delete_blob(&digest).await.expect("delete");
+
     let start = Instant::now();
-    repository
-        .upload_stream(&source, &UploadOptions::default())
+    let uploaded = repository
+        .upload_stream(&source, &options)
         .await
         .expect("upload");
     let unknown = start.elapsed();
+    assert_eq!((&uploaded.digest, uploaded.size), (&digest, size));
+
     let start = Instant::now();
     let mut download = repository
-        .download(&digest, Some(SIZE as u64))
+        .download(&digest, Some(size))
         .await
         .expect("download");
     while download.next().await.expect("a piece").is_some() {}
     let down = start.elapsed();
-    let rate = |time: std::time::Duration| SIZE as f64 / 1e6 / time.as_secs_f64();
+
+    assert_eq!(repository.client().requests(), 2 + 1 + 3 + 1);
+    let rate = |time: Duration| f64::from(MEGABYTES) / time.as_secs_f64();
     println!(
         "upload {:.0} MB/s, streamed upload {:.0} MB/s, download {:.0} MB/s",
         rate(known),

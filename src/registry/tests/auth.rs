@@ -1,10 +1,13 @@
 //! Logins, tokens, and where they must not go.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::Once;
 
 use futures_util::future::join_all;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 
@@ -284,12 +287,17 @@ async fn no_login_goes_to_another_host() {
     );
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// The log of the test that runs on this thread, if it wants one.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
 
-impl Write for Captured {
+/// Writes into the log of the thread.
+struct ThreadLog;
+
+impl Write for ThreadLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOG.with_borrow_mut(|log| log.as_mut().map(|log| log.extend_from_slice(bytes)));
         Ok(bytes.len())
     }
 
@@ -298,22 +306,24 @@ impl Write for Captured {
     }
 }
 
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
+/// Logs everything of this thread from now on. The subscriber is for the whole process: with one
+/// per thread, tests that run beside this one may switch call sites off.
+fn start_log() {
+    static ONCE: Once = Once::new();
+    LOG.set(Some(Vec::new()));
+    ONCE.call_once(|| {
+        let wanted = dynamic_filter_fn(|_, _| LOG.with_borrow(Option::is_some));
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(|| ThreadLog)
+            .with_filter(wanted);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
 }
 
 #[tokio::test]
 async fn no_secret_is_in_the_most_verbose_log() {
-    let captured = Captured::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(captured.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    start_log();
     for (login, credential) in [
         (
             Login::Basic("joe", "pass-secret"),
@@ -355,8 +365,7 @@ async fn no_secret_is_in_the_most_verbose_log() {
         drop(repository.manifest("latest").await);
         client.close().await;
     }
-    drop(guard);
-    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(LOG.take().unwrap()).unwrap();
     assert!(
         log.contains("trying again") && log.contains("TRACE"),
         "the log is there"

@@ -1,6 +1,8 @@
 //! Everything that goes wrong between a client and a registry: it ends in success or in a clear
 //! error, and never in a hang.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 async fn upload(
@@ -373,6 +375,30 @@ async fn a_source_that_fails_is_named_and_not_tried_again() {
         assert!(matches!(error, RegistryError::Source(_)), "{error:?}");
     }
     assert_eq!(registry.count("POST", ""), 2);
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_read_fills_no_memory() {
+    let registry = ScriptedRegistry::start().await;
+    registry.fault("PUT", "/uploads/", (0, 1), Fault::StallInBody(10));
+    let repository = pushable(&registry);
+    let piece = data(1 << 20);
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&pulled);
+    let stream = futures_util::stream::iter((0..200).map(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(piece.clone())
+    }));
+    let options = UploadOptions::default();
+    let source = BlobSource::once(stream);
+    let error = within(repository.upload(&digest(b"x"), 200 << 20, &source, &options)).await;
+    assert!(matches!(
+        error.unwrap_err().last(),
+        RegistryError::Idle { .. }
+    ));
+    // What the sockets of both sides hold, and little more.
+    let megabytes = pulled.load(Ordering::Relaxed);
+    assert!((1..24).contains(&megabytes), "{megabytes} MiB were read");
 }
 
 #[tokio::test]
