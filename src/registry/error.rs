@@ -12,6 +12,8 @@ use url::Url;
 
 use super::digest::Digest;
 use super::redact::{SafeUrl, clean};
+use crate::docker::CredentialError;
+use crate::error::CommandError;
 
 /// The request that an error is about, with its URL redacted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -311,6 +313,24 @@ impl RegistryError {
     }
 }
 
+impl From<RegistryError> for CommandError {
+    /// Takes the hint along; for credentials it is that of the credential store.
+    fn from(error: RegistryError) -> Self {
+        let hint = match error.last() {
+            RegistryError::Credentials { source, .. } => source
+                .downcast_ref::<CredentialError>()
+                .map(CredentialError::hint),
+            _ => None,
+        };
+        let hint = hint.or_else(|| error.hint().map(str::to_owned));
+        let command = Self::failed(error);
+        match hint {
+            Some(hint) => command.hint(hint),
+            None => command,
+        }
+    }
+}
+
 fn retryable_status(status: StatusCode) -> bool {
     match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => true,
@@ -411,6 +431,22 @@ mod tests {
         );
         assert!(error.has_code("OWN_CODE") && !error.has_code("UNSUPPORTED"));
         assert!(error.hint().unwrap().contains("may not"));
+    }
+
+    #[test]
+    fn a_command_ends_with_the_chain_and_the_hint() {
+        let error = RegistryError::GaveUp {
+            attempts: 3,
+            source: Box::new(status(429, "")),
+        };
+        let command = CommandError::from(error);
+        assert!(
+            command
+                .message()
+                .starts_with("gave up after 3 attempts: PUT https://")
+        );
+        assert!(command.hints[0].contains("rate"), "{:?}", command.hints);
+        assert!(CommandError::from(status(418, "")).hints.is_empty());
     }
 
     #[test]

@@ -625,6 +625,33 @@ async fn a_registry_that_is_not_there_is_a_clear_error() {
 }
 
 #[tokio::test]
+async fn a_registry_that_is_started_again_gets_the_blob() {
+    let registry = ScriptedRegistry::start().await;
+    registry.fault("PUT", "/uploads/", (0, 1), Fault::StallInBody(1000));
+    let mut host = HostConfig::new(registry.host());
+    host.transport = Transport::Http;
+    let address = registry.host();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let client =
+        RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::default(), clock).unwrap();
+    let repository = client.repository(REPO, Access::Push).unwrap();
+    let bytes = data(400_000);
+    let source = again(&bytes);
+    let restart = async {
+        while registry.count("PUT", "") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        drop(registry);
+        // Long enough for an attempt that finds nobody.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ScriptedRegistry::start_at(&address).await
+    };
+    let (result, registry) = tokio::join!(upload(&repository, &source, &bytes), restart);
+    let uploaded = result.unwrap();
+    assert!(registry.blob(REPO, uploaded.digest.as_str()).unwrap() == bytes);
+}
+
+#[tokio::test]
 async fn permits_come_back_and_overload_halves_them() {
     let registry = ScriptedRegistry::start().await;
     let bytes = data(400_000);
