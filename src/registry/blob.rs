@@ -3,12 +3,12 @@
 use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use http::{Method, StatusCode};
 
-use super::digest::Digest;
 use super::error::RegistryError;
 use super::limit::Class;
 use super::manifest::content_length;
 use super::reply::Reply;
 use super::repository::Repository;
+use crate::digest::Digest;
 
 impl Repository {
     /// Returns the size of a blob that the repository has, in bytes; `None` if it has it not.

@@ -9,13 +9,13 @@ use http::header::{HeaderValue, RANGE};
 use http::{Method, StatusCode};
 
 use super::blob::content_range;
-use super::digest::{Digest, Hasher};
 use super::error::RegistryError;
 use super::limit::Class;
 use super::manifest::content_length;
 use super::reply::Reply;
 use super::repository::Repository;
 use super::retry::Budget;
+use crate::digest::{Digest, Hasher};
 
 /// The content of a blob, piece by piece.
 ///

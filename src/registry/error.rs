@@ -10,8 +10,8 @@ use http::{Method, StatusCode};
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 use url::Url;
 
-use super::digest::Digest;
 use super::redact::{SafeUrl, clean};
+use crate::digest::Digest;
 use crate::docker::CredentialError;
 use crate::error::CommandError;
 

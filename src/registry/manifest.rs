@@ -11,10 +11,10 @@ use oci_client::manifest::{
 };
 
 use super::client::{OpenBody, OutBody};
-use super::digest::Digest;
 use super::error::RegistryError;
 use super::reply::Reply;
 use super::repository::{Repository, check_reference};
+use crate::digest::Digest;
 
 /// Registries need not take larger ones (OCI distribution spec, "Pushing Manifests").
 pub const MAX_MANIFEST: usize = 4 * 1024 * 1024;
@@ -79,7 +79,7 @@ impl Repository {
         let expected = reference.parse::<Digest>().ok().or(named);
         let mut hasher = expected
             .as_ref()
-            .map_or_else(super::digest::Hasher::sha256, Digest::hasher);
+            .map_or_else(crate::digest::Hasher::sha256, Digest::hasher);
         hasher.update(&bytes);
         let digest = hasher.finish();
         match expected {
@@ -173,7 +173,7 @@ impl Repository {
         bytes: &Bytes,
     ) -> Result<Digest, RegistryError> {
         check_reference(reference)?;
-        let digest = Digest::sha256_of(bytes);
+        let digest = Digest::of(bytes);
         let expected = reference
             .parse::<Digest>()
             .unwrap_or_else(|_| digest.clone());
@@ -223,7 +223,7 @@ impl Repository {
             .await?;
         match named_digest(&reply)? {
             // A registry may name the sha256 of what was sent by sha512.
-            Some(named) if named != *digest && named != Digest::sha256_of(bytes) => {
+            Some(named) if named != *digest && named != Digest::of(bytes) => {
                 Err(reply.protocol(format!("the registry stored {named} instead of {digest}")))
             }
             _ => {

@@ -12,7 +12,7 @@
 //! | `auth` | challenges, tokens, [`CredentialSource`] |
 //! | `retry`, `limit`, `idle` | one budget per operation; concurrency; transfers that stand still |
 //! | `redirect`, `reply` | where a redirect may lead; reading answers |
-//! | `error`, `redact`, `digest` | [`RegistryError`]; what may be shown; [`Digest`] |
+//! | `error`, `redact` | [`RegistryError`]; what may be shown |
 //!
 //! # Layers
 //!
@@ -37,7 +37,6 @@
 pub mod auth;
 pub mod blob;
 pub mod client;
-pub mod digest;
 pub mod download;
 pub mod error;
 pub mod host;
@@ -60,7 +59,7 @@ pub mod upload;
 pub use auth::scope::Access;
 pub use auth::{Anonymous, CredentialSource};
 pub use client::RegistryClient;
-pub use digest::{Digest, DigestError};
+
 pub use download::Download;
 pub use error::{ApiError, RegistryError, RequestLabel};
 pub use host::{HostConfig, ProxySettings, Timeouts, Transport};

@@ -12,10 +12,10 @@ use futures_util::stream::Stream;
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::client::{OpenBody, OutBody};
-use super::digest::{Digest, Hasher};
 use super::error::RegistryError;
 use super::idle::Activity;
 use super::source::{BlobSource, ByteStream};
+use crate::digest::{Digest, Hasher};
 
 /// The largest piece that is given to the connection at once: what is given counts as moved, so a
 /// large piece on a slow line would look as if nothing moved for its whole time.
@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_kept_promise_goes_through() {
-        let digest = Digest::sha256_of(b"abcdefg");
+        let digest = Digest::of(b"abcdefg");
         let (activity, body) = outgoing("abcdefg", Some((digest, 7)));
         assert_eq!(sent(body).await, ("abcdefg".to_owned(), true));
         assert!(activity.is_finished());
@@ -247,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_piece_of_a_broken_promise_is_held_back() {
-        let digest = Digest::sha256_of(b"abcdefX");
+        let digest = Digest::of(b"abcdefX");
         let (activity, body) = outgoing("abcdefg", Some((digest, 7)));
         assert_eq!(sent(body).await, ("abcdef".to_owned(), false));
         assert!(matches!(
@@ -255,7 +255,7 @@ mod tests {
             Some(RegistryError::DigestMismatch { .. })
         ));
 
-        let digest = Digest::sha256_of(b"abcdefg");
+        let digest = Digest::of(b"abcdefg");
         for size in [6, 5, 8] {
             let (activity, body) = outgoing("abcdefg", Some((digest.clone(), size)));
             assert!(!sent(body).await.1, "{size}");
@@ -282,10 +282,7 @@ mod tests {
         assert_eq!(sizes, [PIECE, PIECE, PIECE, 1]);
         assert!(activity.is_finished());
         let measured = measure.lock().unwrap().clone();
-        assert_eq!(
-            measured,
-            Some((Digest::sha256_of(&bytes), bytes.len() as u64))
-        );
+        assert_eq!(measured, Some((Digest::of(&bytes), bytes.len() as u64)));
     }
 
     #[tokio::test]
@@ -294,6 +291,6 @@ mod tests {
         let measure = Arc::clone(&body.measure);
         assert!(sent(body).await.1 && activity.is_finished());
         let measured = measure.lock().unwrap().clone();
-        assert_eq!(measured, Some((Digest::sha256_of(b"abcdefg"), 7)));
+        assert_eq!(measured, Some((Digest::of(b"abcdefg"), 7)));
     }
 }

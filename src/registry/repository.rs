@@ -100,7 +100,7 @@ pub(super) fn check_reference(reference: &str) -> Result<(), RegistryError> {
         && reference
             .bytes()
             .all(|b| word(b) || matches!(b, b'.' | b'-'));
-    if tag || reference.parse::<super::Digest>().is_ok() {
+    if tag || reference.parse::<crate::digest::Digest>().is_ok() {
         return Ok(());
     }
     Err(RegistryError::Name {

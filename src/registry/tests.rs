@@ -83,7 +83,7 @@ fn data(length: usize) -> Bytes {
         .into()
 }
 
-fn digest(bytes: &[u8]) -> Digest {
+fn digest(bytes: &[u8]) -> crate::digest::Digest {
     digest_of(bytes).parse().unwrap()
 }
 

@@ -15,7 +15,6 @@ use url::Url;
 
 use super::auth::scope::{Access, Scopes};
 use super::client::{Call, RegistryClient, Target};
-use super::digest::{Digest, Hasher};
 use super::error::RegistryError;
 use super::limit::Class;
 use super::manifest::named_digest;
@@ -25,6 +24,7 @@ use super::reply::Reply;
 use super::repository::{Repository, check_name};
 use super::retry::Budget;
 use super::source::BlobSource;
+use crate::digest::{Digest, Hasher};
 
 /// How an upload is done.
 #[derive(Debug, Clone, Default)]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use docker_cachex::registry::digest::Hasher;
+use docker_cachex::digest::{Digest, Hasher};
 use docker_cachex::registry::{
-    Access, Anonymous, Arrival, BlobSource, Digest, Download, HostConfig, RegistryClient,
-    Repository, RetryPolicy, SystemClock, UploadOptions,
+    Access, Anonymous, Arrival, BlobSource, Download, HostConfig, RegistryClient, Repository,
+    RetryPolicy, SystemClock, UploadOptions,
 };
 use futures_util::stream;
 
@@ -55,7 +55,7 @@ async fn blobs_go_there_and_come_back() {
     let repository = repository("it/blobs");
     let options = UploadOptions::default();
     let known = data(1, 3_000_000);
-    let digest = Digest::sha256_of(&known);
+    let digest = Digest::of(&known);
     assert_eq!(
         repository.blob_size(&digest).await.expect("an answer"),
         None
@@ -85,7 +85,7 @@ async fn blobs_go_there_and_come_back() {
         .upload_stream(&source, &options)
         .await
         .expect("upload");
-    assert_eq!(uploaded.digest, Digest::sha256_of(&unknown));
+    assert_eq!(uploaded.digest, Digest::of(&unknown));
     assert_eq!(repository.client().requests() - before, 3);
     assert!(repository.client().takes_streams());
 
@@ -100,7 +100,7 @@ async fn blobs_go_there_and_come_back() {
         .expect("download");
     assert!(read(part).await == known[1_000_000..1_500_000]);
 
-    let empty = Digest::sha256_of(b"");
+    let empty = Digest::of(b"");
     let source = BlobSource::Bytes(Bytes::new());
     repository
         .upload(&empty, 0, &source, &options)
@@ -122,7 +122,7 @@ async fn blobs_go_there_and_come_back() {
 async fn a_blob_is_mounted_from_another_repository() {
     let (first, second) = (repository("it/mount-from"), repository("it/mount-to"));
     let bytes = data(3, 10_000);
-    let digest = Digest::sha256_of(&bytes);
+    let digest = Digest::of(&bytes);
     let source = BlobSource::Bytes(bytes);
     first
         .upload(&digest, 10_000, &source, &UploadOptions::default())
@@ -141,7 +141,7 @@ async fn a_blob_is_mounted_from_another_repository() {
 
     // One that is not there becomes an upload in the session that the registry offers.
     let other = data(4, 5000);
-    let digest = Digest::sha256_of(&other);
+    let digest = Digest::of(&other);
     let source = BlobSource::Bytes(other);
     let uploaded = second
         .upload(&digest, 5000, &source, &mount)
@@ -155,7 +155,7 @@ async fn a_blob_is_mounted_from_another_repository() {
 async fn manifests_are_written_read_and_deleted() {
     let repository = repository("it/manifests");
     let config = Bytes::from_static(b"{}");
-    let config_digest = Digest::sha256_of(&config);
+    let config_digest = Digest::of(&config);
     let source = BlobSource::Bytes(config);
     repository
         .upload(&config_digest, 2, &source, &UploadOptions::default())
@@ -201,7 +201,7 @@ async fn manifests_are_written_read_and_deleted() {
     let absent = data(9, 10);
     let broken = String::from_utf8(manifest.to_vec())
         .expect("text")
-        .replace(config_digest.as_str(), Digest::sha256_of(&absent).as_str());
+        .replace(config_digest.as_str(), Digest::of(&absent).as_str());
     let error = repository
         .put_manifest("u", media_type, &broken.into())
         .await;
