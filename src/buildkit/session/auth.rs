@@ -77,6 +77,7 @@ pub struct Auth {
     source: Arc<dyn CredentialSource>,
     http: reqwest::Client,
     seed: Zeroizing<[u8; 32]>,
+    client_tokens: bool,
     tokens: Mutex<Tokens>,
 }
 
@@ -93,8 +94,18 @@ impl Auth {
             source,
             http,
             seed: Zeroizing::new(rand::random()),
+            client_tokens: true,
             tokens: Mutex::default(),
         }
+    }
+
+    /// Says whether tokens are fetched here. If not, the daemon gets the credentials and fetches them
+    /// itself, which is the way where only the daemon reaches the token server; BuildKit's client has
+    /// the variable `BUILDKIT_NO_CLIENT_TOKEN` for it.
+    #[must_use]
+    pub fn client_tokens(mut self, fetched_here: bool) -> Self {
+        self.client_tokens = fetched_here;
+        self
     }
 
     async fn credential(&self, host: &str, scopes: &[String]) -> Result<Credential, Status> {
@@ -140,6 +151,10 @@ impl Auth {
     /// for a user with a credential, on a seed that only this session knows; so all anonymous users
     /// share their tokens in the daemon, and nobody else.
     async fn authority(&self, host: &str, salt: &[u8]) -> Result<Ed25519KeyPair, Status> {
+        if !self.client_tokens {
+            // With this code the daemon asks for the credential.
+            return Err(Status::unavailable("client side tokens disabled"));
+        }
         let credential = self.credential(host, &[]).await?;
         let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
         if token::secret_of(&credential).is_some() {

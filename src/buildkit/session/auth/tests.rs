@@ -119,13 +119,20 @@ fn basic(password: &str) -> Credential {
 }
 
 async fn start(credentials: &[Credential]) -> (Served, AuthClient<Channel>) {
+    start_with(credentials, true).await
+}
+
+async fn start_with(
+    credentials: &[Credential],
+    client_tokens: bool,
+) -> (Served, AuthClient<Channel>) {
     // Fails where another test has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let source = Arc::new(Source {
         credentials: StdMutex::new(credentials.iter().cloned().collect()),
         refusals: AtomicUsize::new(0),
     });
-    let auth = Auth::new(source, http_client().build().unwrap());
+    let auth = Auth::new(source, http_client().build().unwrap()).client_tokens(client_tokens);
     let served = serve(Session::builder().auth(auth).build()).await;
     let client = AuthClient::new(served.channel.clone());
     (served, client)
@@ -389,4 +396,20 @@ async fn token_authority_signs_for_its_user_only() {
         public_key(&mut two, "a", b"salt").await,
         "all anonymous users are one"
     );
+}
+
+#[tokio::test]
+async fn daemon_is_sent_to_the_credentials_where_tokens_are_off() {
+    let (_served, mut client) = start_with(&[basic("pw")], false).await;
+    let request = GetTokenAuthorityRequest {
+        host: "a".to_owned(),
+        salt: b"salt".to_vec(),
+    };
+    let error = client.get_token_authority(request).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::Unavailable);
+    let request = CredentialsRequest {
+        host: "a".to_owned(),
+    };
+    let answer = client.credentials(request).await.unwrap();
+    assert_eq!(answer.get_ref().secret, "pw");
 }
