@@ -133,6 +133,10 @@ async fn start_with(
         refusals: AtomicUsize::new(0),
     });
     let auth = Auth::new(source, http_client().build().unwrap()).client_tokens(client_tokens);
+    serve_auth(auth).await
+}
+
+async fn serve_auth(auth: Auth) -> (Served, AuthClient<Channel>) {
     let served = serve(Session::builder().auth(auth).build()).await;
     let client = AuthClient::new(served.channel.clone());
     (served, client)
@@ -412,4 +416,21 @@ async fn daemon_is_sent_to_the_credentials_where_tokens_are_off() {
     };
     let answer = client.credentials(request).await.unwrap();
     assert_eq!(answer.get_ref().secret, "pw");
+}
+
+#[tokio::test]
+async fn sessions_with_one_seed_folder_are_one_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let source = Arc::new(Source {
+            credentials: StdMutex::new([basic("pw")].into()),
+            refusals: AtomicUsize::new(0),
+        });
+        let auth = Auth::new(source, http_client().build().unwrap()).seed_folder(dir.path());
+        let (_served, mut client) = serve_auth(auth).await;
+        keys.push(public_key(&mut client, "a", b"salt").await);
+    }
+    assert_eq!(keys[0], keys[1]);
 }
