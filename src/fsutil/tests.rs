@@ -690,6 +690,21 @@ fn pseudo_files_are_read_to_their_end() {
 }
 
 #[test]
+fn file_that_cannot_be_read_is_named_on_both_sides() {
+    // It can be opened, but nothing is mapped at its start.
+    let root = PathBuf::from(format!("/proc/{}", std::process::id()));
+    let filter = Filter {
+        include: vec!["mem".to_owned()],
+        ..Filter::default()
+    };
+    let dest = TempDir::new().unwrap();
+    let (sent, received) = copy_filtered(&root, filter, dest.path(), ReceiveOptions::default());
+    assert!(matches!(sent, Err(SendError::Read { path, .. }) if path == root.join("mem")));
+    assert!(matches!(received, Err(ReceiveError::Peer { message }) if message.contains("/mem: ")));
+    assert_eq!(fs_err::read_dir(dest.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn owner_can_be_overridden() {
     let (root, dest) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     put(root.path(), "dir/file", "x");
