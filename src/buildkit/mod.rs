@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod error;
+pub mod proto;
 pub mod session;
 pub mod solve;
 
