@@ -170,8 +170,10 @@ fn agents(options: &[Ssh], env: &Env) -> Result<SshAgents, SessionSetupError> {
                 agents.add(&ssh.id, socket.as_ref(), false)?;
             }
             paths => {
-                let paths: Vec<PathBuf> =
-                    paths.iter().map(|path| env.current_dir().join(path)).collect();
+                let paths: Vec<PathBuf> = paths
+                    .iter()
+                    .map(|path| env.current_dir().join(path))
+                    .collect();
                 agents.add_keys(&ssh.id, &paths)?;
             }
         }

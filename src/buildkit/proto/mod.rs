@@ -8,6 +8,7 @@
     unused_qualifications,
     unreachable_pub,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     reason = "generated"
 )]
 pub mod content;

@@ -162,7 +162,12 @@ impl Job<'_> {
                 Arc::clone(self.surroundings),
                 progress.sender(),
             )),
-            config_dir: self.surroundings.config().path.parent().unwrap_or(Path::new(".")),
+            config_dir: self
+                .surroundings
+                .config()
+                .path
+                .parent()
+                .unwrap_or(Path::new(".")),
             env: &self.ctx.env,
             engine_imports_oci: engine_imports_oci?,
             stdout_is_terminal: self.ctx.ui.stdout_is_terminal(),
