@@ -33,7 +33,9 @@
 pub mod build;
 pub mod builder;
 pub mod buildkit;
+pub mod cache;
 pub mod cli;
+pub mod digest;
 pub mod docker;
 pub mod env;
 pub mod error;
