@@ -25,6 +25,7 @@
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
 //! | [`registry`] | reference, client, auth, upload, download, retry | [`docker`] |
+//! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
 //! | [`ui`], [`error`], [`exit`], [`mod@env`] | terminal output, errors, exit codes, environment | – |
 //!
@@ -35,6 +36,7 @@ pub mod builder;
 pub mod buildkit;
 pub mod cache;
 pub mod cli;
+pub mod compress;
 pub mod digest;
 pub mod docker;
 pub mod env;
