@@ -185,7 +185,7 @@ fn agents(options: &[Ssh], env: &Env) -> Result<SshAgents, SessionSetupError> {
 mod tests {
     use super::*;
 
-    fn env(dir: &std::path::Path) -> Env {
+    fn env(dir: &Path) -> Env {
         Env::from_pairs([("TOKEN", "s3cret")], dir)
     }
 
