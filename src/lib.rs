@@ -24,8 +24,10 @@
 //! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
-//! | [`registry`] | reference, client, auth, upload, download, retry | [`docker`] |
+//! | [`cache`] | the heart: model of the cache's config and manifest | [`buildkit`], [`registry`] |
+//! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
+//! | [`mod@reference`], [`digest`] | references and digests as values | – |
 //! | [`ui`], [`error`], [`exit`], [`mod@env`] | terminal output, errors, exit codes, environment | – |
 //!
 //! Core rooms never read the environment, the home folder or the terminal: values are passed in.
@@ -33,7 +35,9 @@
 pub mod build;
 pub mod builder;
 pub mod buildkit;
+pub mod cache;
 pub mod cli;
+pub mod digest;
 pub mod docker;
 pub mod env;
 pub mod error;

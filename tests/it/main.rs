@@ -3,6 +3,7 @@
 mod builders;
 mod engine;
 mod help;
+mod registry;
 mod rig;
 mod support;
 mod tls;

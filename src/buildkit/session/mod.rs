@@ -114,7 +114,9 @@ impl Session {
             (KEY_SHARED_KEY, &self.shared_key),
         ];
         for (key, text) in texts {
-            map.insert(key, header_value(text));
+            if !text.is_empty() {
+                map.insert(key, header_value(text));
+            }
         }
         for method in &self.methods {
             map.append(KEY_METHOD, header_value(method));
