@@ -162,6 +162,10 @@ pub struct BuildArgs {
     #[arg(long = "ulimit", value_name = "ulimit")]
     pub ulimits: Vec<String>,
 
+    /// Older name of --call
+    #[arg(long, hide = true, value_name = "string")]
+    pub print: Option<String>,
+
     #[command(flatten)]
     #[expect(
         missing_docs,

@@ -20,6 +20,7 @@ use super::Context;
 use super::boot_progress::BootProgress;
 
 mod args;
+mod call;
 mod display;
 mod finish;
 mod loader;
@@ -44,6 +45,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let node = node_for(&builder, &spec.platforms)?;
     complete(&mut spec, &surroundings, node)?;
     let inputs = Inputs::resolve(&spec.inputs, Stdin::from_process).map_err(failed)?;
+    let dockerfile = inputs.dockerfile_name.clone();
     check_caches(&spec)?;
     finish::remove_stale(files.iidfile.as_deref())?;
 
@@ -61,7 +63,12 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         warn_without_output(&spec, &builder, ctx);
     }
     let outcome = result?;
-    finish::render(&outcome, &summary, &files, resolved.print_image_id, ctx)
+    let print_image_id = resolved.print_image_id && spec.call.is_none();
+    finish::render(&outcome, &summary, &files, print_image_id, ctx)?;
+    match &spec.call {
+        Some(call) => call::print(call, &outcome.response, &dockerfile, ctx),
+        None => finish::inline_message(&outcome.response, ctx),
+    }
 }
 
 /// Puts the words of every failed build before an error of its preparation.
@@ -174,8 +181,10 @@ impl Job<'_> {
         let result = run::run(self.spec, inputs, &build_ref, &runner, cancel, on_status).await;
         match result {
             Ok(mut outcome) => {
-                let name = format!("{}/{}/{build_ref}", self.builder.name(), self.node.name());
-                outcome.response.insert("buildx.build.ref".into(), name);
+                if self.spec.call.is_none() {
+                    let name = format!("{}/{}/{build_ref}", self.builder.name(), self.node.name());
+                    outcome.response.insert("buildx.build.ref".into(), name);
+                }
                 Ok(outcome)
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
@@ -257,7 +266,7 @@ impl Job<'_> {
 
 /// Many expect their image in the engine afterwards; only the cache has it.
 fn warn_without_output(spec: &BuildSpec, builder: &Builder, ctx: &Context) {
-    if spec.outputs.is_empty() {
+    if spec.outputs.is_empty() && spec.call.is_none() {
         ctx.ui.warning(&format!(
             "No output specified with {} driver. Build result will only remain in the build cache. \
              To push result image into registry use --push or to load image into docker use --load",
