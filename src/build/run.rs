@@ -16,6 +16,7 @@ use super::cache::{self, CacheError};
 use super::exports::{self, Export, ExportError, ExportFacts};
 use super::inputs::Inputs;
 use super::load::ImageLoader;
+use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
 use super::spec::BuildSpec;
 use super::vcs;
@@ -68,6 +69,9 @@ pub enum BuildError {
     /// A secret or an agent is not there.
     #[error(transparent)]
     Session(#[from] SessionSetupError),
+    /// The provenance for the metadata file cannot be read.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// The builder does not answer as BuildKit does.
     #[error("cannot talk to the builder")]
     Builder(#[source] RpcError),

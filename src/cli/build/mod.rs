@@ -1,5 +1,6 @@
 //! `docker cachex build`: resolve the arguments, run the build on the builder, show the end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::stdin::Stdin;
-use crate::build::{BuildSpec, cache};
+use crate::build::{BuildSpec, cache, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::{self, Client, RpcError};
 use crate::docker::CredentialStore;
@@ -56,6 +57,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         builder: &builder,
         node,
         ctx,
+        provenance: files.provenance,
     };
     let result = Box::pin(job.run(inputs, &progress, resolved.mode)).await;
     let summary = progress.finish().await;
@@ -141,6 +143,8 @@ struct Job<'a> {
     builder: &'a Builder,
     node: &'a Node,
     ctx: &'a Context,
+    /// How much of the provenance is read after the build.
+    provenance: provenance::Mode,
 }
 
 impl Job<'_> {
@@ -182,6 +186,9 @@ impl Job<'_> {
         match result {
             Ok(mut outcome) => {
                 if self.spec.call.is_none() {
+                    let provenance = self.provenance(&runner.client, &build_ref, progress);
+                    let mut provenance = cancellable(self.ctx, provenance).await??;
+                    outcome.response.append(&mut provenance);
                     let name = format!("{}/{}/{build_ref}", self.builder.name(), self.node.name());
                     outcome.response.insert("buildx.build.ref".into(), name);
                 }
@@ -189,6 +196,28 @@ impl Job<'_> {
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
             Err(error) => Err(finish::failure(error)),
+        }
+    }
+
+    async fn provenance(
+        &self,
+        client: &Client,
+        build_ref: &str,
+        progress: &Progress,
+    ) -> Result<BTreeMap<String, String>, CommandError> {
+        if self.provenance == provenance::Mode::Disabled {
+            return Ok(BTreeMap::new());
+        }
+        let step = progress.sender().step(provenance::STEP);
+        match provenance::fetch(client, build_ref, self.provenance).await {
+            Ok(entries) => {
+                step.done();
+                Ok(entries)
+            }
+            Err(error) => {
+                step.fail(&crate::error::chain(&error));
+                Err(finish::failure(error.into()))
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::args::BuildArgs;
 use crate::build::inputs::InputSpec;
+use crate::build::provenance;
 use crate::build::spec::{BuildSpec, Network, NoCache};
 use crate::build::vcs::VcsOptions;
 use crate::cli::Context;
@@ -29,6 +30,8 @@ pub(super) struct Files {
     pub iidfile: Option<PathBuf>,
     /// Gets the metadata.
     pub metadata: Option<PathBuf>,
+    /// How much of the provenance the metadata has.
+    pub provenance: provenance::Mode,
 }
 
 /// Makes the request. The inputs' node identifier and the proxies are filled in by the caller, which
@@ -43,6 +46,9 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
     let files = Files {
         iidfile: path(env, args.iidfile.as_deref()),
         metadata: path(env, args.metadata_file.as_deref()),
+        provenance: provenance::Mode::parse(
+            env.get(env::BUILDX_METADATA_PROVENANCE).unwrap_or_default(),
+        ),
     };
     let spec = BuildSpec {
         inputs: inputs(args, env)?,
@@ -83,7 +89,19 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
         vcs: vcs(env),
         ..Default::default()
     };
-    Ok((without_results_of_calls(spec), files))
+    let is_call = spec.call.is_some();
+    Ok((
+        without_results_of_calls(spec),
+        without_useless_facts(files, is_call),
+    ))
+}
+
+/// The provenance is of a build and for the metadata file alone.
+fn without_useless_facts(mut files: Files, is_call: bool) -> Files {
+    if is_call || files.metadata.is_none() {
+        files.provenance = provenance::Mode::Disabled;
+    }
+    files
 }
 
 /// A question to the frontend has no result that could go anywhere.
