@@ -48,7 +48,14 @@ fn provenance_is_that_of_buildx() {
         let ours = metadata("cachex", mode, args);
         let theirs = metadata("buildx", mode, args);
         let keys = |map: &Map<String, Value>| map.keys().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(keys(&ours), keys(&theirs), "{mode} {args:?}");
+        let mut expected = keys(&theirs);
+        if args.contains(&"--platform=linux/amd64,linux/386") {
+            // buildx 0.29 returns the map before it is filled.
+            for platform in ["linux/amd64", "linux/386"] {
+                expected.insert(format!("buildx.build.provenance/{platform}"));
+            }
+        }
+        assert_eq!(keys(&ours), expected, "{mode} {args:?}");
         for (key, value) in &theirs {
             if !key.starts_with("buildx.build.provenance") {
                 continue;

@@ -52,7 +52,7 @@ pub struct BuildArgs {
     pub cache_to: Vec<String>,
 
     /// Ask for another result than a build ("check", "outline", "targets")
-    #[arg(long = "call", value_name = "string")]
+    #[arg(long = "call", value_name = "string", overrides_with_all = ["check", "print"])]
     pub call: Option<String>,
 
     /// Cgroup that RUN steps are put under
