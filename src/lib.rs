@@ -21,7 +21,7 @@
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`docker`] | config file, contexts, credential store, Engine API | – |
-//! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`] |
+//! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
 //! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`] |

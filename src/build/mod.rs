@@ -10,6 +10,7 @@
 //! | [`session`], [`load`] | what the session serves; images into an engine |
 //! | [`run`] | one build on one connected builder |
 //! | [`quiet_import`] | a missing cache as one quiet line |
+//! | [`provenance`] | what the metadata file tells about how the image was made |
 //! | [`metadata`] | image identifier and metadata file |
 
 pub mod attrs;
@@ -18,6 +19,7 @@ pub mod exports;
 pub mod inputs;
 pub mod load;
 pub mod metadata;
+pub mod provenance;
 pub mod quiet_import;
 pub mod run;
 pub mod session;

@@ -17,13 +17,14 @@ use super::cache::{self, CacheError};
 use super::exports::{self, Export, ExportError, ExportFacts};
 use super::inputs::Inputs;
 use super::load::ImageLoader;
+use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
 use super::spec::BuildSpec;
 use super::vcs;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::CredentialSource;
-use crate::buildkit::solve::{self, SolveRequest};
-use crate::buildkit::{Client, RpcError, session::tunnel};
+use crate::buildkit::solve::{self, SolveOutcome, SolveRequest};
+use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
 
 /// Label of a worker of a Docker Engine: the address that `host-gateway` stands for.
@@ -71,6 +72,9 @@ pub enum BuildError {
     /// A secret or an agent is not there.
     #[error(transparent)]
     Session(#[from] SessionSetupError),
+    /// The provenance for the metadata file cannot be read.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// The builder does not answer as BuildKit does.
     #[error("cannot talk to the builder")]
     Builder(#[source] RpcError),
@@ -140,6 +144,10 @@ pub async fn run(
     request.session = ready.session.id().to_owned();
     request.attrs.append(&mut inputs.attrs.clone());
     request.attrs.append(&mut commit_attrs(spec, &inputs).await);
+    if let Some(call) = &spec.call {
+        subrequest::ask(&call.name, &mut request.attrs);
+        request.internal = true;
+    }
 
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
@@ -148,15 +156,25 @@ pub async fn run(
     while session.join_next().await.is_some() {}
 
     match result {
-        Ok(outcome) => Ok(BuildOutcome {
-            response: outcome.exporter_response,
-            definitions: outcome.definitions,
-        }),
+        Ok(outcome) => Ok(taken(spec, outcome)),
         Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
         Err(solve) => match ready.failures.get().into_iter().next() {
             Some(failure) => Err(BuildError::Sink { failure, solve }),
             None => Err(BuildError::Solve(solve)),
         },
+    }
+}
+
+/// The answer of a call stands among those of the exporters, as in buildx.
+fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
+    let mut response = outcome.exporter_response;
+    if spec.call.is_some() {
+        let texts = outcome.result_metadata.into_iter();
+        response.extend(texts.map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
+    }
+    BuildOutcome {
+        response,
+        definitions: outcome.definitions,
     }
 }
 
@@ -187,6 +205,7 @@ fn request(
         cache_exports: cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?,
         cache_imports: cache::imports(&spec.cache_from)?,
         entitlements: frontend.entitlements,
+        internal: false,
     })
 }
 

@@ -1,8 +1,10 @@
 //! Integration tests: the docker CLI with its plugins, a real engine, builder and registry. `scripts/test` sets them up.
 
 mod builders;
+mod call;
 mod engine;
 mod help;
+mod metadata;
 mod proto;
 mod registry;
 mod rig;

@@ -1,5 +1,6 @@
 //! `docker cachex build`: resolve the arguments, run the build on the builder, show the end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::stdin::Stdin;
-use crate::build::{BuildSpec, cache};
+use crate::build::{BuildSpec, cache, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::{self, Client, RpcError};
 use crate::docker::CredentialStore;
@@ -20,6 +21,7 @@ use super::Context;
 use super::boot_progress::BootProgress;
 
 mod args;
+mod call;
 mod display;
 mod finish;
 mod loader;
@@ -44,6 +46,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let node = node_for(&builder, &spec.platforms)?;
     complete(&mut spec, &surroundings, node)?;
     let inputs = Inputs::resolve(&spec.inputs, Stdin::from_process).map_err(failed)?;
+    let dockerfile = inputs.dockerfile_name.clone();
     check_caches(&spec)?;
     finish::remove_stale(files.iidfile.as_deref())?;
 
@@ -54,6 +57,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         builder: &builder,
         node,
         ctx,
+        provenance: files.provenance,
     };
     let result = Box::pin(job.run(inputs, &progress, resolved.mode)).await;
     let summary = progress.finish().await;
@@ -61,7 +65,12 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         warn_without_output(&spec, &builder, ctx);
     }
     let outcome = result?;
-    finish::render(&outcome, &summary, &files, resolved.print_image_id, ctx)
+    let print_image_id = resolved.print_image_id && spec.call.is_none();
+    finish::render(&outcome, &summary, &files, print_image_id, ctx)?;
+    match &spec.call {
+        Some(call) => call::print(call, &outcome.response, &dockerfile, ctx),
+        None => finish::inline_message(&outcome.response, ctx),
+    }
 }
 
 /// Puts the words of every failed build before an error of its preparation.
@@ -134,6 +143,8 @@ struct Job<'a> {
     builder: &'a Builder,
     node: &'a Node,
     ctx: &'a Context,
+    /// How much of the provenance is read after the build.
+    provenance: provenance::Mode,
 }
 
 impl Job<'_> {
@@ -180,12 +191,39 @@ impl Job<'_> {
         let result = run::run(self.spec, inputs, &build_ref, &runner, cancel, on_status).await;
         match result {
             Ok(mut outcome) => {
-                let name = format!("{}/{}/{build_ref}", self.builder.name(), self.node.name());
-                outcome.response.insert("buildx.build.ref".into(), name);
+                if self.spec.call.is_none() {
+                    let provenance = self.provenance(&runner.client, &build_ref, progress);
+                    let mut provenance = cancellable(self.ctx, provenance).await??;
+                    outcome.response.append(&mut provenance);
+                    let name = format!("{}/{}/{build_ref}", self.builder.name(), self.node.name());
+                    outcome.response.insert("buildx.build.ref".into(), name);
+                }
                 Ok(outcome)
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
             Err(error) => Err(finish::failure(error)),
+        }
+    }
+
+    async fn provenance(
+        &self,
+        client: &Client,
+        build_ref: &str,
+        progress: &Progress,
+    ) -> Result<BTreeMap<String, String>, CommandError> {
+        if self.provenance == provenance::Mode::Disabled {
+            return Ok(BTreeMap::new());
+        }
+        let step = progress.sender().step(provenance::STEP);
+        match provenance::fetch(client, build_ref, self.provenance).await {
+            Ok(entries) => {
+                step.done();
+                Ok(entries)
+            }
+            Err(error) => {
+                step.fail(&crate::error::chain(&error));
+                Err(finish::failure(error.into()))
+            }
         }
     }
 
@@ -263,7 +301,7 @@ impl Job<'_> {
 
 /// Many expect their image in the engine afterwards; only the cache has it.
 fn warn_without_output(spec: &BuildSpec, builder: &Builder, ctx: &Context) {
-    if spec.outputs.is_empty() {
+    if spec.outputs.is_empty() && spec.call.is_none() {
         ctx.ui.warning(&format!(
             "No output specified with {} driver. Build result will only remain in the build cache. \
              To push result image into registry use --push or to load image into docker use --load",
