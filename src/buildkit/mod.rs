@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`client`] | one HTTP/2 connection over any byte stream, Control and gateway stubs on it |
 //! | [`solve`] | one build in gateway mode: control solve, frontend solve and status stream together |
+//! | [`disk`] | what the daemon's cache takes, and freeing it |
 //! | [`error`] | BuildKit's rich errors: code, message, the source lines they point to |
 //! | [`session`] | the services that BuildKit calls back during a build |
 
 pub mod client;
+pub mod disk;
 pub mod error;
 pub mod session;
 pub mod solve;
