@@ -5,9 +5,9 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 use crate::builder::load::Probe as _;
-use crate::builder::platform::{self, Platform};
 use crate::builder::{Builder, ByteStream, Node, resolve};
 use crate::error::CommandError;
+use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress, RenderOptions, Request, tty};
 
 use super::Context;
@@ -43,7 +43,7 @@ pub struct DialStdioArgs {
 pub async fn run(args: DialStdioArgs, ctx: &Context) -> Result<(), CommandError> {
     let wanted = args.platform.as_deref().filter(|text| !text.is_empty());
     let wanted = wanted
-        .map(platform::parse)
+        .map(Platform::parse)
         .transpose()
         .map_err(CommandError::failed)?;
     let mode = mode(&args, ctx)?;
@@ -174,9 +174,9 @@ async fn proxy(
     tokio::pin!(send, receive);
     tokio::select! {
         received = &mut receive => received,
-        sent = &mut send => {
+        ended = &mut send => {
             // A builder that is gone has closed the output, too, which says more.
-            if let Err(error) = sent && error.kind() != io::ErrorKind::BrokenPipe {
+            if let Err(error) = ended && error.kind() != io::ErrorKind::BrokenPipe {
                 return Err(error);
             }
             receive.await

@@ -22,6 +22,10 @@ pub trait ExportProgress: Send + Sync + 'static {
     fn part(&self, name: &str, current: u64, total: u64);
     /// A part is done.
     fn part_done(&self, name: &str);
+    /// The export is over; the summary is one line.
+    fn done(&self, summary: &str);
+    /// The export has failed.
+    fn failed(&self, error: &str);
 }
 
 /// An export that nobody looks at.
@@ -31,6 +35,8 @@ pub struct Unseen;
 impl ExportProgress for Unseen {
     fn part(&self, _name: &str, _current: u64, _total: u64) {}
     fn part_done(&self, _name: &str) {}
+    fn done(&self, _summary: &str) {}
+    fn failed(&self, _error: &str) {}
 }
 
 /// How layers are stored.

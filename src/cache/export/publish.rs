@@ -92,9 +92,10 @@ pub async fn publish(
 /// Finds the manifest among what BuildKit handed over. Its answer names it too, but under one key for
 /// all exports of a build.
 fn manifest_of(collected: &Collected) -> Option<&Bytes> {
-    collected.metadata.values().find(|bytes| {
-        CacheManifest::parse(bytes, "").is_ok_and(|manifest| manifest.is_cache())
-    })
+    collected
+        .metadata
+        .values()
+        .find(|bytes| CacheManifest::parse(bytes, "").is_ok_and(|manifest| manifest.is_cache()))
 }
 
 /// Manifest and config for the blobs as they are stored.
