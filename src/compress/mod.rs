@@ -5,7 +5,7 @@
 //! | [`encoder`] | bytes in, compressed bytes out through a bounded channel, both digests at the end |
 //! | [`decoder`] | the way back, for any blob in gzip or zstd, checked to its last byte |
 //! | [`recoder`] | both together: a blob from one compression to another |
-//! | [`detect`] | what a blob is, by its first or last bytes |
+//! | [`mod@detect`] | what a blob is, by its first or last bytes |
 //! | [`level`] | levels of each algorithm |
 //! | [`workers`] | the threads that all of them share |
 //! | `gzip`, `deflate`, `zstd`, `hash` | the formats, block by block; running digests |
