@@ -25,7 +25,7 @@ use super::vcs;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::CredentialSource;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::solve::{self, SolveOutcome, SolveRequest};
+use crate::buildkit::solve::{self, Entry, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
 
@@ -144,7 +144,7 @@ pub async fn run(
     )?;
     let (mut request, client_exports) =
         request(spec, build_ref, &exports, builder_facts(&workers))?;
-    let caches = open_caches(&client_exports, spec, &runner.caches).await?;
+    let caches = open_caches(&client_exports, spec, &runner.caches)?;
     let mut stores = ContentStores::default();
     for cache in &caches {
         cache.offer(&mut stores);
@@ -171,19 +171,25 @@ pub async fn run(
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
     let result = solve::solve(&runner.client, &request, cancel, on_status).await;
+    let published = match &result {
+        Ok(_) => publish_caches(&caches, &request, &runner.client, cancel).await,
+        Err(_) => Ok(Vec::new()),
+    };
     session_end.cancel();
     while session.join_next().await.is_some() {}
 
     match result {
         Ok(outcome) => {
             let mut outcome = taken(spec, outcome);
-            outcome.caches = publish_caches(&caches, cancel).await?;
+            outcome.caches = published?;
             Ok(outcome)
         }
         Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
         Err(solve) => match ready.failures.get().into_iter().next() {
             Some(failure) => Err(BuildError::Sink { failure, solve }),
-            None => Err(BuildError::Solve(solve)),
+            None => Err(cache_failure(&caches)
+                .await
+                .map_or(BuildError::Solve(solve), BuildError::ClientCache)),
         },
     }
 }
@@ -202,8 +208,8 @@ fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
     }
 }
 
-/// Opens the caches that go through the session, all at the same time.
-async fn open_caches(
+/// Opens the caches that go through the session.
+fn open_caches(
     exports: &[ClientExport],
     spec: &BuildSpec,
     tools: &ClientTools,
@@ -211,19 +217,54 @@ async fn open_caches(
     let opened = exports
         .iter()
         .map(|export| ClientCache::open(export, spec, tools));
-    Ok(futures_util::future::try_join_all(opened).await?)
+    Ok(opened.collect::<Result<_, _>>()?)
 }
 
-/// Publishes the caches after the build, when the image is safe.
+/// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
+async fn cache_failure(caches: &[ClientCache]) -> Option<ClientCacheError> {
+    for cache in caches {
+        if let Some(error) = cache.failure().await {
+            return Some(error);
+        }
+    }
+    None
+}
+
+/// Publishes the caches after the build, when the image is safe. The session must still be there.
 async fn publish_caches(
     caches: &[ClientCache],
+    request: &SolveRequest,
+    client: &Client,
     cancel: &CancellationToken,
 ) -> Result<Vec<CacheReport>, BuildError> {
-    let published = futures_util::future::try_join_all(caches.iter().map(ClientCache::publish));
+    let again = async |entry| export_again(client, request, entry, cancel).await;
+    let published = caches.iter().map(|cache| cache.publish(again));
     tokio::select! {
-        reports = published => Ok(reports?),
+        // One that fails does not keep the others from being published.
+        reports = futures_util::future::join_all(published) => {
+            Ok(reports.into_iter().collect::<Result<_, _>>()?)
+        }
         () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
     }
+}
+
+/// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing
+/// else is exported and nothing is shown.
+async fn export_again(
+    client: &Client,
+    request: &SolveRequest,
+    entry: Entry,
+    cancel: &CancellationToken,
+) -> Result<(), RpcError> {
+    let mut request = SolveRequest {
+        build_ref: crate::buildkit::new_id(),
+        exporters: Vec::new(),
+        cache_exports: vec![entry],
+        internal: true,
+        ..request.clone()
+    };
+    request.attrs.remove("no-cache");
+    solve::solve(client, &request, cancel, drop).await.map(drop)
 }
 
 impl Runner<'_> {

@@ -113,6 +113,7 @@ async fn send(
         Source::Given(given) => (given.algorithm, size.unwrap_or(0)),
         Source::Compressed(_, level) => (Some(level.algorithm()), 0),
     };
+    let given = matches!(source, Source::Given(_));
     let upload = async {
         let dir = &route.spool_dir;
         match source {
@@ -144,6 +145,13 @@ async fn send(
         .map_err(|error| crate::error::chain(&error))
     };
     let uploaded: Uploaded = show(upload, route.progress.as_ref(), &name, &sent, total).await?;
+    // Without a size the blob was sent before its digest was known.
+    if given && uploaded.digest != *digest {
+        return Err(format!(
+            "the builder announced layer {digest} and sent {}",
+            uploaded.digest
+        ));
+    }
     Ok(StoredLayer {
         digest: uploaded.digest,
         size: uploaded.size,
