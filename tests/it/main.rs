@@ -1,6 +1,7 @@
 //! Integration tests: the docker CLI with its plugins, a real engine, builder and registry. `scripts/test` sets them up.
 
 mod builders;
+mod cache_client;
 mod call;
 mod engine;
 mod help;
