@@ -2,6 +2,7 @@
 
 mod builders;
 mod cache_client;
+mod cache_limits;
 mod call;
 mod engine;
 mod help;
