@@ -173,14 +173,20 @@ async fn proxy(
     };
     tokio::pin!(send, receive);
     tokio::select! {
-        received = &mut receive => received,
-        sent = &mut send => {
+        received = &mut receive => unless_closed(received),
+        done = &mut send => {
             // A builder that is gone has closed the output, too, which says more.
-            if let Err(error) = sent && error.kind() != io::ErrorKind::BrokenPipe {
-                return Err(error);
-            }
-            receive.await
+            unless_closed(done)?;
+            unless_closed(receive.await)
         }
+    }
+}
+
+/// A side that has closed its end has heard enough.
+fn unless_closed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 

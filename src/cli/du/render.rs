@@ -72,7 +72,7 @@ impl Format {
             Self::Pretty => Ok(records.iter().map(|record| pretty(record, now)).collect()),
             Self::Common(format::Format::Json, _) => Ok(records
                 .iter()
-                .map(|record| format!("{}\n", json(record, now)))
+                .flat_map(|record| [json(record, now).to_string(), "\n".to_owned()])
                 .collect()),
             Self::Common(format::Format::Lines(template), _) => lines(template, false),
             Self::Common(format::Format::Table(template), _) => {

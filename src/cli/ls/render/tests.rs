@@ -110,7 +110,7 @@ fn templates_have_a_line_per_builder_and_node() {
         render("{{.Name}} {{.Error}}", true).lines().nth(2),
         Some("foo1 cannot connect")
     );
-    assert!(super::format("{{.Name").is_err());
+    assert!(format("{{.Name").is_err());
 }
 
 #[test]
