@@ -71,11 +71,12 @@ pub struct WorkerReport {
 
 /// Asks a BuildKit at the other end of a stream for its workers; an error is its text.
 pub trait Probe: Sync {
-    /// Asks.
-    fn probe(
-        &self,
+    /// Asks; `authority` is the name that the request is addressed to.
+    fn probe<'a>(
+        &'a self,
         stream: ByteStream,
-    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, String>> + Send + '_>>;
+        authority: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, String>> + Send + 'a>>;
 }
 
 /// A builder and what its nodes answered.
@@ -231,7 +232,7 @@ async fn ask(
     let Some(probe) = probe.filter(|_| status == Status::Running) else {
         return Ok(());
     };
-    let report = match probe.probe(driver.dial().await?).await {
+    let report = match probe.probe(driver.dial().await?, None).await {
         Ok(report) => report,
         Err(text) => {
             return Err(match driver.diagnose().await {
@@ -256,7 +257,7 @@ async fn ask_remote(
     loaded: &mut LoadedNode,
 ) -> Result<(), Ask> {
     let answered = match remote.dial().await {
-        Ok(stream) => probe.probe(stream).await,
+        Ok(stream) => probe.probe(stream, remote.authority()).await,
         Err(error) => Err(crate::error::chain(&error)),
     };
     match answered {

@@ -141,7 +141,7 @@ async fn dial_node(
     let mut stream = node.dial(&mut |event| boot.event(event)).await?;
     node.driver().ready().await?;
     if let Some(wanted) = wanted {
-        let report = BuildkitProbe.probe(stream).await;
+        let report = BuildkitProbe.probe(stream, node.driver().authority()).await;
         let report = report.map_err(CommandError::failed)?;
         let workers = report.workers.iter().flat_map(|worker| &worker.platforms);
         let mut all = node.stored().platforms.iter().chain(workers);

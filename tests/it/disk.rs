@@ -68,6 +68,7 @@ fn both_tools_show_the_same_records_and_totals() {
         &["--format", "table"],
         &["--format", "table {{.ID}}\\t{{.Type}}\\t{{.Mutable}}"],
         &["--format", "{{.ID}} {{.Size}} {{.Shared}} {{.Description}}"],
+        &["--format", "{{.ID}}{{range .Parents}} <{{.}}>{{end}}"],
         &["--filter", "type=regular"],
         &["--filter", "type!=regular", "--filter", "inuse=false"],
         &["--filter", "description~=file", "--verbose"],

@@ -252,7 +252,7 @@ fn tls_is_spoken_with_the_certificates_of_the_options() {
         ("key", "client-key.pem"),
     ];
     let good = create(&all);
-    both_know_ours(&client, &good);
+    both_know(&client, &good, "running");
     builds(&client, &good);
 
     let folder = context(&[("Dockerfile", "FROM scratch\n")]);
@@ -280,14 +280,6 @@ fn tls_is_spoken_with_the_certificates_of_the_options() {
         "{error}"
     );
     assert!(error.contains("--driver-opt cacert="), "{error}");
-}
-
-/// The peer asks for no ALPN, which this server refuses as newer gRPC servers do, so it is not asked.
-fn both_know_ours(client: &Client, builder: &str) {
-    let (shown, _) = client.docker_ok(&["cachex", "inspect", "--bootstrap", builder]);
-    assert!(shown.contains("running"), "{shown}");
-    let (list, _) = client.docker_ok(&["cachex", "ls"]);
-    assert!(list.contains("running"), "{list}");
 }
 
 #[test]

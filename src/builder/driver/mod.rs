@@ -235,6 +235,15 @@ impl Driver {
         }
     }
 
+    /// Returns the name that requests to the node are addressed to, if it has one: a proxy may choose
+    /// the BuildKit by it.
+    pub fn authority(&self) -> Option<&str> {
+        match self {
+            Self::Remote(remote) => remote.authority(),
+            Self::Container(_) | Self::Docker { .. } | Self::NotSupported { .. } => None,
+        }
+    }
+
     /// Tells whether results are loaded into the Docker engine when the user names no output.
     pub fn default_load(&self) -> bool {
         match self {

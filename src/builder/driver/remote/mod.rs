@@ -169,6 +169,15 @@ impl Remote {
         }
     }
 
+    /// Returns the name of the TLS options, or host and port of the address.
+    pub fn authority(&self) -> Option<&str> {
+        let named = self.tls.as_ref().and_then(RemoteTls::given_name);
+        named.or(match &self.address {
+            Address::Tcp { authority, .. } => Some(authority),
+            _ => None,
+        })
+    }
+
     /// Tells why the node does not speak BuildKit's protocol; nothing if it seems well.
     pub async fn diagnose(&self) -> Option<BuilderError> {
         let stream = match self.dial().await {

@@ -26,6 +26,7 @@ pub(super) struct Options {
 pub struct RemoteTls {
     files: TlsFiles,
     server_name: ServerName<'static>,
+    given_name: Option<String>,
 }
 
 impl Options {
@@ -88,13 +89,18 @@ impl Options {
             });
         }
         let name = self.server_name.filter(|name| !name.is_empty());
+        let given_name = name.clone();
         let name = name.unwrap_or_else(|| host.to_owned());
         let server_name = ServerName::try_from(name.clone()).map_err(|_| OptionError::Value {
             key: "servername".to_owned(),
             value: name,
             expected: "a name of a host",
         })?;
-        Ok(Some(RemoteTls { files, server_name }))
+        Ok(Some(RemoteTls {
+            files,
+            server_name,
+            given_name,
+        }))
     }
 }
 
@@ -108,6 +114,11 @@ impl RemoteTls {
         let mut config = client_config(&self.files, false)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(TlsConnector::from(Arc::new(config)))
+    }
+
+    /// Returns the name that was given as an option.
+    pub fn given_name(&self) -> Option<&str> {
+        self.given_name.as_deref()
     }
 
     /// Returns the name that the certificate must have.
