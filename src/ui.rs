@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use crate::error::CommandError;
+use crate::error::{CommandError, ErrorKind};
 
 /// Nobody reads standard output any more: `docker cachex … | head`.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,11 @@ impl Ui {
     }
 
     /// Writes an error: its detail, the message with all causes, and the hints.
+    /// Nothing where the error is but a status.
     pub fn error(&self, error: &CommandError) {
+        if matches!(error.kind, ErrorKind::Status(_)) {
+            return;
+        }
         if !error.detail.is_empty() {
             self.status(error.detail.trim_end());
         }

@@ -23,7 +23,8 @@ pub struct RpcError {
     code: Code,
     message: String,
     sources: Vec<SourceExcerpt>,
-    vertex: Option<String>,
+    vertex: Option<Box<str>>,
+    subrequest: Option<Box<str>>,
 }
 
 /// Lines of a source file, mostly the Dockerfile, that an error or a warning is about.
@@ -46,6 +47,7 @@ impl RpcError {
             message,
             sources: Vec::new(),
             vertex: None,
+            subrequest: None,
         }
     }
 
@@ -67,6 +69,12 @@ impl RpcError {
     /// Returns the digest of the vertex that failed, if one did.
     pub fn vertex(&self) -> Option<&str> {
         self.vertex.as_deref()
+    }
+
+    /// Returns the request that the frontend does not know, such as `frontend.lint`, if that is the
+    /// error.
+    pub fn unsupported_subrequest(&self) -> Option<&str> {
+        self.subrequest.as_deref()
     }
 
     /// Tells whether the call was cancelled, by this side or by the daemon.
@@ -100,6 +108,7 @@ impl From<Status> for RpcError {
             message: message_of(&status),
             sources: Vec::new(),
             vertex: None,
+            subrequest: None,
         };
         if let Ok(details) = rpc::Status::decode(status.details()) {
             for detail in details.details {
@@ -116,10 +125,14 @@ impl RpcError {
             if let Ok(source) = serde_json::from_slice::<JsonSource>(value) {
                 self.sources.extend(source.into_excerpt());
             }
-        } else if type_url.ends_with("errdefs.Vertex+json")
-            && let Ok(vertex) = serde_json::from_slice::<JsonVertex>(value)
+        } else if type_url.ends_with("errdefs.Vertex+json") {
+            if let Ok(vertex) = serde_json::from_slice::<JsonVertex>(value) {
+                self.vertex = Some(vertex.digest.into());
+            }
+        } else if type_url.ends_with("errdefs.Subrequest+json")
+            && let Ok(subrequest) = serde_json::from_slice::<JsonSubrequest>(value)
         {
-            self.vertex = Some(vertex.digest);
+            self.subrequest = Some(subrequest.name.into());
         }
     }
 }
@@ -149,6 +162,12 @@ fn message_of(status: &Status) -> String {
 struct JsonVertex {
     #[serde(default)]
     digest: String,
+}
+
+#[derive(Deserialize)]
+struct JsonSubrequest {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -256,6 +275,15 @@ mod tests {
                 }],
             }]
         );
+    }
+
+    #[test]
+    fn an_unknown_request_is_named() {
+        let error = RpcError::from(status_with(vec![any(
+            "Subrequest",
+            r#"{"name":"frontend.lint"}"#,
+        )]));
+        assert_eq!(error.unsupported_subrequest(), Some("frontend.lint"));
     }
 
     #[test]

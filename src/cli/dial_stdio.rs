@@ -5,9 +5,9 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 use crate::builder::load::Probe as _;
-use crate::builder::platform::{self, Platform};
 use crate::builder::{Builder, ByteStream, Node, resolve};
 use crate::error::CommandError;
+use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress, RenderOptions, Request, tty};
 
 use super::Context;
@@ -43,7 +43,7 @@ pub struct DialStdioArgs {
 pub async fn run(args: DialStdioArgs, ctx: &Context) -> Result<(), CommandError> {
     let wanted = args.platform.as_deref().filter(|text| !text.is_empty());
     let wanted = wanted
-        .map(platform::parse)
+        .map(Platform::parse)
         .transpose()
         .map_err(CommandError::failed)?;
     let mode = mode(&args, ctx)?;

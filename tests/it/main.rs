@@ -1,10 +1,14 @@
 //! Integration tests: the docker CLI with its plugins, a real engine, builder and registry. `scripts/test` sets them up.
 
 mod builders;
+mod call;
 mod disk;
 mod engine;
 mod help;
 mod kubernetes;
+mod metadata;
+mod proto;
+mod registry;
 mod remote;
 mod rig;
 mod support;

@@ -1,13 +1,14 @@
 use super::*;
+use crate::builder::Status;
 use crate::builder::group::{FileContent, StoredNode};
 use crate::builder::load::GcRule;
-use crate::builder::{Status, platform};
+use crate::builder::platform::Platform;
 
 fn data() -> Vec<LoadedBuilder> {
     let platforms = |texts: &[&str]| {
         texts
             .iter()
-            .map(|t| platform::parse(t).unwrap())
+            .map(|t| Platform::parse(t).unwrap())
             .collect::<Vec<_>>()
     };
     let node = |name: &str, endpoint: &str| LoadedNode {
