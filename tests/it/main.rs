@@ -2,11 +2,14 @@
 
 mod builders;
 mod call;
+mod disk;
 mod engine;
 mod help;
+mod kubernetes;
 mod metadata;
 mod proto;
 mod registry;
+mod remote;
 mod rig;
 mod support;
 mod tls;

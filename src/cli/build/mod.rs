@@ -243,7 +243,7 @@ impl Job<'_> {
     async fn connect(&self, progress: &Progress) -> Result<Client, CommandError> {
         let mut boot = BootProgress::new(progress, false);
         let stream = self.node.dial(&mut |event| boot.event(event)).await?;
-        match Client::connect(stream).await {
+        match Client::connect_as(stream, self.node.driver().authority()).await {
             Ok(client) => Ok(client),
             Err(error) => Err(self.broken(error).await),
         }

@@ -28,7 +28,7 @@ pub(super) async fn builder(
 pub(super) async fn connect(node: &Node, timeout: Duration) -> Result<Client, CommandError> {
     let connect = async {
         let stream = node.driver().dial().await?;
-        match Client::connect(stream).await {
+        match Client::connect_as(stream, node.driver().authority()).await {
             Ok(client) => Ok(client),
             // A connection that is no BuildKit's has a reason, which the driver may know.
             Err(error) => Err(match node.driver().diagnose().await {
