@@ -24,6 +24,7 @@ pub struct RpcError {
     message: String,
     sources: Vec<SourceExcerpt>,
     vertex: Option<String>,
+    broken: bool,
 }
 
 /// Lines of a source file, mostly the Dockerfile, that an error or a warning is about.
@@ -46,7 +47,13 @@ impl RpcError {
             message,
             sources: Vec::new(),
             vertex: None,
+            broken: true,
         }
+    }
+
+    /// Tells whether the daemon gave no answer because the connection to it broke.
+    pub fn is_connection_broken(&self) -> bool {
+        self.broken
     }
 
     /// Returns the gRPC code.
@@ -100,6 +107,9 @@ impl From<Status> for RpcError {
             message: message_of(&status),
             sources: Vec::new(),
             vertex: None,
+            // A status that came over the wire has no cause on this side.
+            broken: matches!(status.code(), Code::Unavailable | Code::Unknown)
+                && status.source().is_some(),
         };
         if let Ok(details) = rpc::Status::decode(status.details()) {
             for detail in details.details {
