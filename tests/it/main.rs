@@ -8,6 +8,7 @@ mod context;
 mod engine;
 mod errors;
 mod help;
+mod login;
 mod progress;
 mod rig;
 mod sharing;

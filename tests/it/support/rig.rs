@@ -46,6 +46,12 @@ impl Rig {
         run(docker_command(&self.docker_config).args(args))
     }
 
+    /// A program of the packages that the rig is made of.
+    pub(crate) fn tool(&self, name: &str) -> PathBuf {
+        let rig = self.docker_config.parent().expect("the rig's folder");
+        rig.join("packages/usr/bin").join(name)
+    }
+
     /// A docker CLI with a settings folder and a builder store of its own.
     pub(crate) fn client(&self) -> Client {
         let config = tempfile::Builder::new()
