@@ -37,7 +37,7 @@ impl<'a> Running<'a> {
         use std::os::unix::process::CommandExt as _;
         let mark = unique("sleeper");
         let dockerfile = format!(
-            "FROM {}\nRUN echo {mark}; sleep 30; echo {mark}\n",
+            "FROM {}\nRUN echo {mark} begins; sleep 30; echo {mark}\n",
             Rig::get().busybox
         );
         let folder = context(&[("Dockerfile", &dockerfile)]);
@@ -55,7 +55,7 @@ impl<'a> Running<'a> {
             mark,
             _folder: folder,
         };
-        let said = format!(" {}\n", running.mark);
+        let said = format!(" {} begins\n", running.mark);
         running.wait_until(Duration::from_secs(30), "the step runs", |r| {
             r.progress().contains(&said)
         });
