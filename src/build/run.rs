@@ -25,6 +25,8 @@ use super::vcs;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::CredentialSource;
 use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::session::file_send::ExportFailures;
+use crate::buildkit::session::file_sync::DirFailures;
 use crate::buildkit::solve::{self, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
@@ -93,6 +95,18 @@ pub enum BuildError {
     /// The build itself failed.
     #[error("failed to solve")]
     Solve(#[source] RpcError),
+    /// The builder went away.
+    #[error("the connection to the builder broke")]
+    Broken(#[source] RpcError),
+    /// A folder could not be sent.
+    #[error("cannot send a local folder")]
+    LocalDir {
+        /// What went wrong here.
+        #[source]
+        failure: crate::buildkit::session::file_sync::DirFailure,
+        /// What the builder made of it.
+        solve: RpcError,
+    },
     /// The result could not be taken on this side.
     #[error("failed to export")]
     Sink {
@@ -108,9 +122,11 @@ impl BuildError {
     /// Returns the builder's error, if it has one.
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
-            Self::Builder(error) | Self::Solve(error) | Self::Sink { solve: error, .. } => {
-                Some(error)
-            }
+            Self::Builder(error)
+            | Self::Solve(error)
+            | Self::Broken(error)
+            | Self::LocalDir { solve: error, .. }
+            | Self::Sink { solve: error, .. } => Some(error),
             _ => None,
         }
     }
@@ -180,11 +196,24 @@ pub async fn run(
             outcome.caches = publish_caches(&caches, cancel).await?;
             Ok(outcome)
         }
-        Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
-        Err(solve) => match ready.failures.get().into_iter().next() {
-            Some(failure) => Err(BuildError::Sink { failure, solve }),
-            None => Err(BuildError::Solve(solve)),
-        },
+        Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures)),
+    }
+}
+
+/// What happened on this side tells more than what the builder made of it.
+fn failure(solve: RpcError, dirs: &DirFailures, sinks: &ExportFailures) -> BuildError {
+    if solve.is_cancelled() {
+        return BuildError::Solve(solve);
+    }
+    if solve.is_connection_broken() {
+        return BuildError::Broken(solve);
+    }
+    if let Some(failure) = dirs.first() {
+        return BuildError::LocalDir { failure, solve };
+    }
+    match sinks.get().into_iter().next() {
+        Some(failure) => BuildError::Sink { failure, solve },
+        None => BuildError::Solve(solve),
     }
 }
 

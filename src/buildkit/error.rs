@@ -25,6 +25,7 @@ pub struct RpcError {
     sources: Vec<SourceExcerpt>,
     vertex: Option<Box<str>>,
     subrequest: Option<Box<str>>,
+    broken: bool,
 }
 
 /// Lines of a source file, mostly the Dockerfile, that an error or a warning is about.
@@ -48,7 +49,13 @@ impl RpcError {
             sources: Vec::new(),
             vertex: None,
             subrequest: None,
+            broken: true,
         }
+    }
+
+    /// Tells whether the daemon gave no answer because the connection to it broke.
+    pub fn is_connection_broken(&self) -> bool {
+        self.broken
     }
 
     /// Returns the gRPC code.
@@ -109,6 +116,9 @@ impl From<Status> for RpcError {
             sources: Vec::new(),
             vertex: None,
             subrequest: None,
+            // A status that came over the wire has no cause on this side.
+            broken: matches!(status.code(), Code::Unavailable | Code::Unknown)
+                && status.source().is_some(),
         };
         if let Ok(details) = rpc::Status::decode(status.details()) {
             for detail in details.details {

@@ -214,6 +214,7 @@ impl Job<'_> {
                 Ok(outcome)
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
+            Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
             Err(error) => Err(finish::failure(error)),
         }
     }
@@ -253,7 +254,15 @@ impl Job<'_> {
     async fn broken(&self, error: RpcError) -> CommandError {
         match self.node.driver().diagnose().await {
             Some(reason) => reason.into(),
-            None => finish::failure(BuildError::Builder(error)),
+            None => self.with_logs(finish::failure(BuildError::Builder(error))),
+        }
+    }
+
+    /// A builder that went away may have told its logs why.
+    fn with_logs(&self, error: CommandError) -> CommandError {
+        match self.node.driver().container() {
+            Some(container) => error.hint(format!("docker logs {container}")),
+            None => error,
         }
     }
 
