@@ -18,6 +18,8 @@ pub enum ErrorKind {
     ResourceExhausted,
     /// A signal or the docker command line cancelled the command ([`exit::CANCELLED`]).
     Cancelled,
+    /// The command did its work and printed all there is to say; the program ends with this code.
+    Status(u8),
 }
 
 impl ErrorKind {
@@ -29,6 +31,7 @@ impl ErrorKind {
             Self::Internal => exit::INTERNAL,
             Self::ResourceExhausted => exit::RESOURCE_EXHAUSTED,
             Self::Cancelled => exit::CANCELLED,
+            Self::Status(code) => code,
         }
     }
 }

@@ -21,11 +21,14 @@
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`docker`] | config file, contexts, credential store, Engine API | – |
-//! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`] |
+//! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
-//! | [`registry`] | reference, client, auth, upload, download, retry | [`docker`] |
+//! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`] |
+//! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
+//! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
+//! | [`mod@reference`], [`digest`] | references and digests as values | – |
 //! | [`ui`], [`error`], [`exit`], [`mod@env`] | terminal output, errors, exit codes, environment | – |
 //!
 //! Core rooms never read the environment, the home folder or the terminal: values are passed in.
@@ -33,7 +36,10 @@
 pub mod build;
 pub mod builder;
 pub mod buildkit;
+pub mod cache;
 pub mod cli;
+pub mod compress;
+pub mod digest;
 pub mod docker;
 pub mod env;
 pub mod error;

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use crate::error::CommandError;
+use crate::error::{CommandError, ErrorKind};
 
 /// Nobody reads standard output any more: `docker cachex … | head`.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +58,24 @@ impl Ui {
     /// Fails where standard output cannot be written; a closed pipe is one of these errors.
     /// [`is_stdout_closed`] knows it again.
     pub fn data(&self, text: &str) -> io::Result<()> {
+        Self::write(&[text, "\n"])
+    }
+
+    /// Writes text to standard output as it is: with its own line ends, or a question without one.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`data`](Self::data).
+    pub fn text(&self, text: &str) -> io::Result<()> {
+        Self::write(&[text])
+    }
+
+    fn write(parts: &[&str]) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let mut write = || {
-            out.write_all(text.as_bytes())?;
-            out.write_all(b"\n")?;
+            for part in parts {
+                out.write_all(part.as_bytes())?;
+            }
             out.flush()
         };
         write().map_err(|error| match error.kind() {
@@ -82,7 +96,11 @@ impl Ui {
     }
 
     /// Writes an error: its detail, the message with all causes, and the hints.
+    /// Nothing where the error is but a status.
     pub fn error(&self, error: &CommandError) {
+        if matches!(error.kind, ErrorKind::Status(_)) {
+            return;
+        }
         if !error.detail.is_empty() {
             self.status(error.detail.trim_end());
         }

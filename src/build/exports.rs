@@ -11,6 +11,9 @@ use crate::buildkit::solve::Entry;
 use crate::options::output::{Dest, Output, OutputType};
 use crate::options::tag::{self, Tag};
 
+/// Exporter attribute of an image that is known by the digest of its manifest.
+const PREFER_IMAGE_DIGEST: &str = "prefer-image-digest";
+
 /// Where the bytes of an exporter go on this side of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
@@ -84,6 +87,8 @@ pub struct ExportFacts {
     pub result_is_list: bool,
     /// Standard output is a terminal.
     pub stdout_is_terminal: bool,
+    /// The builder may hold layers as uncompressed blobs, which an image must not be made of.
+    pub recompress: bool,
 }
 
 /// Turns outputs into exporters. `type=cacheonly` makes none.
@@ -104,6 +109,16 @@ pub fn plan(
         .collect()
 }
 
+/// Takes the digest of the config out of the answer where the image is known by that of its manifest,
+/// as buildx does: it would be taken for the image's identifier.
+pub fn drop_config_digest(exports: &[Export], response: &mut BTreeMap<String, String>) {
+    let attr =
+        |e: &Export| e.entry.attrs.get(PREFER_IMAGE_DIGEST).map(String::as_str) == Some("true");
+    if exports.iter().any(attr) {
+        response.remove(super::metadata::CONFIG_DIGEST);
+    }
+}
+
 fn export(
     output: &Output,
     tags: &[Tag],
@@ -122,6 +137,11 @@ fn export(
             return Err(ExportError::PushWithoutTag);
         }
     }
+    if facts.recompress && is_image(output.kind) {
+        attrs
+            .entry("force-compression".into())
+            .or_insert_with(|| "true".into());
+    }
     let mut kind = output.kind.as_str();
     let mut sink = sink(output, facts)?;
     if output.kind == OutputType::Docker {
@@ -132,7 +152,7 @@ fn export(
             if facts.engine_imports_oci {
                 kind = "oci";
                 // The containerd store names images by the digest of their manifest.
-                attrs.insert("prefer-image-digest".into(), "true".into());
+                attrs.insert(PREFER_IMAGE_DIGEST.into(), "true".into());
             } else if facts.result_is_list {
                 return Err(ExportError::ListToDocker);
             }
@@ -187,6 +207,13 @@ fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
             Ok(Sink::File(path))
         }
     }
+}
+
+fn is_image(kind: OutputType) -> bool {
+    matches!(
+        kind,
+        OutputType::Image | OutputType::Oci | OutputType::Docker
+    )
 }
 
 #[cfg(test)]
@@ -271,6 +298,23 @@ mod tests {
         assert!(error(&format!("type=tar,dest={}", dir.path().display())).ends_with("directory"));
         assert!(error("type=tar").contains("refusing to write to console"));
         assert!(error("type=oci,tar=false,dest=x").contains("not supported"));
+    }
+
+    #[test]
+    fn images_of_a_builder_with_uncompressed_layers_are_compressed_anew() {
+        let facts = ExportFacts {
+            recompress: true,
+            ..Default::default()
+        };
+        let forced = |value: &str| {
+            let export = plan_one(value, &["a"], facts).unwrap();
+            export.entry.attrs.get("force-compression").cloned()
+        };
+        assert_eq!(forced("type=image").as_deref(), Some("true"));
+        assert_eq!(forced("type=docker,dest=x.tar").as_deref(), Some("true"));
+        let asked = forced("type=image,force-compression=false");
+        assert_eq!(asked.as_deref(), Some("false"));
+        assert_eq!(forced("type=tar,dest=x.tar"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
 use tempfile::TempDir;
@@ -195,10 +195,13 @@ impl Inputs {
             }
             None => {
                 self.dockerfile_from_path(&folder.join("Dockerfile"));
-                self.dockerfile_name = Path::new(&spec.context)
-                    .join("Dockerfile")
-                    .display()
-                    .to_string();
+                let path = Path::new(&spec.context).join("Dockerfile");
+                // Without the `.` of the working folder, as Go joins paths.
+                let path: PathBuf = path
+                    .components()
+                    .filter(|part| *part != Component::CurDir)
+                    .collect();
+                self.dockerfile_name = path.display().to_string();
                 Ok(())
             }
         }
@@ -310,8 +313,8 @@ fn base_name(path: &Path) -> String {
     let mut parts: Vec<&std::ffi::OsStr> = Vec::new();
     for part in path.components() {
         match part {
-            std::path::Component::Normal(name) => parts.push(name),
-            std::path::Component::ParentDir => {
+            Component::Normal(name) => parts.push(name),
+            Component::ParentDir => {
                 parts.pop();
             }
             _ => {}

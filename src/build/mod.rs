@@ -6,18 +6,21 @@
 //! | [`inputs`], [`stdin`], [`vcs`] | where files come from, and the commit they stand at |
 //! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
-//! | [`cache`] | caches to write and to read |
+//! | [`cache`], [`client_cache`] | caches to write and to read; those that this program stores |
 //! | [`session`], [`load`] | what the session serves; images into an engine |
 //! | [`run`] | one build on one connected builder |
 //! | [`quiet_import`] | a missing cache as one quiet line |
+//! | [`provenance`] | what the metadata file tells about how the image was made |
 //! | [`metadata`] | image identifier and metadata file |
 
 pub mod attrs;
 pub mod cache;
+pub mod client_cache;
 pub mod exports;
 pub mod inputs;
 pub mod load;
 pub mod metadata;
+pub mod provenance;
 pub mod quiet_import;
 pub mod run;
 pub mod session;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
@@ -12,19 +13,22 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attrs::{self, AttrError, BuilderFacts};
-use super::cache::{self, CacheError};
+use super::cache::{self, CacheError, ClientExport};
+use super::client_cache::{CacheReport, ClientCache, ClientCacheError, ClientTools};
 use super::exports::{self, Export, ExportError, ExportFacts};
 use super::inputs::Inputs;
 use super::load::ImageLoader;
+use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
 use super::spec::BuildSpec;
 use super::vcs;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::CredentialSource;
+use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::ExportFailures;
 use crate::buildkit::session::file_sync::DirFailures;
-use crate::buildkit::solve::{self, SolveRequest};
-use crate::buildkit::{Client, RpcError, session::tunnel};
+use crate::buildkit::solve::{self, SolveOutcome, SolveRequest};
+use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
 
 /// Label of a worker of a Docker Engine: the address that `host-gateway` stands for.
@@ -38,6 +42,13 @@ pub struct Runner<'a> {
     pub credentials: Arc<dyn CredentialSource>,
     /// Takes images that are loaded into an engine.
     pub loader: Arc<dyn ImageLoader>,
+    /// Folder of the docker config file.
+    pub config_dir: &'a Path,
+    /// What exports of caches through the session need.
+    pub caches: ClientTools,
+    /// Layers were taken uncompressed out of this builder before; see
+    /// [`Store::mark_uncompressed`](crate::builder::Store::mark_uncompressed).
+    pub had_uncompressed: bool,
     /// Source of secrets from variables and of the agent's socket.
     pub env: &'a Env,
     /// The engine that images are loaded into imports OCI layouts.
@@ -47,12 +58,14 @@ pub struct Runner<'a> {
 }
 
 /// What a build ended with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct BuildOutcome {
     /// The exporters' and the cache exporters' answers.
     pub response: BTreeMap<String, String>,
     /// Definitions of the result's parts by platform.
     pub definitions: BTreeMap<String, Definition>,
+    /// What became of the caches that this program stored.
+    pub caches: Vec<CacheReport>,
 }
 
 /// Why a build failed.
@@ -64,12 +77,18 @@ pub enum BuildError {
     /// The caches cannot be served.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The build succeeded and a cache was not exported.
+    #[error(transparent)]
+    ClientCache(#[from] ClientCacheError),
     /// The builder cannot do what is asked.
     #[error(transparent)]
     Attr(#[from] AttrError),
     /// A secret or an agent is not there.
     #[error(transparent)]
     Session(#[from] SessionSetupError),
+    /// The provenance for the metadata file cannot be read.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// The builder does not answer as BuildKit does.
     #[error("cannot talk to the builder")]
     Builder(#[source] RpcError),
@@ -139,19 +158,31 @@ pub async fn run(
         &spec.annotations,
         runner.facts(spec),
     )?;
-    let mut request = request(spec, build_ref, &exports, builder_facts(&workers))?;
+    let (mut request, client_exports) =
+        request(spec, build_ref, &exports, builder_facts(&workers))?;
+    let caches = open_caches(&client_exports, spec, &runner.caches).await?;
+    let mut stores = ContentStores::default();
+    for cache in &caches {
+        cache.offer(&mut stores);
+    }
     let parts = SessionParts {
         secrets: &spec.secrets,
         ssh: &spec.ssh,
         exports: &exports,
         credentials: Arc::clone(&runner.credentials),
         loader: Arc::clone(&runner.loader),
+        stores,
+        config_dir: runner.config_dir,
         env: runner.env,
     };
     let ready = session::prepare(&mut inputs, &parts)?;
     request.session = ready.session.id().to_owned();
     request.attrs.append(&mut inputs.attrs.clone());
     request.attrs.append(&mut commit_attrs(spec, &inputs).await);
+    if let Some(call) = &spec.call {
+        subrequest::ask(&call.name, &mut request.attrs);
+        request.internal = true;
+    }
 
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
@@ -160,10 +191,12 @@ pub async fn run(
     while session.join_next().await.is_some() {}
 
     match result {
-        Ok(outcome) => Ok(BuildOutcome {
-            response: outcome.exporter_response,
-            definitions: outcome.definitions,
-        }),
+        Ok(outcome) => {
+            let mut outcome = taken(spec, outcome);
+            exports::drop_config_digest(&exports, &mut outcome.response);
+            outcome.caches = publish_caches(&caches, cancel).await?;
+            Ok(outcome)
+        }
         Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures)),
     }
 }
@@ -185,6 +218,44 @@ fn failure(solve: RpcError, dirs: &DirFailures, sinks: &ExportFailures) -> Build
     }
 }
 
+/// The answer of a call stands among those of the exporters, as in buildx.
+fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
+    let mut response = outcome.exporter_response;
+    if spec.call.is_some() {
+        let texts = outcome.result_metadata.into_iter();
+        response.extend(texts.map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
+    }
+    BuildOutcome {
+        response,
+        definitions: outcome.definitions,
+        caches: Vec::new(),
+    }
+}
+
+/// Opens the caches that go through the session, all at the same time.
+async fn open_caches(
+    exports: &[ClientExport],
+    spec: &BuildSpec,
+    tools: &ClientTools,
+) -> Result<Vec<ClientCache>, BuildError> {
+    let opened = exports
+        .iter()
+        .map(|export| ClientCache::open(export, spec, tools));
+    Ok(futures_util::future::try_join_all(opened).await?)
+}
+
+/// Publishes the caches after the build, when the image is safe.
+async fn publish_caches(
+    caches: &[ClientCache],
+    cancel: &CancellationToken,
+) -> Result<Vec<CacheReport>, BuildError> {
+    let published = futures_util::future::try_join_all(caches.iter().map(ClientCache::publish));
+    tokio::select! {
+        reports = published => Ok(reports?),
+        () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+    }
+}
+
 impl Runner<'_> {
     fn facts(&self, spec: &BuildSpec) -> ExportFacts {
         let attested = spec.attests.values().any(Option::is_some);
@@ -192,6 +263,7 @@ impl Runner<'_> {
             engine_imports_oci: self.engine_imports_oci,
             result_is_list: spec.platforms.len() > 1 || attested,
             stdout_is_terminal: self.stdout_is_terminal,
+            recompress: self.had_uncompressed,
         }
     }
 }
@@ -201,18 +273,21 @@ fn request(
     build_ref: &str,
     exports: &[Export],
     facts: BuilderFacts,
-) -> Result<SolveRequest, BuildError> {
+) -> Result<(SolveRequest, Vec<ClientExport>), BuildError> {
     let frontend = attrs::frontend(spec, facts)?;
-    Ok(SolveRequest {
+    let caches = cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?;
+    let request = SolveRequest {
         build_ref: build_ref.to_owned(),
         session: String::new(),
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
-        cache_exports: cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?,
+        cache_exports: caches.entries,
         cache_imports: cache::imports(&spec.cache_from)?,
         entitlements: frontend.entitlements,
-    })
+        internal: false,
+    };
+    Ok((request, caches.client))
 }
 
 fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {

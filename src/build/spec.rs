@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::options::add_host::AddHost;
 use crate::options::attest::Attests;
 use crate::options::cache::{CacheFrom, CacheTo};
+use crate::options::call::Call;
 use crate::options::entitlement::Entitlements;
 use crate::options::output::Output;
 use crate::options::platform::Platform;
@@ -35,6 +36,8 @@ pub struct BuildSpec {
     pub target: Option<String>,
     /// Platforms to build for; empty: the builder's own.
     pub platforms: Vec<Platform>,
+    /// A question to the frontend instead of a build.
+    pub call: Option<Call>,
     /// What becomes of the result.
     pub outputs: Vec<Output>,
     /// Caches to write.

@@ -2,10 +2,11 @@
 
 use crate::docker::context::{ContextError, Contexts, DEFAULT_CONTEXT};
 use crate::docker::host;
+use crate::options::OptionError;
 
 use super::buildkitd::{self, BuildkitdError, Config};
 use super::group::{GroupError, NodeChange, NodeGroup};
-use super::platform::{self, InvalidPlatform};
+use super::platform::Platform;
 use super::store::{StoreError, Transaction};
 use super::text::{self, TextError};
 
@@ -114,7 +115,7 @@ pub enum CreateError {
     TlsFromEnvironment,
     /// A platform is wrong.
     #[error(transparent)]
-    Platform(#[from] InvalidPlatform),
+    Platform(#[from] OptionError),
     /// A driver option is no `key=value`.
     #[error("bad driver option")]
     DriverOpt(#[source] TextError),
@@ -241,7 +242,7 @@ impl CreateRequest {
             endpoint,
             endpoint_set,
             append: self.append,
-            platforms: platform::parse_list(&self.platforms)?,
+            platforms: Platform::parse_list(&self.platforms)?,
             flags,
             driver_opts,
             files: config.map(Config::into_files).transpose()?,

@@ -266,7 +266,7 @@ impl NodeGroup {
             .collect();
         for (other, node) in self.nodes.iter_mut().enumerate() {
             if other != index {
-                node.platforms.retain(|p| !taken.contains(&p.to_string()));
+                node.platforms.retain(|p| !taken.contains(&p.format()));
             }
         }
         Ok(())
@@ -291,10 +291,9 @@ impl NodeGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builder::platform;
 
     fn platforms(texts: &[&str]) -> Vec<Platform> {
-        texts.iter().map(|t| platform::parse(t).unwrap()).collect()
+        texts.iter().map(|t| Platform::parse(t).unwrap()).collect()
     }
 
     fn change(node: &str, endpoint: &str, append: bool, texts: &[&str]) -> NodeChange {
@@ -309,7 +308,7 @@ mod tests {
     }
 
     fn shown(node: &StoredNode) -> Vec<String> {
-        node.platforms.iter().map(ToString::to_string).collect()
+        node.platforms.iter().map(Platform::format).collect()
     }
 
     #[test]

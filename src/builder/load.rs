@@ -314,13 +314,13 @@ mod tests {
             id: id.to_owned(),
             platforms: platforms
                 .iter()
-                .map(|p| platform::parse(p).unwrap())
+                .map(|p| Platform::parse(p).unwrap())
                 .collect(),
             labels: BTreeMap::from([("id".to_owned(), id.to_owned())]),
             ..Worker::default()
         };
         let mut loaded = LoadedNode::default();
-        loaded.stored.platforms = vec![platform::parse("linux/arm64").unwrap()];
+        loaded.stored.platforms = vec![Platform::parse("linux/arm64").unwrap()];
         let report = WorkerReport {
             workers: vec![
                 worker("z", &["linux/amd64", "linux/arm64/v8"]),

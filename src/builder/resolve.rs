@@ -101,6 +101,25 @@ pub async fn resolve(
     surroundings: &Arc<Surroundings>,
     name: Option<&str>,
 ) -> Result<Builder, BuilderError> {
+    let builder = with_engine(surroundings, name).await?;
+    if builder.driver() == "docker" {
+        return Err(BuilderError::DockerDriver {
+            name: builder.name().to_owned(),
+            others: usable(surroundings.store())?,
+        });
+    }
+    Ok(builder)
+}
+
+/// Returns a builder for commands that serve the engine's own as well, which is not built with.
+///
+/// # Errors
+///
+/// Fails if it is not found, or of a driver that is not supported.
+pub async fn with_engine(
+    surroundings: &Arc<Surroundings>,
+    name: Option<&str>,
+) -> Result<Builder, BuilderError> {
     let mut found = find(surroundings, name)?;
     if found.is_context {
         let context = found.group.name.clone();
@@ -108,16 +127,10 @@ pub async fn resolve(
             return Err(BuilderError::OtherContext { name: context });
         }
         let driver = context_driver(surroundings, &context).await?;
-        if driver == "docker" {
-            return Err(BuilderError::DockerDriver {
-                name: context,
-                others: usable(surroundings.store())?,
-            });
-        }
         driver.clone_into(&mut found.group.driver);
     }
     match found.group.driver.as_str() {
-        "docker-container" | "remote" => Builder::new(surroundings, found.group),
+        "docker" | "docker-container" | "remote" => Builder::new(surroundings, found.group),
         _ => Err(BuilderError::DriverNotSupported {
             name: found.group.name,
             driver: found.group.driver,

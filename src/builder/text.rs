@@ -260,7 +260,6 @@ mod tests {
             let _ = shell_words(&text);
             let _ = csv_fields(&text);
             let _ = bytes(&text);
-            let _ = super::super::platform::parse(&text);
         }
 
         #[test]

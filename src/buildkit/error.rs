@@ -23,7 +23,8 @@ pub struct RpcError {
     code: Code,
     message: String,
     sources: Vec<SourceExcerpt>,
-    vertex: Option<String>,
+    vertex: Option<Box<str>>,
+    subrequest: Option<Box<str>>,
     broken: bool,
 }
 
@@ -47,6 +48,7 @@ impl RpcError {
             message,
             sources: Vec::new(),
             vertex: None,
+            subrequest: None,
             broken: true,
         }
     }
@@ -74,6 +76,12 @@ impl RpcError {
     /// Returns the digest of the vertex that failed, if one did.
     pub fn vertex(&self) -> Option<&str> {
         self.vertex.as_deref()
+    }
+
+    /// Returns the request that the frontend does not know, such as `frontend.lint`, if that is the
+    /// error.
+    pub fn unsupported_subrequest(&self) -> Option<&str> {
+        self.subrequest.as_deref()
     }
 
     /// Tells whether the call was cancelled, by this side or by the daemon.
@@ -107,6 +115,7 @@ impl From<Status> for RpcError {
             message: message_of(&status),
             sources: Vec::new(),
             vertex: None,
+            subrequest: None,
             // A status that came over the wire has no cause on this side.
             broken: matches!(status.code(), Code::Unavailable | Code::Unknown)
                 && status.source().is_some(),
@@ -126,10 +135,14 @@ impl RpcError {
             if let Ok(source) = serde_json::from_slice::<JsonSource>(value) {
                 self.sources.extend(source.into_excerpt());
             }
-        } else if type_url.ends_with("errdefs.Vertex+json")
-            && let Ok(vertex) = serde_json::from_slice::<JsonVertex>(value)
+        } else if type_url.ends_with("errdefs.Vertex+json") {
+            if let Ok(vertex) = serde_json::from_slice::<JsonVertex>(value) {
+                self.vertex = Some(vertex.digest.into());
+            }
+        } else if type_url.ends_with("errdefs.Subrequest+json")
+            && let Ok(subrequest) = serde_json::from_slice::<JsonSubrequest>(value)
         {
-            self.vertex = Some(vertex.digest);
+            self.subrequest = Some(subrequest.name.into());
         }
     }
 }
@@ -159,6 +172,12 @@ fn message_of(status: &Status) -> String {
 struct JsonVertex {
     #[serde(default)]
     digest: String,
+}
+
+#[derive(Deserialize)]
+struct JsonSubrequest {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -266,6 +285,15 @@ mod tests {
                 }],
             }]
         );
+    }
+
+    #[test]
+    fn an_unknown_request_is_named() {
+        let error = RpcError::from(status_with(vec![any(
+            "Subrequest",
+            r#"{"name":"frontend.lint"}"#,
+        )]));
+        assert_eq!(error.unsupported_subrequest(), Some("frontend.lint"));
     }
 
     #[test]

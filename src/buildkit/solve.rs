@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::client::{Client, GatewayClient};
 use super::error::RpcError;
+use super::subrequest;
 
 /// How long the solve call may take to notice that the frontend failed, before it is dropped.
 const SOLVE_GRACE: Duration = Duration::from_secs(5);
@@ -55,6 +56,8 @@ pub struct SolveRequest {
     pub cache_imports: Vec<Entry>,
     /// Entitlements that the user allows, such as `network.host`.
     pub entitlements: Vec<String>,
+    /// The solve is no build of the user's: the builder's history does not have it.
+    pub internal: bool,
 }
 
 /// What a build ended with.
@@ -112,6 +115,7 @@ impl SolveRequest {
                 ..Default::default()
             }),
             entitlements: self.entitlements.clone(),
+            internal: self.internal,
             ..Default::default()
         }
     }
@@ -204,9 +208,8 @@ async fn run_build(client: &Client, request: &SolveRequest) -> Result<SolveOutco
 /// Plays the frontend: runs the real one and returns its result to the daemon.
 async fn run_frontend(client: &Client, request: &SolveRequest) -> Result<SolveOutcome, RpcError> {
     let mut gateway = client.gateway(&request.build_ref)?;
-    match gateway.solve(request.to_gateway()).await {
-        Ok(response) => {
-            let result = response.into_inner().result.unwrap_or_default();
+    match call_frontend(&mut gateway, request).await {
+        Ok(result) => {
             let outcome = SolveOutcome {
                 result_metadata: result.metadata.clone(),
                 definitions: definitions(&result),
@@ -225,6 +228,25 @@ async fn run_frontend(client: &Client, request: &SolveRequest) -> Result<SolveOu
             Err(status.into())
         }
     }
+}
+
+/// Runs the real frontend, and another one where it does not know the request.
+async fn call_frontend(
+    gateway: &mut GatewayClient,
+    request: &SolveRequest,
+) -> Result<gateway::Result, Status> {
+    let request = request.to_gateway();
+    let response = match gateway.solve(request.clone()).await {
+        Ok(response) => response,
+        Err(status) => {
+            let Some(other) = subrequest::fallback(request, &status) else {
+                return Err(status);
+            };
+            // Where that one fails too, the first error is the one that tells about the user's frontend.
+            gateway.solve(other).await.map_err(|_| status)?
+        }
+    };
+    Ok(response.into_inner().result.unwrap_or_default())
 }
 
 /// Tells the daemon that the frontend failed, so that the build ends with this error.

@@ -26,13 +26,19 @@ pub mod boot_progress;
 pub mod build;
 mod complete;
 pub mod completion;
+mod confirm;
 pub mod create;
+pub mod dial_stdio;
+mod disk;
+pub mod du;
 mod errors;
+pub mod format;
 mod global;
 pub mod inspect;
 mod logging;
 pub mod ls;
 pub mod probe;
+pub mod prune;
 pub mod rm;
 pub mod stop;
 pub mod surroundings;
@@ -75,10 +81,16 @@ pub enum Commands {
     Completion(completion::CompletionArgs),
     /// Create a new builder instance
     Create(create::CreateArgs),
+    /// Proxy current stdio streams to builder instance
+    DialStdio(dial_stdio::DialStdioArgs),
+    /// Disk usage
+    Du(du::DuArgs),
     /// Inspect current builder instance
     Inspect(inspect::InspectArgs),
     /// List builder instances
     Ls(ls::LsArgs),
+    /// Remove build cache
+    Prune(prune::PruneArgs),
     /// Remove one or more builder instances
     Rm(rm::RmArgs),
     /// Stop builder instance
@@ -95,8 +107,11 @@ impl Commands {
             Self::Build(args) => Box::pin(build::run(*args, ctx)).await,
             Self::Completion(args) => completion::run(&args, ctx),
             Self::Create(args) => create::run(args, ctx).await,
+            Self::DialStdio(args) => dial_stdio::run(args, ctx).await,
+            Self::Du(args) => du::run(args, ctx).await,
             Self::Inspect(args) => inspect::run(args, ctx).await,
             Self::Ls(args) => ls::run(args, ctx).await,
+            Self::Prune(args) => prune::run(args, ctx).await,
             Self::Rm(args) => rm::run(args, ctx).await,
             Self::Stop(args) => stop::run(args, ctx).await,
             Self::Use(args) => use_::run(args, ctx).await,

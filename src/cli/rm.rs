@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncBufReadExt as _;
-
 use crate::builder::resolve::{self, Found};
 use crate::builder::{Builder, BuilderError, Surroundings, load};
 use crate::error::{CommandError, chain};
@@ -12,8 +10,11 @@ use crate::options::duration;
 use crate::ui::Ui;
 
 use super::Context;
+use super::confirm::confirmed;
 use super::probe::BuildkitProbe;
 use super::surroundings::surroundings;
+
+const INACTIVE_WARNING: &str = "WARNING! This will remove all builders that are not in running state. Are you sure you want to continue?";
 
 /// Remove one or more builder instances
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +52,7 @@ pub async fn run(args: RmArgs, context: &Context) -> Result<(), CommandError> {
     }
     let surroundings = surroundings(context)?;
     if args.all_inactive {
-        if !args.force && !confirmed(&context.ui).await {
+        if !args.force && !confirmed(&context.ui, INACTIVE_WARNING).await? {
             return Ok(());
         }
         return remove_inactive(&surroundings, &args, &context.ui).await;
@@ -191,16 +192,4 @@ async fn remove_inactive(
         Some(error) => Err(CommandError::failed(error)),
         None => Ok(()),
     }
-}
-
-/// Asks the user on the terminal. No answer is no.
-async fn confirmed(ui: &Ui) -> bool {
-    ui.status(
-        "WARNING! This will remove all builders that are not in running state. Are you sure you want to continue? [y/N] ",
-    );
-    let mut answer = String::new();
-    let read = tokio::io::BufReader::new(tokio::io::stdin())
-        .read_line(&mut answer)
-        .await;
-    read.is_ok() && answer.trim().eq_ignore_ascii_case("y")
 }

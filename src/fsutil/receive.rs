@@ -166,7 +166,7 @@ where
         drop(to_disk);
         std::future::pending().await
     };
-    let forward = async {
+    let forward = async move {
         while let Some(id) = wanted.recv().await {
             let packet = Packet::request(id);
             if outbound.send(packet).await.is_err() {
@@ -181,11 +181,14 @@ where
             None => Err(ReceiveError::Closed),
         }
     };
-    tokio::select! {
+    let result = tokio::select! {
         result = written => result,
         failed = listen => Err(failed),
         failed = forward => Err(failed),
-    }
+    };
+    // Both channels are closed now, so the thread ends; what it had not completed is removed then.
+    while threads.join_next().await.is_some() {}
+    result
 }
 
 /// The thread that writes.

@@ -677,16 +677,31 @@ fn pseudo_files_are_read_to_their_end() {
         ..Filter::default()
     };
     let dest = TempDir::new().unwrap();
-    let (sent, received) = copy_filtered(
-        Path::new("/proc"),
-        filter,
-        dest.path(),
-        ReceiveOptions::default(),
-    );
+    let own = fs_err::metadata(dest.path()).unwrap();
+    let options = ReceiveOptions {
+        owner: Some((own.uid(), own.gid())),
+        ..ReceiveOptions::default()
+    };
+    let (sent, received) = copy_filtered(Path::new("/proc"), filter, dest.path(), options);
     sent.unwrap();
     assert_eq!(received.unwrap().files, 1);
     let found = fs_err::read(dest.path().join("version")).unwrap();
     assert_eq!(found, fs_err::read("/proc/version").unwrap());
+}
+
+#[test]
+fn file_that_cannot_be_read_is_named_on_both_sides() {
+    // It can be opened, but nothing is mapped at its start.
+    let root = PathBuf::from(format!("/proc/{}", std::process::id()));
+    let filter = Filter {
+        include: vec!["mem".to_owned()],
+        ..Filter::default()
+    };
+    let dest = TempDir::new().unwrap();
+    let (sent, received) = copy_filtered(&root, filter, dest.path(), ReceiveOptions::default());
+    assert!(matches!(sent, Err(SendError::Read { path, .. }) if path == root.join("mem")));
+    assert!(matches!(received, Err(ReceiveError::Peer { message }) if message.contains("/mem: ")));
+    assert_eq!(fs_err::read_dir(dest.path()).unwrap().count(), 0);
 }
 
 #[test]

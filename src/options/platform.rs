@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::OptionError;
 use super::suggest;
 
@@ -54,20 +56,29 @@ const ARCHITECTURES: [&str; 24] = [
     "wasm",
 ];
 
-/// A platform. [`Display`](fmt::Display) writes everything; see [`Platform::format`] for the short
-/// form.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A platform, in JSON the `platform` object of the OCI image specification.
+/// [`Display`](fmt::Display) writes everything; see [`Platform::format`] for the short form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// The operating system in Go's names, for example `linux`.
-    pub os: String,
     /// The architecture in Go's names, for example `amd64`.
+    #[serde(default)]
     pub architecture: String,
-    /// The variant, for example `v7`; empty for none.
-    pub variant: String,
+    /// The operating system in Go's names, for example `linux`.
+    #[serde(default)]
+    pub os: String,
     /// The version of the operating system; empty for none.
+    #[serde(
+        rename = "os.version",
+        default,
+        skip_serializing_if = "String::is_empty"
+    )]
     pub os_version: String,
     /// Features of the operating system.
+    #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
+    /// The variant, for example `v7`; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
 }
 
 impl Platform {
@@ -158,8 +169,12 @@ impl Platform {
         self
     }
 
-    /// Returns `OS/ARCH[/VARIANT]`, without version and features.
+    /// Returns `OS/ARCH[/VARIANT]`, without version and features; `unknown` without an operating
+    /// system.
     pub fn format(&self) -> String {
+        if self.os.is_empty() {
+            return "unknown".to_owned();
+        }
         self.joined(&self.os)
     }
 

@@ -1,1 +1,71 @@
-//! Registry client: authentication, upload, download, retry.
+//! The registry client: everything between this program and an OCI registry.
+//!
+//! # Map
+//!
+//! | file | holds |
+//! |---|---|
+//! | `host` | address, TLS files (`certs.d`), proxies and time-outs of one host |
+//! | `client` | [`RegistryClient`]: one per host; sends a request with login, redirects and limits |
+//! | `repository` | [`Repository`]: a name below the host and the scopes of its tokens |
+//! | `manifest`, `blob`, `upload`, `download` | the operations of a repository |
+//! | `source`, `outgoing` | where an upload's bytes come from; the body that counts and checks them |
+//! | `auth` | challenges, tokens, [`CredentialSource`] |
+//! | `retry`, `limit`, `idle` | one budget per operation; concurrency; transfers that stand still |
+//! | `redirect`, `reply` | where a redirect may lead; reading answers |
+//! | `error`, `redact` | [`RegistryError`]; what may be shown |
+//!
+//! # Layers
+//!
+//! An *operation* (read a manifest, upload a blob) has a budget and tries again. It stands on
+//! `RegistryClient::send`, which tries nothing again: it logs in once on a 401 and follows
+//! redirects. Below it one request is sent and watched for progress.
+//!
+//! # What comes from `oci-client`
+//!
+//! References, media types, manifest types and the registry's error form are those of
+//! `oci-client`. Its HTTP client is not used: its errors keep no `Retry-After`, redirects and time-outs
+//! are not ours to set, an upload location given with a refused mount is lost, and its tokens are
+//! asked for once per request that is under way.
+//!
+//! # Promises
+//!
+//! * Digest and size are verified while bytes move, in both directions; no blob is held whole.
+//! * A login is sent to the registry's own scheme, host and port only, and to the token server
+//!   that it names. No secret is in a message or a log line.
+//! * Nothing waits for ever: connecting and standing still have limits, the whole has none.
+
+pub mod auth;
+pub mod blob;
+pub mod client;
+pub mod download;
+pub mod error;
+pub mod host;
+mod idle;
+pub mod limit;
+pub mod manifest;
+mod outgoing;
+mod redact;
+mod redirect;
+mod reply;
+pub mod repository;
+pub mod retry;
+pub mod source;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod upload;
+
+pub use auth::scope::Access;
+pub use auth::{Anonymous, CredentialSource};
+pub use client::RegistryClient;
+
+pub use download::Download;
+pub use error::{ApiError, RegistryError, RequestLabel};
+pub use host::{HostConfig, ProxySettings, Timeouts, Transport};
+pub use limit::Concurrency;
+pub use manifest::{MANIFEST_TYPES, ManifestDescriptor, RawManifest};
+pub use repository::{Repository, tag_or_digest};
+pub use retry::{Clock, RetryPolicy, SystemClock};
+pub use source::{BlobSource, ByteStream};
+pub use upload::{Arrival, UploadOptions, Uploaded};

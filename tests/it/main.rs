@@ -3,13 +3,17 @@
 mod build;
 mod builders;
 mod cache_registry;
+mod call;
 mod cancel;
 mod context;
 mod engine;
 mod errors;
 mod help;
 mod login;
+mod metadata;
 mod progress;
+mod proto;
+mod registry;
 mod rig;
 mod sharing;
 mod support;

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
-use zeroize::Zeroizing;
 
 use super::MAX_MESSAGE;
 use crate::docker::{Credential, CredentialStore};
 
+mod seed;
 mod token;
 
+use self::seed::Seed;
 pub use self::token::TokenError;
 use self::token::{Token, TokenRequest};
 
@@ -76,7 +78,9 @@ type Tokens = HashMap<TokenRequest, Arc<Mutex<Option<Token>>>>;
 pub struct Auth {
     source: Arc<dyn CredentialSource>,
     http: reqwest::Client,
-    seed: Zeroizing<[u8; 32]>,
+    seed_folder: Option<PathBuf>,
+    seeds: Mutex<HashMap<String, Seed>>,
+    client_tokens: bool,
     tokens: Mutex<Tokens>,
 }
 
@@ -92,9 +96,48 @@ impl Auth {
         Self {
             source,
             http,
-            seed: Zeroizing::new(rand::random()),
+            seed_folder: None,
+            seeds: Mutex::default(),
+            client_tokens: true,
             tokens: Mutex::default(),
         }
+    }
+
+    /// Keeps what proves a user's builds to be of the same user in this folder, the one of the docker
+    /// config file. Then the daemon uses its tokens for the next build too, which saves two round
+    /// trips for each registry; otherwise it forgets them with the session.
+    #[must_use]
+    pub fn seed_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.seed_folder = Some(folder.into());
+        self
+    }
+
+    async fn seed(&self, host: &str) -> Result<Seed, Status> {
+        let mut seeds = self.seeds.lock().await;
+        if let Some(seed) = seeds.get(host) {
+            return Ok(seed.clone());
+        }
+        let seed = match self.seed_folder.clone() {
+            None => seed::random(),
+            Some(folder) => {
+                let host = host.to_owned();
+                // Another process may hold the lock of the file.
+                tokio::task::spawn_blocking(move || seed::load(&folder, &host))
+                    .await
+                    .map_err(|error| Status::internal(error.to_string()))?
+            }
+        };
+        seeds.insert(host.to_owned(), seed.clone());
+        Ok(seed)
+    }
+
+    /// Says whether tokens are fetched here. If not, the daemon gets the credentials and fetches them
+    /// itself, which is the way where only the daemon reaches the token server; BuildKit's client has
+    /// the variable `BUILDKIT_NO_CLIENT_TOKEN` for it.
+    #[must_use]
+    pub fn client_tokens(mut self, fetched_here: bool) -> Self {
+        self.client_tokens = fetched_here;
+        self
     }
 
     async fn credential(&self, host: &str, scopes: &[String]) -> Result<Credential, Status> {
@@ -137,14 +180,17 @@ impl Auth {
     }
 
     /// Makes the key that stands for the user of this host. It depends on a salt of the daemon and,
-    /// for a user with a credential, on a seed that only this session knows; so all anonymous users
+    /// for a user with a credential, on a seed that only this user knows; so all anonymous users
     /// share their tokens in the daemon, and nobody else.
     async fn authority(&self, host: &str, salt: &[u8]) -> Result<Ed25519KeyPair, Status> {
+        if !self.client_tokens {
+            // With this code the daemon asks for the credential.
+            return Err(Status::unavailable("client side tokens disabled"));
+        }
         let credential = self.credential(host, &[]).await?;
         let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
         if token::secret_of(&credential).is_some() {
-            mac.update(&*self.seed);
-            mac.update(host.as_bytes());
+            mac.update(&self.seed(host).await?);
         }
         Ed25519KeyPair::from_seed_unchecked(mac.sign().as_ref())
             .map_err(|_| Status::internal("cannot make the key of the token authority"))

@@ -23,7 +23,8 @@ const MAX_HEADER_LIST: u32 = 16 << 20;
 const STREAM_WINDOW: u32 = 8 << 20;
 /// Receive window of all streams together.
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Calls at once. BuildKit has no limit of its own.
+/// Calls at once, and calls that are taken back before they were looked at: a build that is cancelled
+/// takes back many. hyper's own limit of 20 protects servers from strangers; this peer is none.
 const MAX_STREAMS: u32 = 1 << 12;
 
 /// Serves until the stream ends or `cancel` fires, then ends all tasks of the session.
@@ -55,6 +56,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_pending_accept_reset_streams(Some(MAX_STREAMS as usize))
         .http2_keepalive_interval(None)
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, closed.cancelled())

@@ -55,6 +55,7 @@ fn metadata_announces_every_service() {
 #[test]
 fn shared_key_of_a_directory_with_any_name_is_a_header() {
     let session = Session::builder().shared_key("büro\n:1").build();
+    assert_eq!(session.metadata().get(KEY_NAME), None);
     assert_eq!(session.shared_key(), "b%C3%BCro%0A:1");
     assert_eq!(
         session.metadata().get(KEY_SHARED_KEY).unwrap(),

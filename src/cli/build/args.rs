@@ -52,7 +52,7 @@ pub struct BuildArgs {
     pub cache_to: Vec<String>,
 
     /// Ask for another result than a build ("check", "outline", "targets")
-    #[arg(long = "call", value_name = "string")]
+    #[arg(long = "call", value_name = "string", overrides_with_all = ["check", "print"])]
     pub call: Option<String>,
 
     /// Cgroup that RUN steps are put under
@@ -161,6 +161,10 @@ pub struct BuildArgs {
     /// Limit of RUN steps (format: "name=soft[:hard]")
     #[arg(long = "ulimit", value_name = "ulimit")]
     pub ulimits: Vec<String>,
+
+    /// Older name of --call
+    #[arg(long, hide = true, value_name = "string")]
+    pub print: Option<String>,
 
     #[command(flatten)]
     #[expect(

@@ -1,5 +1,6 @@
 //! What a build prints and writes at its end.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fs_err as fs;
@@ -56,6 +57,21 @@ pub(super) fn render(
                 path.display()
             ))
         })?;
+    }
+    Ok(())
+}
+
+/// Prints what the frontend had to say to the user with its result.
+///
+/// # Errors
+///
+/// Fails where standard output cannot be written.
+pub(super) fn inline_message(
+    response: &BTreeMap<String, String>,
+    ctx: &Context,
+) -> Result<(), CommandError> {
+    if let Some(message) = response.get("frontend.result.inlinemessage") {
+        ctx.ui.data(&format!("\n{message}"))?;
     }
     Ok(())
 }

@@ -1,25 +1,34 @@
 //! `docker cachex build`: resolve the arguments, run the build on the builder, show the end.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::build::client_cache::ClientTools;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::stdin::Stdin;
-use crate::build::{BuildSpec, cache};
+use crate::build::{BuildSpec, cache, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::{self, Client, RpcError};
+use crate::cache::registries::{NetworkSettings, Registries};
+use crate::compress::Workers;
 use crate::docker::CredentialStore;
 use crate::error::{CommandError, ErrorKind};
+use crate::options::cache::{CacheTo, Compression, Compressor};
 use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress};
+use crate::registry::ProxySettings;
 
+use self::cache_progress::CacheSteps;
 use super::Context;
 use super::boot_progress::BootProgress;
 
 mod args;
+mod cache_progress;
+mod call;
 mod display;
 mod finish;
 mod loader;
@@ -44,6 +53,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let node = node_for(&builder, &spec.platforms)?;
     complete(&mut spec, &surroundings, node)?;
     let inputs = Inputs::resolve(&spec.inputs, Stdin::from_process).map_err(failed)?;
+    let dockerfile = inputs.dockerfile_name.clone();
     check_caches(&spec)?;
     finish::remove_stale(files.iidfile.as_deref())?;
 
@@ -54,6 +64,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         builder: &builder,
         node,
         ctx,
+        provenance: files.provenance,
     };
     let result = Box::pin(job.run(inputs, &progress, resolved.mode)).await;
     let summary = progress.finish().await;
@@ -61,7 +72,12 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         warn_without_output(&spec, &builder, ctx);
     }
     let outcome = result?;
-    finish::render(&outcome, &summary, &files, resolved.print_image_id, ctx)
+    let print_image_id = resolved.print_image_id && spec.call.is_none();
+    finish::render(&outcome, &summary, &files, print_image_id, ctx)?;
+    match &spec.call {
+        Some(call) => call::print(call, &outcome.response, &dockerfile, ctx),
+        None => finish::inline_message(&outcome.response, ctx),
+    }
 }
 
 /// Puts the words of every failed build before an error of its preparation.
@@ -134,6 +150,8 @@ struct Job<'a> {
     builder: &'a Builder,
     node: &'a Node,
     ctx: &'a Context,
+    /// How much of the provenance is read after the build.
+    provenance: provenance::Mode,
 }
 
 impl Job<'_> {
@@ -162,10 +180,22 @@ impl Job<'_> {
                 Arc::clone(self.surroundings),
                 progress.sender(),
             )),
+            config_dir: self
+                .surroundings
+                .config()
+                .path
+                .parent()
+                .unwrap_or(Path::new(".")),
+            caches: self.cache_tools(progress)?,
+            had_uncompressed: self
+                .surroundings
+                .store()
+                .is_marked_uncompressed(self.builder.name(), self.node.name()),
             env: &self.ctx.env,
             engine_imports_oci: engine_imports_oci?,
             stdout_is_terminal: self.ctx.ui.stdout_is_terminal(),
         };
+        self.mark_uncompressed()?;
         let build_ref = buildkit::new_id();
         self.record_build(&build_ref);
         let reports = display::Reports::new(progress, mode);
@@ -174,13 +204,40 @@ impl Job<'_> {
         let result = run::run(self.spec, inputs, &build_ref, &runner, cancel, on_status).await;
         match result {
             Ok(mut outcome) => {
-                let name = format!("{}/{}/{build_ref}", self.builder.name(), self.node.name());
-                outcome.response.insert("buildx.build.ref".into(), name);
+                if self.spec.call.is_none() {
+                    let provenance = self.provenance(&runner.client, &build_ref, progress);
+                    let mut provenance = cancellable(self.ctx, provenance).await??;
+                    outcome.response.append(&mut provenance);
+                    let name = format!("{}/{}/{build_ref}", self.builder.name(), self.node.name());
+                    outcome.response.insert("buildx.build.ref".into(), name);
+                }
                 Ok(outcome)
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
             Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
             Err(error) => Err(finish::failure(error)),
+        }
+    }
+
+    async fn provenance(
+        &self,
+        client: &Client,
+        build_ref: &str,
+        progress: &Progress,
+    ) -> Result<BTreeMap<String, String>, CommandError> {
+        if self.provenance == provenance::Mode::Disabled {
+            return Ok(BTreeMap::new());
+        }
+        let step = progress.sender().step(provenance::STEP);
+        match provenance::fetch(client, build_ref, self.provenance).await {
+            Ok(entries) => {
+                step.done();
+                Ok(entries)
+            }
+            Err(error) => {
+                step.fail(&crate::error::chain(&error));
+                Err(finish::failure(error.into()))
+            }
         }
     }
 
@@ -216,6 +273,47 @@ impl Job<'_> {
             self.ctx.ui.warning(warning);
         }
         Ok(store)
+    }
+
+    fn cache_tools(&self, progress: &Progress) -> Result<ClientTools, CommandError> {
+        let env = &self.ctx.env;
+        let either = |upper: &str, lower: &str| {
+            env.non_empty(upper)
+                .or(env.non_empty(lower))
+                .map(str::to_owned)
+        };
+        let settings = NetworkSettings {
+            proxy: ProxySettings {
+                http: either("HTTP_PROXY", "http_proxy"),
+                https: either("HTTPS_PROXY", "https_proxy"),
+                no_proxy: either("NO_PROXY", "no_proxy"),
+            },
+            cert_dirs: vec![PathBuf::from("/etc/docker/certs.d")],
+        };
+        Ok(ClientTools {
+            registries: Arc::new(Registries::new(Arc::new(self.credentials()?), settings)),
+            workers: Workers::all_cores(),
+            spool_dir: env
+                .non_empty("TMPDIR")
+                .map_or_else(|| "/tmp".into(), PathBuf::from),
+            observer: Arc::new(CacheSteps::new(progress.sender())),
+        })
+    }
+
+    /// A build that takes layers uncompressed leaves a mark, before it does.
+    fn mark_uncompressed(&self) -> Result<(), CommandError> {
+        let takes = |cache: &CacheTo| {
+            matches!(cache, CacheTo::Registry(cache)
+                if cache.compressor == Compressor::Client
+                    || cache.compression == Some(Compression::Uncompressed))
+        };
+        if self.spec.cache_to.iter().any(takes) {
+            let store = self.surroundings.store();
+            store
+                .mark_uncompressed(self.builder.name(), self.node.name())
+                .map_err(BuilderError::Store)?;
+        }
+        Ok(())
     }
 
     /// `docker buildx ls` shows when a builder was last used. A store that cannot be written is no
@@ -266,7 +364,7 @@ impl Job<'_> {
 
 /// Many expect their image in the engine afterwards; only the cache has it.
 fn warn_without_output(spec: &BuildSpec, builder: &Builder, ctx: &Context) {
-    if spec.outputs.is_empty() {
+    if spec.outputs.is_empty() && spec.call.is_none() {
         ctx.ui.warning(&format!(
             "No output specified with {} driver. Build result will only remain in the build cache. \
              To push result image into registry use --push or to load image into docker use --load",

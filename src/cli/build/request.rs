@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::args::BuildArgs;
 use crate::build::inputs::InputSpec;
+use crate::build::provenance;
 use crate::build::spec::{BuildSpec, Network, NoCache};
 use crate::build::vcs::VcsOptions;
 use crate::cli::Context;
@@ -12,6 +13,7 @@ use crate::error::CommandError;
 use crate::options::add_host::AddHost;
 use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheFrom, CacheTo};
+use crate::options::call::Call;
 use crate::options::entitlement::Entitlements;
 use crate::options::output::{self, Output, OutputType};
 use crate::options::platform::Platform;
@@ -19,9 +21,7 @@ use crate::options::secret::Secret;
 use crate::options::ssh::Ssh;
 use crate::options::tag::Tag;
 use crate::options::ulimit::Ulimit;
-use crate::options::{
-    OptionError, annotation, attest, build_arg, build_context, call, label, size,
-};
+use crate::options::{OptionError, annotation, attest, build_arg, build_context, label, size};
 
 /// The files that are written after the build.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,8 @@ pub(super) struct Files {
     pub iidfile: Option<PathBuf>,
     /// Gets the metadata.
     pub metadata: Option<PathBuf>,
+    /// How much of the provenance the metadata has.
+    pub provenance: provenance::Mode,
 }
 
 /// Makes the request. The inputs' node identifier and the proxies are filled in by the caller, which
@@ -39,12 +41,14 @@ pub(super) struct Files {
 ///
 /// Fails with the flag's name where a value is wrong, or where flags contradict each other.
 pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
-    refuse_unserved(args)?;
     let env = &ctx.env;
     let lookup = |name: &str| env.get(name).map(str::to_owned);
     let files = Files {
         iidfile: path(env, args.iidfile.as_deref()),
         metadata: path(env, args.metadata_file.as_deref()),
+        provenance: provenance::Mode::parse(
+            env.get(env::BUILDX_METADATA_PROVENANCE).unwrap_or_default(),
+        ),
     };
     let spec = BuildSpec {
         inputs: inputs(args, env)?,
@@ -56,6 +60,7 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
         platforms: flag("platform", Platform::parse_list(&args.platforms))?,
         outputs: outputs(args, &files)?,
         cache_to: each("cache-to", &args.cache_to, CacheTo::parse)?,
+        call: call(args)?,
         cache_from: each("cache-from", &args.cache_from, CacheFrom::parse)?,
         attests: flag(
             "attest",
@@ -84,7 +89,28 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
         vcs: vcs(env),
         ..Default::default()
     };
-    Ok((spec, files))
+    let is_call = spec.call.is_some();
+    Ok((
+        without_results_of_calls(spec),
+        without_useless_facts(files, is_call),
+    ))
+}
+
+/// The provenance is of a build and for the metadata file alone.
+fn without_useless_facts(mut files: Files, is_call: bool) -> Files {
+    if is_call || files.metadata.is_none() {
+        files.provenance = provenance::Mode::Disabled;
+    }
+    files
+}
+
+/// A question to the frontend has no result that could go anywhere.
+fn without_results_of_calls(mut spec: BuildSpec) -> BuildSpec {
+    if spec.call.is_some() {
+        spec.outputs.clear();
+        spec.cache_to.clear();
+    }
+    spec
 }
 
 /// Adds the name of the flag to the error of its value.
@@ -104,19 +130,13 @@ fn each<T>(
     Ok(all)
 }
 
-/// Refuses by name what this version leaves to a later one.
-fn refuse_unserved(args: &BuildArgs) -> Result<(), CommandError> {
-    let call = match args.call.as_deref() {
-        Some(text) => flag("call", call::Call::parse(text))?.is_some(),
-        None => false,
-    };
-    let unserved = [("--call", call), ("--check", args.check == Some(true))];
-    match unserved.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => Err(CommandError::failed(format!(
-            "{name} is not supported by this version of cachex"
-        ))
-        .hint("docker buildx build takes it, on the same builder")),
-        None => Ok(()),
+fn call(args: &BuildArgs) -> Result<Option<Call>, CommandError> {
+    if args.check == Some(true) {
+        return flag("check", Call::parse("check"));
+    }
+    match args.call.as_deref().or(args.print.as_deref()) {
+        Some(text) => flag("call", Call::parse(text)),
+        None => Ok(None),
     }
 }
 
@@ -260,14 +280,26 @@ mod tests {
         assert!(error(&["--network=bridge", "."]).contains("network mode"));
         assert!(error(&["--no-cache", "--no-cache-filter=a", "."]).contains("together"));
         assert!(error(&["--iidfile=x", "-o", "out", "."]).contains("incompatible"));
-        assert!(error(&["--check", "."]).contains("--check"));
-        assert!(error(&["--call=outline", "."]).contains("--call"));
+        assert!(error(&["--call=a,b", "."]).contains("--call"));
         assert!(error(&[""]).contains("build context"));
     }
 
     #[test]
-    fn call_build_is_a_build() {
-        assert!(resolve_with(&["--call=build", "."], &[]).is_ok());
+    fn calls() {
+        for (args, name) in [
+            (&["--call=build", "."][..], None),
+            (&["--call=outline", "."], Some("outline")),
+            (&["--print=targets", "."], Some("targets")),
+            (&["--check", "."], Some("lint")),
+            (&["--check=false", "."], None),
+        ] {
+            let call = resolve_with(args, &[]).unwrap().0.call;
+            assert_eq!(call.as_ref().map(|c| c.name.as_str()), name, "{args:?}");
+        }
+        // A question has no result that could go anywhere.
+        let args = ["--check", "--push", "-t=a/b", "-o=x", "--cache-to=a/c", "."];
+        let (spec, _) = resolve_with(&args, &[]).unwrap();
+        assert!(spec.outputs.is_empty() && spec.cache_to.is_empty());
     }
 
     #[test]

@@ -175,8 +175,9 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builder::Status;
     use crate::builder::group::{FileContent, StoredNode};
-    use crate::builder::{Status, platform};
+    use crate::builder::platform::Platform;
     use std::collections::BTreeMap;
     use std::time::Duration;
 
@@ -185,7 +186,7 @@ mod tests {
             stored: StoredNode {
                 name: "foo0".to_owned(),
                 endpoint: "unix:///var/run/docker.sock".to_owned(),
-                platforms: vec![platform::parse("linux/arm64").unwrap()],
+                platforms: vec![Platform::parse("linux/arm64").unwrap()],
                 driver_opts: BTreeMap::from([
                     ("env.A".to_owned(), "x \"y\"".to_owned()),
                     ("network".to_owned(), "host".to_owned()),
@@ -200,8 +201,8 @@ mod tests {
             status: Some(Status::Running),
             version: "v0.29.0".to_owned(),
             platforms: vec![
-                platform::parse("linux/arm64").unwrap(),
-                platform::parse("linux/amd64").unwrap(),
+                Platform::parse("linux/arm64").unwrap(),
+                Platform::parse("linux/amd64").unwrap(),
             ],
             labels: BTreeMap::from([
                 ("org.x.executor".to_owned(), "oci".to_owned()),

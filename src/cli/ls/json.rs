@@ -6,6 +6,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::builder::load::{GcRule, LoadedBuilder, LoadedNode};
+use crate::builder::platform::Platform;
 
 /// Go's zero time.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -40,7 +41,7 @@ fn node(node: &LoadedNode) -> Value {
         (Some(_), _) => "error".to_owned(),
         (None, status) => status.map(|s| s.to_string()).unwrap_or_default(),
     };
-    let platforms: Vec<String> = node.platforms.iter().map(ToString::to_string).collect();
+    let platforms: Vec<String> = node.platforms.iter().map(Platform::format).collect();
     let rules: Vec<Value> = node.gc_policy.iter().map(rule).collect();
     let mut fields = BTreeMap::from([
         ("DriverOpts", json!(stored.driver_opts)),

@@ -75,6 +75,15 @@ fn short_form_has_no_version() {
 }
 
 #[test]
+fn json_is_that_of_the_oci_specification() {
+    let json = r#"{"architecture":"arm","os":"linux","variant":"v7"}"#;
+    let platform: Platform = serde_json::from_str(json).unwrap();
+    assert_eq!(platform.to_string(), "linux/arm/v7");
+    assert_eq!(serde_json::to_string(&platform).unwrap(), json);
+    assert_eq!(Platform::default().to_string(), "unknown");
+}
+
+#[test]
 fn lists() {
     let list = Platform::parse_list(&["linux/amd64,linux/arm", "LOCAL", "linux/amd64"]).unwrap();
     let list: Vec<String> = list.iter().map(ToString::to_string).collect();

@@ -119,13 +119,24 @@ fn basic(password: &str) -> Credential {
 }
 
 async fn start(credentials: &[Credential]) -> (Served, AuthClient<Channel>) {
+    start_with(credentials, true).await
+}
+
+async fn start_with(
+    credentials: &[Credential],
+    client_tokens: bool,
+) -> (Served, AuthClient<Channel>) {
     // Fails where another test has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let source = Arc::new(Source {
         credentials: StdMutex::new(credentials.iter().cloned().collect()),
         refusals: AtomicUsize::new(0),
     });
-    let auth = Auth::new(source, http_client().build().unwrap());
+    let auth = Auth::new(source, http_client().build().unwrap()).client_tokens(client_tokens);
+    serve_auth(auth).await
+}
+
+async fn serve_auth(auth: Auth) -> (Served, AuthClient<Channel>) {
     let served = serve(Session::builder().auth(auth).build()).await;
     let client = AuthClient::new(served.channel.clone());
     (served, client)
@@ -389,4 +400,37 @@ async fn token_authority_signs_for_its_user_only() {
         public_key(&mut two, "a", b"salt").await,
         "all anonymous users are one"
     );
+}
+
+#[tokio::test]
+async fn daemon_is_sent_to_the_credentials_where_tokens_are_off() {
+    let (_served, mut client) = start_with(&[basic("pw")], false).await;
+    let request = GetTokenAuthorityRequest {
+        host: "a".to_owned(),
+        salt: b"salt".to_vec(),
+    };
+    let error = client.get_token_authority(request).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::Unavailable);
+    let request = CredentialsRequest {
+        host: "a".to_owned(),
+    };
+    let answer = client.credentials(request).await.unwrap();
+    assert_eq!(answer.get_ref().secret, "pw");
+}
+
+#[tokio::test]
+async fn sessions_with_one_seed_folder_are_one_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let source = Arc::new(Source {
+            credentials: StdMutex::new([basic("pw")].into()),
+            refusals: AtomicUsize::new(0),
+        });
+        let auth = Auth::new(source, http_client().build().unwrap()).seed_folder(dir.path());
+        let (_served, mut client) = serve_auth(auth).await;
+        keys.push(public_key(&mut client, "a", b"salt").await);
+    }
+    assert_eq!(keys[0], keys[1]);
 }

@@ -1,13 +1,14 @@
 use super::*;
+use crate::builder::Status;
 use crate::builder::group::{FileContent, StoredNode};
 use crate::builder::load::GcRule;
-use crate::builder::{Status, platform};
+use crate::builder::platform::Platform;
 
 fn data() -> Vec<LoadedBuilder> {
     let platforms = |texts: &[&str]| {
         texts
             .iter()
-            .map(|t| platform::parse(t).unwrap())
+            .map(|t| Platform::parse(t).unwrap())
             .collect::<Vec<_>>()
     };
     let node = |name: &str, endpoint: &str| LoadedNode {
@@ -72,7 +73,7 @@ fn render(format: &str, truncate: bool) -> String {
         current: "foo",
         truncate,
     };
-    Format::parse(format).unwrap().render(&list).unwrap()
+    list.render(&super::format(format).unwrap()).unwrap()
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn templates_have_a_line_per_builder_and_node() {
         render("{{.Name}} {{.Error}}", true).lines().nth(2),
         Some("foo1 cannot connect")
     );
-    assert!(Format::parse("{{.Name").is_err());
+    assert!(format("{{.Name").is_err());
 }
 
 #[test]

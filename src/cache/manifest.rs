@@ -1,0 +1,337 @@
+//! The manifest of a cache: it lists the layers' blobs and names the config.
+//!
+//! BuildKit writes one of three forms and reads four: an OCI image manifest whose config is the
+//! cache config, an OCI index or a Docker manifest list whose entries are the blobs with the config
+//! among them (BuildKit `cache/remotecache/export.go`, `import.go`), and an image manifest with an
+//! inline cache in the image's config. All annotations and unknown fields are kept.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::config;
+use crate::digest::Digest;
+
+/// Media type of an OCI image manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an OCI image index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Media type of a Docker image manifest.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Media type of a Docker manifest list.
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Annotation of a layer: digest of its uncompressed content (containerd `labels`).
+pub const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+/// Annotation of a layer: time it was made (BuildKit).
+pub const CREATED_AT: &str = "buildkit/createdat";
+
+/// Descriptor of a blob as OCI defines it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// Media type of the blob.
+    #[serde(rename = "mediaType", default)]
+    pub media_type: String,
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Size of the blob in bytes.
+    #[serde(default)]
+    pub size: u64,
+    /// Annotations, in the order they came.
+    #[serde(
+        default,
+        skip_serializing_if = "Map::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub annotations: Map<String, Value>,
+    /// Other fields, such as `platform`.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Descriptor {
+    /// Returns an annotation that is a text.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.get(name).and_then(Value::as_str)
+    }
+
+    /// Returns the digest of the uncompressed content, where an annotation tells it.
+    pub fn diff_id(&self) -> Option<Digest> {
+        self.annotation(UNCOMPRESSED)?.parse().ok()
+    }
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Map<String, Value>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The forms in which a cache manifest is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// OCI image manifest, BuildKit's default.
+    OciManifest,
+    /// Docker image manifest; only inline caches are found in it.
+    DockerManifest,
+    /// OCI image index (`image-manifest=false`).
+    OciIndex,
+    /// Docker manifest list (`oci-mediatypes=false`).
+    DockerList,
+}
+
+impl Form {
+    /// Returns the media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::OciManifest => OCI_MANIFEST,
+            Self::DockerManifest => DOCKER_MANIFEST,
+            Self::OciIndex => OCI_INDEX,
+            Self::DockerList => DOCKER_LIST,
+        }
+    }
+
+    fn of_media_type(media_type: &str) -> Option<Self> {
+        [
+            Self::OciManifest,
+            Self::DockerManifest,
+            Self::OciIndex,
+            Self::DockerList,
+        ]
+        .into_iter()
+        .find(|form| form.media_type() == media_type)
+    }
+
+    fn is_index(self) -> bool {
+        matches!(self, Self::OciIndex | Self::DockerList)
+    }
+}
+
+/// A cache manifest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheManifest {
+    /// Form in which it is stored.
+    pub form: Form,
+    /// Descriptor of the cache config; absent in an image with an inline cache.
+    pub config: Option<Descriptor>,
+    /// Descriptors of the layers' blobs, in the order of the manifest.
+    pub layers: Vec<Descriptor>,
+    /// Top-level fields besides those above, such as annotations.
+    pub other: Map<String, Value>,
+}
+
+/// Why a manifest is not taken.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// It is larger than this program reads.
+    #[error("the cache manifest has {size} bytes, more than the {limit} that are read")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// It is no JSON of the right shape.
+    #[error("the cache manifest is no valid JSON of its format")]
+    Json(#[from] serde_json::Error),
+    /// It is neither a manifest nor an index.
+    #[error("the media type {0:?} is neither an image manifest nor an index")]
+    MediaType(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    #[serde(rename = "schemaVersion", default)]
+    schema_version: u32,
+    #[serde(
+        rename = "mediaType",
+        default,
+        skip_serializing_if = "String::is_empty"
+    )]
+    media_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    config: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<Descriptor>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    manifests: Option<Vec<Descriptor>>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+impl CacheManifest {
+    /// The largest manifest that is read, in bytes.
+    pub const MAX_BYTES: usize = 64 << 20;
+
+    /// Parses a manifest. The media type of the registry's answer is used where the manifest names
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the bytes are too many, no JSON of this format, or of another kind.
+    pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self, ManifestError> {
+        if bytes.len() > Self::MAX_BYTES {
+            return Err(ManifestError::TooLarge {
+                size: bytes.len(),
+                limit: Self::MAX_BYTES,
+            });
+        }
+        let wire: Wire = serde_json::from_slice(bytes)?;
+        let named = if wire.media_type.is_empty() {
+            media_type
+        } else {
+            &wire.media_type
+        };
+        let form = Form::of_media_type(named)
+            .or_else(|| guess(&wire))
+            .ok_or_else(|| ManifestError::MediaType(named.chars().take(100).collect()))?;
+        Self::from_wire(form, wire)
+    }
+
+    fn from_wire(form: Form, wire: Wire) -> Result<Self, ManifestError> {
+        let (config, layers) = if form.is_index() {
+            let (configs, layers): (Vec<_>, Vec<_>) = wire
+                .manifests
+                .unwrap_or_default()
+                .into_iter()
+                .partition(|entry| entry.media_type == config::MEDIA_TYPE);
+            // Of several, BuildKit takes the last.
+            (configs.into_iter().next_back(), layers)
+        } else {
+            let config = wire.config.filter(|c| !c.is_null());
+            let config: Option<Descriptor> = config.map(serde_json::from_value).transpose()?;
+            (config, wire.layers.unwrap_or_default())
+        };
+        Ok(Self {
+            form,
+            config,
+            layers,
+            other: wire.other,
+        })
+    }
+
+    /// Tells whether the config is a cache config, and not that of an image.
+    pub fn is_cache(&self) -> bool {
+        self.config
+            .as_ref()
+            .is_some_and(|c| c.media_type == config::MEDIA_TYPE)
+    }
+
+    /// Returns the JSON text with the fields in the order that BuildKit writes.
+    ///
+    /// # Errors
+    ///
+    /// Fails only where a kept unknown field cannot be written.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut wire = Wire {
+            schema_version: 2,
+            media_type: self.form.media_type().to_owned(),
+            config: None,
+            layers: None,
+            manifests: None,
+            other: self.other.clone(),
+        };
+        if self.form.is_index() {
+            let mut entries = self.layers.clone();
+            entries.extend(self.config.clone());
+            wire.manifests = Some(entries);
+        } else {
+            wire.config = self.config.as_ref().map(serde_json::to_value).transpose()?;
+            wire.layers = Some(self.layers.clone());
+        }
+        serde_json::to_vec(&wire)
+    }
+}
+
+/// A manifest without any media type, from an old writer, is told by its fields.
+fn guess(wire: &Wire) -> Option<Form> {
+    match (&wire.layers, &wire.manifests) {
+        (Some(_), None) => Some(Form::OciManifest),
+        (None, Some(_)) => Some(Form::OciIndex),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn descriptor(n: u8, media_type: &str) -> String {
+        format!(
+            r#"{{"mediaType":"{media_type}","digest":"{}","size":{n},"annotations":{{"{UNCOMPRESSED}":"{}"}}}}"#,
+            Digest::of(&[n]),
+            Digest::of(&[n, n]),
+        )
+    }
+
+    fn cache_config() -> String {
+        format!(
+            r#"{{"mediaType":"{}","digest":"{}","size":9}}"#,
+            config::MEDIA_TYPE,
+            Digest::of(b"c")
+        )
+    }
+
+    #[test]
+    fn image_manifest_form_comes_back_byte_for_byte() {
+        let json = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{},"layers":[{}]}}"#,
+            cache_config(),
+            descriptor(1, "application/vnd.oci.image.layer.v1.tar+gzip"),
+        );
+        let manifest = CacheManifest::parse(json.as_bytes(), "").unwrap();
+        assert_eq!(manifest.form, Form::OciManifest);
+        assert!(manifest.is_cache());
+        assert_eq!(manifest.layers[0].diff_id(), Some(Digest::of(&[1, 1])));
+        assert_eq!(
+            String::from_utf8(manifest.to_bytes().unwrap()).unwrap(),
+            json
+        );
+    }
+
+    #[test]
+    fn index_forms_hold_the_config_among_the_layers() {
+        for (media_type, form) in [(OCI_INDEX, Form::OciIndex), (DOCKER_LIST, Form::DockerList)] {
+            let json = format!(
+                r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{},{}],"x":1}}"#,
+                descriptor(1, "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+                cache_config(),
+            );
+            let manifest = CacheManifest::parse(json.as_bytes(), "").unwrap();
+            assert_eq!(manifest.form, form);
+            assert!(manifest.is_cache());
+            assert_eq!(manifest.layers.len(), 1);
+            assert_eq!(
+                String::from_utf8(manifest.to_bytes().unwrap()).unwrap(),
+                json
+            );
+        }
+    }
+
+    #[test]
+    fn an_image_is_no_cache() {
+        let json = format!(
+            r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#,
+            descriptor(1, "application/vnd.oci.image.config.v1+json")
+        );
+        let manifest = CacheManifest::parse(json.as_bytes(), OCI_MANIFEST).unwrap();
+        assert!(!manifest.is_cache());
+    }
+
+    #[test]
+    fn other_kinds_are_refused() {
+        let error = CacheManifest::parse(br#"{"mediaType":"text/plain"}"#, "").unwrap_err();
+        assert!(matches!(error, ManifestError::MediaType(m) if m == "text/plain"));
+        assert!(CacheManifest::parse(b"{}", "").is_err());
+        assert!(CacheManifest::parse(b"", OCI_INDEX).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in ".{0,300}") {
+            let _result = CacheManifest::parse(text.as_bytes(), OCI_MANIFEST);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Logging in: what the registry wants, the token for it, renewed before it ends.
+//!
+//! Nothing is asked of a registry beforehand. A request goes out with what is known (nothing, in
+//! the beginning); a 401 says which login is wanted, and every later request has it at once.
+//! Requests that need the same token wait for one token request.
+
+pub(super) mod challenge;
+pub(super) mod scope;
+mod token;
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue};
+
+use self::challenge::{Bearer, Wanted};
+use self::scope::Scopes;
+use self::token::TokenClient;
+use super::error::RegistryError;
+use super::redact::clean;
+use super::retry::Clock;
+use crate::docker::{Credential, CredentialStore, Secret};
+
+/// Where credentials come from.
+pub trait CredentialSource: Send + Sync + 'static {
+    /// Returns the credential of a registry host as it is named in references (`docker.io`) for
+    /// scopes such as `repository:a/b:pull`. It is asked for each token, and for each request
+    /// where the registry wants a password; the source remembers what is slow to get.
+    ///
+    /// # Errors
+    /// The store could not be read. A host without a credential is
+    /// [`Credential::Anonymous`], not an error.
+    fn credential<'a>(
+        &'a self,
+        host: &'a str,
+        scopes: &'a [String],
+    ) -> BoxFuture<'a, Result<Credential, Box<dyn StdError + Send + Sync>>>;
+}
+
+impl CredentialSource for CredentialStore {
+    fn credential<'a>(
+        &'a self,
+        host: &'a str,
+        scopes: &'a [String],
+    ) -> BoxFuture<'a, Result<Credential, Box<dyn StdError + Send + Sync>>> {
+        Box::pin(async move { Ok(self.get(host, scopes).await?) })
+    }
+}
+
+/// No credentials: everything is asked for anonymously.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Anonymous;
+
+impl CredentialSource for Anonymous {
+    fn credential<'a>(
+        &'a self,
+        _host: &'a str,
+        _scopes: &'a [String],
+    ) -> BoxFuture<'a, Result<Credential, Box<dyn StdError + Send + Sync>>> {
+        Box::pin(async { Ok(Credential::Anonymous) })
+    }
+}
+
+/// The `Authorization` header of one request, and which login it came from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Authorization {
+    pub(super) header: Option<HeaderValue>,
+    generation: u64,
+}
+
+/// The login of one host.
+pub(super) struct Authenticator {
+    host: String,
+    source: Arc<dyn CredentialSource>,
+    http: reqwest::Client,
+    clock: Arc<dyn Clock>,
+    settings: AuthSettings,
+    known: Mutex<Known>,
+    generations: AtomicU64,
+    token_requests: AtomicU64,
+}
+
+/// Limits of token requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AuthSettings {
+    pub(super) timeout: Duration,
+    pub(super) max_retry_after: Duration,
+}
+
+#[derive(Default)]
+struct Known {
+    wanted: Option<Wanted>,
+    slots: HashMap<Scopes, Arc<Slot>>,
+}
+
+/// The token of a set of scopes; its lock makes one request of many.
+type Slot = tokio::sync::Mutex<Option<Token>>;
+
+struct Token {
+    header: HeaderValue,
+    /// When the next one is fetched, before the server's own end.
+    renew: Instant,
+    generation: u64,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    pub(super) fn new(
+        host: &str,
+        source: Arc<dyn CredentialSource>,
+        http: reqwest::Client,
+        clock: Arc<dyn Clock>,
+        settings: AuthSettings,
+    ) -> Self {
+        Self {
+            host: host.to_owned(),
+            source,
+            http,
+            clock,
+            settings,
+            known: Mutex::default(),
+            generations: AtomicU64::new(0),
+            token_requests: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns the number of token requests sent.
+    pub(super) fn token_requests(&self) -> u64 {
+        self.token_requests.load(Ordering::Relaxed)
+    }
+
+    /// Returns the header that a request with these scopes starts with.
+    pub(super) async fn authorize(&self, scopes: &Scopes) -> Result<Authorization, RegistryError> {
+        let wanted = self.known().wanted.clone();
+        match wanted {
+            None => Ok(Authorization::default()),
+            Some(Wanted::Basic) => self.basic(scopes).await,
+            Some(Wanted::Bearer(bearer)) => self.bearer(&bearer, scopes, None).await,
+        }
+    }
+
+    /// Takes the 401 that a request got and returns another header for it; `None` if there is
+    /// nothing better to send. `secure` is false where the registry itself is not on TLS.
+    pub(super) async fn challenged(
+        &self,
+        scopes: &Scopes,
+        refused: &Authorization,
+        headers: &HeaderMap,
+        secure: bool,
+    ) -> Result<Option<Authorization>, RegistryError> {
+        let wanted = challenge::wanted(headers).map_err(|what| RegistryError::Challenge {
+            host: self.host.clone(),
+            what,
+        })?;
+        self.check_realm(&wanted, secure)?;
+        self.known().wanted = Some(wanted.clone());
+        let better = match &wanted {
+            Wanted::Basic => self.basic(scopes).await?,
+            Wanted::Bearer(bearer) => self.bearer(bearer, scopes, Some(refused)).await?,
+        };
+        let same = better.header == refused.header;
+        Ok(Some(better).filter(|_| !same))
+    }
+
+    /// A password must not go over plain HTTP because a registry on TLS says so.
+    fn check_realm(&self, wanted: &Wanted, secure: bool) -> Result<(), RegistryError> {
+        match wanted {
+            Wanted::Bearer(bearer) if secure && bearer.realm.scheme() != "https" => {
+                let what = format!(
+                    "the registry names a token server without TLS: {}",
+                    clean(bearer.realm.host_str().unwrap_or_default(), 100)
+                );
+                Err(RegistryError::Challenge {
+                    host: self.host.clone(),
+                    what,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn basic(&self, scopes: &Scopes) -> Result<Authorization, RegistryError> {
+        let header = match self.credential(scopes).await? {
+            Credential::Basic { username, password } => Some(basic(&username, &password)),
+            Credential::RegistryToken(token) => bearer_header(token.expose()),
+            Credential::Anonymous | Credential::IdentityToken(_) => None,
+        };
+        Ok(Authorization {
+            header,
+            generation: 0,
+        })
+    }
+
+    async fn bearer(
+        &self,
+        bearer: &Bearer,
+        scopes: &Scopes,
+        refused: Option<&Authorization>,
+    ) -> Result<Authorization, RegistryError> {
+        let slot = Arc::clone(self.known().slots.entry(scopes.clone()).or_default());
+        let mut slot = slot.lock().await;
+        if let Some(token) = &*slot {
+            let refused = refused.is_some_and(|r| r.generation == token.generation);
+            if !refused && self.clock.now() < token.renew {
+                let header = Some(token.header.clone());
+                return Ok(Authorization {
+                    header,
+                    generation: token.generation,
+                });
+            }
+        }
+        // What was refused may need more than was asked for.
+        let asked = match refused {
+            Some(_) => scopes
+                .clone()
+                .and(&Scopes::parse(bearer.scopes.iter().map(String::as_str))),
+            None => scopes.clone(),
+        };
+        let credential = self.credential(&asked).await?;
+        if let Credential::RegistryToken(token) = credential {
+            return Ok(Authorization {
+                header: bearer_header(token.expose()),
+                generation: 0,
+            });
+        }
+        self.token_requests.fetch_add(1, Ordering::Relaxed);
+        let client = TokenClient {
+            http: &self.http,
+            clock: &*self.clock,
+            timeout: self.settings.timeout,
+            max_retry_after: self.settings.max_retry_after,
+        };
+        let fetched = client.fetch(bearer, &asked, &credential).await?;
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        // A tenth of its life, at most half a minute, is left for the request that carries it.
+        let margin = (fetched.life / 10).min(Duration::from_secs(30));
+        let life = fetched.life.saturating_sub(margin);
+        let renew = self.clock.now() + life;
+        let header = Some(fetched.header.clone());
+        *slot = Some(Token {
+            header: fetched.header,
+            renew,
+            generation,
+        });
+        Ok(Authorization { header, generation })
+    }
+
+    async fn credential(&self, scopes: &Scopes) -> Result<Credential, RegistryError> {
+        let scopes: Vec<_> = scopes.texts().collect();
+        self.source
+            .credential(&self.host, &scopes)
+            .await
+            .map_err(|source| RegistryError::Credentials {
+                host: self.host.clone(),
+                source,
+            })
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the header of a password login (RFC 7617).
+fn basic(username: &str, password: &Secret) -> HeaderValue {
+    let mut pair = zeroize::Zeroizing::new(String::with_capacity(
+        username.len() + password.expose().len() + 1,
+    ));
+    pair.push_str(username);
+    pair.push(':');
+    pair.push_str(password.expose());
+    let text = zeroize::Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+    let mut header =
+        HeaderValue::from_str(&text).expect("base64 has only characters that a header can hold");
+    header.set_sensitive(true);
+    header
+}
+
+/// Makes the header of a token; `None` if it holds characters that no header can.
+fn bearer_header(token: &str) -> Option<HeaderValue> {
+    let text = zeroize::Zeroizing::new(format!("Bearer {token}"));
+    let mut header = HeaderValue::from_str(&text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}

@@ -1,0 +1,135 @@
+//! Blobs without their content: is it there, how large is it, delete it.
+
+use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use http::{Method, StatusCode};
+
+use super::error::RegistryError;
+use super::limit::Class;
+use super::manifest::content_length;
+use super::reply::Reply;
+use super::repository::Repository;
+use crate::digest::Digest;
+
+impl Repository {
+    /// Returns the size of a blob that the repository has, in bytes; `None` if it has it not.
+    pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        let mut budget = self.client.budget();
+        loop {
+            match self.blob_size_once(digest).await {
+                Ok(size) => return Ok(size),
+                Err(error) => drop(budget.pause(error).await?),
+            }
+        }
+    }
+
+    pub(super) async fn blob_size_once(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<u64>, RegistryError> {
+        if !self.client.inner.quirks.get().no_head {
+            let call = self.call(Method::HEAD, &format!("blobs/{digest}"));
+            let reply = self.client.send(&call).await?;
+            match reply.status {
+                StatusCode::NOT_FOUND => return Ok(None),
+                StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                    self.client.inner.quirks.set(|q| q.no_head = true);
+                }
+                _ => {
+                    let reply = reply.expect(&[StatusCode::OK]).await?;
+                    if let Some(size) = content_length(&reply) {
+                        return Ok(Some(size));
+                    }
+                }
+            }
+        }
+        self.blob_size_by_get(digest).await
+    }
+
+    /// Asks for the first byte only: the answer names the size of the whole.
+    async fn blob_size_by_get(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        let mut call = self
+            .call(Method::GET, &format!("blobs/{digest}"))
+            .header(RANGE, HeaderValue::from_static("bytes=0-0"));
+        call.class = Class::Download;
+        let reply = self.client.send(&call).await?;
+        match reply.status {
+            StatusCode::NOT_FOUND => {
+                reply.drain().await;
+                return Ok(None);
+            }
+            // The first byte of an empty blob.
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                reply.drain().await;
+                return Ok(Some(0));
+            }
+            _ => {}
+        }
+        let reply = reply
+            .expect(&[StatusCode::PARTIAL_CONTENT, StatusCode::OK])
+            .await?;
+        let size = if reply.status == StatusCode::OK {
+            content_length(&reply)
+        } else {
+            content_range(&reply).and_then(|range| range.total)
+        };
+        match size {
+            Some(size) => Ok(Some(size)),
+            None => Err(reply.protocol("the registry does not tell the size of the blob")),
+        }
+    }
+
+    /// Deletes a blob; `false`: it was not there. Many registries refuse it.
+    pub async fn delete_blob(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        self.delete(&format!("blobs/{digest}")).await
+    }
+}
+
+/// The `Content-Range` of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ContentRange {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) total: Option<u64>,
+}
+
+pub(super) fn content_range(reply: &Reply) -> Option<ContentRange> {
+    parse_range(reply.header(CONTENT_RANGE.as_str())?)
+}
+
+fn parse_range(text: &str) -> Option<ContentRange> {
+    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let total = match total.trim() {
+        "*" => None,
+        number => Some(number.parse().ok()?),
+    };
+    let range = ContentRange {
+        first: first.trim().parse().ok()?,
+        last: last.trim().parse().ok()?,
+        total,
+    };
+    let sane = range.first <= range.last && range.total.is_none_or(|t| range.last < t);
+    sane.then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        let range = |first, last, total| Some(ContentRange { first, last, total });
+        assert_eq!(parse_range("bytes 0-0/5"), range(0, 0, Some(5)));
+        assert_eq!(parse_range("bytes 3-9/*"), range(3, 9, None));
+        for bad in [
+            "",
+            "bytes */5",
+            "bytes 5-3/9",
+            "bytes 0-9/9",
+            "items 0-1/2",
+            "bytes a-b/c",
+        ] {
+            assert_eq!(parse_range(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! The client of one registry host: sends requests with login, redirects and limits.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use super::auth::scope::{Access, Scopes};
+use super::auth::{AuthSettings, Authenticator, Authorization, CredentialSource};
+use super::error::{RegistryError, RequestLabel};
+use super::host::{HostConfig, Transport};
+use super::idle::{self, Activity};
+use super::limit::{Class, Limits};
+use super::redirect;
+use super::reply::{Reply, transport_error};
+use super::repository::Repository;
+use super::retry::{self, Budget, Clock, RetryPolicy};
+
+/// A client of one registry host. Clones share connections, tokens and limits; a program has one
+/// per host.
+#[derive(Clone)]
+pub struct RegistryClient {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) host: HostConfig,
+    https: Url,
+    plain: Url,
+    scheme: AtomicU8,
+    http: reqwest::Client,
+    auth: Authenticator,
+    retry: RetryPolicy,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    requests: AtomicU64,
+    pub(super) quirks: Quirks,
+    /// Clean-up of uploads whose future was dropped.
+    pub(super) cleanup: TaskTracker,
+}
+
+/// What the registry turned out not to do.
+#[derive(Debug, Default)]
+pub(super) struct Quirks(Mutex<QuirkList>);
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct QuirkList {
+    /// HEAD is refused.
+    pub(super) no_head: bool,
+    /// Uploads by PATCH are refused or lose data.
+    pub(super) no_patch: bool,
+}
+
+impl Quirks {
+    pub(super) fn get(&self) -> QuirkList {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, change: impl FnOnce(&mut QuirkList)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+// Values of `Inner::scheme`.
+const UNDECIDED: u8 = 0;
+const HTTPS: u8 = 1;
+const PLAIN: u8 = 2;
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// Path and query below the root of the host.
+    Path(String),
+    /// A location that the registry gave.
+    Url(Url),
+}
+
+/// A body that can be sent more than once if its source allows.
+pub(super) trait OpenBody: Send + Sync {
+    /// Opens the body at its first byte.
+    fn open(&self) -> BoxFuture<'_, Result<OutBody, RegistryError>>;
+}
+
+/// One sending of a body.
+pub(super) struct OutBody {
+    pub(super) body: reqwest::Body,
+    /// `None`: chunked transfer.
+    pub(super) length: Option<u64>,
+    pub(super) activity: Arc<Activity>,
+}
+
+/// One request of an operation.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) target: Target,
+    pub(super) headers: HeaderMap,
+    pub(super) scopes: &'a Scopes,
+    pub(super) body: Option<&'a dyn OpenBody>,
+    pub(super) class: Class,
+    /// The answer may take long: the registry finishes an upload.
+    pub(super) commit: bool,
+}
+
+impl<'a> Call<'a> {
+    /// A request without a body.
+    pub(super) fn new(method: Method, target: Target, scopes: &'a Scopes) -> Self {
+        Self {
+            method,
+            target,
+            headers: HeaderMap::new(),
+            scopes,
+            body: None,
+            class: Class::Control,
+            commit: false,
+        }
+    }
+
+    /// Adds a header.
+    pub(super) fn header(mut self, name: http::HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+}
+
+impl fmt::Debug for RegistryClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryClient")
+            .field("host", &self.inner.host.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RegistryClient {
+    /// Makes the client of a host. Nothing is sent.
+    ///
+    /// # Errors
+    /// The host's name, certificates or proxies cannot be used.
+    pub fn new(
+        host: HostConfig,
+        credentials: Arc<dyn CredentialSource>,
+        retry: RetryPolicy,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RegistryError> {
+        let http = host.http()?;
+        let settings = AuthSettings {
+            timeout: host.timeouts.token,
+            max_retry_after: retry.max_retry_after,
+        };
+        let auth = Authenticator::new(
+            host.name(),
+            credentials,
+            http.clone(),
+            Arc::clone(&clock),
+            settings,
+        );
+        let scheme = match host.transport {
+            Transport::Https => HTTPS,
+            Transport::Insecure => UNDECIDED,
+            Transport::Http => PLAIN,
+        };
+        let inner = Inner {
+            https: host.root("https")?,
+            plain: host.root("http")?,
+            scheme: AtomicU8::new(scheme),
+            http,
+            auth,
+            limits: Limits::new(host.concurrency, &clock),
+            host,
+            retry,
+            clock,
+            requests: AtomicU64::new(0),
+            quirks: Quirks::default(),
+            cleanup: TaskTracker::new(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Returns the handle of a repository. `access` is what its tokens are asked for; with one
+    /// handle for all work in a repository there is one token.
+    ///
+    /// # Errors
+    /// The name cannot be part of a URL.
+    pub fn repository(&self, name: &str, access: Access) -> Result<Repository, RegistryError> {
+        Repository::new(self.clone(), name, access)
+    }
+
+    /// Returns the name of the host in references.
+    pub fn host(&self) -> &str {
+        self.inner.host.name()
+    }
+
+    /// Returns the number of requests that found a connection so far, those to token servers
+    /// included.
+    pub fn requests(&self) -> u64 {
+        self.inner.requests.load(Ordering::Relaxed) + self.inner.auth.token_requests()
+    }
+
+    /// Waits until abandoned uploads are cancelled, at most as long as one cancel request may take.
+    pub async fn close(&self) {
+        let cleanup = &self.inner.cleanup;
+        cleanup.close();
+        // What is left after the limit is left to the registry, which ends uploads by itself.
+        drop(tokio::time::timeout(self.inner.host.timeouts.cancel, cleanup.wait()).await);
+        cleanup.reopen();
+    }
+
+    /// Starts the budget of an operation.
+    pub(super) fn budget(&self) -> Budget {
+        Budget::new(&self.inner.retry, &self.inner.clock)
+    }
+
+    /// Returns the root URL of the host under the scheme known so far.
+    pub(super) fn home(&self) -> &Url {
+        match self.inner.scheme.load(Ordering::Relaxed) {
+            PLAIN => &self.inner.plain,
+            _ => &self.inner.https,
+        }
+    }
+
+    /// Sends a request and returns the answer, whatever its status: logs in on a 401, follows
+    /// redirects, holds the limits. Tries nothing again.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Reply, RegistryError> {
+        let permit = self.inner.limits.acquire(call.class).await;
+        let result = self.exchange(call).await;
+        match &result {
+            Ok(reply) => self.note_status(call.class, reply),
+            Err(error) if error.is_retryable() => self.inner.limits.overloaded(call.class, None),
+            Err(_) => {}
+        }
+        result.map(|mut reply| {
+            reply.permit = Some(permit);
+            reply
+        })
+    }
+
+    fn note_status(&self, class: Class, reply: &Reply) {
+        match reply.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                self.inner.limits.overloaded(class, reply.retry_after);
+            }
+            status if status.is_server_error() => {}
+            _ => self.inner.limits.succeeded(class),
+        }
+    }
+
+    async fn exchange(&self, call: &Call<'_>) -> Result<Reply, RegistryError> {
+        let (mut url, mut reply) = self.first(call).await?;
+        let (mut logins, mut hops) = (0, 0);
+        loop {
+            let home = self.home();
+            if reply.1.status == StatusCode::UNAUTHORIZED
+                && logins == 0
+                && redirect::same_origin(&url, home)
+            {
+                let secure = home.scheme() == "https";
+                let better = self
+                    .inner
+                    .auth
+                    .challenged(call.scopes, &reply.0, &reply.1.headers, secure)
+                    .await?;
+                let Some(better) = better else {
+                    return Ok(reply.1);
+                };
+                logins += 1;
+                reply.1.drain().await;
+                reply = self.once(call, &url, better).await?;
+            } else if redirect::is_redirect(&call.method, reply.1.status) {
+                let to = redirect::location(&reply.1.headers, &call.method, &url, home)?;
+                let Some(to) = to else {
+                    return Err(reply.1.protocol("the redirect has no location"));
+                };
+                hops += 1;
+                if hops > redirect::MAX_HOPS {
+                    return Err(reply.1.protocol("too many redirects"));
+                }
+                reply.1.drain().await;
+                url = to;
+                let login = self.login(call, &url).await?;
+                reply = self.once(call, &url, login).await?;
+            } else {
+                return Ok(reply.1);
+            }
+        }
+    }
+
+    /// Sends a request for the first time. Where it is not known yet whether the host has TLS,
+    /// TLS is tried first and plain HTTP where no TLS connection comes about.
+    async fn first(&self, call: &Call<'_>) -> Result<(Url, (Authorization, Reply)), RegistryError> {
+        let undecided = self.inner.scheme.load(Ordering::Relaxed) == UNDECIDED;
+        let url = resolve(&call.target, self.home())?;
+        let login = self.login(call, &url).await?;
+        let result = self.once(call, &url, login).await;
+        let decide = |scheme| self.inner.scheme.store(scheme, Ordering::Relaxed);
+        match (result, undecided, &call.target) {
+            (Ok(reply), undecided, _) => {
+                if undecided {
+                    decide(HTTPS);
+                }
+                Ok((url, reply))
+            }
+            (Err(tls @ RegistryError::Connect { .. }), true, Target::Path(_)) => {
+                let url = resolve(&call.target, &self.inner.plain)?;
+                match self.once(call, &url, Authorization::default()).await {
+                    Ok(reply) => {
+                        tracing::debug!(
+                            host = self.host(),
+                            "the registry has no TLS, using plain HTTP"
+                        );
+                        decide(PLAIN);
+                        Ok((url, reply))
+                    }
+                    // Neither came about; a refused port says the same for both.
+                    Err(RegistryError::Connect { .. }) => Err(tls),
+                    Err(error) => Err(error),
+                }
+            }
+            (Err(error), _, _) => Err(error),
+        }
+    }
+
+    /// Returns the login for a URL: none for any host but the registry's own.
+    async fn login(&self, call: &Call<'_>, url: &Url) -> Result<Authorization, RegistryError> {
+        if redirect::same_origin(url, self.home()) {
+            self.inner.auth.authorize(call.scopes).await
+        } else {
+            Ok(Authorization::default())
+        }
+    }
+
+    async fn once(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        login: Authorization,
+    ) -> Result<(Authorization, Reply), RegistryError> {
+        let label = RequestLabel::new(&call.method, url);
+        let mut request = self
+            .inner
+            .http
+            .request(call.method.clone(), url.clone())
+            .headers(call.headers.clone());
+        if let Some(header) = &login.header {
+            request = request.header(AUTHORIZATION, header.clone());
+        }
+        let mut activity = Arc::new(Activity::default());
+        if let Some(body) = call.body {
+            let out = body.open().await?;
+            activity = out.activity;
+            if let Some(length) = out.length {
+                request = request.header(CONTENT_LENGTH, length);
+            }
+            request = request.body(out.body);
+        } else {
+            activity.finish();
+            if matches!(call.method, Method::POST | Method::PUT | Method::PATCH) {
+                request = request.header(CONTENT_LENGTH, 0);
+            }
+        }
+        let timeouts = &self.inner.host.timeouts;
+        let answer = idle::answer(request.send(), &activity, timeouts, call.commit).await;
+        if !matches!(&answer, Ok(Err(error)) if error.is_connect()) {
+            self.inner.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        // The body's own error says more than that of the connection.
+        if let Some(error) = activity.take_failure() {
+            return Err(error);
+        }
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(transport_error(&label, error)),
+            Err(after) => {
+                return Err(RegistryError::Idle {
+                    request: label,
+                    after,
+                });
+            }
+        };
+        tracing::trace!(request = %label, status = answer.status().as_u16(), "registry answered");
+        let cap = self.inner.retry.max_retry_after;
+        let reply = Reply {
+            status: answer.status(),
+            headers: answer.headers().clone(),
+            label,
+            url: url.clone(),
+            method: call.method.clone(),
+            idle: timeouts.idle,
+            retry_after: retry::retry_after(answer.headers(), &*self.inner.clock, cap),
+            body: answer,
+            permit: None,
+        };
+        Ok((login, reply))
+    }
+}
+
+fn resolve(target: &Target, home: &Url) -> Result<Url, RegistryError> {
+    match target {
+        Target::Url(url) => Ok(url.clone()),
+        Target::Path(path) => home.join(path).map_err(|_| RegistryError::Name {
+            kind: "path",
+            value: super::redact::clean(path, 200),
+        }),
+    }
+}

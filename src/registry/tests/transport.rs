@@ -1,0 +1,164 @@
+//! TLS with certificates of its own, and proxies.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+use super::*;
+
+// An authority that exists for these tests only; its key was thrown away.
+const CA: &str = include_str!("../../../tests/it/support/tls/ca.crt");
+const SERVER_CERT: &str = include_str!("../../../tests/it/support/tls/server.cert");
+const SERVER_KEY: &str = include_str!("../../../tests/it/support/tls/server.key");
+const CLIENT_CERT: &str = include_str!("../../../tests/it/support/tls/client.cert");
+const CLIENT_KEY: &str = include_str!("../../../tests/it/support/tls/client.key");
+
+/// Starts a TLS server that answers every request with 404, or with a given answer.
+fn tls_server(wants_client: bool, answer: &'static str) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(CA.as_bytes()).unwrap())
+        .unwrap();
+    let builder = if wants_client {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        builder.with_client_cert_verifier(verifier.build().unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    let cert = CertificateDer::from_pem_slice(SERVER_CERT.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(SERVER_KEY.as_bytes()).unwrap();
+    let config = Arc::new(builder.with_single_cert(vec![cert], key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = StreamOwned::new(connection, stream.unwrap());
+            let mut buffer = [0; 4096];
+            // A client that does not like the certificate ends the handshake.
+            if tls.read(&mut buffer).is_ok_and(|n| n > 0) {
+                drop(tls.write_all(answer.as_bytes()));
+                tls.conn.send_close_notify();
+                drop(tls.flush());
+            }
+        }
+    });
+    address
+}
+
+const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+struct Certs(tempfile::TempDir);
+
+impl Certs {
+    fn new(host: &str, files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::create_dir(dir.path().join(host)).unwrap();
+        for (name, text) in files {
+            fs_err::write(dir.path().join(host).join(name), text).unwrap();
+        }
+        Self(dir)
+    }
+}
+
+async fn ask(
+    address: SocketAddr,
+    transport: Transport,
+    files: &[(&str, &str)],
+) -> Result<Option<RawManifest>, RegistryError> {
+    let name = format!("localhost:{}", address.port());
+    let certs = Certs::new(&name, files);
+    let mut host = HostConfig::new(name);
+    host.transport = transport;
+    host.cert_dirs = vec![certs.0.path().to_owned()];
+    let clock: Arc<dyn Clock> = TestClock::new();
+    let client = RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::default(), clock)?;
+    within(client.repository(REPO, Access::Pull)?.manifest("t")).await
+}
+
+#[tokio::test]
+async fn a_certificate_is_verified_with_the_authorities_of_certs_d() {
+    let address = tls_server(false, NOT_FOUND);
+    let error = ask(address, Transport::Https, &[]).await.unwrap_err();
+    assert!(
+        matches!(error, RegistryError::Connect { .. }),
+        "tried once only: {error:?}"
+    );
+    assert!(error.hint().unwrap().contains("certs.d"), "{error:?}");
+    let trusted = ask(address, Transport::Https, &[("ca.crt", CA)]).await;
+    assert_eq!(trusted.unwrap(), None);
+    assert_eq!(ask(address, Transport::Insecure, &[]).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_where_one_is_wanted() {
+    let address = tls_server(true, NOT_FOUND);
+    let without = [("ca.crt", CA)];
+    let error = ask(address, Transport::Https, &without).await.unwrap_err();
+    assert!(!error.is_not_found(), "{error:?}");
+    let with = [
+        ("ca.crt", CA),
+        ("client.cert", CLIENT_CERT),
+        ("client.key", CLIENT_KEY),
+    ];
+    assert_eq!(ask(address, Transport::Https, &with).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn nobody_is_sent_from_tls_to_plain_http() {
+    let plain = ScriptedRegistry::start().await;
+    let to = format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://{}/v2/{REPO}/manifests/t\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        plain.host()
+    );
+    let address = tls_server(false, to.leak());
+    let error = ask(address, Transport::Https, &[("ca.crt", CA)])
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RegistryError::Redirect { .. }), "{error:?}");
+
+    let challenge = format!(
+        "HTTP/1.1 401 No\r\nwww-authenticate: Bearer realm=\"http://{}/token\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        plain.host()
+    );
+    let address = tls_server(false, challenge.leak());
+    let error = ask(address, Transport::Https, &[("ca.crt", CA)])
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("without TLS"), "{error:?}");
+    assert!(plain.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_unless_the_host_is_excepted() {
+    let proxy = ScriptedRegistry::start().await;
+    for (no_proxy, through) in [
+        (None, true),
+        (Some("elsewhere.invalid"), true),
+        (Some(".invalid"), false),
+    ] {
+        let before = proxy.seen().len();
+        let mut host = HostConfig::new("registry.invalid:8080");
+        host.transport = Transport::Http;
+        host.proxy.http = Some(format!("http://user:proxy-secret@{}", proxy.host()));
+        host.proxy.no_proxy = no_proxy.map(str::to_owned);
+        let clock: Arc<dyn Clock> = TestClock::new();
+        let client =
+            RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::never(), clock).unwrap();
+        let result = within(client.repository(REPO, Access::Pull).unwrap().manifest("t")).await;
+        assert_eq!(result.is_ok(), through, "{no_proxy:?}");
+        assert_eq!(proxy.seen().len() > before, through, "{no_proxy:?}");
+    }
+    let login = proxy.seen()[0]
+        .header("proxy-authorization")
+        .map(str::to_owned);
+    assert!(login.unwrap().starts_with("Basic "));
+}

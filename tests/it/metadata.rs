@@ -1,0 +1,96 @@
+//! The metadata file: the same keys and the same provenance as buildx writes.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::support::rig::{Rig, context};
+
+const DOCKERFILE: &str = "FROM scratch\nCOPY file /\n";
+
+#[test]
+fn provenance_is_that_of_buildx() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("file", "x")]);
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let metadata = |tool: &str, mode: &str, args: &[&str]| -> Map<String, Value> {
+        let file = folder.path().join("metadata.json");
+        let flag = format!("--metadata-file={}", file.display());
+        let mut all = vec![
+            tool,
+            "build",
+            "--builder",
+            &builder.name,
+            "-o=type=image,name=x",
+            &flag,
+        ];
+        all.extend(args);
+        all.push(path);
+        let mut command = client.command(&all);
+        command.env("BUILDX_METADATA_PROVENANCE", mode);
+        let output = command.output().expect("the docker CLI");
+        assert!(
+            output.status.success(),
+            "{tool} {mode} {args:?}: {output:?}"
+        );
+        serde_json::from_slice(&fs_err::read(&file).expect("a file")).expect("JSON")
+    };
+    let cases: [(&str, &[&str]); 6] = [
+        ("", &[]),
+        ("max", &[]),
+        ("disabled", &[]),
+        ("max", &["--provenance=mode=max"]),
+        ("min", &["--provenance=mode=max,version=v1"]),
+        ("", &["--platform=linux/amd64,linux/386"]),
+    ];
+    for (mode, args) in cases {
+        let ours = metadata("cachex", mode, args);
+        let theirs = metadata("buildx", mode, args);
+        let keys = |map: &Map<String, Value>| map.keys().cloned().collect::<BTreeSet<_>>();
+        let mut expected = keys(&theirs);
+        if args.contains(&"--platform=linux/amd64,linux/386") {
+            // buildx 0.29 returns the map before it is filled.
+            for platform in ["linux/amd64", "linux/386"] {
+                expected.insert(format!("buildx.build.provenance/{platform}"));
+            }
+        }
+        assert_eq!(keys(&ours), expected, "{mode} {args:?}");
+        for (key, value) in &theirs {
+            if !key.starts_with("buildx.build.provenance") {
+                continue;
+            }
+            // Times, builds and sessions differ; what was built does not.
+            for part in ["buildType", "builder", "materials"] {
+                assert_eq!(ours[key].get(part), value.get(part), "{mode} {key} {part}");
+            }
+            let shape = |value: &Value| shape(value, "", &mut BTreeSet::new()).clone();
+            assert_eq!(shape(&ours[key]), shape(value), "{mode} {args:?} {key}");
+        }
+    }
+}
+
+/// The paths of all keys, without those that are digests.
+fn shape<'a>(value: &Value, path: &str, found: &'a mut BTreeSet<String>) -> &'a BTreeSet<String> {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let key = if key.starts_with("sha256:") {
+                    "DIGEST"
+                } else {
+                    key
+                };
+                shape(value, &format!("{path}/{key}"), found);
+            }
+        }
+        Value::Array(list) => {
+            for value in list {
+                shape(value, &format!("{path}[]"), found);
+            }
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+    found
+}
