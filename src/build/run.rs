@@ -193,6 +193,7 @@ pub async fn run(
     match result {
         Ok(outcome) => {
             let mut outcome = taken(spec, outcome);
+            exports::drop_config_digest(&exports, &mut outcome.response);
             outcome.caches = publish_caches(&caches, cancel).await?;
             Ok(outcome)
         }

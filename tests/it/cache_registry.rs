@@ -473,8 +473,6 @@ fn a_registry_that_is_not_there() {
 
 #[test]
 fn what_is_not_served_or_would_destroy_is_refused_by_name() {
-    // Nothing of this needs a builder: there is none.
-    let client = Rig::get().client();
     let folder = context(&[("Dockerfile", "FROM scratch\n")]);
     let folder = folder.path().to_str().expect("UTF-8");
     let bench = Bench::shared(&SHARED);
@@ -484,8 +482,6 @@ fn what_is_not_served_or_would_destroy_is_refused_by_name() {
         error
     };
     for key in [
-        "via=client",
-        "compressor=client",
         "merge=true",
         "on-failure=skip",
         "alongside=true",
@@ -509,71 +505,81 @@ fn what_is_not_served_or_would_destroy_is_refused_by_name() {
     );
     let error = with_builder(&["--cache-to", "r.io/a:1", "--cache-to", "r.io/a:1"]);
     assert!(error.contains("two caches"), "{error}");
+}
 
-    for (flag, value, expected) in [
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,mod=max",
-            "did you mean \"mode\"?",
-        ),
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,mode=mx",
-            "\"mode\"",
-        ),
-        (
-            "--cache-to",
-            "type=registry,mode=max",
-            "key \"ref\" is required",
-        ),
-        (
-            "--cache-to",
-            "type=registy,ref=r.io/a:c",
-            "did you mean \"registry\"?",
-        ),
-        ("--cache-to", "type=registry,ref=r.io/A:c", "lowercase"),
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,ref=r.io/b",
-            "more than once",
-        ),
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,compression=lz4",
-            "\"compression\"",
-        ),
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,compression-level=10",
-            "0 to 9",
-        ),
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,compression=zstd,compression-level=23",
-            "0 to 22",
-        ),
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,compression=uncompressed,compression-level=1",
-            "cannot be used",
-        ),
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,oci-mediatypes=maybe",
-            "\"oci-mediatypes\"",
-        ),
-        (
-            "--cache-to",
-            "type=registry,ref=r.io/a:c,oci-mediatypes=false,image-manifest=true",
-            "image-manifest=true needs",
-        ),
-        (
-            "--cache-from",
-            "type=registry,ref=r.io/a:c,rf=x",
-            "unknown key \"rf\"",
-        ),
-        ("--cache-from", "type=registry", "key \"ref\" is required"),
-    ] {
+/// A flag, its value, and what the message must contain.
+const WRONG: &[(&str, &str, &str)] = &[
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,mod=max",
+        "did you mean \"mode\"?",
+    ),
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,mode=mx",
+        "\"mode\"",
+    ),
+    (
+        "--cache-to",
+        "type=registry,mode=max",
+        "key \"ref\" is required",
+    ),
+    (
+        "--cache-to",
+        "type=registy,ref=r.io/a:c",
+        "did you mean \"registry\"?",
+    ),
+    ("--cache-to", "type=registry,ref=r.io/A:c", "lowercase"),
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,ref=r.io/b",
+        "more than once",
+    ),
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,compression=lz4",
+        "\"compression\"",
+    ),
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,compression-level=10",
+        "0 to 9",
+    ),
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,compression=zstd,compression-level=23",
+        "0 to 22",
+    ),
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,compression=uncompressed,compression-level=1",
+        "cannot be used",
+    ),
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,oci-mediatypes=maybe",
+        "\"oci-mediatypes\"",
+    ),
+    (
+        "--cache-to",
+        "type=registry,ref=r.io/a:c,oci-mediatypes=false,image-manifest=true",
+        "image-manifest=true needs",
+    ),
+    (
+        "--cache-from",
+        "type=registry,ref=r.io/a:c,rf=x",
+        "unknown key \"rf\"",
+    ),
+    ("--cache-from", "type=registry", "key \"ref\" is required"),
+];
+
+#[test]
+fn wrong_cache_options_are_errors_before_the_build() {
+    // Nothing of this needs a builder: there is none.
+    let client = Rig::get().client();
+    let folder = context(&[("Dockerfile", "FROM scratch\n")]);
+    let folder = folder.path().to_str().expect("UTF-8");
+    for (flag, value, expected) in WRONG {
         let output = client.docker(&["cachex", "build", flag, value, folder]);
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{flag} {value}: {error}");

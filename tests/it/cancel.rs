@@ -138,11 +138,16 @@ fn alone(bench: &Bench) -> Command {
     command
 }
 
+/// Makes the command of a build.
+type Start = fn(&Bench) -> Command;
+/// Cancels a running build.
+type Cancel = fn(&Running<'_>);
+
 #[test]
 fn signals_end_a_build() {
     // Each has a builder of its own, so that no other build's processes are in it.
     let bench = Bench::new();
-    let kinds: [(&str, fn(&Bench) -> Command, fn(&Running<'_>)); 4] = [
+    let kinds: [(&str, Start, Cancel); 4] = [
         ("Ctrl-C", docker, |r| {
             kill_process_group(r.pid(), Signal::INT).expect("the group");
         }),

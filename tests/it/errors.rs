@@ -81,9 +81,6 @@ const VALUES: &[(&[&str], &str)] = &[
     (&["--progress=pretty"], "pretty"),
     (&["--no-cache", "--no-cache-filter=a"], "together"),
     (&["--iidfile=x", "-o", "out"], "incompatible"),
-    (&["--check"], "--check is not supported"),
-    (&["--call=outline"], "--call is not supported"),
-    (&["--call=nonsense"], "--call is not supported"),
 ];
 
 #[test]

@@ -35,7 +35,9 @@ fn shape(progress: &str) -> Vec<String> {
             })
         })
         // Unfinished states are printed as they come.
-        .filter(|line| !line.is_empty() && !line.contains(" transferring context: N T"))
+        .filter(|line| {
+            !line.is_empty() && (!line.starts_with("# transferring ") || line.ends_with(" done"))
+        })
         .collect();
     lines.sort();
     lines.dedup();

@@ -100,11 +100,6 @@ impl Bench {
         self.client.docker_ok(&args).0
     }
 
-    /// The builder's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The name of the builder's container.
     pub(crate) fn container(&self) -> String {
         format!("buildx_buildkit_{}0", self.name)
