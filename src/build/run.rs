@@ -27,7 +27,7 @@ use crate::buildkit::session::auth::CredentialSource;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::ExportFailures;
 use crate::buildkit::session::file_sync::DirFailures;
-use crate::buildkit::solve::{self, SolveOutcome, SolveRequest};
+use crate::buildkit::solve::{self, Entry, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
 
@@ -160,7 +160,7 @@ pub async fn run(
     )?;
     let (mut request, client_exports) =
         request(spec, build_ref, &exports, builder_facts(&workers))?;
-    let caches = open_caches(&client_exports, spec, &runner.caches).await?;
+    let caches = open_caches(&client_exports, spec, &runner.caches)?;
     let mut stores = ContentStores::default();
     for cache in &caches {
         cache.offer(&mut stores);
@@ -187,6 +187,10 @@ pub async fn run(
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
     let result = solve::solve(&runner.client, &request, cancel, on_status).await;
+    let published = match &result {
+        Ok(_) => publish_caches(&caches, &request, &runner.client, cancel).await,
+        Err(_) => Ok(Vec::new()),
+    };
     session_end.cancel();
     while session.join_next().await.is_some() {}
 
@@ -194,15 +198,20 @@ pub async fn run(
         Ok(outcome) => {
             let mut outcome = taken(spec, outcome);
             exports::drop_config_digest(&exports, &mut outcome.response);
-            outcome.caches = publish_caches(&caches, cancel).await?;
+            outcome.caches = published?;
             Ok(outcome)
         }
-        Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures)),
+        Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures, &caches).await),
     }
 }
 
 /// What happened on this side tells more than what the builder made of it.
-fn failure(solve: RpcError, dirs: &DirFailures, sinks: &ExportFailures) -> BuildError {
+async fn failure(
+    solve: RpcError,
+    dirs: &DirFailures,
+    sinks: &ExportFailures,
+    caches: &[ClientCache],
+) -> BuildError {
     if solve.is_cancelled() {
         return BuildError::Solve(solve);
     }
@@ -212,8 +221,11 @@ fn failure(solve: RpcError, dirs: &DirFailures, sinks: &ExportFailures) -> Build
     if let Some(failure) = dirs.first() {
         return BuildError::LocalDir { failure, solve };
     }
-    match sinks.get().into_iter().next() {
-        Some(failure) => BuildError::Sink { failure, solve },
+    if let Some(failure) = sinks.get().into_iter().next() {
+        return BuildError::Sink { failure, solve };
+    }
+    match cache_failure(caches).await {
+        Some(failure) => BuildError::ClientCache(failure),
         None => BuildError::Solve(solve),
     }
 }
@@ -232,8 +244,8 @@ fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
     }
 }
 
-/// Opens the caches that go through the session, all at the same time.
-async fn open_caches(
+/// Opens the caches that go through the session.
+fn open_caches(
     exports: &[ClientExport],
     spec: &BuildSpec,
     tools: &ClientTools,
@@ -241,19 +253,54 @@ async fn open_caches(
     let opened = exports
         .iter()
         .map(|export| ClientCache::open(export, spec, tools));
-    Ok(futures_util::future::try_join_all(opened).await?)
+    Ok(opened.collect::<Result<_, _>>()?)
 }
 
-/// Publishes the caches after the build, when the image is safe.
+/// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
+async fn cache_failure(caches: &[ClientCache]) -> Option<ClientCacheError> {
+    for cache in caches {
+        if let Some(error) = cache.failure().await {
+            return Some(error);
+        }
+    }
+    None
+}
+
+/// Publishes the caches after the build, when the image is safe. The session must still be there.
 async fn publish_caches(
     caches: &[ClientCache],
+    request: &SolveRequest,
+    client: &Client,
     cancel: &CancellationToken,
 ) -> Result<Vec<CacheReport>, BuildError> {
-    let published = futures_util::future::try_join_all(caches.iter().map(ClientCache::publish));
+    let again = async |entry| export_again(client, request, entry, cancel).await;
+    let published = caches.iter().map(|cache| cache.publish(again));
     tokio::select! {
-        reports = published => Ok(reports?),
+        // One that fails does not keep the others from being published.
+        reports = futures_util::future::join_all(published) => {
+            Ok(reports.into_iter().collect::<Result<_, _>>()?)
+        }
         () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
     }
+}
+
+/// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing
+/// else is exported and nothing is shown.
+async fn export_again(
+    client: &Client,
+    request: &SolveRequest,
+    entry: Entry,
+    cancel: &CancellationToken,
+) -> Result<(), RpcError> {
+    let mut request = SolveRequest {
+        build_ref: crate::buildkit::new_id(),
+        exporters: Vec::new(),
+        cache_exports: vec![entry],
+        internal: true,
+        ..request.clone()
+    };
+    request.attrs.remove("no-cache");
+    solve::solve(client, &request, cancel, drop).await.map(drop)
 }
 
 impl Runner<'_> {
