@@ -150,10 +150,13 @@ impl AsyncWrite for ProcessStream {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        // Bytes in a pipe reach nobody for certain. A program that is gone already is told by reading,
+        // which knows the reason.
+        if this.ended.is_some() {
+            return Poll::Ready(Ok(data.len()));
+        }
         let written = this.stdin()?.poll_write(cx, data);
         match &written {
-            // Bytes in a pipe reach nobody for certain. A program that is gone already is told by
-            // reading, which knows the reason.
             Poll::Ready(Err(error))
                 if error.kind() == io::ErrorKind::BrokenPipe && !this.has_connected =>
             {
