@@ -153,8 +153,17 @@ impl From<RpcError> for CommandError {
     }
 }
 
-/// A connection that broke has an empty or a library's own message; its cause says more.
+/// A connection that broke has an empty or a library's own message; its cause says more. What a
+/// server does not know says what kind of server it is.
 fn message_of(status: &Status) -> String {
+    let message = status.message();
+    if status.code() == Code::Unimplemented && message.contains("moby.buildkit") {
+        return if message.starts_with("unknown service") {
+            format!("the server speaks gRPC but is not BuildKit: {message}")
+        } else {
+            format!("this BuildKit is too old for that: {message}")
+        };
+    }
     match status.source() {
         Some(source) if status.message().is_empty() || status.code() == Code::Unknown => {
             let cause = crate::error::chain(source);
@@ -301,6 +310,26 @@ mod tests {
         let error = RpcError::from(status_with(vec![any("Source", "{"), any("Vertex", "[]")]));
         assert!(error.sources().is_empty());
         assert_eq!(error.message(), "failed");
+    }
+
+    #[test]
+    fn what_a_server_does_not_know_is_explained() {
+        for (message, want) in [
+            (
+                "unknown service moby.buildkit.v1.Control",
+                "is not BuildKit",
+            ),
+            (
+                "unknown method Prune for service moby.buildkit.v1.Control",
+                "too old",
+            ),
+        ] {
+            let text = RpcError::from(Status::unimplemented(message)).to_string();
+            assert!(text.contains(want), "{text}");
+            assert!(text.ends_with(message), "{text}");
+        }
+        let other = RpcError::from(Status::unimplemented("no such frontend"));
+        assert_eq!(other.message(), "no such frontend");
     }
 
     #[test]
