@@ -26,6 +26,8 @@
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
 //! | [`cache`] | the heart: model of the cache's config and manifest | [`buildkit`], [`registry`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
+//! | [`registry`] | reference, client, auth, upload, download, retry | [`docker`] |
+//! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |
 //! | [`ui`], [`error`], [`exit`], [`mod@env`] | terminal output, errors, exit codes, environment | – |
@@ -37,6 +39,7 @@ pub mod builder;
 pub mod buildkit;
 pub mod cache;
 pub mod cli;
+pub mod compress;
 pub mod digest;
 pub mod docker;
 pub mod env;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
@@ -37,6 +38,8 @@ pub struct Runner<'a> {
     pub credentials: Arc<dyn CredentialSource>,
     /// Takes images that are loaded into an engine.
     pub loader: Arc<dyn ImageLoader>,
+    /// Folder of the docker config file.
+    pub config_dir: &'a Path,
     /// Source of secrets from variables and of the agent's socket.
     pub env: &'a Env,
     /// The engine that images are loaded into imports OCI layouts.
@@ -134,6 +137,7 @@ pub async fn run(
         exports: &exports,
         credentials: Arc::clone(&runner.credentials),
         loader: Arc::clone(&runner.loader),
+        config_dir: runner.config_dir,
         env: runner.env,
     };
     let ready = session::prepare(&mut inputs, &parts)?;

@@ -1,6 +1,6 @@
 //! The session that serves a build: which folders, secrets, agents, credentials and sinks it offers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -32,6 +32,8 @@ pub struct SessionParts<'a> {
     pub credentials: Arc<dyn CredentialSource>,
     /// Takes images that are loaded into an engine.
     pub loader: Arc<dyn ImageLoader>,
+    /// Folder of the docker config file, where the proof of identity towards the daemon is kept.
+    pub config_dir: &'a Path,
     /// Where secrets of variables and the agent's socket come from.
     pub env: &'a Env,
 }
@@ -65,9 +67,6 @@ pub enum SessionSetupError {
     /// `--ssh default` without an agent.
     #[error("--ssh {0} needs an SSH agent, and SSH_AUTH_SOCK is not set")]
     NoAgent(String),
-    /// More paths than an agent can have here.
-    #[error("--ssh {0} names several files; key files are not supported, name an agent's socket")]
-    SshFiles(String),
     /// The client for token requests cannot be made.
     #[error("cannot set up the HTTP client for registry tokens")]
     Http(#[source] reqwest::Error),
@@ -87,7 +86,7 @@ pub fn prepare(
         .map_err(SessionSetupError::Http)?;
     let mut builder = Session::builder()
         .shared_key(&inputs.shared_key)
-        .auth(Auth::new(Arc::clone(&parts.credentials), http))
+        .auth(Auth::new(Arc::clone(&parts.credentials), http).seed_folder(parts.config_dir))
         .secrets(secrets(parts.secrets, parts.env)?)
         .ssh(agents(parts.ssh, parts.env)?);
     if !inputs.local_dirs.is_empty() {
@@ -170,8 +169,13 @@ fn agents(options: &[Ssh], env: &Env) -> Result<SshAgents, SessionSetupError> {
                     .ok_or_else(|| SessionSetupError::NoAgent(ssh.id.clone()))?;
                 agents.add(&ssh.id, socket.as_ref(), false)?;
             }
-            [socket] => agents.add(&ssh.id, &env.current_dir().join(socket), false)?,
-            _ => return Err(SessionSetupError::SshFiles(ssh.id.clone())),
+            paths => {
+                let paths: Vec<PathBuf> = paths
+                    .iter()
+                    .map(|path| env.current_dir().join(path))
+                    .collect();
+                agents.add_keys(&ssh.id, &paths)?;
+            }
         }
     }
     Ok(agents)
@@ -224,7 +228,7 @@ mod tests {
         fs_err::write(dir.path().join("key"), "").unwrap();
         assert!(matches!(
             agents(&parse(&["x=key"]), &with),
-            Err(SessionSetupError::Ssh(SshError::KeyFile { .. }))
+            Err(SessionSetupError::Ssh(_))
         ));
     }
 }

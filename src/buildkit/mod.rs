@@ -12,6 +12,7 @@
 pub mod client;
 pub mod content_read;
 pub mod error;
+pub mod proto;
 pub mod session;
 pub mod solve;
 pub mod subrequest;

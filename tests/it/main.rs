@@ -5,6 +5,7 @@ mod call;
 mod engine;
 mod help;
 mod metadata;
+mod proto;
 mod registry;
 mod rig;
 mod support;

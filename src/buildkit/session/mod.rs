@@ -9,6 +9,7 @@
 //! | [`auth`] | `moby.filesync.v1.Auth`: credentials and tokens of registries |
 //! | [`file_sync`] | `moby.filesync.v1.FileSync`: local directories, read by the daemon |
 //! | [`file_send`] | `moby.filesync.v1.FileSend`: results of the build, written by the daemon |
+//! | [`content`] | `containerd.services.content.v1.Content`: blobs of caches and layouts |
 //! | [`secrets`] | `moby.buildkit.secrets.v1.Secrets` |
 //! | [`ssh`] | `moby.sshforward.v1.SSH`: agents for `RUN --mount=type=ssh` |
 //! | [`upload`] | `moby.upload.v1.Upload`: streams that are read once, such as a context on stdin |
@@ -17,6 +18,7 @@
 pub mod auth;
 mod bidi;
 mod codec;
+pub mod content;
 pub mod file_send;
 pub mod file_sync;
 mod health;
@@ -40,6 +42,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::RoutesBuilder;
 
 use self::auth::Auth;
+use self::content::ContentStores;
 use self::file_send::Exports;
 use self::file_sync::LocalDirs;
 use self::secrets::Secrets;
@@ -205,6 +208,13 @@ impl SessionBuilder {
     pub fn exports(self, exports: Exports) -> Self {
         let service = file_send::service(exports, self.tasks.clone());
         self.service(service, file_send::METHODS)
+    }
+
+    /// Offers stores of blobs.
+    #[must_use]
+    pub fn content(self, stores: ContentStores) -> Self {
+        let service = content::service(stores, self.tasks.clone());
+        self.service(service, content::METHODS)
     }
 
     /// Answers for secrets.

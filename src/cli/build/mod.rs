@@ -1,7 +1,7 @@
 //! `docker cachex build`: resolve the arguments, run the build on the builder, show the end.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -173,6 +173,12 @@ impl Job<'_> {
                 Arc::clone(self.surroundings),
                 progress.sender(),
             )),
+            config_dir: self
+                .surroundings
+                .config()
+                .path
+                .parent()
+                .unwrap_or(Path::new(".")),
             env: &self.ctx.env,
             engine_imports_oci: engine_imports_oci?,
             stdout_is_terminal: self.ctx.ui.stdout_is_terminal(),
