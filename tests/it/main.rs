@@ -3,6 +3,7 @@
 mod builders;
 mod call;
 mod engine;
+mod flags;
 mod help;
 mod metadata;
 mod proto;
