@@ -24,9 +24,8 @@
 //! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
-//! | [`cache`] | the heart: model of the cache's config and manifest | [`buildkit`], [`registry`] |
+//! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
-//! | [`registry`] | reference, client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |

@@ -58,10 +58,24 @@ impl Ui {
     /// Fails where standard output cannot be written; a closed pipe is one of these errors.
     /// [`is_stdout_closed`] knows it again.
     pub fn data(&self, text: &str) -> io::Result<()> {
+        Self::write(&[text, "\n"])
+    }
+
+    /// Writes text to standard output as it is: with its own line ends, or a question without one.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`data`](Self::data).
+    pub fn text(&self, text: &str) -> io::Result<()> {
+        Self::write(&[text])
+    }
+
+    fn write(parts: &[&str]) -> io::Result<()> {
         let mut out = io::stdout().lock();
         let mut write = || {
-            out.write_all(text.as_bytes())?;
-            out.write_all(b"\n")?;
+            for part in parts {
+                out.write_all(part.as_bytes())?;
+            }
             out.flush()
         };
         write().map_err(|error| match error.kind() {

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::buildkit::solve::Entry;
-use crate::options::cache::{CacheFrom, CacheTo, Compressor, OnFailure, RegistryCacheTo, Via};
-use crate::options::output::Output;
+use crate::options::cache::{
+    CacheFrom, CacheTo, Compression, Compressor, OnFailure, RegistryCacheTo, Via,
+};
+use crate::options::output::{Output, OutputType};
 use crate::options::tag::Tag;
 use crate::reference::Reference;
 
@@ -22,6 +24,9 @@ pub enum CacheError {
     /// Two exports to one reference.
     #[error("two caches are exported to {0:?}; the second would overwrite the first")]
     Twice(String),
+    /// Keys that exclude each other.
+    #[error("{0}")]
+    Contradiction(&'static str),
     /// A key or type that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
@@ -35,9 +40,28 @@ impl CacheError {
                 format!("give the cache a tag of its own, such as {reference}-cache")
             }
             Self::Twice(_) => "leave out one of them, or give them two tags".to_owned(),
+            Self::Contradiction(_) => "change one of the keys of --cache-to".to_owned(),
             Self::Unsupported(_) => "leave it out, or use docker buildx for it".to_owned(),
         }
     }
+}
+
+/// The cache exports of a build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheExports {
+    /// What BuildKit is told, exports through the session included.
+    pub entries: Vec<Entry>,
+    /// The exports that go through the session.
+    pub client: Vec<ClientExport>,
+}
+
+/// A registry cache that BuildKit hands to the session's content store and this program stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientExport {
+    /// What the user asked for.
+    pub cache: RegistryCacheTo,
+    /// Identifier of the content store that BuildKit writes to.
+    pub store: String,
 }
 
 /// Returns the cache exports for BuildKit.
@@ -45,46 +69,133 @@ impl CacheError {
 /// # Errors
 ///
 /// Fails where a registry cache has the name of an image that the build makes, where two have one
-/// name, or where a key is not served.
+/// name, or where keys contradict each other or are not served.
 pub fn exports(
     caches: &[CacheTo],
     tags: &[Tag],
     outputs: &[Output],
     build_args: &BTreeMap<String, String>,
-) -> Result<Vec<Entry>, CacheError> {
+) -> Result<CacheExports, CacheError> {
     let images = image_names(tags, outputs);
     let mut seen: Vec<&Reference> = Vec::new();
-    let mut entries = Vec::new();
+    let mut exports = CacheExports::default();
     for cache in caches {
         match cache {
             CacheTo::Registry(cache) => {
-                if images
-                    .iter()
-                    .any(|image| image.same_target(&cache.reference))
-                {
-                    return Err(CacheError::ImageItself(cache.raw_ref.clone()));
-                }
-                if seen.iter().any(|other| other.same_target(&cache.reference)) {
-                    return Err(CacheError::Twice(cache.raw_ref.clone()));
-                }
+                check_reference(cache, &images, &seen)?;
                 seen.push(&cache.reference);
-                refuse_unserved(cache)?;
+                check_keys(cache, outputs)?;
+                exports.add(cache);
             }
-            CacheTo::Other { kind, .. } => refuse_local(kind)?,
+            CacheTo::Other { kind, .. } => {
+                refuse_local(kind)?;
+                exports.entries.push(Entry {
+                    kind: kind.clone(),
+                    attrs: cache.attrs(),
+                });
+            }
         }
-        entries.push(Entry {
-            kind: cache.kind().to_owned(),
-            attrs: cache.attrs(),
-        });
     }
     let asked = build_args.get(INLINE_CACHE_ARG).map(String::as_str);
     if asked.is_some_and(|v| crate::options::boolean::parse_bool(v) == Some(true)) {
-        entries.push(Entry {
+        exports.entries.push(Entry {
             kind: "inline".into(),
             attrs: BTreeMap::new(),
         });
     }
-    Ok(entries)
+    Ok(exports)
+}
+
+impl CacheExports {
+    fn add(&mut self, cache: &RegistryCacheTo) {
+        if !goes_through_session(cache) {
+            self.entries.push(Entry {
+                kind: "registry".into(),
+                attrs: cache.attrs(),
+            });
+            return;
+        }
+        let id = crate::buildkit::new_id();
+        self.entries.push(Entry {
+            kind: "local".into(),
+            attrs: session_attrs(cache, &id),
+        });
+        self.client.push(ClientExport {
+            cache: cache.clone(),
+            // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
+            store: format!("local:{id}"),
+        });
+    }
+}
+
+/// Tells whether this program moves the cache: where it is asked to, or must because it compresses.
+fn goes_through_session(cache: &RegistryCacheTo) -> bool {
+    match cache.via {
+        Via::Client => true,
+        Via::Builder => false,
+        Via::Auto => cache.compressor == Compressor::Client,
+    }
+}
+
+/// The attributes of BuildKit's exporter to the session's store. It has those of the registry's
+/// exporter, but for the reference.
+fn session_attrs(cache: &RegistryCacheTo, id: &str) -> BTreeMap<String, String> {
+    let mut attrs = cache.attrs();
+    attrs.remove("ref");
+    attrs.remove("registry.insecure");
+    attrs.insert("dest".into(), id.to_owned());
+    if cache.compressor == Compressor::Client {
+        attrs.insert("compression".into(), "uncompressed".into());
+        attrs.remove("compression-level");
+    }
+    attrs
+}
+
+fn check_reference(
+    cache: &RegistryCacheTo,
+    images: &[Reference],
+    seen: &[&Reference],
+) -> Result<(), CacheError> {
+    if images
+        .iter()
+        .any(|image| image.same_target(&cache.reference))
+    {
+        return Err(CacheError::ImageItself(cache.raw_ref.clone()));
+    }
+    if seen.iter().any(|other| other.same_target(&cache.reference)) {
+        return Err(CacheError::Twice(cache.raw_ref.clone()));
+    }
+    Ok(())
+}
+
+fn check_keys(cache: &RegistryCacheTo, outputs: &[Output]) -> Result<(), CacheError> {
+    refuse_unserved(cache)?;
+    if cache.compressor != Compressor::Client {
+        return Ok(());
+    }
+    if cache.via == Via::Builder {
+        return Err(CacheError::Contradiction(
+            "compressor=client needs via=client: the program can only compress what it moves",
+        ));
+    }
+    if cache.compression == Some(Compression::Estargz) {
+        return Err(CacheError::Contradiction(
+            "compression=estargz is made by the builder only, leave out compressor=client",
+        ));
+    }
+    let image = |output: &Output| {
+        matches!(
+            output.kind,
+            OutputType::Image | OutputType::Oci | OutputType::Docker
+        )
+    };
+    if outputs.iter().any(image) {
+        return Err(CacheError::Contradiction(
+            "compressor=client cannot be used in a build that makes an image: its layers would be \
+             taken uncompressed and pushed so",
+        ));
+    }
+    Ok(())
 }
 
 /// Returns the cache imports for BuildKit.
@@ -128,8 +239,6 @@ fn image_names(tags: &[Tag], outputs: &[Output]) -> Vec<Reference> {
 
 fn refuse_unserved(cache: &RegistryCacheTo) -> Result<(), CacheError> {
     let keys = [
-        ("via=client", cache.via == Via::Client),
-        ("compressor=client", cache.compressor == Compressor::Client),
         ("merge=true", cache.merge),
         ("on-failure", cache.on_failure == OnFailure::Skip),
         ("on-failure-timeout", cache.on_failure_timeout.is_some()),
@@ -170,7 +279,7 @@ mod tests {
     ) -> Result<Vec<Entry>, CacheError> {
         let tags = Tag::parse_list(tags).unwrap();
         let outputs: Vec<_> = outputs.iter().map(|o| Output::parse(o).unwrap()).collect();
-        exports(&to(values), &tags, &outputs, &BTreeMap::new())
+        exports(&to(values), &tags, &outputs, &BTreeMap::new()).map(|exports| exports.entries)
     }
 
     #[test]
@@ -240,8 +349,6 @@ mod tests {
     #[test]
     fn keys_of_later_versions_are_refused_by_name() {
         for key in [
-            "via=client",
-            "compressor=client",
             "merge=true",
             "on-failure=skip",
             "alongside=true",
@@ -262,7 +369,53 @@ mod tests {
     #[test]
     fn inline_cache_by_build_argument() {
         let args = BTreeMap::from([(INLINE_CACHE_ARG.to_owned(), "1".to_owned())]);
-        let entries = exports(&[], &[], &[], &args).unwrap();
+        let entries = exports(&[], &[], &[], &args).unwrap().entries;
         assert_eq!(entries[0].kind, "inline");
+    }
+
+    #[test]
+    fn via_client_is_a_local_export_to_a_store_of_the_session() {
+        let line = "type=registry,ref=r.io/a:c,mode=max,compression=zstd,compression-level=3";
+        let plan = |extra: &str| {
+            exports(
+                &to(&[&format!("{line},{extra}")]),
+                &[],
+                &[],
+                &BTreeMap::new(),
+            )
+            .unwrap()
+        };
+        let given = plan("via=client");
+        let attrs = &given.entries[0].attrs;
+        assert_eq!(given.entries[0].kind, "local");
+        assert_eq!(given.client[0].store, format!("local:{}", attrs["dest"]));
+        assert_eq!(attrs["compression"], "zstd");
+        assert_eq!(attrs["mode"], "max");
+        assert!(!attrs.contains_key("ref"));
+        let compressed = plan("compressor=client");
+        assert_eq!(compressed.entries[0].attrs["compression"], "uncompressed");
+        assert!(
+            !compressed.entries[0]
+                .attrs
+                .contains_key("compression-level")
+        );
+        assert!(plan("via=builder").client.is_empty());
+    }
+
+    #[test]
+    fn compressing_here_excludes_images_estargz_and_the_builders_upload() {
+        let line = "type=registry,ref=r.io/a:c,compressor=client";
+        for (extra, outputs) in [
+            ("via=builder", &[][..]),
+            ("compression=estargz", &[]),
+            ("compression=zstd", &["type=docker"]),
+        ] {
+            let result = exports_of(&[&format!("{line},{extra}")], &[], outputs);
+            assert!(
+                matches!(result, Err(CacheError::Contradiction(_))),
+                "{extra}"
+            );
+        }
+        assert!(exports_of(&[line], &[], &["type=local,dest=x"]).is_ok());
     }
 }

@@ -89,6 +89,8 @@ pub struct ExportFacts {
     pub result_is_list: bool,
     /// Standard output is a terminal.
     pub stdout_is_terminal: bool,
+    /// The builder may hold layers as uncompressed blobs, which an image must not be made of.
+    pub recompress: bool,
 }
 
 /// Turns outputs into exporters. `type=cacheonly` makes none.
@@ -126,6 +128,11 @@ fn export(
         } else if output.pushes() && attrs.get("name").is_none_or(String::is_empty) {
             return Err(ExportError::PushWithoutTag);
         }
+    }
+    if facts.recompress && is_image(output.kind) {
+        attrs
+            .entry("force-compression".into())
+            .or_insert_with(|| "true".into());
     }
     let mut kind = output.kind.as_str();
     let mut sink = sink(output, facts)?;
@@ -208,6 +215,13 @@ fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
             Ok(Sink::File(path))
         }
     }
+}
+
+fn is_image(kind: OutputType) -> bool {
+    matches!(
+        kind,
+        OutputType::Image | OutputType::Oci | OutputType::Docker
+    )
 }
 
 #[cfg(test)]
@@ -312,6 +326,23 @@ mod tests {
         let on = Some("true");
         assert_eq!(of("buildinfo-attrs"), [on, on, on, None]);
         assert_eq!(of("oci-artifact"), [Some("false"), on, None, None]);
+    }
+
+    #[test]
+    fn images_of_a_builder_with_uncompressed_layers_are_compressed_anew() {
+        let facts = ExportFacts {
+            recompress: true,
+            ..Default::default()
+        };
+        let forced = |value: &str| {
+            let export = plan_one(value, &["a"], facts).unwrap();
+            export.entry.attrs.get("force-compression").cloned()
+        };
+        assert_eq!(forced("type=image").as_deref(), Some("true"));
+        assert_eq!(forced("type=docker,dest=x.tar").as_deref(), Some("true"));
+        let asked = forced("type=image,force-compression=false");
+        assert_eq!(asked.as_deref(), Some("false"));
+        assert_eq!(forced("type=tar,dest=x.tar"), None);
     }
 
     #[test]

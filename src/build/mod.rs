@@ -8,7 +8,7 @@
 //! | [`source_policy`], [`local_delete`] | a policy for sources; what a local output may delete |
 //! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
-//! | [`cache`] | caches to write and to read |
+//! | [`cache`], [`client_cache`] | caches to write and to read; those that this program stores |
 //! | [`session`], [`load`] | what the session serves; images into an engine |
 //! | [`run`] | one build on one connected builder |
 //! | [`quiet_import`] | a missing cache as one quiet line |
@@ -17,6 +17,7 @@
 
 pub mod attrs;
 pub mod cache;
+pub mod client_cache;
 pub mod dockerfile_url;
 pub mod exports;
 pub mod inputs;

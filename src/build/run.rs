@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attrs::{self, AttrError, BuilderFacts};
-use super::cache::{self, CacheError};
+use super::cache::{self, CacheError, ClientExport};
+use super::client_cache::{CacheReport, ClientCache, ClientCacheError, ClientTools};
 use super::exports::{self, Export, ExportError, ExportFacts};
 use super::inputs::Inputs;
 use super::load::ImageLoader;
@@ -23,6 +24,7 @@ use super::spec::BuildSpec;
 use super::vcs;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::CredentialSource;
+use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
@@ -43,6 +45,11 @@ pub struct Runner<'a> {
     pub loader: Arc<dyn ImageLoader>,
     /// Folder of the docker config file.
     pub config_dir: &'a Path,
+    /// What exports of caches through the session need.
+    pub caches: ClientTools,
+    /// Layers were taken uncompressed out of this builder before; see
+    /// [`Store::mark_uncompressed`](crate::builder::Store::mark_uncompressed).
+    pub had_uncompressed: bool,
     /// Source of secrets from variables and of the agent's socket.
     pub env: &'a Env,
     /// The engine that images are loaded into imports OCI layouts.
@@ -52,12 +59,14 @@ pub struct Runner<'a> {
 }
 
 /// What a build ended with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct BuildOutcome {
     /// The exporters' and the cache exporters' answers.
     pub response: BTreeMap<String, String>,
     /// Definitions of the result's parts by platform.
     pub definitions: BTreeMap<String, Definition>,
+    /// What became of the caches that this program stored.
+    pub caches: Vec<CacheReport>,
 }
 
 /// Why a build failed.
@@ -69,6 +78,9 @@ pub enum BuildError {
     /// The caches cannot be served.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The build succeeded and a cache was not exported.
+    #[error(transparent)]
+    ClientCache(#[from] ClientCacheError),
     /// The builder cannot do what is asked.
     #[error(transparent)]
     Attr(#[from] AttrError),
@@ -142,13 +154,19 @@ pub async fn run(
         spec.build_args.get(BUILDINFO_ARG).map(String::as_str),
         spec.no_oci_artifact && facts.attestations,
     );
-    let mut request = request(spec, build_ref, &exports, facts)?;
+    let (mut request, client_exports) = request(spec, build_ref, &exports, facts)?;
+    let caches = open_caches(&client_exports, spec, &runner.caches).await?;
+    let mut stores = ContentStores::default();
+    for cache in &caches {
+        cache.offer(&mut stores);
+    }
     let parts = SessionParts {
         secrets: &spec.secrets,
         ssh: &spec.ssh,
         exports: &exports,
         credentials: Arc::clone(&runner.credentials),
         loader: Arc::clone(&runner.loader),
+        stores,
         config_dir: runner.config_dir,
         env: runner.env,
     };
@@ -168,7 +186,11 @@ pub async fn run(
     while session.join_next().await.is_some() {}
 
     match result {
-        Ok(outcome) => Ok(taken(spec, outcome)),
+        Ok(outcome) => {
+            let mut outcome = taken(spec, outcome);
+            outcome.caches = publish_caches(&caches, cancel).await?;
+            Ok(outcome)
+        }
         Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
         Err(solve) => match ready.failures.get().into_iter().next() {
             Some(failure) => Err(BuildError::Sink { failure, solve }),
@@ -187,6 +209,31 @@ fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
     BuildOutcome {
         response,
         definitions: outcome.definitions,
+        caches: Vec::new(),
+    }
+}
+
+/// Opens the caches that go through the session, all at the same time.
+async fn open_caches(
+    exports: &[ClientExport],
+    spec: &BuildSpec,
+    tools: &ClientTools,
+) -> Result<Vec<ClientCache>, BuildError> {
+    let opened = exports
+        .iter()
+        .map(|export| ClientCache::open(export, spec, tools));
+    Ok(futures_util::future::try_join_all(opened).await?)
+}
+
+/// Publishes the caches after the build, when the image is safe.
+async fn publish_caches(
+    caches: &[ClientCache],
+    cancel: &CancellationToken,
+) -> Result<Vec<CacheReport>, BuildError> {
+    let published = futures_util::future::try_join_all(caches.iter().map(ClientCache::publish));
+    tokio::select! {
+        reports = published => Ok(reports?),
+        () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
     }
 }
 
@@ -197,6 +244,7 @@ impl Runner<'_> {
             engine_imports_oci: self.engine_imports_oci,
             result_is_list: spec.platforms.len() > 1 || attested,
             stdout_is_terminal: self.stdout_is_terminal,
+            recompress: self.had_uncompressed,
         }
     }
 }
@@ -206,20 +254,22 @@ fn request(
     build_ref: &str,
     exports: &[Export],
     facts: BuilderFacts,
-) -> Result<SolveRequest, BuildError> {
+) -> Result<(SolveRequest, Vec<ClientExport>), BuildError> {
     let frontend = attrs::frontend(spec, facts)?;
-    Ok(SolveRequest {
+    let caches = cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?;
+    let request = SolveRequest {
         build_ref: build_ref.to_owned(),
         session: String::new(),
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
-        cache_exports: cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?,
+        cache_exports: caches.entries,
         cache_imports: cache::imports(&spec.cache_from)?,
         entitlements: frontend.entitlements,
         source_policy: spec.source_policy.clone(),
         internal: false,
-    })
+    };
+    Ok((request, caches.client))
 }
 
 /// BuildKit takes several exporters since 0.13, and workers tell its version since 0.11; a build of

@@ -10,6 +10,7 @@ use super::exports::{Export, Sink};
 use super::inputs::Inputs;
 use super::load::{ImageLoader, LoadSink};
 use crate::buildkit::session::auth::{Auth, CredentialSource};
+use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::{ExportFailures, Exports, FileSink, Target, WriterSink};
 use crate::buildkit::session::file_sync::LocalDirs;
 use crate::buildkit::session::secrets::{SecretError, SecretSource, Secrets};
@@ -32,6 +33,8 @@ pub struct SessionParts<'a> {
     pub credentials: Arc<dyn CredentialSource>,
     /// Takes images that are loaded into an engine.
     pub loader: Arc<dyn ImageLoader>,
+    /// Stores of blobs that the daemon writes caches to.
+    pub stores: ContentStores,
     /// Folder of the docker config file, where the proof of identity towards the daemon is kept.
     pub config_dir: &'a Path,
     /// Where secrets of variables and the agent's socket come from.
@@ -102,6 +105,9 @@ pub fn prepare(
             .attrs
             .insert("context".into(), uploads.add(stdin.into_async()));
         builder = builder.upload(uploads);
+    }
+    if !parts.stores.is_empty() {
+        builder = builder.content(parts.stores.clone());
     }
     let exports = targets(parts.exports, &parts.loader);
     let failures = exports.failures();
@@ -185,7 +191,7 @@ fn agents(options: &[Ssh], env: &Env) -> Result<SshAgents, SessionSetupError> {
 mod tests {
     use super::*;
 
-    fn env(dir: &std::path::Path) -> Env {
+    fn env(dir: &Path) -> Env {
         Env::from_pairs([("TOKEN", "s3cret")], dir)
     }
 

@@ -21,6 +21,7 @@ pub mod error;
 pub mod gha;
 pub mod group;
 pub mod load;
+mod marks;
 pub mod name;
 pub mod platform;
 pub mod refs;

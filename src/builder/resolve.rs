@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::driver::docker;
+use super::driver::{Driver, docker};
 use super::error::BuilderError;
 use super::group::{NodeGroup, StoredNode};
 use super::store::StoreError;
@@ -101,6 +101,25 @@ pub async fn resolve(
     surroundings: &Arc<Surroundings>,
     name: Option<&str>,
 ) -> Result<Builder, BuilderError> {
+    let builder = with_engine(surroundings, name).await?;
+    if builder.driver() == "docker" {
+        return Err(BuilderError::DockerDriver {
+            name: builder.name().to_owned(),
+            others: usable(surroundings.store())?,
+        });
+    }
+    Ok(builder)
+}
+
+/// Returns a builder for commands that serve the engine's own as well, which is not built with.
+///
+/// # Errors
+///
+/// Fails if it is not found, or of a driver that is not supported.
+pub async fn with_engine(
+    surroundings: &Arc<Surroundings>,
+    name: Option<&str>,
+) -> Result<Builder, BuilderError> {
     let mut found = find(surroundings, name)?;
     if found.is_context {
         let context = found.group.name.clone();
@@ -108,21 +127,15 @@ pub async fn resolve(
             return Err(BuilderError::OtherContext { name: context });
         }
         let driver = context_driver(surroundings, &context).await?;
-        if driver == "docker" {
-            return Err(BuilderError::DockerDriver {
-                name: context,
-                others: usable(surroundings.store())?,
-            });
-        }
         driver.clone_into(&mut found.group.driver);
     }
-    match found.group.driver.as_str() {
-        "docker-container" | "remote" => Builder::new(surroundings, found.group),
-        _ => Err(BuilderError::DriverNotSupported {
+    if !Driver::is_supported(&found.group.driver) {
+        return Err(BuilderError::DriverNotSupported {
             name: found.group.name,
             driver: found.group.driver,
-        }),
+        });
     }
+    Builder::new(surroundings, found.group)
 }
 
 fn usable(store: &Store) -> Result<Vec<String>, StoreError> {
@@ -217,6 +230,7 @@ mod tests {
         let (_dir, surroundings) = surroundings(&[]).await;
         let kube = resolve(&surroundings, Some("kube")).await.unwrap_err();
         assert!(message(&kube).contains("uses the kubernetes driver, which is not supported yet"));
+        assert!(kube.hints()[0].contains("docker buildx --builder kube"));
         let other = resolve(&surroundings, Some("other")).await.unwrap_err();
         assert!(message(&other).contains("docker --context=other cachex"));
         let refused = BuilderError::DockerDriver {

@@ -6,11 +6,13 @@
 //! | [`solve`] | one build in gateway mode: control solve, frontend solve and status stream together |
 //! | [`content_read`] | small blobs of the daemon's content store |
 //! | [`subrequest`] | questions to a frontend, and a frontend that answers them where another does not |
+//! | [`disk`] | what the daemon's cache takes, and freeing it |
 //! | [`error`] | BuildKit's rich errors: code, message, the source lines they point to |
 //! | [`session`] | the services that BuildKit calls back during a build |
 
 pub mod client;
 pub mod content_read;
+pub mod disk;
 pub mod error;
 pub mod proto;
 pub mod session;

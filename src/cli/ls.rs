@@ -37,7 +37,7 @@ pub struct LsArgs {
 /// Fails if the store cannot be read or the template is wrong, not for a builder that is broken.
 pub async fn run(args: LsArgs, context: &Context) -> Result<(), CommandError> {
     // A wrong template is told before the nodes are asked.
-    let format = render::Format::parse(&args.format).map_err(CommandError::failed)?;
+    let format = render::format(&args.format).map_err(CommandError::failed)?;
     let surroundings = surroundings(context)?;
     let current = resolve::find(&surroundings, None)?.group.name;
     let builders = load_all(&surroundings, args.timeout).await?;
@@ -46,7 +46,7 @@ pub async fn run(args: LsArgs, context: &Context) -> Result<(), CommandError> {
         current: &current,
         truncate: !args.no_trunc,
     };
-    let text = format.render(&list).map_err(CommandError::failed)?;
+    let text = list.render(&format).map_err(CommandError::failed)?;
     if !text.is_empty() {
         context.ui.data(text.trim_end_matches('\n'))?;
     }

@@ -26,13 +26,19 @@ pub mod boot_progress;
 pub mod build;
 mod complete;
 pub mod completion;
+mod confirm;
 pub mod create;
+pub mod dial_stdio;
+mod disk;
+pub mod du;
 mod errors;
+pub mod format;
 mod global;
 pub mod inspect;
 mod logging;
 pub mod ls;
 pub mod probe;
+pub mod prune;
 pub mod rm;
 pub mod stop;
 pub mod surroundings;
@@ -75,10 +81,16 @@ pub enum Commands {
     Completion(completion::CompletionArgs),
     /// Create a new builder instance
     Create(create::CreateArgs),
+    /// Proxy current stdio streams to builder instance
+    DialStdio(dial_stdio::DialStdioArgs),
+    /// Disk usage
+    Du(du::DuArgs),
     /// Inspect current builder instance
     Inspect(inspect::InspectArgs),
     /// List builder instances
     Ls(ls::LsArgs),
+    /// Remove build cache
+    Prune(prune::PruneArgs),
     /// Remove one or more builder instances
     Rm(rm::RmArgs),
     /// Stop builder instance
@@ -95,8 +107,11 @@ impl Commands {
             Self::Build(args) => Box::pin(build::run(*args, ctx)).await,
             Self::Completion(args) => completion::run(&args, ctx),
             Self::Create(args) => create::run(args, ctx).await,
+            Self::DialStdio(args) => dial_stdio::run(args, ctx).await,
+            Self::Du(args) => du::run(args, ctx).await,
             Self::Inspect(args) => inspect::run(args, ctx).await,
             Self::Ls(args) => ls::run(args, ctx).await,
+            Self::Prune(args) => prune::run(args, ctx).await,
             Self::Rm(args) => rm::run(args, ctx).await,
             Self::Stop(args) => stop::run(args, ctx).await,
             Self::Use(args) => use_::run(args, ctx).await,
@@ -141,6 +156,16 @@ pub struct DockerSettings {
 }
 
 impl Context {
+    /// Makes a context without flags, for a completion.
+    fn bare(env: &Env) -> Self {
+        Self {
+            env: env.clone(),
+            ui: Ui::from_process(),
+            global: GlobalFlags::default(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
     /// Reads the user's docker settings.
     ///
     /// # Errors
@@ -272,7 +297,9 @@ fn complete_words(words: &[OsString], descriptions: bool, ui: &Ui) -> Result<(),
     root.build();
     let env = Env::from_process();
     let dynamic = |id: &str| match id {
-        "global-context" | "global-builder" => context_names(&env),
+        "global-context" => context_names(&env),
+        "global-builder" | "builder" => builder_names(&env, true),
+        "stored-builder" => builder_names(&env, false),
         _ => Vec::new(),
     };
     let text = complete::answer(&root, words, descriptions, &dynamic);
@@ -281,14 +308,22 @@ fn complete_words(words: &[OsString], descriptions: bool, ui: &Ui) -> Result<(),
 
 /// Names of the contexts; none where they cannot be read, for a completion must not print errors.
 fn context_names(env: &Env) -> Vec<String> {
-    let ctx = Context {
-        env: env.clone(),
-        ui: Ui::from_process(),
-        global: GlobalFlags::default(),
-        cancel: CancellationToken::new(),
-    };
-    let names = ctx.docker().map(|docker| docker.contexts.names());
+    let names = Context::bare(env)
+        .docker()
+        .map(|docker| docker.contexts.names());
     names.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// Names of the builders in the store, and of the contexts that stand for one; none where they cannot
+/// be read.
+fn builder_names(env: &Env, with_contexts: bool) -> Vec<String> {
+    let all = surroundings::surroundings(&Context::bare(env))
+        .map(|surroundings| crate::builder::load::all(&surroundings));
+    let all = all.ok().and_then(Result::ok).unwrap_or_default();
+    all.into_iter()
+        .filter(|found| with_contexts || !found.is_context)
+        .map(|found| found.group.name)
+        .collect()
 }
 
 #[cfg(test)]

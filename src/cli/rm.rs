@@ -3,23 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncBufReadExt as _;
-
 use crate::builder::resolve::{self, Found};
-use crate::builder::{Builder, BuilderError, Surroundings, load};
+use crate::builder::{Builder, BuilderError, Driver, Surroundings, load};
 use crate::error::{CommandError, chain};
 use crate::options::duration;
 use crate::ui::Ui;
 
 use super::Context;
+use super::confirm::confirmed;
 use super::probe::BuildkitProbe;
 use super::surroundings::surroundings;
+
+const INACTIVE_WARNING: &str = "WARNING! This will remove all builders that are not in running state. Are you sure you want to continue?";
 
 /// Remove one or more builder instances
 #[derive(Debug, Clone, clap::Args)]
 pub struct RmArgs {
     /// Names of the builders
-    #[arg(value_name = "NAME")]
+    #[arg(id = "stored-builder", value_name = "NAME")]
     pub names: Vec<String>,
     /// Remove all inactive builders
     #[arg(long)]
@@ -51,7 +52,7 @@ pub async fn run(args: RmArgs, context: &Context) -> Result<(), CommandError> {
     }
     let surroundings = surroundings(context)?;
     if args.all_inactive {
-        if !args.force && !confirmed(&context.ui).await {
+        if !args.force && !confirmed(&context.ui, INACTIVE_WARNING).await? {
             return Ok(());
         }
         return remove_inactive(&surroundings, &args, &context.ui).await;
@@ -103,6 +104,13 @@ async fn remove(
     if found.is_context {
         return Err(format!(
             "context builder cannot be removed, run `docker context rm {name}` to remove this context"
+        ));
+    }
+    if !args.keep_daemon && !Driver::is_supported(&found.group.driver) {
+        let driver = found.group.driver;
+        return Err(format!(
+            "it uses the {driver} driver, which is not supported yet, so what runs for it cannot be removed\n\
+             hint: remove it with: docker buildx rm {name}"
         ));
     }
     // A builder whose containers cannot be removed is forgotten all the same, as buildx does.
@@ -161,7 +169,8 @@ async fn remove_inactive(
 ) -> Result<(), CommandError> {
     let builders = load::all(surroundings)?.into_iter();
     let removals = builders
-        .filter(|found| !found.is_context)
+        // That a builder of another driver is inactive cannot be known.
+        .filter(|found| !found.is_context && Driver::is_supported(&found.group.driver))
         .map(|found| async {
             let name = found.group.name.clone();
             let loaded = load::load(
@@ -191,16 +200,4 @@ async fn remove_inactive(
         Some(error) => Err(CommandError::failed(error)),
         None => Ok(()),
     }
-}
-
-/// Asks the user on the terminal. No answer is no.
-async fn confirmed(ui: &Ui) -> bool {
-    ui.status(
-        "WARNING! This will remove all builders that are not in running state. Are you sure you want to continue? [y/N] ",
-    );
-    let mut answer = String::new();
-    let read = tokio::io::BufReader::new(tokio::io::stdin())
-        .read_line(&mut answer)
-        .await;
-    read.is_ok() && answer.trim().eq_ignore_ascii_case("y")
 }

@@ -7,24 +7,7 @@
 /// between them.
 pub fn columns(text: &str, min_width: usize, padding: usize) -> String {
     let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
-    let mut widths: Vec<Vec<usize>> = lines.iter().map(|cells| vec![0; cells.len() - 1]).collect();
-    let columns = widths.iter().map(Vec::len).max().unwrap_or(0);
-    for column in 0..columns {
-        let mut start = 0;
-        while start < lines.len() {
-            let run = widths[start..]
-                .iter()
-                .take_while(|cells| cells.len() > column)
-                .count();
-            let cells = start..start + run;
-            let widest = lines[cells.clone()].iter().map(|line| width(line[column]));
-            let wide = min_width.max(widest.max().unwrap_or(0) + padding);
-            for line in &mut widths[cells] {
-                line[column] = wide;
-            }
-            start += run.max(1);
-        }
-    }
+    let widths = widths(&lines, |cell| min_width.max(cell + padding));
     let mut out = String::new();
     for (cells, widths) in lines.iter().zip(&widths) {
         for (cell, wide) in cells.iter().zip(widths) {
@@ -37,7 +20,32 @@ pub fn columns(text: &str, min_width: usize, padding: usize) -> String {
     out
 }
 
-fn width(cell: &str) -> usize {
+/// Returns the width of each cell that ends with a tab: `wide` of the widest cell of its column.
+pub(super) fn widths(lines: &[Vec<&str>], wide: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+    let cells = |line: &Vec<&str>| vec![0; line.len().saturating_sub(1)];
+    let mut widths: Vec<Vec<usize>> = lines.iter().map(cells).collect();
+    let columns = widths.iter().map(Vec::len).max().unwrap_or(0);
+    for column in 0..columns {
+        let mut start = 0;
+        while start < lines.len() {
+            let run = widths[start..]
+                .iter()
+                .take_while(|cells| cells.len() > column)
+                .count();
+            let cells = start..start + run;
+            let widest = lines[cells.clone()].iter().map(|line| width(line[column]));
+            let wide = wide(widest.max().unwrap_or(0));
+            for line in &mut widths[cells] {
+                line[column] = wide;
+            }
+            start += run.max(1);
+        }
+    }
+    widths
+}
+
+/// Counts characters, as Go's tabwriter does.
+pub(super) fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 

@@ -4,7 +4,7 @@
 //! up to the byte is padding. To join many of them into one stream the final bit must be cleared
 //! and the stream brought to a byte boundary; both places are found only by walking through the
 //! codes of all blocks (RFC 1951). Nothing is decompressed: codes are measured and skipped, which
-//! takes about a tenth of the time of the compression.
+//! takes about a fifth of the time of the compression at level 6.
 
 use super::Error;
 
@@ -64,10 +64,33 @@ struct Walk<'a> {
 /// A Huffman code: fast table, and the canonical form for what is longer.
 struct Code {
     /// Index: the next [`FAST_BITS`] bits. Entry: symbol × 16 + length; 0 for a longer code.
-    fast: Vec<u16>,
+    fast: [u16; 1 << FAST_BITS],
     counts: [u16; MAX_BITS + 1],
     symbols: Vec<u16>,
 }
+
+/// Codes that are skipped in one step: any literals, and what ends them.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    bits: u8,
+    end: End,
+}
+
+/// How a [`Run`] ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With a literal; the next code does not fit into the index.
+    Literal,
+    /// With a length and its extra bits: a distance follows.
+    Length,
+    /// With the block.
+    Block,
+    /// Not even the first code fits into the index.
+    Slow,
+}
+
+/// What can be skipped, by the next [`FAST_BITS`] bits.
+type Runs = [Run; 1 << FAST_BITS];
 
 impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8]) -> Self {
@@ -158,28 +181,36 @@ impl<'a> Walk<'a> {
     }
 
     fn skip_compressed(&mut self, literals: &Code, distances: &Code) -> Result<(), Error> {
+        let runs = literals.runs();
         loop {
-            // The longest symbol: 15 + 5 bits of length, 15 + 13 of distance.
+            // The most that a turn takes: 15 + 5 bits of a length, 15 + 13 of a distance.
             if self.count < 48 {
                 self.fill();
             }
-            let symbol = self.symbol(literals)?;
-            if symbol < END_OF_BLOCK {
-                continue;
+            let mut run = runs[self.peek()];
+            if run.end == End::Slow {
+                run = Run::of(self.symbol(literals)?)?;
             }
-            if symbol == END_OF_BLOCK {
-                return Ok(());
+            self.drop_bits(u32::from(run.bits))?;
+            match run.end {
+                End::Block => return Ok(()),
+                End::Length => {
+                    let distance = self.symbol(distances)?;
+                    self.drop_bits(distance_extra_bits(distance)?)?;
+                }
+                End::Literal | End::Slow => {}
             }
-            self.drop_bits(length_extra_bits(symbol)?)?;
-            let distance = self.symbol(distances)?;
-            self.drop_bits(distance_extra_bits(distance)?)?;
         }
+    }
+
+    /// The next bits as an index into a fast table.
+    fn peek(&self) -> usize {
+        usize::try_from(self.bits & ((1 << FAST_BITS) - 1)).unwrap_or(0)
     }
 
     /// Reads a symbol; the bits of the longest code must be there already, unless the data ends.
     fn symbol(&mut self, code: &Code) -> Result<u16, Error> {
-        let index = usize::try_from(self.bits & ((1 << FAST_BITS) - 1)).unwrap_or(0);
-        let entry = code.fast.get(index).copied().unwrap_or(0);
+        let entry = code.fast[self.peek()];
         if entry != 0 {
             self.drop_bits(u32::from(entry & 15))?;
             return Ok(entry >> 4);
@@ -248,7 +279,7 @@ impl Code {
             }
         }
         let mut symbols = vec![0u16; usize::from(counts.iter().sum::<u16>())];
-        let mut fast = vec![0u16; 1 << FAST_BITS];
+        let mut fast = [0u16; 1 << FAST_BITS];
         for (symbol, length) in (0u16..).zip(lengths).filter(|(_, length)| **length > 0) {
             let bits = usize::from(*length);
             symbols[usize::from(offsets[bits])] = symbol;
@@ -270,6 +301,32 @@ impl Code {
             counts,
             symbols,
         })
+    }
+
+    /// Makes the table of what can be skipped.
+    fn runs(&self) -> Runs {
+        let slow = Run {
+            bits: 0,
+            end: End::Slow,
+        };
+        let mut runs = [slow; 1 << FAST_BITS];
+        for (index, run) in runs.iter_mut().enumerate() {
+            while matches!(run.end, End::Slow | End::Literal) {
+                let entry = self.fast[index >> run.bits];
+                let length = entry.to_le_bytes()[0] & 15;
+                // Bits beyond the index are not known: a code that needs them is left for later.
+                if entry == 0 || u32::from(run.bits + length) > FAST_BITS {
+                    break;
+                }
+                // The two symbols that have codes but no meaning are an error only where they occur.
+                let Ok(next) = Run::of(entry >> 4) else {
+                    break;
+                };
+                run.bits += length + next.bits;
+                run.end = next.end;
+            }
+        }
+        runs
     }
 
     /// Finds a code of any length bit by bit; returns the symbol and the length.
@@ -302,12 +359,17 @@ impl Code {
     }
 }
 
-/// How many bits follow the code of a length (symbols 257 to 285).
-fn length_extra_bits(symbol: u16) -> Result<u32, Error> {
-    match symbol {
-        257..=264 | 285 => Ok(0),
-        265..=284 => Ok(u32::from(symbol - 261) / 4),
-        _ => Err(Error::Deflate),
+impl Run {
+    /// What follows the code of one symbol: the extra bits of a length (symbols 257 to 285).
+    fn of(symbol: u16) -> Result<Self, Error> {
+        let (bits, end) = match symbol {
+            0..END_OF_BLOCK => (0, End::Literal),
+            END_OF_BLOCK => (0, End::Block),
+            257..=264 | 285 => (0, End::Length),
+            265..=284 => ((symbol - 261).to_le_bytes()[0] / 4, End::Length),
+            _ => return Err(Error::Deflate),
+        };
+        Ok(Self { bits, end })
     }
 }
 

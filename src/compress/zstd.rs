@@ -1,13 +1,13 @@
 //! zstd: independent frames made on all cores; and its decoder.
 //!
 //! A blob is a row of frames, each with its size and checksum (as klauspost's encoder in BuildKit
-//! writes one), which every zstd reader takes for one stream. Against libzstd's own threads
-//! (`zstdmt`) this is a fifth faster for the same size of output, its threads are those of the
+//! writes one), which zstd readers take for one stream. Against libzstd's own threads
+//! (`zstdmt`) this is a fifth faster for nearly the same size of output, its threads are those of the
 //! pool and not one more set for each layer, and the output cannot depend on their number.
 //!
 //! Levels are libzstd's own, 0 meaning its default (3): who writes `compression-level=19` knows
-//! the number from `zstd -19`. BuildKit itself knows four strengths only and maps the numbers to
-//! them (under 3, under 6, under 10, and the rest), which the same numbers here match or exceed.
+//! the number from `zstd -19`. BuildKit's encoder has four strengths only and maps the numbers to
+//! them (under 3, under 6, under 10, and the rest); its default is like 3.
 //!
 //! No window is larger than a block, 8 MiB at most, far under what decoders accept (128 MiB for
 //! `zstd`, 512 MiB for klauspost's).
@@ -22,9 +22,6 @@ use super::{Algorithm, Error};
 /// The level that libzstd takes for 0, and that BuildKit's default is like.
 pub(super) const DEFAULT_LEVEL: i32 = 3;
 
-/// From this level on matches are sought so far back that larger blocks pay.
-const LARGE_FROM: i32 = 6;
-
 /// The largest window that is decoded, as a power of two: 128 MiB, the limit of `zstd` itself.
 /// A blob that asks for more memory is refused.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -36,9 +33,14 @@ pub(super) struct ZstdScratch {
     buffer: Vec<u8>,
 }
 
-/// How many bytes a frame holds: as many as keep the ratio within 1 % of one long stream.
+/// How many bytes a frame holds. Larger frames compress better and take more memory: these lose
+/// 0.6 % of the ratio against one long stream at level 3, 1.3 % at 9, 2.4 % at 19.
 pub(super) fn block_size(level: i32) -> usize {
-    if level < LARGE_FROM { 4 << 20 } else { 8 << 20 }
+    match level {
+        ..6 => 2 << 20,
+        6..16 => 4 << 20,
+        16.. => 8 << 20,
+    }
 }
 
 /// Compresses one block to a frame of its own.

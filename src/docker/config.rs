@@ -118,6 +118,9 @@ pub struct ConfigFile {
     /// Headers added to every request to the daemon.
     #[serde(rename = "HttpHeaders", deserialize_with = "null_is_default")]
     pub http_headers: BTreeMap<String, String>,
+    /// Filters that every `prune` adds to its own, `name=value`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub prune_filters: Vec<String>,
 }
 
 /// Finds the configuration folder: the `--config` flag, `DOCKER_CONFIG`, or `~/.docker`.

@@ -20,9 +20,7 @@ fn flags_of(help: &str) -> Vec<Flag> {
     let flag = |line: &str| {
         let line = line.strip_prefix("  ")?;
         let (short, rest) = match line.strip_prefix('-') {
-            Some(rest) if !rest.starts_with('-') => {
-                (rest.chars().next(), rest.split_once(", ")?.1)
-            }
+            Some(rest) if !rest.starts_with('-') => (rest.chars().next(), rest.split_once(", ")?.1),
             _ => (None, line.strip_prefix("    ")?),
         };
         let long = rest.strip_prefix("--")?.split([' ', '\n']).next()?;
@@ -57,14 +55,22 @@ fn every_flag_of_buildx_is_there_or_left_out_for_a_reason() {
         for flag in flags {
             let own = command.get_arguments().find(|arg| {
                 arg.get_long() == Some(&flag.long)
-                    || arg.get_all_aliases().unwrap_or_default().contains(&flag.long.as_str())
+                    || arg
+                        .get_all_aliases()
+                        .unwrap_or_default()
+                        .contains(&flag.long.as_str())
             });
-            let left_out = LEFT_OUT.iter().any(|(c, f, _)| *c == name && *f == flag.long);
+            let left_out = LEFT_OUT
+                .iter()
+                .any(|(c, f, _)| *c == name && *f == flag.long);
             match own {
                 None => assert!(left_out, "{name} --{} is missing", flag.long),
                 Some(arg) => {
                     assert!(!left_out, "{name} --{} is there", flag.long);
-                    assert!(flag.short.is_none() || arg.get_short() == flag.short, "{flag:?}");
+                    assert!(
+                        flag.short.is_none() || arg.get_short() == flag.short,
+                        "{flag:?}"
+                    );
                 }
             }
         }

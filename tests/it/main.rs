@@ -2,12 +2,15 @@
 
 mod builders;
 mod call;
+mod disk;
 mod engine;
 mod flags;
 mod help;
+mod kubernetes;
 mod metadata;
 mod proto;
 mod registry;
+mod remote;
 mod rig;
 mod support;
 mod tls;

@@ -172,7 +172,10 @@ pub(super) struct ContentService {
 /// One lock for each blob that is being written: two solves that export one layer at the same time
 /// must not both send it.
 #[derive(Debug, Default)]
-struct Locks(Mutex<HashMap<(String, Digest), Weak<AsyncMutex<()>>>>);
+struct Locks(Mutex<LockTable>);
+
+/// A lock by store and digest; it lives as long as somebody holds it or waits for it.
+type LockTable = HashMap<(String, Digest), Weak<AsyncMutex<()>>>;
 
 impl Locks {
     async fn lock(&self, store: &str, digest: &Digest) -> OwnedMutexGuard<()> {

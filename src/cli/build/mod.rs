@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::build::client_cache::ClientTools;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::stdin::Stdin;
@@ -13,18 +14,24 @@ use crate::build::{BuildSpec, cache, dockerfile_url, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::session::auth::http_client;
 use crate::buildkit::{self, Client, RpcError};
+use crate::cache::registries::{NetworkSettings, Registries};
+use crate::compress::Workers;
 use crate::docker::CredentialStore;
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
+use crate::options::cache::{CacheTo, Compression, Compressor};
 use crate::options::output::apply_push_load;
 use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress};
+use crate::registry::ProxySettings;
 
+use self::cache_progress::CacheSteps;
 use super::Context;
 use super::boot_progress::BootProgress;
 
 mod args;
+mod cache_progress;
 mod call;
 mod display;
 mod finish;
@@ -236,10 +243,16 @@ impl Job<'_> {
                 .path
                 .parent()
                 .unwrap_or(Path::new(".")),
+            caches: self.cache_tools(progress)?,
+            had_uncompressed: self
+                .surroundings
+                .store()
+                .is_marked_uncompressed(self.builder.name(), self.node.name()),
             env: &self.ctx.env,
             engine_imports_oci: engine_imports_oci?,
             stdout_is_terminal: self.ctx.ui.stdout_is_terminal(),
         };
+        self.mark_uncompressed()?;
         let build_ref = buildkit::new_id();
         self.record_build(&build_ref);
         let reports = display::Reports::new(progress, mode);
@@ -287,7 +300,7 @@ impl Job<'_> {
     async fn connect(&self, progress: &Progress) -> Result<Client, CommandError> {
         let mut boot = BootProgress::new(progress, false);
         let stream = self.node.dial(&mut |event| boot.event(event)).await?;
-        match Client::connect(stream).await {
+        match Client::connect_as(stream, self.node.driver().authority()).await {
             Ok(client) => Ok(client),
             Err(error) => Err(self.broken(error).await),
         }
@@ -308,6 +321,47 @@ impl Job<'_> {
             self.ctx.ui.warning(warning);
         }
         Ok(store)
+    }
+
+    fn cache_tools(&self, progress: &Progress) -> Result<ClientTools, CommandError> {
+        let env = &self.ctx.env;
+        let either = |upper: &str, lower: &str| {
+            env.non_empty(upper)
+                .or(env.non_empty(lower))
+                .map(str::to_owned)
+        };
+        let settings = NetworkSettings {
+            proxy: ProxySettings {
+                http: either("HTTP_PROXY", "http_proxy"),
+                https: either("HTTPS_PROXY", "https_proxy"),
+                no_proxy: either("NO_PROXY", "no_proxy"),
+            },
+            cert_dirs: vec![PathBuf::from("/etc/docker/certs.d")],
+        };
+        Ok(ClientTools {
+            registries: Arc::new(Registries::new(Arc::new(self.credentials()?), settings)),
+            workers: Workers::all_cores(),
+            spool_dir: env
+                .non_empty("TMPDIR")
+                .map_or_else(|| "/tmp".into(), PathBuf::from),
+            observer: Arc::new(CacheSteps::new(progress.sender())),
+        })
+    }
+
+    /// A build that takes layers uncompressed leaves a mark, before it does.
+    fn mark_uncompressed(&self) -> Result<(), CommandError> {
+        let takes = |cache: &CacheTo| {
+            matches!(cache, CacheTo::Registry(cache)
+                if cache.compressor == Compressor::Client
+                    || cache.compression == Some(Compression::Uncompressed))
+        };
+        if self.spec.cache_to.iter().any(takes) {
+            let store = self.surroundings.store();
+            store
+                .mark_uncompressed(self.builder.name(), self.node.name())
+                .map_err(BuilderError::Store)?;
+        }
+        Ok(())
     }
 
     /// `docker buildx ls` shows when a builder was last used. A store that cannot be written is no

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{json as builder_json, platforms};
 use crate::builder::load::{LoadedBuilder, LoadedNode};
 use crate::builder::platform::format_groups;
-use crate::cli::table;
+use crate::cli::format::{self, Format};
 use crate::cli::template::{Template, TemplateError};
 
 const DEFAULT: &str = "{{.Name}}\t{{.DriverEndpoint}}\t{{.Status}}\t{{.Buildkit}}\t{{.Platforms}}";
@@ -21,21 +21,6 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 const NODE_MARK: &str = " \\_ ";
 const MAX_PLATFORM_GROUPS: usize = 4;
-/// Go's tabwriter settings of docker's tables.
-const MIN_WIDTH: usize = 10;
-const PADDING: usize = 3;
-
-/// A parsed `--format`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Format {
-    /// Rows under headers.
-    Table(Template),
-    /// One JSON object per builder.
-    Json,
-    /// A line per builder and node.
-    Lines(Template),
-}
-
 /// What is listed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Listing<'a> {
@@ -47,48 +32,28 @@ pub(super) struct Listing<'a> {
     pub(super) truncate: bool,
 }
 
-impl Format {
-    /// Parses `table`, `table TEMPLATE`, `json` or `TEMPLATE`; `\t` and `\n` stand for themselves.
-    pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
-        let template = |text: &str| {
-            let text = text.trim_matches(' ');
-            Template::parse(&text.replace("\\t", "\t").replace("\\n", "\n"))
-        };
-        match text.strip_prefix("table") {
-            Some("") => Ok(Self::Table(template(DEFAULT)?)),
-            Some(rest) => Ok(Self::Table(template(rest)?)),
-            None if text == "json" => Ok(Self::Json),
-            None => Ok(Self::Lines(template(text)?)),
-        }
-    }
-
-    pub(super) fn is_table(&self) -> bool {
-        matches!(self, Self::Table(_))
-    }
-
-    /// Renders all builders.
-    pub(super) fn render(&self, list: &Listing<'_>) -> Result<String, TemplateError> {
-        match self {
-            Self::Json => Ok(list
-                .builders
-                .iter()
-                .flat_map(|b| [list.json(b).to_string(), "\n".to_owned()])
-                .collect()),
-            Self::Lines(template) => list.lines(template, false),
-            Self::Table(template) => {
-                let headers: Value = HEADERS
-                    .iter()
-                    .map(|(field, text)| ((*field).to_owned(), json!(text)))
-                    .collect();
-                let rows = list.lines(template, true)?;
-                let text = format!("{}\n{rows}", template.render_headers(&headers));
-                Ok(table::columns(&text, MIN_WIDTH, PADDING))
-            }
-        }
-    }
+/// Parses `--format`.
+pub(super) fn format(text: &str) -> Result<Format, TemplateError> {
+    Format::parse(text, DEFAULT)
 }
 
 impl Listing<'_> {
+    /// Renders all builders.
+    pub(super) fn render(&self, format: &Format) -> Result<String, TemplateError> {
+        match format {
+            Format::Json => Ok(self
+                .builders
+                .iter()
+                .flat_map(|b| [self.json(b).to_string(), "\n".to_owned()])
+                .collect()),
+            Format::Lines(template) => self.lines(template, false),
+            Format::Table(template) => {
+                let rows = self.lines(template, true)?;
+                Ok(format::table(template, HEADERS, &rows))
+            }
+        }
+    }
+
     fn json(&self, builder: &LoadedBuilder) -> Value {
         builder_json::builder(builder, builder.name == self.current)
     }

@@ -73,7 +73,7 @@ fn render(format: &str, truncate: bool) -> String {
         current: "foo",
         truncate,
     };
-    Format::parse(format).unwrap().render(&list).unwrap()
+    list.render(&super::format(format).unwrap()).unwrap()
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn templates_have_a_line_per_builder_and_node() {
         render("{{.Name}} {{.Error}}", true).lines().nth(2),
         Some("foo1 cannot connect")
     );
-    assert!(Format::parse("{{.Name").is_err());
+    assert!(format("{{.Name").is_err());
 }
 
 #[test]

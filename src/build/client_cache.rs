@@ -1,0 +1,213 @@
+//! The caches of a build that this program stores itself: opened before the solve, published after.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::cache::ClientExport;
+use super::spec::BuildSpec;
+use crate::buildkit::session::content::ContentStores;
+use crate::cache::export::{
+    ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Storage, publish,
+};
+use crate::cache::known::Known;
+use crate::cache::registries::Registries;
+use crate::compress::{Algorithm, Level, Workers};
+use crate::options::cache::{Compression, Compressor, RegistryCacheTo};
+use crate::options::output::Output;
+use crate::options::size;
+use crate::reference::Reference;
+use crate::registry::{Access, RegistryError};
+
+/// Shows the export of each cache.
+pub trait CacheObserver: Send + Sync {
+    /// Begins to show the export to a reference.
+    fn export(&self, reference: &str) -> Arc<dyn ExportProgress>;
+}
+
+/// What exports need besides the build's own request.
+#[derive(Clone)]
+pub struct ClientTools {
+    /// Registry clients.
+    pub registries: Arc<Registries>,
+    /// Threads for compression.
+    pub workers: Workers,
+    /// Folder of spool files.
+    pub spool_dir: PathBuf,
+    /// Shows exports.
+    pub observer: Arc<dyn CacheObserver>,
+}
+
+impl std::fmt::Debug for ClientTools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientTools")
+            .field("spool_dir", &self.spool_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a cache was not exported.
+#[derive(Debug, Error)]
+#[error("failed to export the cache to {reference}")]
+pub struct ClientCacheError {
+    /// The cache's reference.
+    pub reference: String,
+    /// Why.
+    #[source]
+    pub source: PublishError,
+}
+
+/// What became of one cache.
+#[derive(Debug)]
+pub struct CacheReport {
+    /// The cache's reference.
+    pub reference: String,
+    /// The outcome; an error where the user said `ignore-error`.
+    pub outcome: Result<Option<Published>, ClientCacheError>,
+}
+
+/// One cache that is being exported.
+#[derive(Debug)]
+pub struct ClientCache {
+    export: ClientExport,
+    sink: RegistrySink,
+}
+
+impl ClientCache {
+    /// Opens a cache: asks the registry what it holds already. A registry that does not answer is no
+    /// reason not to build; its error comes with the export.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the reference's registry cannot be addressed at all.
+    pub async fn open(
+        export: &ClientExport,
+        spec: &BuildSpec,
+        tools: &ClientTools,
+    ) -> Result<Self, ClientCacheError> {
+        let cache = &export.cache;
+        let insecure = cache.insecure == Some(true);
+        let failed = |source: RegistryError| ClientCacheError {
+            reference: cache.raw_ref.clone(),
+            source: source.into(),
+        };
+        let repository = tools
+            .registries
+            .repository(&cache.reference, insecure, Access::Push)
+            .map_err(failed)?;
+        let known = Known::fetch(&repository, tag(cache))
+            .await
+            .unwrap_or_else(|error| {
+                tracing::debug!(error = %crate::error::chain(&error), "cannot read the old cache");
+                Known::default()
+            });
+        let settings = settings(cache, spec, tools.observer.export(&cache.raw_ref));
+        let (workers, dir) = (tools.workers.clone(), tools.spool_dir.clone());
+        let sink = RegistrySink::new(repository, settings, known, workers, dir);
+        Ok(Self {
+            export: export.clone(),
+            sink,
+        })
+    }
+
+    /// Offers the cache's store in the session.
+    pub fn offer(&self, stores: &mut ContentStores) {
+        stores.add(self.export.store.clone(), self.sink.store());
+    }
+
+    /// Publishes the cache after the solve. With `ignore-error` a failure is part of the report.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the cache cannot be stored; what the reference held before is intact.
+    pub async fn publish(&self) -> Result<CacheReport, ClientCacheError> {
+        let reference = self.export.cache.raw_ref.clone();
+        let result = publish::publish(&self.sink, tag(&self.export.cache)).await;
+        let outcome = result.map_err(|source| ClientCacheError {
+            reference: reference.clone(),
+            source,
+        });
+        let progress = &self.sink.settings().progress;
+        match &outcome {
+            Ok(published) => progress.done(&summary(published.as_ref())),
+            Err(error) => progress.failed(&crate::error::chain(error)),
+        }
+        match outcome {
+            Err(error) if !self.export.cache.ignore_error => Err(error),
+            outcome => Ok(CacheReport { reference, outcome }),
+        }
+    }
+}
+
+/// One line about a cache that was exported.
+fn summary(published: Option<&Published>) -> String {
+    let Some(published) = published else {
+        return "nothing to export: the build has no layers of its own".to_owned();
+    };
+    let mut text = if published.unchanged {
+        format!("nothing new, all {} layers are there", published.layers)
+    } else {
+        format!(
+            "sent {} of {} layers, {}",
+            published.sent_layers,
+            published.layers,
+            size::human_size(published.sent_bytes)
+        )
+    };
+    if published.too_large {
+        text.push_str(
+            "; WARNING: its manifest or config is over 1 MiB, BuildKit will not import it",
+        );
+    }
+    text
+}
+
+fn tag(cache: &RegistryCacheTo) -> &str {
+    cache.reference.tag.as_deref().unwrap_or("latest")
+}
+
+fn settings(
+    cache: &RegistryCacheTo,
+    spec: &BuildSpec,
+    progress: Arc<dyn ExportProgress>,
+) -> ExportSettings {
+    let any_push = spec.outputs.iter().any(Output::pushes);
+    let pushed = spec
+        .tags
+        .iter()
+        .map(|tag| &tag.reference)
+        .filter(|_| any_push);
+    let same_host = |r: &&Reference| r.domain == cache.reference.domain;
+    let shares_repository = pushed.clone().any(|r| r.same_repository(&cache.reference));
+    let mount_from = pushed
+        .clone()
+        .find(same_host)
+        .filter(|_| !shares_repository);
+    ExportSettings {
+        storage: storage(cache),
+        oci_types: cache.oci_mediatypes.unwrap_or(true),
+        mount_from: mount_from.map(|r| r.path.clone()),
+        shares_repository,
+        progress,
+    }
+}
+
+fn storage(cache: &RegistryCacheTo) -> Storage {
+    if cache.compressor != Compressor::Client {
+        return Storage::AsGiven;
+    }
+    let algorithm = match cache.compression.unwrap_or_default() {
+        Compression::Gzip | Compression::Estargz => Algorithm::Gzip,
+        Compression::Zstd => Algorithm::Zstd,
+        Compression::Uncompressed => Algorithm::Uncompressed,
+    };
+    // The level was checked when the option was read.
+    match Level::new(algorithm, cache.compression_level) {
+        Ok(level) => Storage::Compress {
+            level,
+            force: cache.force_compression == Some(true),
+        },
+        Err(_) => Storage::AsGiven,
+    }
+}

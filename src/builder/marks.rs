@@ -1,0 +1,60 @@
+//! Marks that this program sets on builders, in a folder of its own in the store. buildx does not look
+//! there.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::store::{Store, StoreError};
+
+/// Folder of the marks below the store's folder.
+const DIR: &str = "cachex/uncompressed";
+
+impl Store {
+    /// Notes that layers were taken uncompressed out of a node's BuildKit. BuildKit keeps the first
+    /// blob that it makes of a layer, so such layers would be pushed uncompressed in an image; builds
+    /// that make one ask for compression then.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the store cannot be written.
+    pub fn mark_uncompressed(&self, builder: &str, node: &str) -> Result<(), StoreError> {
+        let path = PathBuf::from(DIR).join(builder);
+        self.make_dir(&path)?;
+        self.write(&path.join(node), b"")
+    }
+
+    /// Tells whether layers were ever taken uncompressed out of a node.
+    pub fn is_marked_uncompressed(&self, builder: &str, node: &str) -> bool {
+        self.dir().join(DIR).join(builder).join(node).exists()
+    }
+
+    /// Forgets the marks of a builder whose state is gone.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the folder is there and cannot be removed.
+    pub fn clear_marks(&self, builder: &str) -> io::Result<()> {
+        match fs_err::remove_dir_all(self.dir().join(DIR).join(builder)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_for_one_node_until_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("buildx"), None);
+        assert!(!store.is_marked_uncompressed("b", "b0"));
+        store.mark_uncompressed("b", "b0").unwrap();
+        assert!(store.is_marked_uncompressed("b", "b0"));
+        assert!(!store.is_marked_uncompressed("b", "b1"));
+        store.clear_marks("b").unwrap();
+        assert!(!store.is_marked_uncompressed("b", "b0"));
+        store.clear_marks("b").unwrap();
+    }
+}

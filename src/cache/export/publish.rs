@@ -1,0 +1,251 @@
+//! The end of an export: manifest and config are written anew for the blobs as they are stored, and
+//! published, the tag last.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::layer::StoredLayer;
+use super::sink::{Collected, RegistrySink};
+use crate::cache::MAX_METADATA;
+use crate::cache::config::{CacheConfig, ConfigError};
+use crate::cache::known::Known;
+use crate::cache::manifest::{CacheManifest, Descriptor, ManifestError};
+use crate::cache::media::layer_type;
+use crate::digest::Digest;
+use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
+
+/// Blobs whose presence is asked for at the same time.
+const CHECKS: usize = 16;
+
+/// Why a cache cannot be published.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// A layer did not reach the registry.
+    #[error("cannot store a layer of the cache: {0}")]
+    Layer(String),
+    /// BuildKit did not hand over what its manifest refers to.
+    #[error("the builder did not hand over the cache's {0}")]
+    Missing(&'static str),
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The config cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Manifest or config cannot be written as JSON.
+    #[error("cannot write the cache's JSON")]
+    Json(#[from] serde_json::Error),
+    /// The registry no longer has blobs that its own manifest lists.
+    #[error("the registry has lost {} blobs of the cache that it holds", .0.len())]
+    Lost(Vec<Digest>),
+    /// The registry refused.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// A cache that is in the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// The reference held exactly this before; nothing was sent.
+    pub unchanged: bool,
+    /// Layers of the cache.
+    pub layers: usize,
+    /// Layers that were sent.
+    pub sent_layers: usize,
+    /// Bytes of layers that were sent.
+    pub sent_bytes: u64,
+    /// The manifest or the config is larger than BuildKit reads: no BuildKit can import this cache.
+    pub too_large: bool,
+}
+
+/// Publishes what a sink has collected; `None` where BuildKit had nothing to export.
+///
+/// # Errors
+///
+/// Fails where a layer is missing or the registry refuses; the reference then holds what it held.
+pub async fn publish(
+    sink: &RegistrySink,
+    reference: &str,
+) -> Result<Option<Published>, PublishError> {
+    let collected = sink.finish().await.map_err(PublishError::Layer)?;
+    let Some(manifest) = manifest_of(&collected) else {
+        return Ok(None);
+    };
+    let made = rewrite(&collected, manifest, sink.settings().oci_types)?;
+    let mut published = made.report();
+    if sink.known().manifest() == Some(&published.manifest) {
+        published.unchanged = true;
+        return Ok(Some(published));
+    }
+    let repository = sink.repository();
+    check_reused(repository, &made.layers).await?;
+    store(repository, sink.known(), &made, reference).await?;
+    Ok(Some(published))
+}
+
+/// Finds the manifest among what BuildKit handed over. Its answer names it too, but under one key for
+/// all exports of a build.
+fn manifest_of(collected: &Collected) -> Option<&Bytes> {
+    collected
+        .metadata
+        .values()
+        .find(|bytes| CacheManifest::parse(bytes, "").is_ok_and(|manifest| manifest.is_cache()))
+}
+
+/// Manifest and config for the blobs as they are stored.
+#[derive(Debug)]
+struct Made {
+    manifest: Bytes,
+    media_type: &'static str,
+    config: Bytes,
+    layers: Vec<StoredLayer>,
+}
+
+impl Made {
+    fn report(&self) -> Published {
+        Published {
+            manifest: Digest::of(&self.manifest),
+            unchanged: false,
+            layers: self.layers.len(),
+            sent_layers: self.layers.iter().filter(|layer| layer.sent > 0).count(),
+            sent_bytes: self.layers.iter().map(|layer| layer.sent).sum(),
+            too_large: self.manifest.len().max(self.config.len()) > MAX_METADATA,
+        }
+    }
+}
+
+fn rewrite(collected: &Collected, bytes: &Bytes, oci: bool) -> Result<Made, PublishError> {
+    let mut manifest = CacheManifest::parse(bytes, "")?;
+    let named = manifest
+        .config
+        .clone()
+        .ok_or(PublishError::Missing("config"))?;
+    let config = collected
+        .metadata
+        .get(&named.digest)
+        .ok_or(PublishError::Missing("config"))?;
+    let stored = |digest: &Digest| {
+        collected
+            .layers
+            .get(digest)
+            .cloned()
+            .ok_or(PublishError::Missing("layers"))
+    };
+    let mut layers = Vec::with_capacity(manifest.layers.len());
+    let mut changed = false;
+    for layer in &mut manifest.layers {
+        let blob = stored(&layer.digest)?;
+        if blob.digest != layer.digest {
+            describe(layer, &blob, oci);
+            changed = true;
+        }
+        layers.push(blob);
+    }
+    if !changed {
+        // BuildKit's own bytes, to the letter.
+        let (manifest_bytes, config) = (bytes.clone(), config.clone());
+        let media_type = manifest.form.media_type();
+        return Ok(Made {
+            manifest: manifest_bytes,
+            media_type,
+            config,
+            layers,
+        });
+    }
+    drop_repeated(&mut manifest.layers);
+    let mut parsed = CacheConfig::parse(config)?;
+    for layer in &mut parsed.layers {
+        layer.blob = stored(&layer.blob)?.digest;
+    }
+    let config = Bytes::from(parsed.to_bytes()?);
+    if let Some(descriptor) = &mut manifest.config {
+        descriptor.digest = Digest::of(&config);
+        descriptor.size = config.len() as u64;
+    }
+    let media_type = manifest.form.media_type();
+    Ok(Made {
+        manifest: manifest.to_bytes()?.into(),
+        media_type,
+        config,
+        layers,
+    })
+}
+
+/// Writes a layer's descriptor anew for the blob that it is stored as.
+fn describe(layer: &mut Descriptor, blob: &StoredLayer, oci: bool) {
+    use crate::cache::manifest::UNCOMPRESSED;
+    // BuildKit's descriptor of an uncompressed layer: its digest is the content's.
+    if layer.diff_id().is_none() {
+        let content = layer.digest.to_string();
+        layer
+            .annotations
+            .insert(UNCOMPRESSED.to_owned(), Value::from(content));
+    }
+    layer.digest = blob.digest.clone();
+    layer.size = blob.size;
+    if let Some(algorithm) = blob.algorithm {
+        layer_type(algorithm, oci).clone_into(&mut layer.media_type);
+    }
+}
+
+/// Two layers of one content become one blob.
+fn drop_repeated(layers: &mut Vec<Descriptor>) {
+    let mut seen = HashSet::new();
+    layers.retain(|layer| seen.insert(layer.digest.clone()));
+}
+
+/// A manifest may list blobs that the registry's garbage collection has taken; nothing may be
+/// published on its word alone.
+async fn check_reused(repository: &Repository, layers: &[StoredLayer]) -> Result<(), PublishError> {
+    let mut reused: Vec<Digest> = layers
+        .iter()
+        .filter(|layer| layer.sent == 0)
+        .map(|layer| layer.digest.clone())
+        .collect();
+    reused.sort();
+    reused.dedup();
+    let mut checks = stream::iter(reused)
+        .map(|digest| async move { (repository.blob_size(&digest).await, digest) })
+        .buffer_unordered(CHECKS);
+    let mut lost = Vec::new();
+    while let Some((found, digest)) = checks.next().await {
+        if found?.is_none() {
+            lost.push(digest);
+        }
+    }
+    if lost.is_empty() {
+        Ok(())
+    } else {
+        Err(PublishError::Lost(lost))
+    }
+}
+
+async fn store(
+    repository: &Repository,
+    known: &Known,
+    made: &Made,
+    reference: &str,
+) -> Result<(), PublishError> {
+    let digest = Digest::of(&made.config);
+    let options = UploadOptions {
+        check_exists: known.manifest().is_some(),
+        ..Default::default()
+    };
+    let source = BlobSource::Bytes(made.config.clone());
+    repository
+        .upload(&digest, made.config.len() as u64, &source, &options)
+        .await?;
+    repository
+        .put_manifest(reference, made.media_type, &made.manifest)
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,313 @@
+//! The content store that BuildKit exports a cache to, with a registry behind it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Semaphore;
+
+use super::layer::{self, Route, StoredLayer, Upload};
+use super::{ExportSettings, Storage};
+use crate::buildkit::session::content::{
+    BlobWriter, ContentStore, NewBlob, Pieces, StoreError, Write,
+};
+use crate::cache::config::CacheConfig;
+use crate::cache::known::Known;
+use crate::compress::{Algorithm, Level, Workers};
+use crate::digest::Digest;
+use crate::registry::{Repository, UploadOptions};
+
+/// Layers under way at once. BuildKit itself writes four; a layer stays under way until the registry
+/// has it, which is after BuildKit was answered.
+const OPEN_LAYERS: usize = 8;
+
+/// A store whose blobs end in a registry.
+pub struct RegistrySink {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: ExportSettings,
+    known: Known,
+    route: Route,
+    open: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    layers: HashMap<Digest, Layer>,
+    /// Manifest and config by digest.
+    metadata: HashMap<Digest, Bytes>,
+}
+
+enum Layer {
+    /// The registry has it, as this blob.
+    Stored(StoredLayer),
+    /// It is on its way.
+    Sending(Upload),
+}
+
+/// Everything that BuildKit handed over.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Each layer by the digest that BuildKit knows it by.
+    pub layers: HashMap<Digest, StoredLayer>,
+    /// Manifest and config by digest.
+    pub metadata: HashMap<Digest, Bytes>,
+}
+
+impl fmt::Debug for RegistrySink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrySink")
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RegistrySink {
+    /// Makes a sink for a repository that holds `known` already.
+    pub fn new(
+        repository: Repository,
+        settings: ExportSettings,
+        known: Known,
+        workers: Workers,
+        spool_dir: PathBuf,
+    ) -> Self {
+        let route = Route {
+            repository,
+            options: UploadOptions {
+                check_exists: settings.shares_repository,
+                mount_from: settings.mount_from.clone(),
+                progress: None,
+            },
+            workers,
+            spool_dir,
+            progress: Arc::clone(&settings.progress),
+        };
+        let shared = Shared {
+            settings,
+            known,
+            route,
+            open: Arc::new(Semaphore::new(OPEN_LAYERS)),
+            state: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Returns the store to offer in the session.
+    pub fn store(&self) -> Arc<dyn ContentStore> {
+        Arc::new(SinkStore(Arc::clone(&self.shared)))
+    }
+
+    /// Returns what the registry held before.
+    pub fn known(&self) -> &Known {
+        &self.shared.known
+    }
+
+    /// Returns the repository.
+    pub fn repository(&self) -> &Repository {
+        &self.shared.route.repository
+    }
+
+    /// Returns the settings.
+    pub fn settings(&self) -> &ExportSettings {
+        &self.shared.settings
+    }
+
+    /// Waits until the registry has every layer, and returns what BuildKit handed over.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error of the first upload that failed, after all have ended.
+    pub async fn finish(&self) -> Result<Collected, String> {
+        let state = std::mem::take(&mut *self.shared.state());
+        let mut collected = Collected {
+            metadata: state.metadata,
+            ..Collected::default()
+        };
+        let mut failed = None;
+        for (digest, layer) in state.layers {
+            let stored = match layer {
+                Layer::Stored(stored) => Ok(stored),
+                Layer::Sending(upload) => upload.await.unwrap_or_else(|e| Err(e.to_string())),
+            };
+            match stored {
+                Ok(stored) => {
+                    collected.layers.insert(digest, stored);
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(collected), Err)
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the blob that the registry has for a layer already.
+    fn stored(&self, digest: &Digest) -> Option<StoredLayer> {
+        let blob = match self.settings.storage {
+            Storage::AsGiven => self.known.blob(digest),
+            Storage::Compress { level, force } => {
+                let wanted = Some(level.algorithm());
+                let by_content = self.known.layer(digest, wanted);
+                if force {
+                    by_content
+                } else {
+                    // A layer that has another compression in the builder comes as it is.
+                    by_content
+                        .or_else(|| self.known.layer(digest, None))
+                        .or_else(|| self.known.blob(digest))
+                }
+            }
+        }?;
+        Some(StoredLayer {
+            digest: blob.digest.clone(),
+            size: blob.size,
+            algorithm: crate::cache::media::algorithm_of(&blob.media_type),
+            sent: 0,
+        })
+    }
+
+    fn level(&self) -> Option<Level> {
+        match self.settings.storage {
+            Storage::AsGiven => None,
+            Storage::Compress { level, .. } => {
+                Some(level).filter(|level| level.algorithm() != Algorithm::Uncompressed)
+            }
+        }
+    }
+}
+
+/// What the session gets: clones of a sink's shared part.
+struct SinkStore(Arc<Shared>);
+
+#[tonic::async_trait]
+impl ContentStore for SinkStore {
+    async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
+        let state = self.0.state();
+        let metadata = state.metadata.get(digest).map(|bytes| bytes.len() as u64);
+        metadata.ok_or_else(|| StoreError::NotFound(digest.clone()))
+    }
+
+    /// An export reads nothing.
+    async fn read(
+        &self,
+        digest: &Digest,
+        _offset: u64,
+        _size: Option<u64>,
+    ) -> Result<Pieces, StoreError> {
+        Err(StoreError::NotFound(digest.clone()))
+    }
+
+    async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {
+        // BuildKit writes manifest and config under their own digest as key
+        // (`cache/remotecache/export.go`, containerd `content.WriteBlob`).
+        if blob.key == blob.digest.as_str() {
+            let writer = MetadataWriter {
+                shared: Arc::clone(&self.0),
+                digest: blob.digest,
+                data: BytesMut::new(),
+            };
+            return Ok(Write::Open(Box::new(writer)));
+        }
+        if self.0.state().layers.contains_key(&blob.digest) {
+            return Ok(Write::Exists);
+        }
+        if let Some(stored) = self.0.stored(&blob.digest) {
+            self.0
+                .state()
+                .layers
+                .insert(blob.digest, Layer::Stored(stored));
+            return Ok(Write::Exists);
+        }
+        let permit = Arc::clone(&self.0.open).acquire_owned().await;
+        let permit = permit.map_err(|error| StoreError::failed(&error))?;
+        let (writer, upload) = layer::open(
+            &self.0.route,
+            &blob.digest,
+            blob.size,
+            self.0.level(),
+            permit,
+        );
+        let writer = TrackedWriter {
+            shared: Arc::clone(&self.0),
+            digest: blob.digest,
+            writer,
+            upload,
+        };
+        Ok(Write::Open(Box::new(writer)))
+    }
+}
+
+/// A layer being written; it counts once it is complete, and its upload ends with it if it is not.
+struct TrackedWriter {
+    shared: Arc<Shared>,
+    digest: Digest,
+    writer: Box<dyn BlobWriter>,
+    upload: Upload,
+}
+
+#[tonic::async_trait]
+impl BlobWriter for TrackedWriter {
+    async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
+        self.writer.write(data).await
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        let Self {
+            shared,
+            digest,
+            writer,
+            upload,
+        } = *self;
+        let committed = writer.commit().await;
+        // Kept even if it failed: then the upload's own error, which says why, is found at the end.
+        shared.state().layers.insert(digest, Layer::Sending(upload));
+        committed
+    }
+}
+
+/// Takes a manifest or a config into memory.
+struct MetadataWriter {
+    shared: Arc<Shared>,
+    digest: Digest,
+    data: BytesMut,
+}
+
+#[tonic::async_trait]
+impl BlobWriter for MetadataWriter {
+    async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
+        if self.data.len() + data.len() > CacheConfig::MAX_BYTES {
+            return Err(StoreError::Failed(format!(
+                "the cache's config or manifest is larger than {} bytes",
+                CacheConfig::MAX_BYTES
+            )));
+        }
+        self.data.extend_from_slice(&data);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        let data = self.data.freeze();
+        let actual = Digest::of(&data);
+        if actual != self.digest {
+            return Err(StoreError::Failed(format!(
+                "the builder announced {} and sent {actual}",
+                self.digest
+            )));
+        }
+        self.shared.state().metadata.insert(self.digest, data);
+        Ok(())
+    }
+}

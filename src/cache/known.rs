@@ -1,0 +1,148 @@
+//! What a cache in the registry holds already, so that it need not be read, compressed or sent again.
+
+use std::collections::HashMap;
+
+use super::manifest::{CacheManifest, Descriptor, ManifestError};
+use super::media::algorithm_of;
+use crate::compress::Algorithm;
+use crate::digest::Digest;
+use crate::registry::{RegistryError, Repository};
+
+/// The blobs of the cache that a reference holds before the export.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    manifest: Option<Digest>,
+    blobs: HashMap<Digest, Descriptor>,
+    by_diff_id: HashMap<Digest, Vec<Digest>>,
+}
+
+impl Known {
+    /// Asks the registry. What cannot be read as a cache is no reason not to write one: it counts
+    /// as empty.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the registry does not answer, or refuses.
+    pub async fn fetch(repository: &Repository, reference: &str) -> Result<Self, RegistryError> {
+        let Some(raw) = repository.manifest(reference).await? else {
+            return Ok(Self::default());
+        };
+        Ok(match CacheManifest::parse(&raw.bytes, &raw.media_type) {
+            Ok(manifest) if manifest.is_cache() => Self::of(&manifest, raw.digest),
+            Ok(_) => Self::default(),
+            Err(error) => {
+                log_unreadable(reference, &error);
+                Self::default()
+            }
+        })
+    }
+
+    /// Takes the blobs of a manifest.
+    pub fn of(manifest: &CacheManifest, digest: Digest) -> Self {
+        let mut known = Self {
+            manifest: Some(digest),
+            ..Self::default()
+        };
+        for layer in &manifest.layers {
+            if let Some(diff_id) = layer.diff_id() {
+                known
+                    .by_diff_id
+                    .entry(diff_id)
+                    .or_default()
+                    .push(layer.digest.clone());
+            }
+            known.blobs.insert(layer.digest.clone(), layer.clone());
+        }
+        known
+    }
+
+    /// Returns the digest of the manifest, if there is a cache.
+    pub fn manifest(&self) -> Option<&Digest> {
+        self.manifest.as_ref()
+    }
+
+    /// Returns the descriptor of a blob.
+    pub fn blob(&self, digest: &Digest) -> Option<&Descriptor> {
+        self.blobs.get(digest)
+    }
+
+    /// Returns a blob that holds a layer's content in this compression; without one, in any.
+    pub fn layer(&self, diff_id: &Digest, algorithm: Option<Algorithm>) -> Option<&Descriptor> {
+        let blobs = self.by_diff_id.get(diff_id)?;
+        blobs
+            .iter()
+            .filter_map(|digest| self.blobs.get(digest))
+            .find(|blob| {
+                algorithm.is_none_or(|wanted| algorithm_of(&blob.media_type) == Some(wanted))
+            })
+    }
+
+    /// Forgets blobs that turned out to be gone.
+    pub fn forget(&mut self, lost: &[Digest]) {
+        for digest in lost {
+            self.blobs.remove(digest);
+        }
+    }
+}
+
+fn log_unreadable(reference: &str, error: &ManifestError) {
+    tracing::debug!(reference, error = %crate::error::chain(error), "the old cache is unreadable");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::super::manifest::{Form, UNCOMPRESSED};
+    use super::*;
+
+    fn layer(blob: &[u8], content: &[u8], media_type: &str) -> Descriptor {
+        let mut annotations = Map::new();
+        annotations.insert(UNCOMPRESSED.into(), json!(Digest::of(content).as_str()));
+        Descriptor {
+            media_type: media_type.into(),
+            digest: Digest::of(blob),
+            size: 1,
+            annotations,
+            other: Map::new(),
+        }
+    }
+
+    #[test]
+    fn layers_are_found_by_content_and_compression() {
+        let manifest = CacheManifest {
+            form: Form::OciManifest,
+            config: None,
+            layers: vec![
+                layer(
+                    b"gz",
+                    b"content",
+                    "application/vnd.oci.image.layer.v1.tar+gzip",
+                ),
+                layer(
+                    b"zst",
+                    b"content",
+                    "application/vnd.oci.image.layer.v1.tar+zstd",
+                ),
+            ],
+            other: Map::new(),
+        };
+        let mut known = Known::of(&manifest, Digest::of(b"m"));
+        let content = Digest::of(b"content");
+        let found = |known: &Known, algorithm| {
+            known
+                .layer(&content, algorithm)
+                .map(|blob| blob.digest.clone())
+        };
+        assert_eq!(
+            found(&known, Some(Algorithm::Zstd)),
+            Some(Digest::of(b"zst"))
+        );
+        assert_eq!(found(&known, Some(Algorithm::Uncompressed)), None);
+        assert!(found(&known, None).is_some());
+        assert!(known.blob(&Digest::of(b"gz")).is_some());
+        known.forget(&[Digest::of(b"zst")]);
+        assert_eq!(found(&known, Some(Algorithm::Zstd)), None);
+        assert_eq!(known.layer(&Digest::of(b"x"), None), None);
+    }
+}

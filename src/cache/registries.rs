@@ -1,0 +1,90 @@
+//! The registry clients of a build, one for each host, so that tokens and connections are shared.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::reference::Reference;
+use crate::registry::{
+    Access, CredentialSource, HostConfig, ProxySettings, RegistryClient, RegistryError, Repository,
+    RetryPolicy, SystemClock,
+};
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkSettings {
+    /// Proxies of the environment.
+    pub proxy: ProxySettings,
+    /// Folders with one folder of TLS files for each host, such as `/etc/docker/certs.d`.
+    pub cert_dirs: Vec<PathBuf>,
+}
+
+/// Makes registry clients and keeps them.
+pub struct Registries {
+    credentials: Arc<dyn CredentialSource>,
+    settings: NetworkSettings,
+    clients: Mutex<HashMap<(String, bool), RegistryClient>>,
+}
+
+impl fmt::Debug for Registries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registries")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registries {
+    /// Makes the pool. Nothing is sent.
+    pub fn new(credentials: Arc<dyn CredentialSource>, settings: NetworkSettings) -> Self {
+        Self {
+            credentials,
+            settings,
+            clients: Mutex::default(),
+        }
+    }
+
+    /// Returns the repository of a reference. `insecure` is `registry.insecure=true`.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the host's name, certificates or proxies cannot be used.
+    pub fn repository(
+        &self,
+        reference: &Reference,
+        insecure: bool,
+        access: Access,
+    ) -> Result<Repository, RegistryError> {
+        self.client(&reference.domain, insecure)?
+            .repository(&reference.path, access)
+    }
+
+    fn client(&self, host: &str, insecure: bool) -> Result<RegistryClient, RegistryError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (host.to_owned(), insecure);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let mut config = HostConfig::new(host).insecure(insecure);
+        config.proxy = self.settings.proxy.clone();
+        config.cert_dirs.clone_from(&self.settings.cert_dirs);
+        let client = RegistryClient::new(
+            config,
+            Arc::clone(&self.credentials),
+            RetryPolicy::default(),
+            Arc::new(SystemClock),
+        )?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+
+    /// Waits until abandoned uploads are cancelled in their registries, for a bounded time.
+    pub async fn close(&self) {
+        let clients: Vec<RegistryClient> = {
+            let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            clients.values().cloned().collect()
+        };
+        futures_util::future::join_all(clients.iter().map(RegistryClient::close)).await;
+    }
+}

@@ -1,0 +1,69 @@
+//! Shows the export of each cache as a step of its own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::build::client_cache::CacheObserver;
+use crate::cache::export::ExportProgress;
+use crate::progress::{StatusSender, Step};
+
+/// Begins a step for each cache.
+#[derive(Debug)]
+pub(super) struct CacheSteps(StatusSender);
+
+impl CacheSteps {
+    /// Makes the observer of a build.
+    pub(super) fn new(sender: StatusSender) -> Self {
+        Self(sender)
+    }
+}
+
+impl CacheObserver for CacheSteps {
+    fn export(&self, reference: &str) -> Arc<dyn ExportProgress> {
+        Arc::new(CacheStep {
+            sender: self.0.clone(),
+            name: format!("exporting cache to {reference}"),
+            step: Mutex::new(None),
+        })
+    }
+}
+
+/// The step of one cache. It begins with the first thing that there is to show.
+#[derive(Debug)]
+struct CacheStep {
+    sender: StatusSender,
+    name: String,
+    step: Mutex<Option<Step>>,
+}
+
+impl CacheStep {
+    fn with(&self, show: impl FnOnce(&Step)) {
+        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        show(step.get_or_insert_with(|| self.sender.step(&self.name)));
+    }
+
+    fn take(&self) -> Step {
+        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        step.take().unwrap_or_else(|| self.sender.step(&self.name))
+    }
+}
+
+impl ExportProgress for CacheStep {
+    fn part(&self, name: &str, current: u64, total: u64) {
+        self.with(|step| step.progress(name, current, total));
+    }
+
+    fn part_done(&self, name: &str) {
+        self.with(|step| step.part_done(name));
+    }
+
+    fn done(&self, summary: &str) {
+        let step = self.take();
+        step.progress(summary, 0, 0);
+        step.part_done(summary);
+        step.done();
+    }
+
+    fn failed(&self, error: &str) {
+        self.take().fail(&error);
+    }
+}

@@ -1,0 +1,54 @@
+//! What `du` and `prune` share: connections to the nodes, filters, and the texts of a record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::builder::{Builder, Node, Surroundings, resolve};
+use crate::buildkit::Client;
+use crate::error::CommandError;
+
+use super::Context;
+
+pub(super) mod filter;
+pub(super) mod human;
+pub(super) mod record;
+pub(super) mod tabs;
+
+/// Finds the builder whose cache is meant. The engine's own is one, too.
+pub(super) async fn builder(
+    ctx: &Context,
+    surroundings: &Arc<Surroundings>,
+    timeout: Duration,
+) -> Result<Builder, CommandError> {
+    let found = resolve::with_engine(surroundings, ctx.builder_name(None));
+    Ok(within(timeout, found).await??)
+}
+
+/// Connects to a node that runs. It is not booted: a node that does not run has nothing to show.
+pub(super) async fn connect(node: &Node, timeout: Duration) -> Result<Client, CommandError> {
+    let connect = async {
+        let stream = node.driver().dial().await?;
+        match Client::connect_as(stream, node.driver().authority()).await {
+            Ok(client) => Ok(client),
+            // A connection that is no BuildKit's has a reason, which the driver may know.
+            Err(error) => Err(match node.driver().diagnose().await {
+                Some(reason) => reason.into(),
+                None => CommandError::from(error),
+            }),
+        }
+    };
+    within(timeout, connect).await?
+}
+
+/// A time-out of zero means none.
+async fn within<T>(timeout: Duration, work: impl Future<Output = T>) -> Result<T, CommandError> {
+    if timeout.is_zero() {
+        return Ok(work.await);
+    }
+    tokio::time::timeout(timeout, work).await.map_err(|_| {
+        CommandError::failed(format!(
+            "the builder did not answer within {} s",
+            timeout.as_secs_f64()
+        ))
+    })
+}

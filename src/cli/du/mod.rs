@@ -1,0 +1,66 @@
+//! `du`: what the cache of a builder takes on disk.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+
+use crate::error::CommandError;
+use crate::options::duration;
+
+use super::Context;
+use super::disk::filter::{self, Filter, Selection};
+use super::disk::{builder, connect};
+use super::surroundings::surroundings;
+
+mod render;
+
+/// Disk usage
+#[derive(Debug, Clone, clap::Args)]
+pub struct DuArgs {
+    /// Provide filter values
+    #[arg(long = "filter", value_name = "filter", value_parser = filter::parse)]
+    filters: Vec<Filter>,
+    /// Format the output: table, json, pretty, or a template such as '{{.ID}}'
+    #[arg(long, value_name = "string")]
+    pub format: Option<String>,
+    /// Override the default timeout for loading builder status
+    #[arg(long, value_name = "duration", default_value = "20s", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// Shorthand for "--format=pretty"
+    #[arg(long)]
+    pub verbose: bool,
+}
+
+/// Runs the command: the records of all nodes on standard output, and without a filter the totals.
+///
+/// # Errors
+///
+/// Fails where a filter or the format is wrong, or a node does not answer.
+pub async fn run(args: DuArgs, ctx: &Context) -> Result<(), CommandError> {
+    let format = args.format.as_deref().filter(|format| !format.is_empty());
+    if format.is_some() && args.verbose {
+        return Err(CommandError::failed(
+            "--format and --verbose cannot be used together",
+        ));
+    }
+    let format = render::Format::parse(format, args.verbose).map_err(CommandError::failed)?;
+    let selection = Selection::new(&args.filters).map_err(CommandError::failed)?;
+    let surroundings = surroundings(ctx)?;
+    let builder = builder(ctx, &surroundings, args.timeout).await?;
+    let asked = builder.nodes().iter().map(|node| async {
+        let client = connect(node, args.timeout).await?;
+        let records = client
+            .disk_usage(vec![selection.expression.clone()])
+            .await?;
+        Ok::<_, CommandError>(records)
+    });
+    let records: Vec<_> = try_join_all(asked).await?.into_iter().flatten().collect();
+    let mut text = format
+        .render(&records, jiff::Timestamp::now())
+        .map_err(CommandError::failed)?;
+    if format.has_totals() && args.filters.is_empty() {
+        text.push_str(&render::totals(&records));
+    }
+    ctx.ui.text(&text)?;
+    Ok(())
+}
