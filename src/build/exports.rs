@@ -73,6 +73,11 @@ pub enum ExportError {
         /// `file` or `directory`: what it is.
         found: &'static str,
     },
+    /// The daemon takes one exporter alone.
+    #[error(
+        "multiple outputs currently unsupported by the current BuildKit daemon, please upgrade to version v0.13+ or use a single output"
+    )]
+    Several,
     /// A form of output that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
@@ -167,6 +172,22 @@ fn export(
         },
         sink,
     })
+}
+
+/// Adds what a build argument and the environment ask for to the exporters that make images.
+pub fn add_image_attrs(exports: &mut [Export], buildinfo: Option<&str>, no_oci_artifact: bool) {
+    for export in exports {
+        let entry = &mut export.entry;
+        let kind = entry.kind.as_str();
+        if let Some(attrs) = buildinfo.filter(|_| matches!(kind, "docker" | "image" | "oci")) {
+            let attrs = attrs.to_owned();
+            entry.attrs.insert("buildinfo-attrs".into(), attrs);
+        }
+        if no_oci_artifact && matches!(kind, "image" | "oci") {
+            let artifact = entry.attrs.entry("oci-artifact".into());
+            artifact.or_insert_with(|| "false".into());
+        }
+    }
 }
 
 fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
@@ -298,6 +319,26 @@ mod tests {
         assert!(error(&format!("type=tar,dest={}", dir.path().display())).ends_with("directory"));
         assert!(error("type=tar").contains("refusing to write to console"));
         assert!(error("type=oci,tar=false,dest=x").contains("not supported"));
+    }
+
+    #[test]
+    fn images_take_what_the_environment_asks_for() {
+        let make = |value: &str| plan_one(value, &["a"], ExportFacts::default()).unwrap();
+        let mut exports = [
+            "type=image",
+            "type=oci,dest=x,oci-artifact=true",
+            "type=docker,dest=x",
+            "type=tar,dest=x",
+        ]
+        .map(make);
+        add_image_attrs(&mut exports, Some("true"), true);
+        let of = |key: &str| -> Vec<Option<&str>> {
+            let attrs = exports.iter().map(|e| &e.entry.attrs);
+            attrs.map(|a| a.get(key).map(String::as_str)).collect()
+        };
+        let on = Some("true");
+        assert_eq!(of("buildinfo-attrs"), [on, on, on, None]);
+        assert_eq!(of("oci-artifact"), [Some("false"), on, None, None]);
     }
 
     #[test]

@@ -34,6 +34,9 @@ use crate::env::Env;
 /// Label of a worker of a Docker Engine: the address that `host-gateway` stands for.
 const HOST_GATEWAY_LABEL: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
 
+/// Build argument that asks for attributes in the build's record inside images.
+const BUILDINFO_ARG: &str = "BUILDKIT_INLINE_BUILDINFO_ATTRS";
+
 /// What a build runs on and with.
 pub struct Runner<'a> {
     /// The connected builder.
@@ -152,14 +155,22 @@ pub async fn run(
         workers = runner.client.list_workers() => workers.map_err(BuildError::Builder)?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
-    let exports = exports::plan(
+    let facts = builder_facts(&workers);
+    let mut exports = exports::plan(
         &spec.outputs,
         &spec.tags,
         &spec.annotations,
         runner.facts(spec),
     )?;
-    let (mut request, client_exports) =
-        request(spec, build_ref, &exports, builder_facts(&workers))?;
+    if exports.len() > 1 && too_old_for_several_exporters(&workers) {
+        return Err(ExportError::Several.into());
+    }
+    exports::add_image_attrs(
+        &mut exports,
+        spec.build_args.get(BUILDINFO_ARG).map(String::as_str),
+        spec.no_oci_artifact && facts.attestations,
+    );
+    let (mut request, client_exports) = request(spec, build_ref, &exports, facts)?;
     let caches = open_caches(&client_exports, spec, &runner.caches)?;
     let mut stores = ContentStores::default();
     for cache in &caches {
@@ -332,9 +343,27 @@ fn request(
         cache_exports: caches.entries,
         cache_imports: cache::imports(&spec.cache_from)?,
         entitlements: frontend.entitlements,
+        source_policy: spec.source_policy.clone(),
         internal: false,
     };
     Ok((request, caches.client))
+}
+
+/// BuildKit takes several exporters since 0.13, and workers tell its version since 0.11; a build of
+/// no release (0.0.0) is taken for a new one.
+fn too_old_for_several_exporters(workers: &[WorkerRecord]) -> bool {
+    let Some(version) = workers.first().and_then(|w| w.buildkit_version.as_ref()) else {
+        return true;
+    };
+    let mut numbers = version
+        .version
+        .trim_start_matches('v')
+        .split(['.', '-', '+'])
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(0)), Some(Ok(minor))) => (1..13).contains(&minor),
+        _ => false,
+    }
 }
 
 fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
@@ -394,4 +423,38 @@ fn serve_session(client: &Client, session: Session, end: CancellationToken) -> J
 
 fn cancelled() -> RpcError {
     tonic::Status::cancelled("the build was cancelled").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard_buildkit_proto::moby::buildkit::v1::types::BuildkitVersion;
+
+    use super::*;
+
+    #[test]
+    fn several_exporters_need_a_version() {
+        for (version, too_old) in [
+            ("v0.12.5", true),
+            ("v0.11.0-rc1", true),
+            ("v0.13.0", false),
+            ("0.25.1", false),
+            ("v1.0.0", false),
+            ("v0.0.0+unknown", false),
+            ("strange", false),
+        ] {
+            let worker = WorkerRecord {
+                buildkit_version: Some(BuildkitVersion {
+                    version: version.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            assert_eq!(
+                too_old_for_several_exporters(&[worker]),
+                too_old,
+                "{version}"
+            );
+        }
+        assert!(too_old_for_several_exporters(&[WorkerRecord::default()]));
+    }
 }

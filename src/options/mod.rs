@@ -22,6 +22,7 @@ mod error;
 pub mod label;
 pub mod output;
 pub mod platform;
+pub mod resource;
 pub mod secret;
 pub mod size;
 pub mod ssh;

@@ -9,6 +9,7 @@ mod context;
 mod disk;
 mod engine;
 mod errors;
+mod flags;
 mod help;
 mod kubernetes;
 mod login;
