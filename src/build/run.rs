@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attrs::{self, AttrError, BuilderFacts};
-use super::cache::{self, CacheError, ClientExport};
+use super::cache::{self, CacheError, CacheExports};
 use super::client_cache::{CacheReport, ClientCache, ClientCacheError, ClientTools};
 use super::exports::{self, Export, ExportError, ExportFacts};
+use super::imports;
 use super::inputs::Inputs;
+use super::layout_cache::{LayoutCache, LayoutCacheError};
 use super::load::ImageLoader;
 use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
@@ -78,6 +80,9 @@ pub enum BuildError {
     /// The build succeeded and a cache was not exported.
     #[error(transparent)]
     ClientCache(#[from] ClientCacheError),
+    /// A cache was not written to its folder.
+    #[error(transparent)]
+    LayoutCache(#[from] LayoutCacheError),
     /// The builder cannot do what is asked.
     #[error(transparent)]
     Attr(#[from] AttrError),
@@ -142,13 +147,21 @@ pub async fn run(
         &spec.annotations,
         runner.facts(spec),
     )?;
-    let (mut request, client_exports) =
-        request(spec, build_ref, &exports, builder_facts(&workers))?;
-    let caches = open_caches(&client_exports, spec, &runner.caches).await?;
+    let (mut request, cache_exports) = request(spec, build_ref, &exports, builder_facts(&workers))?;
     let mut stores = ContentStores::default();
-    for cache in &caches {
-        cache.offer(&mut stores);
-    }
+    let opened = async {
+        let caches = Caches::open(&cache_exports, spec, &runner.caches).await?;
+        let read = cache::imports(&spec.cache_from)?;
+        let read = imports::open(&read, &spec.inputs.current_dir, &runner.caches, &mut stores);
+        request.cache_imports = read.await;
+        Ok::<_, BuildError>(caches)
+    };
+    let caches = tokio::select! {
+        caches = Box::pin(opened) => caches?,
+        () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
+    };
+    caches.offer(&mut stores);
+    inputs.offer_layouts(&mut stores);
     let parts = SessionParts {
         secrets: &spec.secrets,
         ssh: &spec.ssh,
@@ -177,7 +190,7 @@ pub async fn run(
     match result {
         Ok(outcome) => {
             let mut outcome = taken(spec, outcome);
-            outcome.caches = publish_caches(&caches, cancel).await?;
+            outcome.caches = caches.publish(&runner.caches, cancel).await?;
             Ok(outcome)
         }
         Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
@@ -202,27 +215,52 @@ fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
     }
 }
 
-/// Opens the caches that go through the session, all at the same time.
-async fn open_caches(
-    exports: &[ClientExport],
-    spec: &BuildSpec,
-    tools: &ClientTools,
-) -> Result<Vec<ClientCache>, BuildError> {
-    let opened = exports
-        .iter()
-        .map(|export| ClientCache::open(export, spec, tools));
-    Ok(futures_util::future::try_join_all(opened).await?)
+/// The caches that this program stores.
+struct Caches {
+    client: Vec<ClientCache>,
+    layouts: Vec<LayoutCache>,
 }
 
-/// Publishes the caches after the build, when the image is safe.
-async fn publish_caches(
-    caches: &[ClientCache],
-    cancel: &CancellationToken,
-) -> Result<Vec<CacheReport>, BuildError> {
-    let published = futures_util::future::try_join_all(caches.iter().map(ClientCache::publish));
-    tokio::select! {
-        reports = published => Ok(reports?),
-        () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+impl Caches {
+    /// Opens them, those of registries all at the same time.
+    async fn open(
+        exports: &CacheExports,
+        spec: &BuildSpec,
+        tools: &ClientTools,
+    ) -> Result<Self, BuildError> {
+        let layouts = exports.layouts.iter();
+        let layouts = layouts.map(|export| LayoutCache::open(export, &spec.inputs.current_dir));
+        let layouts = layouts.collect::<Result<_, _>>()?;
+        let client = exports.client.iter();
+        let client = client.map(|export| ClientCache::open(export, spec, tools));
+        let client = futures_util::future::try_join_all(client).await?;
+        Ok(Self { client, layouts })
+    }
+
+    fn offer(&self, stores: &mut ContentStores) {
+        for cache in &self.client {
+            cache.offer(stores);
+        }
+        for cache in &self.layouts {
+            cache.offer(stores);
+        }
+    }
+
+    /// Publishes them after the build, when the image is safe.
+    async fn publish(
+        &self,
+        tools: &ClientTools,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<CacheReport>, BuildError> {
+        for cache in &self.layouts {
+            cache.publish(tools.observer.as_ref()).await?;
+        }
+        let published =
+            futures_util::future::try_join_all(self.client.iter().map(ClientCache::publish));
+        tokio::select! {
+            reports = published => Ok(reports?),
+            () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+        }
     }
 }
 
@@ -243,7 +281,7 @@ fn request(
     build_ref: &str,
     exports: &[Export],
     facts: BuilderFacts,
-) -> Result<(SolveRequest, Vec<ClientExport>), BuildError> {
+) -> Result<(SolveRequest, CacheExports), BuildError> {
     let frontend = attrs::frontend(spec, facts)?;
     let caches = cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?;
     let request = SolveRequest {
@@ -252,12 +290,12 @@ fn request(
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
-        cache_exports: caches.entries,
-        cache_imports: cache::imports(&spec.cache_from)?,
+        cache_exports: caches.entries.clone(),
+        cache_imports: Vec::new(),
         entitlements: frontend.entitlements,
         internal: false,
     };
-    Ok((request, caches.client))
+    Ok((request, caches))
 }
 
 fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
