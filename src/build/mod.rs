@@ -9,6 +9,7 @@
 //! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
 //! | [`cache`], [`client_cache`] | caches to write and to read; those that this program stores |
+//! | [`imports`], [`layout_cache`] | caches that this program serves to the builder; caches in layout folders |
 //! | [`session`], [`load`] | what the session serves; images into an engine |
 //! | [`run`] | one build on one connected builder |
 //! | [`quiet_import`] | a missing cache as one quiet line |
@@ -20,7 +21,9 @@ pub mod cache;
 pub mod client_cache;
 pub mod dockerfile_url;
 pub mod exports;
+pub mod imports;
 pub mod inputs;
+pub mod layout_cache;
 pub mod load;
 pub mod local_delete;
 pub mod metadata;

@@ -13,10 +13,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attrs::{self, AttrError, BuilderFacts};
-use super::cache::{self, CacheError, ClientExport};
+use super::cache::{self, CacheError, CacheExports};
 use super::client_cache::{CacheReport, ClientCache, ClientCacheError, ClientTools};
 use super::exports::{self, Export, ExportError, ExportFacts};
+use super::imports;
 use super::inputs::Inputs;
+use super::layout_cache::{LayoutCache, LayoutCacheError};
 use super::load::ImageLoader;
 use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
@@ -83,6 +85,9 @@ pub enum BuildError {
     /// The build succeeded and a cache was not exported.
     #[error(transparent)]
     ClientCache(#[from] ClientCacheError),
+    /// A cache was not written to its folder.
+    #[error(transparent)]
+    LayoutCache(#[from] LayoutCacheError),
     /// The builder cannot do what is asked.
     #[error(transparent)]
     Attr(#[from] AttrError),
@@ -170,12 +175,21 @@ pub async fn run(
         spec.build_args.get(BUILDINFO_ARG).map(String::as_str),
         spec.no_oci_artifact && facts.attestations,
     );
-    let (mut request, client_exports) = request(spec, build_ref, &exports, facts)?;
-    let caches = open_caches(&client_exports, spec, &runner.caches)?;
+    let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
     let mut stores = ContentStores::default();
-    for cache in &caches {
-        cache.offer(&mut stores);
-    }
+    let opened = async {
+        let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
+        let read = cache::imports(&spec.cache_from)?;
+        let read = imports::open(&read, &spec.inputs.current_dir, &runner.caches, &mut stores);
+        request.cache_imports = read.await;
+        Ok::<_, BuildError>(caches)
+    };
+    let caches = tokio::select! {
+        caches = Box::pin(opened) => caches?,
+        () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
+    };
+    caches.offer(&mut stores);
+    inputs.offer_layouts(&mut stores);
     let parts = SessionParts {
         secrets: &spec.secrets,
         ssh: &spec.ssh,
@@ -199,7 +213,7 @@ pub async fn run(
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
     let result = solve::solve(&runner.client, &request, cancel, on_status).await;
     let published = match &result {
-        Ok(_) => publish_caches(&caches, &request, &runner.client, cancel).await,
+        Ok(_) => caches.publish(&request, runner, cancel).await,
         Err(_) => Ok(Vec::new()),
     };
     session_end.cancel();
@@ -221,7 +235,7 @@ async fn failure(
     solve: RpcError,
     dirs: &DirFailures,
     sinks: &ExportFailures,
-    caches: &[ClientCache],
+    caches: &Caches,
 ) -> BuildError {
     if solve.is_cancelled() {
         return BuildError::Solve(solve);
@@ -235,7 +249,7 @@ async fn failure(
     if let Some(failure) = sinks.get().into_iter().next() {
         return BuildError::Sink { failure, solve };
     }
-    match cache_failure(caches).await {
+    match caches.failure().await {
         Some(failure) => BuildError::ClientCache(failure),
         None => BuildError::Solve(solve),
     }
@@ -255,43 +269,66 @@ fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
     }
 }
 
-/// Opens the caches that go through the session.
-fn open_caches(
-    exports: &[ClientExport],
-    spec: &BuildSpec,
-    tools: &ClientTools,
-) -> Result<Vec<ClientCache>, BuildError> {
-    let opened = exports
-        .iter()
-        .map(|export| ClientCache::open(export, spec, tools));
-    Ok(opened.collect::<Result<_, _>>()?)
+/// The caches that this program stores.
+struct Caches {
+    client: Vec<ClientCache>,
+    layouts: Vec<LayoutCache>,
 }
 
-/// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
-async fn cache_failure(caches: &[ClientCache]) -> Option<ClientCacheError> {
-    for cache in caches {
-        if let Some(error) = cache.failure().await {
-            return Some(error);
+impl Caches {
+    /// Opens them.
+    fn open(
+        exports: &CacheExports,
+        spec: &BuildSpec,
+        tools: &ClientTools,
+    ) -> Result<Self, BuildError> {
+        let layouts = exports.layouts.iter();
+        let layouts = layouts.map(|export| LayoutCache::open(export, &spec.inputs.current_dir));
+        let layouts = layouts.collect::<Result<_, _>>()?;
+        let client = exports.client.iter();
+        let client = client.map(|export| ClientCache::open(export, spec, tools));
+        let client = client.collect::<Result<_, _>>()?;
+        Ok(Self { client, layouts })
+    }
+
+    fn offer(&self, stores: &mut ContentStores) {
+        for cache in &self.client {
+            cache.offer(stores);
+        }
+        for cache in &self.layouts {
+            cache.offer(stores);
         }
     }
-    None
-}
 
-/// Publishes the caches after the build, when the image is safe. The session must still be there.
-async fn publish_caches(
-    caches: &[ClientCache],
-    request: &SolveRequest,
-    client: &Client,
-    cancel: &CancellationToken,
-) -> Result<Vec<CacheReport>, BuildError> {
-    let again = async |entry| export_again(client, request, entry, cancel).await;
-    let published = caches.iter().map(|cache| cache.publish(again));
-    tokio::select! {
-        // One that fails does not keep the others from being published.
-        reports = futures_util::future::join_all(published) => {
-            Ok(reports.into_iter().collect::<Result<_, _>>()?)
+    /// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
+    async fn failure(&self) -> Option<ClientCacheError> {
+        for cache in &self.client {
+            if let Some(error) = cache.failure().await {
+                return Some(error);
+            }
         }
-        () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+        None
+    }
+
+    /// Publishes them after the build, when the image is safe. The session must still be there.
+    async fn publish(
+        &self,
+        request: &SolveRequest,
+        runner: &Runner<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<CacheReport>, BuildError> {
+        for cache in &self.layouts {
+            cache.publish(runner.caches.observer.as_ref()).await?;
+        }
+        let again = async |entry| export_again(&runner.client, request, entry, cancel).await;
+        let published = self.client.iter().map(|cache| cache.publish(again));
+        tokio::select! {
+            // One that fails does not keep the others from being published.
+            reports = futures_util::future::join_all(published) => {
+                Ok(reports.into_iter().collect::<Result<_, _>>()?)
+            }
+            () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+        }
     }
 }
 
@@ -331,7 +368,7 @@ fn request(
     build_ref: &str,
     exports: &[Export],
     facts: BuilderFacts,
-) -> Result<(SolveRequest, Vec<ClientExport>), BuildError> {
+) -> Result<(SolveRequest, CacheExports), BuildError> {
     let frontend = attrs::frontend(spec, facts)?;
     let caches = cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?;
     let request = SolveRequest {
@@ -340,13 +377,13 @@ fn request(
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
-        cache_exports: caches.entries,
-        cache_imports: cache::imports(&spec.cache_from)?,
+        cache_exports: caches.entries.clone(),
+        cache_imports: Vec::new(),
         entitlements: frontend.entitlements,
         source_policy: spec.source_policy.clone(),
         internal: false,
     };
-    Ok((request, caches.client))
+    Ok((request, caches))
 }
 
 /// BuildKit takes several exporters since 0.13, and workers tell its version since 0.11; a build of

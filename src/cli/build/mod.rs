@@ -362,10 +362,14 @@ impl Job<'_> {
 
     /// A build that takes layers uncompressed leaves a mark, before it does.
     fn mark_uncompressed(&self) -> Result<(), CommandError> {
-        let takes = |cache: &CacheTo| {
-            matches!(cache, CacheTo::Registry(cache)
-                if cache.compressor == Compressor::Client
-                    || cache.compression == Some(Compression::Uncompressed))
+        let takes = |cache: &CacheTo| match cache {
+            CacheTo::Registry(cache) => {
+                cache.compressor == Compressor::Client
+                    || cache.compression == Some(Compression::Uncompressed)
+            }
+            CacheTo::Other { attrs, .. } => {
+                attrs.get("compression").map(String::as_str) == Some("uncompressed")
+            }
         };
         if self.spec.cache_to.iter().any(takes) {
             let store = self.surroundings.store();
