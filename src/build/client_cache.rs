@@ -25,6 +25,8 @@ use crate::registry::{Access, RegistryError};
 pub trait CacheObserver: Send + Sync {
     /// Begins to show the export to a reference.
     fn export(&self, reference: &str) -> Arc<dyn ExportProgress>;
+    /// Begins to show how a cache is opened that this program reads.
+    fn import(&self, reference: &str) -> Arc<dyn ExportProgress>;
 }
 
 /// What exports need besides the build's own request.

@@ -8,12 +8,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err as fs;
 use tempfile::TempDir;
 use thiserror::Error;
 
 use super::stdin::Stdin;
+use crate::buildkit::session::content::ContentStores;
+use crate::cache::layout::{Layout, LayoutError, LayoutStore};
+use crate::options::oci_layout::LayoutRef;
+use crate::reference::DEFAULT_TAG;
 
 /// Capability that a frontend needs for named contexts.
 const CAP_CONTEXTS: &str = "moby.buildkit.frontend.contexts+forward";
@@ -27,6 +32,8 @@ pub struct InputSpec {
     pub context: String,
     /// The value of `--file`: a path, a URL, `-`, or nothing.
     pub dockerfile: Option<String>,
+    /// What the URL of [`Self::dockerfile`] gave, see [`Self::dockerfile_url`].
+    pub fetched: Option<Vec<u8>>,
     /// The named contexts in the order given.
     pub named: Vec<(String, String)>,
     /// The working folder that relative paths start from.
@@ -34,6 +41,13 @@ pub struct InputSpec {
     /// Makes this machine's folders tell apart from those of other clients of a builder
     /// (the store's `.buildNodeID`).
     pub node_id: String,
+}
+
+impl InputSpec {
+    /// Returns the URL that the Dockerfile is to be fetched from, if it is given by one.
+    pub fn dockerfile_url(&self) -> Option<&str> {
+        self.dockerfile.as_deref().filter(|file| is_http_url(file))
+    }
 }
 
 /// Inputs made ready. Temporary folders live as long as this value.
@@ -48,6 +62,8 @@ pub struct Inputs {
     /// A context archive that comes by standard input. Its attribute `context` is the URL under which
     /// the session hands it out.
     pub upload: Option<Stdin>,
+    /// Layout folders that are contexts, by the name of their store.
+    pub layouts: BTreeMap<String, Layout>,
     /// Name of the Dockerfile as the user knows it, for messages.
     pub dockerfile_name: String,
     temp_dirs: Vec<TempDir>,
@@ -88,9 +104,27 @@ pub enum InputError {
         #[source]
         source: io::Error,
     },
+    /// A reference to a layout folder has no valid form.
+    #[error(transparent)]
+    LayoutRef(crate::options::OptionError),
+    /// A layout folder cannot be read.
+    #[error("oci-layout reference {text:?} could not be resolved")]
+    Layout {
+        /// The reference.
+        text: String,
+        /// Why.
+        #[source]
+        source: LayoutError,
+    },
+    /// A layout folder has no such tag, or is no layout folder.
+    #[error("oci-layout reference {0:?} could not be resolved: no such tag")]
+    LayoutNotFound(String),
     /// A form of input that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
+    /// The Dockerfile at this URL was not fetched before.
+    #[error("the Dockerfile {0} was not fetched")]
+    NotFetched(String),
     /// Standard input or a temporary file failed.
     #[error("cannot take the build's input from stdin")]
     Stdin(#[source] io::Error),
@@ -108,6 +142,7 @@ impl Inputs {
         let dockerfile = spec.dockerfile.as_deref().filter(|f| !f.is_empty());
         if spec.context == "-" {
             inputs.context_from_stdin(dockerfile, stdin())?;
+            inputs.dockerfile_from_url(spec)?;
         } else if is_remote_url(&spec.context) {
             inputs.context_from_url(spec, dockerfile, stdin, &mut caps)?;
         } else {
@@ -159,7 +194,7 @@ impl Inputs {
         note_git_query(&spec.context, false, caps);
         match dockerfile {
             Some("-") => self.dockerfile_from_stdin(stdin()),
-            Some(file) if is_http_url(file) => Err(dockerfile_url()),
+            Some(file) if is_http_url(file) => self.dockerfile_from_url(spec),
             Some(file) if Path::new(file).is_absolute() => {
                 self.attrs
                     .insert("dockerfilekey".into(), "dockerfile".into());
@@ -187,7 +222,7 @@ impl Inputs {
         self.local_dirs.insert("context".into(), folder.clone());
         match dockerfile {
             Some("-") => self.dockerfile_from_stdin(stdin()),
-            Some(file) if is_http_url(file) => Err(dockerfile_url()),
+            Some(file) if is_http_url(file) => self.dockerfile_from_url(spec),
             Some(file) => {
                 self.dockerfile_from_path(&spec.current_dir.join(file));
                 file.clone_into(&mut self.dockerfile_name);
@@ -216,6 +251,18 @@ impl Inputs {
         self.dockerfile_name = path.display().to_string();
     }
 
+    /// Takes the Dockerfile that was fetched from its URL; nothing where it has none.
+    fn dockerfile_from_url(&mut self, spec: &InputSpec) -> Result<(), InputError> {
+        let Some(url) = spec.dockerfile_url() else {
+            return Ok(());
+        };
+        let fetched = spec.fetched.clone();
+        let data = fetched.ok_or_else(|| InputError::NotFetched(url.to_owned()))?;
+        self.dockerfile_from_stdin(Stdin::new(io::Cursor::new(data)))?;
+        url.clone_into(&mut self.dockerfile_name);
+        Ok(())
+    }
+
     fn dockerfile_from_stdin(&mut self, stdin: Stdin) -> Result<(), InputError> {
         let folder = self.temp_dir()?;
         let mut file = fs::File::create(folder.join("Dockerfile")).map_err(InputError::Stdin)?;
@@ -242,10 +289,10 @@ impl Inputs {
             self.attrs.insert(key, path.to_owned());
             return Ok(());
         }
-        if path.starts_with("oci-layout://") {
-            return Err(InputError::Unsupported(format!(
-                "the OCI layout context {name:?}"
-            )));
+        if let Some(layout) = LayoutRef::parse(path).map_err(InputError::LayoutRef)? {
+            let value = self.add_layout(path, &layout, &spec.current_dir)?;
+            self.attrs.insert(key, value);
+            return Ok(());
         }
         let folder = spec.current_dir.join(path);
         let error = |source| InputError::NamedContext {
@@ -270,6 +317,40 @@ impl Inputs {
         Ok(())
     }
 
+    /// Returns the context as BuildKit is told: a store of the session and the manifest's digest.
+    fn add_layout(
+        &mut self,
+        text: &str,
+        layout: &LayoutRef,
+        current_dir: &Path,
+    ) -> Result<String, InputError> {
+        let folder = Layout::new(current_dir.join(&layout.path));
+        let digest = match (&layout.digest, &layout.tag) {
+            (Some(digest), _) => Some(digest.clone()),
+            (None, tag) => folder
+                .tagged(tag.as_deref().unwrap_or(DEFAULT_TAG))
+                .map_err(|source| InputError::Layout {
+                    text: text.to_owned(),
+                    source,
+                })?
+                .map(|manifest| manifest.digest),
+        };
+        let digest = digest.ok_or_else(|| InputError::LayoutNotFound(text.to_owned()))?;
+        let store = crate::buildkit::new_id();
+        let value = layout.to_store(&store, &digest);
+        self.layouts.insert(store, folder);
+        Ok(value)
+    }
+
+    /// Offers the layout folders in the session.
+    pub fn offer_layouts(&self, stores: &mut ContentStores) {
+        for (name, folder) in &self.layouts {
+            // BuildKit `client/solve.go`: the store of a layout context has this prefix.
+            let store = Arc::new(LayoutStore::new(folder.clone()));
+            stores.add(format!("oci:{name}"), store);
+        }
+    }
+
     fn temp_dir(&mut self) -> Result<PathBuf, InputError> {
         let dir = tempfile::Builder::new()
             .prefix("cachex-input-")
@@ -279,10 +360,6 @@ impl Inputs {
         self.temp_dirs.push(dir);
         Ok(path)
     }
-}
-
-fn dockerfile_url() -> InputError {
-    InputError::Unsupported("a Dockerfile given by URL".into())
 }
 
 fn check_context_folder(argument: &str, folder: &Path) -> Result<(), InputError> {
@@ -368,6 +445,20 @@ fn is_git_url(text: &str) -> bool {
                 .extension()
                 .is_some_and(|extension| extension == "git"))
         || (is_http_url(text) && text.contains(".git?"))
+}
+
+/// Tells whether this is a Git repository that is reached by SSH: by URL, or as `user@host:path`.
+pub fn is_git_ssh(text: &str) -> bool {
+    let word = |part: &str, more: &[char]| {
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || more.contains(&c);
+        !part.is_empty() && part.chars().all(valid)
+    };
+    let short = || {
+        let (host, _) = text.split_once(':')?;
+        let (user, host) = host.split_once('@')?;
+        Some(word(user, &['_']) && word(host, &['.']))
+    };
+    text.starts_with("ssh://") || short() == Some(true)
 }
 
 /// Tells whether BuildKit fetches this itself: HTTP(S), Git, or `github.com/…` (buildx `urlutil`).

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::resolve::{self, Found};
-use crate::builder::{Builder, BuilderError, Surroundings, load};
+use crate::builder::{Builder, BuilderError, Driver, Surroundings, load};
 use crate::error::{CommandError, chain};
 use crate::options::duration;
 use crate::ui::Ui;
@@ -20,7 +20,7 @@ const INACTIVE_WARNING: &str = "WARNING! This will remove all builders that are 
 #[derive(Debug, Clone, clap::Args)]
 pub struct RmArgs {
     /// Names of the builders
-    #[arg(value_name = "NAME")]
+    #[arg(id = "stored-builder", value_name = "NAME")]
     pub names: Vec<String>,
     /// Remove all inactive builders
     #[arg(long)]
@@ -106,6 +106,13 @@ async fn remove(
             "context builder cannot be removed, run `docker context rm {name}` to remove this context"
         ));
     }
+    if !args.keep_daemon && !Driver::is_supported(&found.group.driver) {
+        let driver = found.group.driver;
+        return Err(format!(
+            "it uses the {driver} driver, which is not supported yet, so what runs for it cannot be removed\n\
+             hint: remove it with: docker buildx rm {name}"
+        ));
+    }
     // A builder whose containers cannot be removed is forgotten all the same, as buildx does.
     let removed = if args.keep_daemon {
         Ok(())
@@ -176,7 +183,8 @@ async fn remove_inactive(
 ) -> Result<(), CommandError> {
     let builders = load::all(surroundings)?.into_iter();
     let removals = builders
-        .filter(|found| !found.is_context)
+        // That a builder of another driver is inactive cannot be known.
+        .filter(|found| !found.is_context && Driver::is_supported(&found.group.driver))
         .map(|found| async {
             let name = found.group.name.clone();
             let loaded = load::load(

@@ -21,7 +21,7 @@ use super::ExportProgress;
 use crate::buildkit::session::content::{BlobWriter, StoreError};
 use crate::compress::{self, Algorithm, Encoder, Level, Workers};
 use crate::digest::Digest;
-use crate::registry::{BlobSource, Repository, UploadOptions, Uploaded};
+use crate::registry::{Arrival, BlobSource, Repository, UploadOptions, Uploaded};
 
 /// Pieces of a layer that wait for the upload; BuildKit sends 1 MiB in each.
 const QUEUE: usize = 4;
@@ -119,15 +119,19 @@ async fn send(
         match source {
             Source::Given(given) => {
                 let source = BlobSource::spooled(given, dir, MAX_SPOOL).map_err(|e| spool(&e))?;
-                match size {
-                    Some(size) => {
-                        route
-                            .repository
-                            .upload(digest, size, &source, &options)
-                            .await
-                    }
-                    None => route.repository.upload_stream(&source, &options).await,
+                let repository = &route.repository;
+                let uploaded = match size {
+                    Some(size) => repository.upload(digest, size, &source, &options).await,
+                    None => repository.upload_stream(&source, &options).await,
+                };
+                if uploaded
+                    .as_ref()
+                    .is_ok_and(|blob| blob.arrival != Arrival::Sent)
+                {
+                    // The registry had it. BuildKit sends it all the same and must be heard out.
+                    drain(&source).await.map_err(|e| spool(&e))?;
                 }
+                uploaded
             }
             Source::Compressed(output, _) => {
                 let output =
@@ -158,6 +162,16 @@ async fn send(
         algorithm,
         sent: sent.load(Ordering::Relaxed),
     })
+}
+
+/// Reads what is left of a blob that is not needed.
+async fn drain(source: &BlobSource) -> io::Result<()> {
+    if let Some(mut pieces) = source.open().await? {
+        while let Some(piece) = futures_util::StreamExt::next(&mut pieces).await {
+            drop(piece?);
+        }
+    }
+    Ok(())
 }
 
 fn spool(error: &io::Error) -> String {
