@@ -3,8 +3,10 @@
 mod build;
 mod builders;
 mod cache_client;
+mod cache_faults;
 mod cache_limits;
 mod cache_registry;
+mod cache_rig_faults;
 mod call;
 mod cancel;
 mod context;
