@@ -2,6 +2,8 @@
 
 mod build;
 mod builders;
+mod cache_client;
+mod cache_limits;
 mod cache_registry;
 mod call;
 mod cancel;
