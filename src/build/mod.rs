@@ -11,6 +11,7 @@
 //! | [`cache`], [`client_cache`] | caches to write and to read; those that this program stores |
 //! | [`session`], [`load`] | what the session serves; images into an engine |
 //! | [`run`] | one build on one connected builder |
+//! | [`join`] | the results of several nodes as one index |
 //! | [`quiet_import`] | a missing cache as one quiet line |
 //! | [`provenance`] | what the metadata file tells about how the image was made |
 //! | [`metadata`] | image identifier and metadata file |
@@ -21,6 +22,7 @@ pub mod client_cache;
 pub mod dockerfile_url;
 pub mod exports;
 pub mod inputs;
+pub mod join;
 pub mod load;
 pub mod local_delete;
 pub mod metadata;

@@ -8,6 +8,7 @@ mod flags;
 mod help;
 mod kubernetes;
 mod metadata;
+mod nodes;
 mod proto;
 mod registry;
 mod remote;
