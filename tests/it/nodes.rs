@@ -19,7 +19,12 @@ impl<'a> TwoNodes<'a> {
             name: unique("nodes"),
         };
         let image = format!("image={},network=host", Rig::get().builder_image);
-        for (platform, append) in [("linux/amd64", None), ("linux/386", Some("--append"))] {
+        // Two nodes of one builder have two endpoints; a context makes another one of the engine.
+        let engine = std::env::var("DOCKER_HOST").expect("the rig's engine");
+        let host = format!("host={engine}");
+        client.docker_ok(&["context", "create", "second", "--docker", &host]);
+        let second: &[&str] = &["--append", "second"];
+        for (platform, more) in [("linux/amd64", &[][..]), ("linux/386", second)] {
             let mut args = vec![
                 "cachex",
                 "create",
@@ -34,7 +39,7 @@ impl<'a> TwoNodes<'a> {
                 &image,
                 "--bootstrap",
             ]);
-            args.extend(append);
+            args.extend(more);
             client.docker_ok(&args);
         }
         two
