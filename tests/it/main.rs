@@ -16,6 +16,7 @@ mod help;
 mod kubernetes;
 mod login;
 mod metadata;
+mod nodes;
 mod progress;
 mod proto;
 mod registry;
