@@ -13,18 +13,17 @@ use crate::build::stdin::Stdin;
 use crate::build::{BuildSpec, cache, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::{self, Client, RpcError};
-use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
 use crate::docker::CredentialStore;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::cache::{CacheTo, Compression, Compressor};
 use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress};
-use crate::registry::ProxySettings;
 
 use self::cache_progress::CacheSteps;
 use super::Context;
 use super::boot_progress::BootProgress;
+use super::registries;
 
 mod args;
 mod cache_progress;
@@ -268,21 +267,9 @@ impl Job<'_> {
 
     fn cache_tools(&self, progress: &Progress) -> Result<ClientTools, CommandError> {
         let env = &self.ctx.env;
-        let either = |upper: &str, lower: &str| {
-            env.non_empty(upper)
-                .or(env.non_empty(lower))
-                .map(str::to_owned)
-        };
-        let settings = NetworkSettings {
-            proxy: ProxySettings {
-                http: either("HTTP_PROXY", "http_proxy"),
-                https: either("HTTPS_PROXY", "https_proxy"),
-                no_proxy: either("NO_PROXY", "no_proxy"),
-            },
-            cert_dirs: vec![PathBuf::from("/etc/docker/certs.d")],
-        };
+        let credentials = Arc::new(self.credentials()?);
         Ok(ClientTools {
-            registries: Arc::new(Registries::new(Arc::new(self.credentials()?), settings)),
+            registries: Arc::new(registries::registries(credentials, env)),
             workers: Workers::all_cores(),
             spool_dir: env
                 .non_empty("TMPDIR")
