@@ -28,6 +28,12 @@ pub const BUILDX_BUILDER: &str = "BUILDX_BUILDER";
 pub const BUILDX_NO_DEFAULT_ATTESTATIONS: &str = "BUILDX_NO_DEFAULT_ATTESTATIONS";
 /// True: a builder's default-load option is not applied.
 pub const BUILDX_NO_DEFAULT_LOAD: &str = "BUILDX_NO_DEFAULT_LOAD";
+/// True: images with attestations are not in the form of OCI artifacts.
+pub const BUILDX_NO_DEFAULT_OCI_ARTIFACT: &str = "BUILDX_NO_DEFAULT_OCI_ARTIFACT";
+/// File with a policy for the sources of builds.
+pub const EXPERIMENTAL_BUILDKIT_SOURCE_POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
+/// Platform to build for where no flag says one.
+pub const DOCKER_DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
 /// `min`, `max` or `disabled`: the provenance part of the metadata file.
 pub const BUILDX_METADATA_PROVENANCE: &str = "BUILDX_METADATA_PROVENANCE";
 /// True: warnings are part of the metadata file.

@@ -135,7 +135,7 @@ fn result_attrs(spec: &BuildSpec, attrs: &mut BTreeMap<String, String>) {
         attrs.insert("target".into(), target.clone());
     }
     if !spec.platforms.is_empty() {
-        let list: Vec<String> = spec.platforms.iter().map(Platform::format).collect();
+        let list: Vec<String> = spec.platforms.iter().map(Platform::to_string).collect();
         attrs.insert("platform".into(), list.join(","));
     }
     let multi = spec
@@ -183,6 +183,7 @@ fn step_attrs(
     if let Some(limits) = ulimit::attr(&spec.ulimits) {
         attrs.insert("ulimit".into(), limits);
     }
+    attrs.extend(spec.resources.clone());
     if let Some(parent) = spec.cgroup_parent.as_ref().filter(|p| !p.is_empty()) {
         attrs.insert("cgroup-parent".into(), parent.clone());
     }
@@ -230,6 +231,7 @@ mod tests {
             shm_size: 64,
             ulimits: vec![Ulimit::parse("nofile=1:2").unwrap()],
             cgroup_parent: Some("/x".into()),
+            resources: map(&[("memory", "5")]),
             no_cache: NoCache::Stages(vec!["a".into(), "b".into()]),
             pull: true,
             ..Default::default()
@@ -246,6 +248,7 @@ mod tests {
                 ("shm-size", "64"),
                 ("ulimit", "nofile=1:2"),
                 ("cgroup-parent", "/x"),
+                ("memory", "5"),
                 ("no-cache", "a,b"),
                 ("image-resolve-mode", "pull"),
             ])

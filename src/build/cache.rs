@@ -121,6 +121,8 @@ pub struct LayoutImport {
 pub struct ClientExport {
     /// What the user asked for.
     pub cache: RegistryCacheTo,
+    /// What BuildKit is told of it.
+    pub entry: Entry,
     /// Identifier of the content store that BuildKit writes to.
     pub store: String,
 }
@@ -177,12 +179,14 @@ impl CacheExports {
             return;
         }
         let id = crate::buildkit::new_id();
-        self.entries.push(Entry {
+        let entry = Entry {
             kind: "local".into(),
             attrs: session_attrs(cache, &id),
-        });
+        };
+        self.entries.push(entry.clone());
         self.client.push(ClientExport {
             cache: cache.clone(),
+            entry,
             // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
             store: format!("local:{id}"),
         });

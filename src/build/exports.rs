@@ -11,6 +11,9 @@ use crate::buildkit::solve::Entry;
 use crate::options::output::{Dest, Output, OutputType};
 use crate::options::tag::{self, Tag};
 
+/// Exporter attribute of an image that is known by the digest of its manifest.
+const PREFER_IMAGE_DIGEST: &str = "prefer-image-digest";
+
 /// Where the bytes of an exporter go on this side of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
@@ -70,6 +73,11 @@ pub enum ExportError {
         /// `file` or `directory`: what it is.
         found: &'static str,
     },
+    /// The daemon takes one exporter alone.
+    #[error(
+        "multiple outputs currently unsupported by the current BuildKit daemon, please upgrade to version v0.13+ or use a single output"
+    )]
+    Several,
     /// A form of output that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
@@ -106,6 +114,16 @@ pub fn plan(
         .collect()
 }
 
+/// Takes the digest of the config out of the answer where the image is known by that of its manifest,
+/// as buildx does: it would be taken for the image's identifier.
+pub fn drop_config_digest(exports: &[Export], response: &mut BTreeMap<String, String>) {
+    let attr =
+        |e: &Export| e.entry.attrs.get(PREFER_IMAGE_DIGEST).map(String::as_str) == Some("true");
+    if exports.iter().any(attr) {
+        response.remove(super::metadata::CONFIG_DIGEST);
+    }
+}
+
 fn export(
     output: &Output,
     tags: &[Tag],
@@ -139,7 +157,7 @@ fn export(
             if facts.engine_imports_oci {
                 kind = "oci";
                 // The containerd store names images by the digest of their manifest.
-                attrs.insert("prefer-image-digest".into(), "true".into());
+                attrs.insert(PREFER_IMAGE_DIGEST.into(), "true".into());
             } else if facts.result_is_list {
                 return Err(ExportError::ListToDocker);
             }
@@ -154,6 +172,22 @@ fn export(
         },
         sink,
     })
+}
+
+/// Adds what a build argument and the environment ask for to the exporters that make images.
+pub fn add_image_attrs(exports: &mut [Export], buildinfo: Option<&str>, no_oci_artifact: bool) {
+    for export in exports {
+        let entry = &mut export.entry;
+        let kind = entry.kind.as_str();
+        if let Some(attrs) = buildinfo.filter(|_| matches!(kind, "docker" | "image" | "oci")) {
+            let attrs = attrs.to_owned();
+            entry.attrs.insert("buildinfo-attrs".into(), attrs);
+        }
+        if no_oci_artifact && matches!(kind, "image" | "oci") {
+            let artifact = entry.attrs.entry("oci-artifact".into());
+            artifact.or_insert_with(|| "false".into());
+        }
+    }
 }
 
 fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
@@ -285,6 +319,26 @@ mod tests {
         assert!(error(&format!("type=tar,dest={}", dir.path().display())).ends_with("directory"));
         assert!(error("type=tar").contains("refusing to write to console"));
         assert!(error("type=oci,tar=false,dest=x").contains("not supported"));
+    }
+
+    #[test]
+    fn images_take_what_the_environment_asks_for() {
+        let make = |value: &str| plan_one(value, &["a"], ExportFacts::default()).unwrap();
+        let mut exports = [
+            "type=image",
+            "type=oci,dest=x,oci-artifact=true",
+            "type=docker,dest=x",
+            "type=tar,dest=x",
+        ]
+        .map(make);
+        add_image_attrs(&mut exports, Some("true"), true);
+        let of = |key: &str| -> Vec<Option<&str>> {
+            let attrs = exports.iter().map(|e| &e.entry.attrs);
+            attrs.map(|a| a.get(key).map(String::as_str)).collect()
+        };
+        let on = Some("true");
+        assert_eq!(of("buildinfo-attrs"), [on, on, on, None]);
+        assert_eq!(of("oci-artifact"), [Some("false"), on, None, None]);
     }
 
     #[test]

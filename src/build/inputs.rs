@@ -32,6 +32,8 @@ pub struct InputSpec {
     pub context: String,
     /// The value of `--file`: a path, a URL, `-`, or nothing.
     pub dockerfile: Option<String>,
+    /// What the URL of [`Self::dockerfile`] gave, see [`Self::dockerfile_url`].
+    pub fetched: Option<Vec<u8>>,
     /// The named contexts in the order given.
     pub named: Vec<(String, String)>,
     /// The working folder that relative paths start from.
@@ -39,6 +41,13 @@ pub struct InputSpec {
     /// Makes this machine's folders tell apart from those of other clients of a builder
     /// (the store's `.buildNodeID`).
     pub node_id: String,
+}
+
+impl InputSpec {
+    /// Returns the URL that the Dockerfile is to be fetched from, if it is given by one.
+    pub fn dockerfile_url(&self) -> Option<&str> {
+        self.dockerfile.as_deref().filter(|file| is_http_url(file))
+    }
 }
 
 /// Inputs made ready. Temporary folders live as long as this value.
@@ -113,6 +122,9 @@ pub enum InputError {
     /// A form of input that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
+    /// The Dockerfile at this URL was not fetched before.
+    #[error("the Dockerfile {0} was not fetched")]
+    NotFetched(String),
     /// Standard input or a temporary file failed.
     #[error("cannot take the build's input from stdin")]
     Stdin(#[source] io::Error),
@@ -130,6 +142,7 @@ impl Inputs {
         let dockerfile = spec.dockerfile.as_deref().filter(|f| !f.is_empty());
         if spec.context == "-" {
             inputs.context_from_stdin(dockerfile, stdin())?;
+            inputs.dockerfile_from_url(spec)?;
         } else if is_remote_url(&spec.context) {
             inputs.context_from_url(spec, dockerfile, stdin, &mut caps)?;
         } else {
@@ -181,7 +194,7 @@ impl Inputs {
         note_git_query(&spec.context, false, caps);
         match dockerfile {
             Some("-") => self.dockerfile_from_stdin(stdin()),
-            Some(file) if is_http_url(file) => Err(dockerfile_url()),
+            Some(file) if is_http_url(file) => self.dockerfile_from_url(spec),
             Some(file) if Path::new(file).is_absolute() => {
                 self.attrs
                     .insert("dockerfilekey".into(), "dockerfile".into());
@@ -209,7 +222,7 @@ impl Inputs {
         self.local_dirs.insert("context".into(), folder.clone());
         match dockerfile {
             Some("-") => self.dockerfile_from_stdin(stdin()),
-            Some(file) if is_http_url(file) => Err(dockerfile_url()),
+            Some(file) if is_http_url(file) => self.dockerfile_from_url(spec),
             Some(file) => {
                 self.dockerfile_from_path(&spec.current_dir.join(file));
                 file.clone_into(&mut self.dockerfile_name);
@@ -236,6 +249,18 @@ impl Inputs {
         self.local_dirs.insert("dockerfile".into(), folder);
         self.attrs.insert("filename".into(), name);
         self.dockerfile_name = path.display().to_string();
+    }
+
+    /// Takes the Dockerfile that was fetched from its URL; nothing where it has none.
+    fn dockerfile_from_url(&mut self, spec: &InputSpec) -> Result<(), InputError> {
+        let Some(url) = spec.dockerfile_url() else {
+            return Ok(());
+        };
+        let fetched = spec.fetched.clone();
+        let data = fetched.ok_or_else(|| InputError::NotFetched(url.to_owned()))?;
+        self.dockerfile_from_stdin(Stdin::new(io::Cursor::new(data)))?;
+        url.clone_into(&mut self.dockerfile_name);
+        Ok(())
     }
 
     fn dockerfile_from_stdin(&mut self, stdin: Stdin) -> Result<(), InputError> {
@@ -337,10 +362,6 @@ impl Inputs {
     }
 }
 
-fn dockerfile_url() -> InputError {
-    InputError::Unsupported("a Dockerfile given by URL".into())
-}
-
 fn check_context_folder(argument: &str, folder: &Path) -> Result<(), InputError> {
     match fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
@@ -424,6 +445,20 @@ fn is_git_url(text: &str) -> bool {
                 .extension()
                 .is_some_and(|extension| extension == "git"))
         || (is_http_url(text) && text.contains(".git?"))
+}
+
+/// Tells whether this is a Git repository that is reached by SSH: by URL, or as `user@host:path`.
+pub fn is_git_ssh(text: &str) -> bool {
+    let word = |part: &str, more: &[char]| {
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || more.contains(&c);
+        !part.is_empty() && part.chars().all(valid)
+    };
+    let short = || {
+        let (host, _) = text.split_once(':')?;
+        let (user, host) = host.split_once('@')?;
+        Some(word(user, &['_']) && word(host, &['.']))
+    };
+    text.starts_with("ssh://") || short() == Some(true)
 }
 
 /// Tells whether BuildKit fetches this itself: HTTP(S), Git, or `github.com/…` (buildx `urlutil`).

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`spec`] | the request: what the user asked for |
 //! | [`inputs`], [`stdin`], [`vcs`] | where files come from, and the commit they stand at |
+//! | [`dockerfile_url`] | a Dockerfile given by URL |
+//! | [`source_policy`], [`local_delete`] | a policy for sources; what a local output may delete |
 //! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
 //! | [`cache`], [`client_cache`] | caches to write and to read; those that this program stores |
@@ -17,16 +19,19 @@
 pub mod attrs;
 pub mod cache;
 pub mod client_cache;
+pub mod dockerfile_url;
 pub mod exports;
 pub mod imports;
 pub mod inputs;
 pub mod layout_cache;
 pub mod load;
+pub mod local_delete;
 pub mod metadata;
 pub mod provenance;
 pub mod quiet_import;
 pub mod run;
 pub mod session;
+pub mod source_policy;
 pub mod spec;
 pub mod stdin;
 pub mod vcs;

@@ -27,12 +27,17 @@ use super::vcs;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::CredentialSource;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::solve::{self, SolveOutcome, SolveRequest};
+use crate::buildkit::session::file_send::ExportFailures;
+use crate::buildkit::session::file_sync::DirFailures;
+use crate::buildkit::solve::{self, Entry, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
 
 /// Label of a worker of a Docker Engine: the address that `host-gateway` stands for.
 const HOST_GATEWAY_LABEL: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
+
+/// Build argument that asks for attributes in the build's record inside images.
+const BUILDINFO_ARG: &str = "BUILDKIT_INLINE_BUILDINFO_ATTRS";
 
 /// What a build runs on and with.
 pub struct Runner<'a> {
@@ -98,6 +103,18 @@ pub enum BuildError {
     /// The build itself failed.
     #[error("failed to solve")]
     Solve(#[source] RpcError),
+    /// The builder went away.
+    #[error("the connection to the builder broke")]
+    Broken(#[source] RpcError),
+    /// A folder could not be sent.
+    #[error("cannot send a local folder")]
+    LocalDir {
+        /// What went wrong here.
+        #[source]
+        failure: crate::buildkit::session::file_sync::DirFailure,
+        /// What the builder made of it.
+        solve: RpcError,
+    },
     /// The result could not be taken on this side.
     #[error("failed to export")]
     Sink {
@@ -113,9 +130,11 @@ impl BuildError {
     /// Returns the builder's error, if it has one.
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
-            Self::Builder(error) | Self::Solve(error) | Self::Sink { solve: error, .. } => {
-                Some(error)
-            }
+            Self::Builder(error)
+            | Self::Solve(error)
+            | Self::Broken(error)
+            | Self::LocalDir { solve: error, .. }
+            | Self::Sink { solve: error, .. } => Some(error),
             _ => None,
         }
     }
@@ -141,16 +160,25 @@ pub async fn run(
         workers = runner.client.list_workers() => workers.map_err(BuildError::Builder)?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
-    let exports = exports::plan(
+    let facts = builder_facts(&workers);
+    let mut exports = exports::plan(
         &spec.outputs,
         &spec.tags,
         &spec.annotations,
         runner.facts(spec),
     )?;
-    let (mut request, cache_exports) = request(spec, build_ref, &exports, builder_facts(&workers))?;
+    if exports.len() > 1 && too_old_for_several_exporters(&workers) {
+        return Err(ExportError::Several.into());
+    }
+    exports::add_image_attrs(
+        &mut exports,
+        spec.build_args.get(BUILDINFO_ARG).map(String::as_str),
+        spec.no_oci_artifact && facts.attestations,
+    );
+    let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
     let mut stores = ContentStores::default();
     let opened = async {
-        let caches = Caches::open(&cache_exports, spec, &runner.caches).await?;
+        let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
         let read = cache::imports(&spec.cache_from)?;
         let read = imports::open(&read, &spec.inputs.current_dir, &runner.caches, &mut stores);
         request.cache_imports = read.await;
@@ -184,20 +212,46 @@ pub async fn run(
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
     let result = solve::solve(&runner.client, &request, cancel, on_status).await;
+    let published = match &result {
+        Ok(_) => caches.publish(&request, runner, cancel).await,
+        Err(_) => Ok(Vec::new()),
+    };
     session_end.cancel();
     while session.join_next().await.is_some() {}
 
     match result {
         Ok(outcome) => {
             let mut outcome = taken(spec, outcome);
-            outcome.caches = caches.publish(&runner.caches, cancel).await?;
+            exports::drop_config_digest(&exports, &mut outcome.response);
+            outcome.caches = published?;
             Ok(outcome)
         }
-        Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
-        Err(solve) => match ready.failures.get().into_iter().next() {
-            Some(failure) => Err(BuildError::Sink { failure, solve }),
-            None => Err(BuildError::Solve(solve)),
-        },
+        Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures, &caches).await),
+    }
+}
+
+/// What happened on this side tells more than what the builder made of it.
+async fn failure(
+    solve: RpcError,
+    dirs: &DirFailures,
+    sinks: &ExportFailures,
+    caches: &Caches,
+) -> BuildError {
+    if solve.is_cancelled() {
+        return BuildError::Solve(solve);
+    }
+    if solve.is_connection_broken() {
+        return BuildError::Broken(solve);
+    }
+    if let Some(failure) = dirs.first() {
+        return BuildError::LocalDir { failure, solve };
+    }
+    if let Some(failure) = sinks.get().into_iter().next() {
+        return BuildError::Sink { failure, solve };
+    }
+    match caches.failure().await {
+        Some(failure) => BuildError::ClientCache(failure),
+        None => BuildError::Solve(solve),
     }
 }
 
@@ -222,8 +276,8 @@ struct Caches {
 }
 
 impl Caches {
-    /// Opens them, those of registries all at the same time.
-    async fn open(
+    /// Opens them.
+    fn open(
         exports: &CacheExports,
         spec: &BuildSpec,
         tools: &ClientTools,
@@ -233,7 +287,7 @@ impl Caches {
         let layouts = layouts.collect::<Result<_, _>>()?;
         let client = exports.client.iter();
         let client = client.map(|export| ClientCache::open(export, spec, tools));
-        let client = futures_util::future::try_join_all(client).await?;
+        let client = client.collect::<Result<_, _>>()?;
         Ok(Self { client, layouts })
     }
 
@@ -246,22 +300,55 @@ impl Caches {
         }
     }
 
-    /// Publishes them after the build, when the image is safe.
+    /// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
+    async fn failure(&self) -> Option<ClientCacheError> {
+        for cache in &self.client {
+            if let Some(error) = cache.failure().await {
+                return Some(error);
+            }
+        }
+        None
+    }
+
+    /// Publishes them after the build, when the image is safe. The session must still be there.
     async fn publish(
         &self,
-        tools: &ClientTools,
+        request: &SolveRequest,
+        runner: &Runner<'_>,
         cancel: &CancellationToken,
     ) -> Result<Vec<CacheReport>, BuildError> {
         for cache in &self.layouts {
-            cache.publish(tools.observer.as_ref()).await?;
+            cache.publish(runner.caches.observer.as_ref()).await?;
         }
-        let published =
-            futures_util::future::try_join_all(self.client.iter().map(ClientCache::publish));
+        let again = async |entry| export_again(&runner.client, request, entry, cancel).await;
+        let published = self.client.iter().map(|cache| cache.publish(again));
         tokio::select! {
-            reports = published => Ok(reports?),
+            // One that fails does not keep the others from being published.
+            reports = futures_util::future::join_all(published) => {
+                Ok(reports.into_iter().collect::<Result<_, _>>()?)
+            }
             () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
         }
     }
+}
+
+/// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing
+/// else is exported and nothing is shown.
+async fn export_again(
+    client: &Client,
+    request: &SolveRequest,
+    entry: Entry,
+    cancel: &CancellationToken,
+) -> Result<(), RpcError> {
+    let mut request = SolveRequest {
+        build_ref: crate::buildkit::new_id(),
+        exporters: Vec::new(),
+        cache_exports: vec![entry],
+        internal: true,
+        ..request.clone()
+    };
+    request.attrs.remove("no-cache");
+    solve::solve(client, &request, cancel, drop).await.map(drop)
 }
 
 impl Runner<'_> {
@@ -293,9 +380,27 @@ fn request(
         cache_exports: caches.entries.clone(),
         cache_imports: Vec::new(),
         entitlements: frontend.entitlements,
+        source_policy: spec.source_policy.clone(),
         internal: false,
     };
     Ok((request, caches))
+}
+
+/// BuildKit takes several exporters since 0.13, and workers tell its version since 0.11; a build of
+/// no release (0.0.0) is taken for a new one.
+fn too_old_for_several_exporters(workers: &[WorkerRecord]) -> bool {
+    let Some(version) = workers.first().and_then(|w| w.buildkit_version.as_ref()) else {
+        return true;
+    };
+    let mut numbers = version
+        .version
+        .trim_start_matches('v')
+        .split(['.', '-', '+'])
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(0)), Some(Ok(minor))) => (1..13).contains(&minor),
+        _ => false,
+    }
 }
 
 fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
@@ -355,4 +460,38 @@ fn serve_session(client: &Client, session: Session, end: CancellationToken) -> J
 
 fn cancelled() -> RpcError {
     tonic::Status::cancelled("the build was cancelled").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard_buildkit_proto::moby::buildkit::v1::types::BuildkitVersion;
+
+    use super::*;
+
+    #[test]
+    fn several_exporters_need_a_version() {
+        for (version, too_old) in [
+            ("v0.12.5", true),
+            ("v0.11.0-rc1", true),
+            ("v0.13.0", false),
+            ("0.25.1", false),
+            ("v1.0.0", false),
+            ("v0.0.0+unknown", false),
+            ("strange", false),
+        ] {
+            let worker = WorkerRecord {
+                buildkit_version: Some(BuildkitVersion {
+                    version: version.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            assert_eq!(
+                too_old_for_several_exporters(&[worker]),
+                too_old,
+                "{version}"
+            );
+        }
+        assert!(too_old_for_several_exporters(&[WorkerRecord::default()]));
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::Policy;
+
 use crate::options::add_host::AddHost;
 use crate::options::attest::Attests;
 use crate::options::cache::{CacheFrom, CacheTo};
@@ -64,6 +66,12 @@ pub struct BuildSpec {
     pub ulimits: Vec<Ulimit>,
     /// Parent cgroup of RUN steps.
     pub cgroup_parent: Option<String>,
+    /// Resource limits of RUN steps, as attributes of the frontend.
+    pub resources: BTreeMap<String, String>,
+    /// Which sources may be used, and which stand for others.
+    pub source_policy: Option<Policy>,
+    /// Images with attestations are not made in the form of OCI artifacts.
+    pub no_oci_artifact: bool,
     /// Which steps do without cache.
     pub no_cache: NoCache,
     /// Ask registries for newer base images.

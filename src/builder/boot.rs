@@ -85,7 +85,26 @@ impl<'a> BootSink<'a> {
         emit(event);
     }
 
-    async fn step<T>(
+    /// Tells that the boot of a node begins and ends.
+    pub(super) async fn node<T>(
+        &self,
+        node: &str,
+        boot: impl Future<Output = Result<T, BuilderError>>,
+    ) -> Result<T, BuilderError> {
+        let node = node.to_owned();
+        self.emit(BootEvent::Begin { node: node.clone() });
+        let start = Instant::now();
+        let result = boot.await;
+        self.emit(BootEvent::End {
+            node,
+            elapsed: start.elapsed(),
+            ok: result.is_ok(),
+        });
+        result
+    }
+
+    /// Tells that a step of a boot begins and ends.
+    pub(super) async fn step<T>(
         &self,
         node: &str,
         step: String,
@@ -116,16 +135,8 @@ impl Container {
     /// Fails if the image is not to be had, the container does not start, or there is no BuildKit
     /// in it.
     pub async fn boot(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {
-        let node = self.node().to_owned();
-        sink.emit(BootEvent::Begin { node: node.clone() });
-        let start = Instant::now();
-        let result = self.boot_steps(sink).await;
-        sink.emit(BootEvent::End {
-            node,
-            elapsed: start.elapsed(),
-            ok: result.is_ok(),
-        });
-        result
+        sink.node(self.node(), Box::pin(self.boot_steps(sink)))
+            .await
     }
 
     async fn boot_steps(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {

@@ -2,11 +2,13 @@
 
 use crate::docker::context::ContextError;
 use crate::docker::engine::EngineError;
+use crate::docker::tls::TlsError;
 use crate::error::{CommandError, ErrorKind};
 
 use super::create::CreateError;
 use super::driver::config_tar::TarError;
 use super::driver::container_options::OptionError;
+use super::driver::remote::preflight::NotBuildKit;
 use super::gha::GhaError;
 use super::group::GroupError;
 use super::store::StoreError;
@@ -44,13 +46,32 @@ pub enum BuilderError {
         /// Its driver.
         driver: String,
     },
-    /// The remote driver cannot do this yet.
-    #[error("node {node:?} of the remote driver: {what} is not supported yet")]
-    RemoteNotSupported {
+    /// The address of a remote BuildKit is wrong.
+    #[error("cannot use the address {address:?} of a remote BuildKit: {reason}")]
+    RemoteAddress {
+        /// The address.
+        address: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The TLS files of a remote node cannot be used.
+    #[error("cannot set up TLS for node {node:?}")]
+    RemoteTls {
         /// The node.
         node: String,
-        /// What is missing.
-        what: String,
+        /// The cause.
+        #[source]
+        source: TlsError,
+    },
+    /// Something else than BuildKit answers at a remote address.
+    #[error("there is no BuildKit at {address}: {reason}")]
+    RemoteNotBuildKit {
+        /// The address.
+        address: String,
+        /// What answers there.
+        reason: NotBuildKit,
+        /// The node has no certificates, and they could help.
+        wants_tls: bool,
     },
     /// A remote BuildKit cannot be reached.
     #[error("cannot connect to BuildKit at {address}")]
@@ -178,12 +199,32 @@ impl BuilderError {
             Self::Paused { container, .. } => {
                 format!("let it run with: docker unpause {container}")
             }
+            Self::Create(CreateError::Kubernetes) => {
+                "docker buildx creates such builders: docker buildx create --driver kubernetes".to_owned()
+            }
+            Self::DriverNotSupported { name, .. } => return unsupported_hints(name),
+            Self::RemoteConnect { source, .. } => return connect_hints(source),
+            Self::RemoteTls { .. } => {
+                "the files are those of the driver options cacert, cert and key".to_owned()
+            }
+            Self::RemoteNotBuildKit {
+                wants_tls: true, ..
+            } => "if it wants TLS, name the certificates: docker cachex create --driver-opt cacert=FILE,cert=FILE,key=FILE".to_owned(),
             Self::NotRunning { .. } => "boot it with: docker cachex inspect --bootstrap".to_owned(),
             Self::Engine(error) => return error.hint().map(str::to_owned).into_iter().collect(),
             Self::Context(error) => return error.hint().map(str::to_owned).into_iter().collect(),
             _ => return Vec::new(),
         };
         vec![hint]
+    }
+
+    /// Tells whether waiting could help: a remote BuildKit that is coming up.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::RemoteConnect { .. } => true,
+            Self::RemoteNotBuildKit { reason, .. } => reason.may_pass(),
+            _ => false,
+        }
     }
 
     /// Returns the lines that stand before the message: the log of a broken container.
@@ -193,6 +234,24 @@ impl BuilderError {
             _ => String::new(),
         }
     }
+}
+
+fn unsupported_hints(name: &str) -> Vec<String> {
+    vec![
+        format!("docker buildx works with this builder: docker buildx --builder {name} …"),
+        "create a builder for cachex with: docker cachex create --use".to_owned(),
+    ]
+}
+
+fn connect_hints(source: &std::io::Error) -> Vec<String> {
+    use std::io::ErrorKind as Io;
+    let hint = match source.kind() {
+        Io::ConnectionRefused | Io::NotFound => "is buildkitd running, and does it listen there?",
+        Io::PermissionDenied => "may your user open the socket?",
+        Io::InvalidData => "do the certificates belong together, and to that host?",
+        _ => return Vec::new(),
+    };
+    vec![hint.to_owned()]
 }
 
 fn docker_driver_hints(others: &[String]) -> Vec<String> {

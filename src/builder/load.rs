@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::driver::remote::Remote;
 use super::driver::{Driver, Status};
 use super::error::BuilderError;
 use super::group::{NodeGroup, StoredNode};
@@ -70,11 +71,12 @@ pub struct WorkerReport {
 
 /// Asks a BuildKit at the other end of a stream for its workers; an error is its text.
 pub trait Probe: Sync {
-    /// Asks.
-    fn probe(
-        &self,
+    /// Asks; `authority` is the name that the request is addressed to.
+    fn probe<'a>(
+        &'a self,
         stream: ByteStream,
-    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, String>> + Send + '_>>;
+        authority: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, String>> + Send + 'a>>;
 }
 
 /// A builder and what its nodes answered.
@@ -222,17 +224,16 @@ async fn ask(
     loaded: &mut LoadedNode,
 ) -> Result<(), Ask> {
     let driver = Driver::new(surroundings, &group.name, &group.driver, node)?;
+    if let (Driver::Remote(remote), Some(probe)) = (&driver, probe) {
+        return ask_remote(remote, probe, loaded).await;
+    }
     let status = driver.status().await?;
     loaded.status = Some(status);
     let Some(probe) = probe.filter(|_| status == Status::Running) else {
         return Ok(());
     };
-    let report = match probe.probe(driver.dial().await?).await {
+    let report = match probe.probe(driver.dial().await?, None).await {
         Ok(report) => report,
-        Err(_) if matches!(driver, Driver::Remote(_)) => {
-            loaded.status = Some(Status::Inactive);
-            return Ok(());
-        }
         Err(text) => {
             return Err(match driver.diagnose().await {
                 Some(error) => error.into(),
@@ -244,6 +245,31 @@ async fn ask(
     match report.version {
         Some(version) => loaded.version = version,
         None => loaded.version = driver.version().await?.unwrap_or_default(),
+    }
+    Ok(())
+}
+
+/// A remote node runs if its BuildKit answers; whatever else is there, the node is inactive. It is
+/// connected once: each connection may be a login of ssh.
+async fn ask_remote(
+    remote: &Remote,
+    probe: &dyn Probe,
+    loaded: &mut LoadedNode,
+) -> Result<(), Ask> {
+    let answered = match remote.dial().await {
+        Ok(stream) => probe.probe(stream, remote.authority()).await,
+        Err(error) => Err(crate::error::chain(&error)),
+    };
+    match answered {
+        Ok(report) => {
+            loaded.status = Some(Status::Running);
+            take(loaded, &report);
+            loaded.version = report.version.unwrap_or_default();
+        }
+        Err(reason) => {
+            tracing::debug!(reason, "a remote node is inactive");
+            loaded.status = Some(Status::Inactive);
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::driver::docker;
+use super::driver::{Driver, docker};
 use super::error::BuilderError;
 use super::group::{NodeGroup, StoredNode};
 use super::store::StoreError;
@@ -129,13 +129,13 @@ pub async fn with_engine(
         let driver = context_driver(surroundings, &context).await?;
         driver.clone_into(&mut found.group.driver);
     }
-    match found.group.driver.as_str() {
-        "docker" | "docker-container" | "remote" => Builder::new(surroundings, found.group),
-        _ => Err(BuilderError::DriverNotSupported {
+    if !Driver::is_supported(&found.group.driver) {
+        return Err(BuilderError::DriverNotSupported {
             name: found.group.name,
             driver: found.group.driver,
-        }),
+        });
     }
+    Builder::new(surroundings, found.group)
 }
 
 fn usable(store: &Store) -> Result<Vec<String>, StoreError> {
@@ -230,6 +230,7 @@ mod tests {
         let (_dir, surroundings) = surroundings(&[]).await;
         let kube = resolve(&surroundings, Some("kube")).await.unwrap_err();
         assert!(message(&kube).contains("uses the kubernetes driver, which is not supported yet"));
+        assert!(kube.hints()[0].contains("docker buildx --builder kube"));
         let other = resolve(&surroundings, Some("other")).await.unwrap_err();
         assert!(message(&other).contains("docker --context=other cachex"));
         let refused = BuilderError::DockerDriver {

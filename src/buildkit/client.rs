@@ -26,6 +26,9 @@ pub const MAX_MESSAGE: usize = 16 << 20;
 /// data (content, context) once per round trip through the container's exec.
 pub const WINDOW: u32 = 8 << 20;
 
+/// The authority where the address of the daemon has none, such as a unix socket.
+const NO_AUTHORITY: &str = "buildkit";
+
 /// Metadata key that tells the gateway which build a call belongs to (BuildKit `client/buildid`).
 const BUILD_ID_KEY: &str = "buildkit-controlapi-buildid";
 
@@ -59,6 +62,22 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        Self::connect_as(stream, None).await
+    }
+
+    /// Starts HTTP/2 as [`connect`](Self::connect) does. A proxy in front of the daemon may choose it by
+    /// the `authority`, the host name of its address.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`connect`](Self::connect), and for an authority that no header can hold.
+    pub async fn connect_as<S>(stream: S, authority: Option<&str>) -> Result<Self, RpcError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let origin = format!("http://{}", authority.unwrap_or(NO_AUTHORITY));
+        let origin = Uri::try_from(origin)
+            .map_err(|_| RpcError::from(Status::invalid_argument("invalid host name")))?;
         let stream = Arc::new(Mutex::new(Some(stream)));
         let connector = tower::service_fn(move |_: Uri| {
             let stream = Arc::clone(&stream);
@@ -69,7 +88,7 @@ impl Client {
                 })
             }
         });
-        let channel = Endpoint::from_static("http://buildkit")
+        let channel = Endpoint::from(origin)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .connect_with_connector(connector)

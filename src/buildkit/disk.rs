@@ -64,13 +64,18 @@ impl Client {
         let solve = control.solve(control::SolveRequest {
             r#ref: build_ref.clone(),
             internal: true,
+            // Daemons look into it without asking whether it is there.
+            cache: Some(control::CacheOptions::default()),
             ..control::SolveRequest::default()
         });
         let ask = async {
             let mut gateway = self.gateway(&build_ref)?;
             let answer = gateway.ping(gateway::PingRequest {}).await?.into_inner();
-            // An empty result ends the build.
-            let end = gateway::ReturnRequest::default();
+            // An empty result ends the build; a daemon may not survive that there is none.
+            let end = gateway::ReturnRequest {
+                result: Some(gateway::Result::default()),
+                error: None,
+            };
             gateway.r#return(end).await?;
             let mut known = answer.llb_caps.iter();
             Ok::<_, RpcError>(known.any(|cap| cap.enabled && cap.id == capability))

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bollard_buildkit_proto::google::rpc;
 use bollard_buildkit_proto::moby::buildkit::v1 as control;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend as gateway;
+use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::Policy;
 use bollard_buildkit_proto::pb::Definition;
 use prost::Message as _;
 use tokio_stream::StreamExt as _;
@@ -56,6 +57,8 @@ pub struct SolveRequest {
     pub cache_imports: Vec<Entry>,
     /// Entitlements that the user allows, such as `network.host`.
     pub entitlements: Vec<String>,
+    /// Which sources may be used, and which stand for others.
+    pub source_policy: Option<Policy>,
     /// The solve is no build of the user's: the builder's history does not have it.
     pub internal: bool,
 }
@@ -116,6 +119,7 @@ impl SolveRequest {
             }),
             entitlements: self.entitlements.clone(),
             internal: self.internal,
+            source_policy: self.source_policy.clone(),
             ..Default::default()
         }
     }

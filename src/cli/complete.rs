@@ -16,7 +16,8 @@ enum Directive {
     Folders = 16,
 }
 
-/// Finds candidates for flag values that only the machine knows: `global-builder`, `global-context`.
+/// Finds candidates for values that only the machine knows, by the identifier of the flag or argument:
+/// `global-builder`, `global-context`, `builder`, `stored-builder`.
 pub(super) type Dynamic<'a> = &'a dyn Fn(&str) -> Vec<String>;
 
 struct Answer {
@@ -87,8 +88,10 @@ fn candidates<S: AsRef<str>>(
     if positionals == 0 && command.has_subcommands() {
         return subcommands(command, typed);
     }
-    let mut arguments = command.get_positionals();
-    match arguments.nth(positionals) {
+    let all: Vec<&Arg> = command.get_positionals().collect();
+    let is_list = |argument: &&&Arg| matches!(argument.get_action(), ArgAction::Append);
+    let argument = all.get(positionals).or(all.last().filter(is_list));
+    match argument {
         Some(argument) => values(argument, typed, dynamic),
         None => Answer {
             candidates: Vec::new(),
@@ -224,13 +227,16 @@ mod tests {
                     .arg(Arg::new("path").value_hint(ValueHint::DirPath)),
             )
             .subcommand(Command::new("bake"))
+            .subcommand(
+                Command::new("rm").arg(Arg::new("stored-builder").action(ArgAction::Append)),
+            )
             .subcommand(Command::new("ls").hide(true))
     }
 
     fn ask(line: &str) -> String {
         let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
         let dynamic = |id: &str| match id {
-            "global-builder" => vec!["one".to_owned(), "two".to_owned()],
+            "global-builder" | "stored-builder" => vec!["one".to_owned(), "two".to_owned()],
             _ => Vec::new(),
         };
         answer(&tree(), &words, true, &dynamic)
@@ -239,7 +245,9 @@ mod tests {
     #[test]
     fn candidates_are_found() {
         for (line, want) in [
-            ("", "build\tStart a build\nbake\n:4"),
+            ("", "build\tStart a build\nbake\nrm\n:4"),
+            ("rm ", "one\ntwo\n:4"),
+            ("rm one t", "two\n:4"),
             ("bu", "build\tStart a build\n:4"),
             ("build --progress ", "auto\nplain\n:4"),
             ("build --progress=p", "plain\n:4"),
@@ -267,7 +275,7 @@ mod tests {
         assert_eq!(answer(&tree(), &words, false, &|_| Vec::new()), "build\n:4");
         assert_eq!(
             answer(&tree(), &[], false, &|_| Vec::new()),
-            "build\nbake\n:4"
+            "build\nbake\nrm\n:4"
         );
     }
 }

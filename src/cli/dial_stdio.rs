@@ -141,7 +141,7 @@ async fn dial_node(
     let mut stream = node.dial(&mut |event| boot.event(event)).await?;
     node.driver().ready().await?;
     if let Some(wanted) = wanted {
-        let report = BuildkitProbe.probe(stream).await;
+        let report = BuildkitProbe.probe(stream, node.driver().authority()).await;
         let report = report.map_err(CommandError::failed)?;
         let workers = report.workers.iter().flat_map(|worker| &worker.platforms);
         let mut all = node.stored().platforms.iter().chain(workers);
@@ -173,14 +173,20 @@ async fn proxy(
     };
     tokio::pin!(send, receive);
     tokio::select! {
-        received = &mut receive => received,
-        ended = &mut send => {
+        received = &mut receive => unless_closed(received),
+        done = &mut send => {
             // A builder that is gone has closed the output, too, which says more.
-            if let Err(error) = ended && error.kind() != io::ErrorKind::BrokenPipe {
-                return Err(error);
-            }
-            receive.await
+            unless_closed(done)?;
+            unless_closed(receive.await)
         }
+    }
+}
+
+/// A side that has closed its end has heard enough.
+fn unless_closed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 

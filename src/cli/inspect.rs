@@ -17,7 +17,7 @@ mod render;
 #[derive(Debug, Clone, clap::Args)]
 pub struct InspectArgs {
     /// Name of the builder
-    #[arg(value_name = "NAME")]
+    #[arg(id = "builder", value_name = "NAME")]
     pub name: Option<String>,
     /// Ensure builder has booted before inspecting
     #[arg(long)]

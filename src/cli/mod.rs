@@ -161,6 +161,16 @@ pub struct DockerSettings {
 }
 
 impl Context {
+    /// Makes a context without flags, for a completion.
+    fn bare(env: &Env) -> Self {
+        Self {
+            env: env.clone(),
+            ui: Ui::from_process(),
+            global: GlobalFlags::default(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
     /// Reads the user's docker settings.
     ///
     /// # Errors
@@ -292,7 +302,9 @@ fn complete_words(words: &[OsString], descriptions: bool, ui: &Ui) -> Result<(),
     root.build();
     let env = Env::from_process();
     let dynamic = |id: &str| match id {
-        "global-context" | "global-builder" => context_names(&env),
+        "global-context" => context_names(&env),
+        "global-builder" | "builder" => builder_names(&env, true),
+        "stored-builder" => builder_names(&env, false),
         _ => Vec::new(),
     };
     let text = complete::answer(&root, words, descriptions, &dynamic);
@@ -301,14 +313,22 @@ fn complete_words(words: &[OsString], descriptions: bool, ui: &Ui) -> Result<(),
 
 /// Names of the contexts; none where they cannot be read, for a completion must not print errors.
 fn context_names(env: &Env) -> Vec<String> {
-    let ctx = Context {
-        env: env.clone(),
-        ui: Ui::from_process(),
-        global: GlobalFlags::default(),
-        cancel: CancellationToken::new(),
-    };
-    let names = ctx.docker().map(|docker| docker.contexts.names());
+    let names = Context::bare(env)
+        .docker()
+        .map(|docker| docker.contexts.names());
     names.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// Names of the builders in the store, and of the contexts that stand for one; none where they cannot
+/// be read.
+fn builder_names(env: &Env, with_contexts: bool) -> Vec<String> {
+    let all = surroundings::surroundings(&Context::bare(env))
+        .map(|surroundings| crate::builder::load::all(&surroundings));
+    let all = all.ok().and_then(Result::ok).unwrap_or_default();
+    all.into_iter()
+        .filter(|found| with_contexts || !found.is_context)
+        .map(|found| found.group.name)
+        .collect()
 }
 
 #[cfg(test)]

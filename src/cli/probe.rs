@@ -15,16 +15,21 @@ use crate::buildkit::{Client, RpcError};
 pub struct BuildkitProbe;
 
 impl Probe for BuildkitProbe {
-    fn probe(
-        &self,
+    fn probe<'a>(
+        &'a self,
         stream: ByteStream,
-    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, String>> + Send + '_>> {
-        Box::pin(async move { ask(stream).await.map_err(|e| crate::error::chain(&e)) })
+        authority: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, String>> + Send + 'a>> {
+        Box::pin(async move {
+            ask(stream, authority)
+                .await
+                .map_err(|e| crate::error::chain(&e))
+        })
     }
 }
 
-async fn ask(stream: ByteStream) -> Result<WorkerReport, RpcError> {
-    let client = Client::connect(stream).await?;
+async fn ask(stream: ByteStream, authority: Option<&str>) -> Result<WorkerReport, RpcError> {
+    let client = Client::connect_as(stream, authority).await?;
     let workers = client.list_workers().await?;
     Ok(WorkerReport {
         version: client.version().await?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::resolve::{self, Found};
-use crate::builder::{Builder, BuilderError, Surroundings, load};
+use crate::builder::{Builder, BuilderError, Driver, Surroundings, load};
 use crate::error::{CommandError, chain};
 use crate::options::duration;
 use crate::ui::Ui;
@@ -20,7 +20,7 @@ const INACTIVE_WARNING: &str = "WARNING! This will remove all builders that are 
 #[derive(Debug, Clone, clap::Args)]
 pub struct RmArgs {
     /// Names of the builders
-    #[arg(value_name = "NAME")]
+    #[arg(id = "stored-builder", value_name = "NAME")]
     pub names: Vec<String>,
     /// Remove all inactive builders
     #[arg(long)]
@@ -106,19 +106,40 @@ async fn remove(
             "context builder cannot be removed, run `docker context rm {name}` to remove this context"
         ));
     }
+    if !args.keep_daemon && !Driver::is_supported(&found.group.driver) {
+        let driver = found.group.driver;
+        return Err(format!(
+            "it uses the {driver} driver, which is not supported yet, so what runs for it cannot be removed\n\
+             hint: remove it with: docker buildx rm {name}"
+        ));
+    }
     // A builder whose containers cannot be removed is forgotten all the same, as buildx does.
     let removed = if args.keep_daemon {
         Ok(())
     } else {
         remove_nodes(surroundings, found, args).await
     };
-    forget(surroundings, &name).await.map_err(|e| chain(&e))?;
+    forget(surroundings, &name, args)
+        .await
+        .map_err(|e| chain(&e))?;
     removed.map(|()| name)
 }
 
-async fn forget(surroundings: &Surroundings, name: &str) -> Result<(), BuilderError> {
+/// Takes a builder out of the store, and what is noted about the state that goes with it.
+async fn forget(
+    surroundings: &Surroundings,
+    name: &str,
+    args: &RmArgs,
+) -> Result<(), BuilderError> {
     let txn = surroundings.store().begin().await?;
-    Ok(txn.remove(name)?)
+    txn.remove(name)?;
+    if !args.keep_state && !args.keep_daemon {
+        if let Err(error) = surroundings.store().clear_marks(name) {
+            // A mark too many costs compressing a layer again, no more.
+            tracing::debug!(builder = name, %error, "cannot clear the marks");
+        }
+    }
+    Ok(())
 }
 
 /// Stops and removes the containers of a builder; all errors together are the text of the failure.
@@ -162,7 +183,8 @@ async fn remove_inactive(
 ) -> Result<(), CommandError> {
     let builders = load::all(surroundings)?.into_iter();
     let removals = builders
-        .filter(|found| !found.is_context)
+        // That a builder of another driver is inactive cannot be known.
+        .filter(|found| !found.is_context && Driver::is_supported(&found.group.driver))
         .map(|found| async {
             let name = found.group.name.clone();
             let loaded = load::load(
@@ -183,7 +205,9 @@ async fn remove_inactive(
             } else {
                 remove_nodes(surroundings, found, args).await
             };
-            forget(surroundings, &name).await.map_err(|e| chain(&e))?;
+            forget(surroundings, &name, args)
+                .await
+                .map_err(|e| chain(&e))?;
             ui.status(&format!("{name} removed"));
             removed
         });

@@ -10,7 +10,7 @@ use super::surroundings::surroundings;
 #[derive(Debug, Clone, clap::Args)]
 pub struct StopArgs {
     /// Name of the builder
-    #[arg(value_name = "NAME")]
+    #[arg(id = "builder", value_name = "NAME")]
     pub name: Option<String>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What is understood: text, `{{.Field}}`, nested `{{.A.B}}`, `{{json .Field}}` and `{{json .}}`,
 //! the functions `lower upper title len` and pipes (`{{.Name | upper}}`), texts in quotes, comments,
-//! `{{if .Field}}…{{else}}…{{end}}`, and the trim marks `{{-` and `-}}`. Anything else of Go's
+//! `{{if .Field}}…{{else}}…{{end}}`, `{{range .List}}…{{else}}…{{end}}`, and the trim marks `{{-` and `-}}`. Anything else of Go's
 //! language is refused by name.
 
 use serde_json::Value;
@@ -25,6 +25,12 @@ pub enum TemplateError {
         /// The text.
         text: String,
     },
+    /// `{{range}}` over something that is neither a list nor a map.
+    #[error("template error: range can't iterate over {value}")]
+    NoList {
+        /// The value.
+        value: String,
+    },
     /// The data has no such field.
     #[error("template parsing error: there is no field {field}")]
     NoField {
@@ -44,6 +50,11 @@ enum Node {
     If {
         condition: Pipe,
         then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        list: Pipe,
+        each: Vec<Node>,
         otherwise: Vec<Node>,
     },
 }
@@ -185,7 +196,24 @@ fn parse_nodes(
             Token::Text(text) if text.is_empty() => {}
             Token::Text(text) => nodes.push(Node::Text(text)),
             Token::Action(action) => match action.split_once(' ') {
-                Some(("if", condition)) => nodes.push(parse_if(condition, tokens)?),
+                Some(("if", condition)) => {
+                    let condition = parse_pipe(condition)?;
+                    let (then, otherwise) = parse_branches(tokens)?;
+                    nodes.push(Node::If {
+                        condition,
+                        then,
+                        otherwise,
+                    });
+                }
+                Some(("range", list)) => {
+                    let list = parse_pipe(list)?;
+                    let (each, otherwise) = parse_branches(tokens)?;
+                    nodes.push(Node::Range {
+                        list,
+                        each,
+                        otherwise,
+                    });
+                }
                 None if action == "end" => return Ok((nodes, Some("{{end}}"))),
                 None if action == "else" => return Ok((nodes, Some("{{else}}"))),
                 _ => nodes.push(Node::Print(parse_pipe(&action)?)),
@@ -195,22 +223,17 @@ fn parse_nodes(
     Ok((nodes, None))
 }
 
-fn parse_if(
-    condition: &str,
+/// Parses up to the `{{end}}`: what is before an `{{else}}`, and what is behind it.
+fn parse_branches(
     tokens: &mut std::vec::IntoIter<Token>,
-) -> Result<Node, TemplateError> {
-    let condition = parse_pipe(condition)?;
+) -> Result<(Vec<Node>, Vec<Node>), TemplateError> {
     let (then, mut end) = parse_nodes(tokens)?;
     let mut otherwise = Vec::new();
     if end == Some("{{else}}") {
         (otherwise, end) = parse_nodes(tokens)?;
     }
     match end {
-        Some("{{end}}") => Ok(Node::If {
-            condition,
-            then,
-            otherwise,
-        }),
+        Some("{{end}}") => Ok((then, otherwise)),
         Some(what) => Err(TemplateError::Unbalanced { what }),
         None => Err(TemplateError::Unbalanced { what: "EOF" }),
     }
@@ -275,6 +298,31 @@ fn render_nodes(nodes: &[Node], data: &Data<'_>, out: &mut String) -> Result<(),
                 };
                 render_nodes(branch, data, out)?;
             }
+            Node::Range {
+                list,
+                each,
+                otherwise,
+            } => {
+                let list = evaluate(list, data)?;
+                if !is_true(&list) {
+                    render_nodes(otherwise, data, out)?;
+                    continue;
+                }
+                let items: Vec<&Value> = match &list {
+                    Value::Array(items) => items.iter().collect(),
+                    Value::Object(map) => map.values().collect(),
+                    other => {
+                        return Err(TemplateError::NoList { value: show(other) });
+                    }
+                };
+                for item in items {
+                    let data = Data {
+                        fields: item,
+                        whole: item,
+                    };
+                    render_nodes(each, &data, out)?;
+                }
+            }
         }
     }
     Ok(())
@@ -302,6 +350,8 @@ fn render_header_nodes(nodes: &[Node], headers: &Value, out: &mut String) {
     for node in nodes {
         match node {
             Node::Text(text) => out.push_str(text),
+            // Headers are texts, which have nothing to go through.
+            Node::Range { .. } => {}
             Node::If { then, .. } => render_header_nodes(then, headers, out),
             Node::Print(pipe) => match &pipe.value {
                 Operand::Text(text) => out.push_str(text),
@@ -378,6 +428,11 @@ mod tests {
             ("{{len .List}}", "2"),
             ("{{\"x y\"}}", "x y"),
             ("{{if .Empty}}a{{else}}b{{end}}{{if .Name}}c{{end}}", "bc"),
+            (
+                "{{range .List}}<{{.}}>{{end}}{{range .Empty}}x{{else}}y{{end}}",
+                "<a><b>y",
+            ),
+            ("{{range .Map}}{{.}}{{end}} {{.Name}}", "1 foo"),
             ("a  {{- .Name -}}  b", "afoob"),
             ("a{{/* no */}}b", "ab"),
             (
@@ -394,7 +449,9 @@ mod tests {
         for bad in [
             "{{.Name",
             "{{.Nothing}}",
-            "{{range .List}}{{end}}",
+            "{{range .List}}",
+            "{{range .Name}}{{end}}",
+            "{{range .List}}{{.Name}}{{end}}",
             "{{end}}",
             "{{if .Name}}",
             "{{if .Name}}{{else}}{{else}}{{end}}",

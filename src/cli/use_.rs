@@ -1,7 +1,7 @@
 //! `use`: takes a builder into use.
 
-use crate::builder::BuilderError;
 use crate::builder::store::StoreError;
+use crate::builder::{BuilderError, Driver};
 use crate::docker::context::DEFAULT_CONTEXT;
 use crate::error::CommandError;
 
@@ -12,7 +12,7 @@ use super::surroundings::surroundings;
 #[derive(Debug, Clone, clap::Args)]
 pub struct UseArgs {
     /// Name of the builder
-    #[arg(value_name = "NAME")]
+    #[arg(id = "builder", value_name = "NAME")]
     pub name: Option<String>,
     /// Set builder as default for current context
     #[arg(long)]
@@ -22,7 +22,7 @@ pub struct UseArgs {
     pub global: bool,
 }
 
-/// Runs the command; it prints nothing.
+/// Runs the command; it prints nothing but a warning about a driver that is not supported here.
 ///
 /// # Errors
 ///
@@ -41,7 +41,15 @@ pub async fn run(args: UseArgs, context: &Context) -> Result<(), CommandError> {
     let key = contexts.context_key();
     let (global, default) = (args.global, args.default);
     let (chosen, global, default) = match txn.get(name) {
-        Ok(Some(_)) => (name, global, default),
+        Ok(Some(group)) => {
+            if !Driver::is_supported(&group.driver) {
+                context.ui.warning(&format!(
+                    "builder {name:?} uses the {} driver, which only docker buildx can build with for now",
+                    group.driver
+                ));
+            }
+            (name, global, default)
+        }
         Ok(None) if name == contexts.current_name() => ("", false, false),
         Ok(None) if name == DEFAULT_CONTEXT => {
             return Err(CommandError::failed(

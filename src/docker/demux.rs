@@ -31,7 +31,7 @@ impl Tail {
             .to_owned()
     }
 
-    fn push(&self, data: &[u8]) {
+    pub(super) fn push(&self, data: &[u8]) {
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let data = &data[data.len().saturating_sub(STDERR_TAIL)..];
         let excess = (tail.len() + data.len()).saturating_sub(STDERR_TAIL);

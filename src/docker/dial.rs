@@ -15,7 +15,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::context::Endpoint;
 use super::host;
-use super::ssh::{SshSpec, SshStream};
+use super::process::ProcessStream;
+use super::ssh::SshSpec;
 use super::tls::{self, TlsError};
 
 /// Longest wait for a connection to be made, TLS included; as docker's client.
@@ -161,7 +162,10 @@ impl Dialer {
                 let stream = connector.connect(name.clone(), stream).await?;
                 Ok(Conn::Tls(Box::new(stream)))
             }
-            Target::Ssh(spec) => Ok(Conn::Ssh(Box::new(SshStream::spawn(spec)?))),
+            Target::Ssh(spec) => Ok(Conn::Ssh(Box::new(ProcessStream::spawn(
+                "ssh",
+                &spec.docker(),
+            )?))),
         }
     }
 }
@@ -181,7 +185,7 @@ pub enum Conn {
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
     /// Standard input and output of ssh.
-    Ssh(Box<SshStream>),
+    Ssh(Box<ProcessStream>),
 }
 
 macro_rules! each {

@@ -10,8 +10,9 @@ pub mod exec;
 pub mod hijack;
 pub mod host;
 pub mod http;
+pub mod process;
 pub mod secret;
-mod ssh;
+pub mod ssh;
 pub mod tls;
 
 pub use config::{ConfigError, ConfigFile, config_dir};

@@ -1,12 +1,4 @@
-//! `ssh://` addresses: the standard input and output of `ssh HOST docker system dial-stdio`.
-
-use std::io;
-use std::pin::Pin;
-use std::process::Stdio;
-use std::task::{Context, Poll};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+//! `ssh://` addresses, and the arguments of ssh that connect to the daemon there.
 
 use super::host;
 
@@ -61,9 +53,30 @@ impl SshSpec {
         })
     }
 
-    /// Returns the arguments of ssh. Prompts are off: the docker command line runs ssh without a
-    /// terminal, too.
-    fn arguments(&self) -> Vec<String> {
+    /// Returns the arguments of ssh for the Docker daemon there.
+    pub fn docker(&self) -> Vec<String> {
+        self.arguments(match &self.socket {
+            None => "docker system dial-stdio".to_owned(),
+            Some(socket) => format!(
+                "docker --host={} system dial-stdio",
+                shell_quote(&format!("unix://{socket}"))
+            ),
+        })
+    }
+
+    /// Returns the arguments of ssh for the BuildKit daemon there.
+    pub fn buildctl(&self) -> Vec<String> {
+        self.arguments(match &self.socket {
+            None => "buildctl dial-stdio".to_owned(),
+            Some(socket) => format!(
+                "buildctl --addr {} dial-stdio",
+                shell_quote(&format!("unix://{socket}"))
+            ),
+        })
+    }
+
+    /// Prompts are off: the docker command line runs ssh without a terminal, too.
+    fn arguments(&self, command: String) -> Vec<String> {
         let mut arguments: Vec<String> = ["-o", "ConnectTimeout=30", "-o", "BatchMode=yes", "-T"]
             .map(str::to_owned)
             .into();
@@ -73,90 +86,13 @@ impl SshSpec {
         if let Some(port) = self.port {
             arguments.extend(["-p".to_owned(), port.to_string()]);
         }
-        arguments.extend(["--".to_owned(), self.host.clone()]);
-        arguments.push(match &self.socket {
-            None => "docker system dial-stdio".to_owned(),
-            Some(socket) => format!(
-                "docker --host={} system dial-stdio",
-                shell_quote(&format!("unix://{socket}"))
-            ),
-        });
+        arguments.extend(["--".to_owned(), self.host.clone(), command]);
         arguments
     }
 }
 
 fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// The pipes of a running ssh. Dropping it ends ssh.
-pub struct SshStream {
-    stdin: Option<ChildStdin>,
-    stdout: ChildStdout,
-    _child: Child,
-}
-
-impl SshStream {
-    /// Starts ssh. Its messages go to standard error.
-    ///
-    /// # Errors
-    ///
-    /// Fails where ssh is not installed.
-    pub fn spawn(spec: &SshSpec) -> io::Result<Self> {
-        let mut child = Command::new("ssh")
-            .args(spec.arguments())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            // Ctrl-C must not end ssh before the daemon heard of the cancellation.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
-        let (stdin, stdout) = pipes.ok_or_else(|| io::Error::other("ssh has no pipes"))?;
-        Ok(Self {
-            stdin: Some(stdin),
-            stdout,
-            _child: child,
-        })
-    }
-
-    fn stdin(&mut self) -> io::Result<Pin<&mut ChildStdin>> {
-        self.stdin
-            .as_mut()
-            .map(Pin::new)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))
-    }
-}
-
-impl AsyncRead for SshStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stdout).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for SshStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.get_mut().stdin()?.poll_write(cx, data)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stdin()?.poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Closing the pipe is the only half-close that a process understands.
-        drop(self.get_mut().stdin.take());
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]
@@ -174,10 +110,17 @@ mod tests {
                 r"-- h docker --host='unix:///run/d'\''s.sock' system dial-stdio",
             ),
         ] {
-            let arguments = SshSpec::parse(given).unwrap().arguments().join(" ");
+            let arguments = SshSpec::parse(given).unwrap().docker().join(" ");
             let want = format!("-o ConnectTimeout=30 -o BatchMode=yes -T {want}");
             assert_eq!(arguments, want, "{given}");
         }
+        let spec = SshSpec::parse("u@h/run/b.sock").unwrap();
+        assert_eq!(
+            spec.buildctl().join(" "),
+            "-o ConnectTimeout=30 -o BatchMode=yes -T -l u -- h buildctl --addr 'unix:///run/b.sock' dial-stdio"
+        );
+        let bare = SshSpec::parse("h").unwrap().buildctl();
+        assert_eq!(bare.last().map(String::as_str), Some("buildctl dial-stdio"));
     }
 
     #[test]

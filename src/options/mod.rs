@@ -23,6 +23,7 @@ pub mod label;
 pub mod oci_layout;
 pub mod output;
 pub mod platform;
+pub mod resource;
 pub mod secret;
 pub mod size;
 pub mod ssh;

@@ -164,3 +164,24 @@ fn named_contexts_become_attributes() {
         Err(InputError::NamedContext { .. })
     ));
 }
+
+#[test]
+fn a_dockerfile_from_a_url_is_a_file_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = "https://example.com/x/App.Dockerfile";
+    for context in [".", "https://example.com/r.git"] {
+        let mut spec = spec(dir.path(), context);
+        spec.dockerfile = Some(url.to_owned());
+        assert_eq!(spec.dockerfile_url(), Some(url));
+        let stdin = || Stdin::new(io::empty());
+        let missing = Inputs::resolve(&spec, stdin);
+        assert!(matches!(missing, Err(InputError::NotFetched(_))));
+        spec.fetched = Some(b"FROM scratch\n".to_vec());
+        let inputs = Inputs::resolve(&spec, stdin).unwrap();
+        assert_eq!(inputs.attrs["filename"], "Dockerfile");
+        assert_eq!(inputs.attrs["dockerfilekey"], "dockerfile");
+        assert_eq!(inputs.dockerfile_name, url);
+        let file = inputs.local_dirs["dockerfile"].join("Dockerfile");
+        assert_eq!(fs::read(file).unwrap(), b"FROM scratch\n");
+    }
+}

@@ -20,7 +20,10 @@ const DEFAULT_CGROUP: &str = "/docker/buildx";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// There is no such option.
-    #[error("invalid driver option {key} for {driver} driver{}", did_you_mean(key))]
+    #[error(
+        "invalid driver option {key} for {driver} driver{}",
+        did_you_mean(key, driver)
+    )]
     Unknown {
         /// The option.
         key: String,
@@ -52,6 +55,12 @@ pub enum OptionError {
         #[source]
         source: TextError,
     },
+    /// Some of the options for TLS were given, but not all that are needed.
+    #[error("tls enabled, but missing keys {missing}")]
+    MissingTls {
+        /// Their names.
+        missing: String,
+    },
 }
 
 const KEYS: &[&str] = &[
@@ -71,9 +80,16 @@ const KEYS: &[&str] = &[
     "allow-untrusted-image",
 ];
 
-fn did_you_mean(key: &str) -> String {
+const REMOTE_KEYS: &[&str] = &["cacert", "cert", "key", "servername", "default-load"];
+
+fn did_you_mean(key: &str, driver: &str) -> String {
     let flat = |text: &str| text.replace(['-', '_'], "").to_ascii_lowercase();
-    KEYS.iter()
+    let keys = if driver == "remote" {
+        REMOTE_KEYS
+    } else {
+        KEYS
+    };
+    keys.iter()
         .find(|known| flat(known) == flat(key) || (key.len() > 3 && known.starts_with(key)))
         .map_or_else(String::new, |known| format!(", did you mean {known}?"))
 }

@@ -52,7 +52,7 @@ pub enum Driver {
     /// docker-container.
     Container(Box<Container>),
     /// remote.
-    Remote(Remote),
+    Remote(Box<Remote>),
     /// docker; the endpoint is a docker context.
     Docker {
         /// Where the engine is looked up.
@@ -87,7 +87,7 @@ impl Driver {
                 builder,
                 node.clone(),
             )?)),
-            "remote" => Self::Remote(Remote::new(node)?),
+            "remote" => Self::Remote(Box::new(Remote::new(surroundings, node)?)),
             "docker" => Self::Docker {
                 surroundings: Arc::clone(surroundings),
                 endpoint: node.endpoint.clone(),
@@ -97,6 +97,11 @@ impl Driver {
                 driver: driver.to_owned(),
             },
         })
+    }
+
+    /// Tells whether a driver can be used here: others are listed only.
+    pub fn is_supported(driver: &str) -> bool {
+        matches!(driver, "docker" | "docker-container" | "remote")
     }
 
     fn not_supported(builder: &str, driver: &str) -> BuilderError {
@@ -116,8 +121,11 @@ impl Driver {
             Self::Container(container) => container.status().await,
             Self::Remote(remote) => match remote.dial().await {
                 Ok(_) => Ok(Status::Running),
-                Err(BuilderError::RemoteConnect { .. }) => Ok(Status::Inactive),
-                Err(error) => Err(error),
+                Err(error) => {
+                    let reason = crate::error::chain(&error);
+                    tracing::debug!(reason, "a remote node is inactive");
+                    Ok(Status::Inactive)
+                }
             },
             Self::Docker {
                 surroundings,
@@ -135,6 +143,7 @@ impl Driver {
     pub async fn boot(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {
         match self {
             Self::Container(container) => container.boot(sink).await,
+            Self::Remote(remote) => remote.boot(sink).await,
             _ => self.dial().await.map(drop),
         }
     }
@@ -164,6 +173,7 @@ impl Driver {
     pub async fn ready(&self) -> Result<(), BuilderError> {
         match self {
             Self::Container(container) => container.ready().await,
+            Self::Remote(remote) => remote.ready().await,
             _ => Ok(()),
         }
     }
@@ -171,8 +181,10 @@ impl Driver {
     /// Tells why a connection that was made does not speak BuildKit's protocol; nothing if the
     /// node seems well.
     pub async fn diagnose(&self) -> Option<BuilderError> {
-        let Self::Container(container) = self else {
-            return None;
+        let container = match self {
+            Self::Container(container) => container,
+            Self::Remote(remote) => return remote.diagnose().await,
+            Self::Docker { .. } | Self::NotSupported { .. } => return None,
         };
         let engine = match container.engine().await {
             Ok(engine) => engine,
@@ -220,6 +232,23 @@ impl Driver {
             Self::Container(container) => container.remove(keep_state).await,
             Self::Remote(_) | Self::Docker { .. } => Ok(()),
             Self::NotSupported { builder, driver } => Err(Self::not_supported(builder, driver)),
+        }
+    }
+
+    /// Returns the name that requests to the node are addressed to, if it has one: a proxy may choose
+    /// the BuildKit by it.
+    pub fn authority(&self) -> Option<&str> {
+        match self {
+            Self::Remote(remote) => remote.authority(),
+            Self::Container(_) | Self::Docker { .. } | Self::NotSupported { .. } => None,
+        }
+    }
+
+    /// Returns the name of the node's container, if it is one.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Container(container) => Some(container.container()),
+            Self::Remote(_) | Self::Docker { .. } | Self::NotSupported { .. } => None,
         }
     }
 

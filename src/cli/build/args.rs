@@ -103,13 +103,12 @@ pub struct BuildArgs {
     pub outputs: Vec<String>,
 
     /// Platform to build for
-    #[arg(
-        long = "platform",
-        value_name = "stringArray",
-        env = "DOCKER_DEFAULT_PLATFORM",
-        hide_env = true
-    )]
+    #[arg(long = "platform", value_name = "stringArray")]
     pub platforms: Vec<String>,
+
+    /// Policy for sources; only "disabled=true" is served
+    #[arg(long = "policy", value_name = "stringArray")]
+    pub policy: Vec<String>,
 
     /// How progress is shown ("auto", "none", "plain", "quiet", "rawjson", "tty")
     #[arg(long, value_name = "string")]
@@ -133,6 +132,10 @@ pub struct BuildArgs {
     #[arg(short = 'q', long, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = go_bool, value_name = "bool")]
     pub quiet: Option<bool>,
+
+    /// Limit of RUN steps (format: "memory=2g", "cpu-quota=50000")
+    #[arg(long = "resource", value_name = "stringArray")]
+    pub resources: Vec<String>,
 
     /// Same as --attest=type=sbom
     #[arg(long, value_name = "string")]
@@ -191,25 +194,25 @@ pub struct LegacyArgs {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     pub squash: Option<String>,
-    /// Not used by BuildKit
+    /// Same as --resource=memory=
     #[arg(short = 'm', long, hide = true)]
     pub memory: Option<String>,
-    /// Not used by BuildKit
-    #[arg(long = "memory-swap", hide = true)]
+    /// Same as --resource=memory-swap=
+    #[arg(long = "memory-swap", hide = true, allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
-    /// Not used by BuildKit
-    #[arg(long = "cpu-shares", hide = true)]
+    /// Same as --resource=cpu-shares=
+    #[arg(short = 'c', long = "cpu-shares", hide = true)]
     pub cpu_shares: Option<String>,
-    /// Not used by BuildKit
+    /// Same as --resource=cpu-period=
     #[arg(long = "cpu-period", hide = true)]
     pub cpu_period: Option<String>,
-    /// Not used by BuildKit
-    #[arg(long = "cpu-quota", hide = true)]
+    /// Same as --resource=cpu-quota=
+    #[arg(long = "cpu-quota", hide = true, allow_hyphen_values = true)]
     pub cpu_quota: Option<String>,
-    /// Not used by BuildKit
+    /// Same as --resource=cpuset-cpus=
     #[arg(long = "cpuset-cpus", hide = true)]
     pub cpuset_cpus: Option<String>,
-    /// Not used by BuildKit
+    /// Same as --resource=cpuset-mems=
     #[arg(long = "cpuset-mems", hide = true)]
     pub cpuset_mems: Option<String>,
     /// Not used by BuildKit
@@ -223,25 +226,35 @@ pub struct LegacyArgs {
 }
 
 impl LegacyArgs {
-    /// Returns a sentence for each flag that was given and changes nothing, as buildx warns.
+    /// Returns a sentence for each flag that was given and changes what the user expects, as buildx
+    /// warns.
     pub fn warnings(&self) -> Vec<String> {
         let given = [
-            ("compress", self.compress.is_some()),
             ("isolation", self.isolation.is_some()),
             ("security-opt", !self.security_opt.is_empty()),
             ("squash", self.squash.is_some()),
-            ("memory", self.memory.is_some()),
-            ("memory-swap", self.memory_swap.is_some()),
-            ("cpu-shares", self.cpu_shares.is_some()),
-            ("cpu-period", self.cpu_period.is_some()),
-            ("cpu-quota", self.cpu_quota.is_some()),
-            ("cpuset-cpus", self.cpuset_cpus.is_some()),
-            ("cpuset-mems", self.cpuset_mems.is_some()),
         ];
         given
             .into_iter()
             .filter(|(_, given)| *given)
             .map(|(name, _)| format!("--{name} has no effect with BuildKit and is left out"))
+            .collect()
+    }
+
+    /// Returns the flags that are older forms of `--resource`, in that form.
+    pub fn resources(&self) -> Vec<String> {
+        let given = [
+            ("memory", &self.memory),
+            ("memory-swap", &self.memory_swap),
+            ("cpu-shares", &self.cpu_shares),
+            ("cpu-period", &self.cpu_period),
+            ("cpu-quota", &self.cpu_quota),
+            ("cpuset-cpus", &self.cpuset_cpus),
+            ("cpuset-mems", &self.cpuset_mems),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
             .collect()
     }
 }
@@ -298,10 +311,17 @@ mod tests {
 
     #[test]
     fn unused_flags_are_taken_and_named() {
-        let args = parse(&["-m", "1g", "--rm", "--squash", "."]).unwrap();
+        let args = parse(&["--isolation=x", "--rm", "--compress", "--squash", "."]).unwrap();
         let warnings = args.legacy.warnings().join("\n");
-        assert!(warnings.contains("--memory ") && warnings.contains("--squash "));
-        assert!(!warnings.contains("--rm"));
+        assert!(warnings.contains("--isolation ") && warnings.contains("--squash "));
+        assert!(!warnings.contains("--rm") && !warnings.contains("compress"));
+    }
+
+    #[test]
+    fn older_flags_are_resources() {
+        let args = parse(&["-m", "1g", "--memory-swap", "-1", "-c", "5", "."]).unwrap();
+        let expected = ["memory=1g", "memory-swap=-1", "cpu-shares=5"];
+        assert_eq!(args.legacy.resources(), expected);
     }
 
     #[test]

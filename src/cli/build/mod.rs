@@ -10,13 +10,17 @@ use crate::build::client_cache::ClientTools;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::stdin::Stdin;
-use crate::build::{BuildSpec, cache, provenance};
+use crate::build::{BuildSpec, cache, dockerfile_url, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
+use crate::buildkit::session::auth::http_client;
 use crate::buildkit::{self, Client, RpcError};
 use crate::compress::Workers;
 use crate::docker::CredentialStore;
+use crate::env;
 use crate::error::{CommandError, ErrorKind};
+use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheTo, Compression, Compressor};
+use crate::options::output::apply_push_load;
 use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress};
 
@@ -51,8 +55,15 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         cancellable(ctx, builder::resolve(&surroundings, ctx.builder_name(None))).await??;
     let node = node_for(&builder, &spec.platforms)?;
     complete(&mut spec, &surroundings, node)?;
+    if spec.outputs.is_empty() && spec.call.is_none() && !no_default_load(ctx) && loads(node) {
+        spec.outputs = apply_push_load(Vec::new(), false, true);
+    }
+    cancellable(ctx, fetch_dockerfile(&mut spec)).await??;
     let inputs = Inputs::resolve(&spec.inputs, Stdin::from_process).map_err(failed)?;
     let dockerfile = inputs.dockerfile_name.clone();
+    if !request::policy_is_off(&args)? {
+        refuse_policy_file(&inputs)?;
+    }
     check_caches(&spec)?;
     finish::remove_stale(files.iidfile.as_deref())?;
 
@@ -71,6 +82,9 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         warn_without_output(&spec, &builder, ctx);
     }
     let outcome = result?;
+    for ignored in outcome.caches.iter().filter_map(|c| c.outcome.as_ref().err()) {
+        ctx.ui.warning(&crate::error::chain(ignored));
+    }
     let print_image_id = resolved.print_image_id && spec.call.is_none();
     finish::render(&outcome, &summary, &files, print_image_id, ctx)?;
     match &spec.call {
@@ -105,6 +119,52 @@ fn complete(
     let host = endpoint.map(|endpoint| endpoint.host).unwrap_or_default();
     spec.proxy_args = surroundings.config().proxy_variables(&host);
     Ok(())
+}
+
+/// Tells whether a node's builds are loaded into the engine where nothing else is asked for.
+fn loads(node: &Node) -> bool {
+    let option = node.stored().driver_opts.get("default-load");
+    option.is_some_and(|text| parse_bool(text) == Some(true))
+}
+
+fn no_default_load(ctx: &Context) -> bool {
+    let text = ctx.env.non_empty(env::BUILDX_NO_DEFAULT_LOAD);
+    text.is_some_and(|text| {
+        parse_bool(text).unwrap_or_else(|| {
+            ctx.ui.warning(&format!(
+                "invalid non-bool value for {}: {text}",
+                env::BUILDX_NO_DEFAULT_LOAD
+            ));
+            false
+        })
+    })
+}
+
+async fn fetch_dockerfile(spec: &mut BuildSpec) -> Result<(), CommandError> {
+    let Some(url) = spec.inputs.dockerfile_url() else {
+        return Ok(());
+    };
+    let http = http_client().build().map_err(failed)?;
+    spec.inputs.fetched = Some(dockerfile_url::fetch(&http, url).await.map_err(failed)?);
+    Ok(())
+}
+
+/// buildx keeps a build to the policy that lies beside its Dockerfile. What it would forbid must not
+/// be built for want of looking.
+fn refuse_policy_file(inputs: &Inputs) -> Result<(), CommandError> {
+    let folder = inputs.local_dirs.get("dockerfile");
+    let (Some(folder), Some(name)) = (folder, inputs.attrs.get("filename")) else {
+        return Ok(());
+    };
+    let policy = folder.join(format!("{name}.rego"));
+    if !policy.exists() {
+        return Ok(());
+    }
+    Err(CommandError::failed(format!(
+        "the policy {} is not supported by this version of cachex",
+        policy.display()
+    ))
+    .hint("docker buildx build heeds it; --policy disabled=true builds without"))
 }
 
 /// The caches are checked before the builder is booted for nothing.
@@ -213,6 +273,7 @@ impl Job<'_> {
                 Ok(outcome)
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
+            Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
             Err(error) => Err(finish::failure(error)),
         }
     }
@@ -242,7 +303,7 @@ impl Job<'_> {
     async fn connect(&self, progress: &Progress) -> Result<Client, CommandError> {
         let mut boot = BootProgress::new(progress, false);
         let stream = self.node.dial(&mut |event| boot.event(event)).await?;
-        match Client::connect(stream).await {
+        match Client::connect_as(stream, self.node.driver().authority()).await {
             Ok(client) => Ok(client),
             Err(error) => Err(self.broken(error).await),
         }
@@ -252,7 +313,15 @@ impl Job<'_> {
     async fn broken(&self, error: RpcError) -> CommandError {
         match self.node.driver().diagnose().await {
             Some(reason) => reason.into(),
-            None => finish::failure(BuildError::Builder(error)),
+            None => self.with_logs(finish::failure(BuildError::Builder(error))),
+        }
+    }
+
+    /// A builder that went away may have told its logs why.
+    fn with_logs(&self, error: CommandError) -> CommandError {
+        match self.node.driver().container() {
+            Some(container) => error.hint(format!("docker logs {container}")),
+            None => error,
         }
     }
 
@@ -346,7 +415,7 @@ impl Job<'_> {
 
 /// Many expect their image in the engine afterwards; only the cache has it.
 fn warn_without_output(spec: &BuildSpec, builder: &Builder, ctx: &Context) {
-    if spec.outputs.is_empty() && spec.call.is_none() {
+    if spec.outputs.is_empty() && spec.call.is_none() && !no_default_load(ctx) {
         ctx.ui.warning(&format!(
             "No output specified with {} driver. Build result will only remain in the build cache. \
              To push result image into registry use --push or to load image into docker use --load",

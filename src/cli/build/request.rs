@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use super::args::BuildArgs;
-use crate::build::inputs::InputSpec;
+use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::Policy;
+
+use crate::build::inputs::{InputSpec, is_git_ssh};
+use crate::build::local_delete;
 use crate::build::provenance;
+use crate::build::source_policy;
 use crate::build::spec::{BuildSpec, Network, NoCache};
 use crate::build::vcs::VcsOptions;
 use crate::cli::Context;
@@ -18,10 +22,12 @@ use crate::options::entitlement::Entitlements;
 use crate::options::output::{self, Output, OutputType};
 use crate::options::platform::Platform;
 use crate::options::secret::Secret;
-use crate::options::ssh::Ssh;
+use crate::options::ssh::{DEFAULT_ID, Ssh};
 use crate::options::tag::Tag;
 use crate::options::ulimit::Ulimit;
-use crate::options::{OptionError, annotation, attest, build_arg, build_context, label, size};
+use crate::options::{
+    OptionError, annotation, attest, build_arg, build_context, label, resource, size,
+};
 
 /// The files that are written after the build.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +49,7 @@ pub(super) struct Files {
 pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
     let env = &ctx.env;
     let lookup = |name: &str| env.get(name).map(str::to_owned);
+    policy_is_off(args)?;
     let files = Files {
         iidfile: path(env, args.iidfile.as_deref()),
         metadata: path(env, args.metadata_file.as_deref()),
@@ -57,11 +64,16 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
         tags: flag("tag", Tag::parse_list(&args.tags))?,
         annotations: flag("annotation", annotation::parse_list(&args.annotations))?,
         target: args.target.clone(),
-        platforms: flag("platform", Platform::parse_list(&args.platforms))?,
+        platforms: platforms(args, env)?,
         outputs: outputs(args, &files)?,
-        cache_to: each("cache-to", &args.cache_to, CacheTo::parse)?,
+        cache_to: used(each("cache-to", &args.cache_to, CacheTo::parse)?, |cache| {
+            cache.fill_from_env(lookup)
+        }),
         call: call(args)?,
-        cache_from: each("cache-from", &args.cache_from, CacheFrom::parse)?,
+        cache_from: used(
+            each("cache-from", &args.cache_from, CacheFrom::parse)?,
+            |cache| cache.fill_from_env(lookup),
+        ),
         attests: flag(
             "attest",
             attest::merge(
@@ -70,9 +82,15 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
                 args.sbom.as_deref(),
             ),
         )?,
-        default_provenance: default_provenance(env)?,
+        default_provenance: !switched(env, env::BUILDX_NO_DEFAULT_ATTESTATIONS)?,
+        no_oci_artifact: switched(env, env::BUILDX_NO_DEFAULT_OCI_ARTIFACT)?,
+        source_policy: source_policy(env)?,
+        resources: flag(
+            "resource",
+            resource::parse_list(&[args.legacy.resources(), args.resources.clone()].concat()),
+        )?,
         secrets: flag("secret", Secret::parse_list(&args.secrets))?,
-        ssh: flag("ssh", Ssh::parse_list(&args.ssh))?,
+        ssh: ssh(args)?,
         allow: flag("allow", Entitlements::parse_list(&args.allow))?,
         network: network(args.network.as_deref())?,
         add_hosts: flag("add-host", AddHost::parse_list(&args.add_hosts))?,
@@ -90,6 +108,7 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
         ..Default::default()
     };
     let is_call = spec.call.is_some();
+    local_deletes(&spec, env)?;
     Ok((
         without_results_of_calls(spec),
         without_useless_facts(files, is_call),
@@ -153,6 +172,7 @@ fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
     Ok(InputSpec {
         context: args.context.clone(),
         dockerfile: args.file.clone(),
+        fetched: None,
         named: named.into_iter().collect(),
         current_dir: env.current_dir().to_owned(),
         node_id: String::new(),
@@ -179,6 +199,13 @@ fn outputs(args: &BuildArgs, files: &Files) -> Result<Vec<Output>, CommandError>
     ))
 }
 
+fn local_deletes(spec: &BuildSpec, env: &Env) -> Result<(), CommandError> {
+    if spec.allow.local_delete {
+        return Ok(());
+    }
+    local_delete::check(&spec.outputs, env.current_dir()).map_err(CommandError::failed)
+}
+
 fn no_cache(args: &BuildArgs) -> Result<NoCache, CommandError> {
     let all = args.no_cache == Some(true);
     match (all, args.no_cache_filter.is_empty()) {
@@ -203,13 +230,59 @@ fn network(mode: Option<&str>) -> Result<Network, CommandError> {
     }
 }
 
-fn default_provenance(env: &Env) -> Result<bool, CommandError> {
-    let name = env::BUILDX_NO_DEFAULT_ATTESTATIONS;
+/// A variable that must be a truth value; false where it is not set.
+fn switched(env: &Env, name: &str) -> Result<bool, CommandError> {
     match env.non_empty(name) {
-        None => Ok(true),
-        Some(text) => parse_bool(text).map(|off| !off).ok_or_else(|| {
+        None => Ok(false),
+        Some(text) => parse_bool(text).ok_or_else(|| {
             CommandError::failed(format!("invalid {name} {text:?}: use true or false"))
         }),
+    }
+}
+
+fn platforms(args: &BuildArgs, env: &Env) -> Result<Vec<Platform>, CommandError> {
+    if !args.platforms.is_empty() {
+        return flag("platform", Platform::parse_list(&args.platforms));
+    }
+    let name = env::DOCKER_DEFAULT_PLATFORM;
+    let default = env
+        .non_empty(name)
+        .map_or(Ok(Vec::new()), |text| Platform::parse_list(&[text]));
+    default.map_err(|error| CommandError::failed(format!("invalid {name}: {error}")))
+}
+
+/// Leaves out the caches that cannot be used here, as buildx does.
+fn used<T>(mut caches: Vec<T>, can_be_used: impl Fn(&mut T) -> bool) -> Vec<T> {
+    caches.retain_mut(can_be_used);
+    caches
+}
+
+/// A Git repository that is reached by SSH needs an agent without being told.
+fn ssh(args: &BuildArgs) -> Result<Vec<Ssh>, CommandError> {
+    let list = flag("ssh", Ssh::parse_list(&args.ssh))?;
+    if list.is_empty() && is_git_ssh(&args.context) {
+        return flag("ssh", Ssh::parse_list(&[DEFAULT_ID]));
+    }
+    Ok(list)
+}
+
+fn source_policy(env: &Env) -> Result<Option<Policy>, CommandError> {
+    let path = env.non_empty(env::EXPERIMENTAL_BUILDKIT_SOURCE_POLICY);
+    path.map(|path| source_policy::read(&env.current_dir().join(path)))
+        .transpose()
+        .map_err(CommandError::failed)
+}
+
+/// Refuses policies, which decide what a build may use and must not be passed over. Returns whether
+/// the user switched them off.
+pub(super) fn policy_is_off(args: &BuildArgs) -> Result<bool, CommandError> {
+    match args.policy.as_slice() {
+        [] => Ok(false),
+        [one] if one.trim() == "disabled=true" => Ok(true),
+        _ => Err(
+            CommandError::failed("--policy is not supported by this version of cachex")
+                .hint("docker buildx build takes it, on the same builder"),
+        ),
     }
 }
 
@@ -316,6 +389,70 @@ mod tests {
         assert_eq!(spec.build_args["HOME_DIR"], "/x");
         assert!(spec.default_provenance && spec.vcs.info && !spec.vcs.labels);
         assert!(resolve_with(&["."], &[("BUILDX_NO_DEFAULT_ATTESTATIONS", "maybe")]).is_err());
+    }
+
+    #[test]
+    fn the_environment_gives_platforms_sources_and_caches() {
+        let env = [("DOCKER_DEFAULT_PLATFORM", "linux/386,linux/arm64")];
+        let shown = |args: &[&str], env: &[(&str, &str)]| -> Vec<String> {
+            let (spec, _) = resolve_with(args, env).unwrap();
+            spec.platforms.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(shown(&["."], &env), ["linux/386", "linux/arm64"]);
+        assert_eq!(
+            shown(&["--platform=linux/arm", "."], &env),
+            ["linux/arm/v7"]
+        );
+        assert!(shown(&["."], &[("DOCKER_DEFAULT_PLATFORM", "")]).is_empty());
+        let wrong = resolve_with(&["."], &[("DOCKER_DEFAULT_PLATFORM", "a/b/c/d")]);
+        assert!(
+            wrong
+                .unwrap_err()
+                .message()
+                .contains("DOCKER_DEFAULT_PLATFORM")
+        );
+        let missing = resolve_with(
+            &["."],
+            &[("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "/no/file")],
+        );
+        assert!(missing.unwrap_err().message().contains("policy file"));
+        let gha = ["--cache-to=type=gha", "--cache-from=type=gha", "."];
+        let (spec, _) = resolve_with(&gha, &[]).unwrap();
+        assert!(spec.cache_to.is_empty() && spec.cache_from.is_empty());
+        let env = [("ACTIONS_RUNTIME_TOKEN", "t"), ("ACTIONS_CACHE_URL", "u")];
+        let (spec, _) = resolve_with(&gha, &env).unwrap();
+        assert_eq!(spec.cache_to[0].attrs()["token"], "t");
+        assert_eq!(spec.cache_from[0].attrs()["url"], "u");
+    }
+
+    #[test]
+    fn agents_for_git_by_ssh_come_by_themselves() {
+        for (context, count) in [
+            ("git@github.com:a/b.git", 1),
+            ("ssh://git@h/a.git#main", 1),
+            ("https://h/a.git", 0),
+            ("me@dir", 0),
+            ("./a@b:c", 0),
+        ] {
+            let (spec, _) = resolve_with(&[context], &[]).unwrap();
+            assert_eq!(spec.ssh.len(), count, "{context}");
+        }
+    }
+
+    #[test]
+    fn policies_and_unsafe_deletes_are_refused() {
+        assert!(error(&["--policy=filename=p.rego", "."]).contains("--policy"));
+        assert!(resolve_with(&["--policy=disabled=true", "."], &[]).is_ok());
+        let delete = "-o=type=local,dest=/usr,mode=delete";
+        let dir = tempfile::tempdir().unwrap();
+        let mut spec = BuildSpec {
+            outputs: Output::parse_list(&[&delete[3..]]).unwrap(),
+            ..Default::default()
+        };
+        let env = Env::from_pairs([], dir.path());
+        assert!(local_deletes(&spec, &env).is_err());
+        spec.allow.local_delete = true;
+        assert!(local_deletes(&spec, &env).is_ok());
     }
 
     #[test]

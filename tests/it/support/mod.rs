@@ -1,4 +1,5 @@
-//! What the tests share.
+//! What the integration tests share.
 
+pub(crate) mod bench;
 pub(crate) mod registry;
 pub(crate) mod rig;

@@ -1,0 +1,229 @@
+//! The remote driver: a BuildKit that runs already, at an address.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`address`] | the forms of addresses |
+//! | [`tls`] | the driver options for TLS |
+//! | [`preflight`] | whether what answers at an address is BuildKit, and if not, what it is |
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::builder::ByteStream;
+use crate::builder::boot::BootSink;
+use crate::builder::error::BuilderError;
+use crate::builder::group::StoredNode;
+use crate::builder::surroundings::Surroundings;
+use crate::docker::process::ProcessStream;
+
+use super::container_options::{OptionError, boolean};
+
+pub mod address;
+pub mod preflight;
+pub mod tls;
+
+use address::Address;
+use tls::RemoteTls;
+
+/// Longest wait for a connection to be made, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a bootstrap waits for a BuildKit that is not there yet; as buildx.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(20);
+const BOOT_PAUSE: Duration = Duration::from_millis(500);
+
+/// A node of the remote driver.
+#[derive(Debug)]
+pub struct Remote {
+    surroundings: Arc<Surroundings>,
+    node: String,
+    endpoint: String,
+    address: Address,
+    tls: Option<RemoteTls>,
+    /// Results are loaded into the Docker engine when the user names no output.
+    pub default_load: bool,
+}
+
+impl Remote {
+    /// Takes a node of a builder. Nothing is connected.
+    ///
+    /// # Errors
+    ///
+    /// Fails for a bad address or driver option, and for files or flags, which only a container can
+    /// be given.
+    pub fn new(surroundings: &Arc<Surroundings>, node: &StoredNode) -> Result<Self, BuilderError> {
+        let setting = |what| Err(BuilderError::RemoteSetting { what });
+        if !node.files.is_empty() {
+            return setting("config file");
+        }
+        if !node.flags.is_empty() {
+            return setting("buildkit flags");
+        }
+        let address =
+            Address::parse(&node.endpoint).map_err(|reason| BuilderError::RemoteAddress {
+                address: Address::redacted(&node.endpoint),
+                reason,
+            })?;
+        let mut default_load = false;
+        let mut options = tls::Options::default();
+        for (key, value) in &node.driver_opts {
+            match key.as_str() {
+                "default-load" => default_load = boolean(key, value)?,
+                _ if options.take(key, value)? => {}
+                _ => {
+                    return Err(OptionError::Unknown {
+                        key: key.clone(),
+                        driver: "remote",
+                    }
+                    .into());
+                }
+            }
+        }
+        Ok(Self {
+            surroundings: Arc::clone(surroundings),
+            node: node.name.clone(),
+            endpoint: node.endpoint.clone(),
+            tls: options.finish(address.host())?,
+            address,
+            default_load,
+        })
+    }
+
+    /// Connects to BuildKit.
+    ///
+    /// # Errors
+    ///
+    /// Fails for an address that cannot be reached. That a program which connects, such as ssh, does
+    /// not get through is seen only when the stream is used.
+    pub async fn dial(&self) -> Result<ByteStream, BuilderError> {
+        match timeout(CONNECT_TIMEOUT, self.open()).await {
+            Ok(opened) => opened,
+            Err(_) => Err(self.unreachable(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
+            ))),
+        }
+    }
+
+    async fn open(&self) -> Result<ByteStream, BuilderError> {
+        match &self.address {
+            Address::Container { name, context } => self.exec(name, context.as_deref()).await,
+            Address::Program { program, arguments } => {
+                let stream = ProcessStream::spawn(program, arguments);
+                Ok(Box::new(stream.map_err(|error| self.unreachable(error))?))
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => {
+                let stream = tokio::net::UnixStream::connect(path).await;
+                self.secured(stream.map_err(|error| self.unreachable(error))?)
+                    .await
+            }
+            #[cfg(not(unix))]
+            Address::Unix(_) => Err(self.unreachable(io::ErrorKind::Unsupported.into())),
+            Address::Tcp { authority, .. } => {
+                let connect = async {
+                    let stream = TcpStream::connect(authority.as_str()).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(stream)
+                };
+                self.secured(connect.await.map_err(|error| self.unreachable(error))?)
+                    .await
+            }
+        }
+    }
+
+    async fn secured<S>(&self, stream: S) -> Result<ByteStream, BuilderError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let connector = tls.connector().map_err(|source| BuilderError::RemoteTls {
+            node: self.node.clone(),
+            source,
+        })?;
+        let secured = connector.connect(tls.server_name(), stream).await;
+        Ok(Box::new(secured.map_err(|error| self.unreachable(error))?))
+    }
+
+    async fn exec(
+        &self,
+        container: &str,
+        context: Option<&str>,
+    ) -> Result<ByteStream, BuilderError> {
+        let current = self.surroundings.contexts().current_name();
+        let engine = self.surroundings.engine(context.unwrap_or(current)).await?;
+        let command = ["buildctl", "dial-stdio"];
+        let stream = engine.exec_stdio(container, &command, &[], None).await?;
+        Ok(Box::new(stream))
+    }
+
+    fn unreachable(&self, source: io::Error) -> BuilderError {
+        BuilderError::RemoteConnect {
+            address: self.endpoint.clone(),
+            source,
+        }
+    }
+
+    /// Returns the name of the TLS options, or host and port of the address.
+    pub fn authority(&self) -> Option<&str> {
+        let named = self.tls.as_ref().and_then(RemoteTls::given_name);
+        named.or(match &self.address {
+            Address::Tcp { authority, .. } => Some(authority),
+            _ => None,
+        })
+    }
+
+    /// Tells why the node does not speak BuildKit's protocol; nothing if it seems well.
+    pub async fn diagnose(&self) -> Option<BuilderError> {
+        let stream = match self.dial().await {
+            Ok(stream) => stream,
+            Err(error) => return Some(error),
+        };
+        let reason = preflight::check(stream).await.err()?;
+        Some(BuilderError::RemoteNotBuildKit {
+            address: self.endpoint.clone(),
+            wants_tls: self.tls.is_none() && self.address.can_have_tls() && reason.may_want_tls(),
+            reason,
+        })
+    }
+
+    /// Waits until BuildKit answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the last reason if it does not within 20 seconds.
+    pub async fn boot(&self, sink: &BootSink<'_>) -> Result<(), BuilderError> {
+        let step = "waiting for connection".to_owned();
+        sink.node(
+            &self.node,
+            sink.step(&self.node, step, Box::pin(self.ready())),
+        )
+        .await
+    }
+
+    /// Waits until BuildKit answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the last reason if it does not within 20 seconds.
+    pub async fn ready(&self) -> Result<(), BuilderError> {
+        let end = Instant::now() + BOOT_TIMEOUT;
+        loop {
+            match self.diagnose().await {
+                None => return Ok(()),
+                Some(error) if !error.may_pass() || Instant::now() + BOOT_PAUSE > end => {
+                    return Err(error);
+                }
+                Some(_) => sleep(BOOT_PAUSE).await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
