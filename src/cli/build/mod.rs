@@ -13,7 +13,6 @@ use crate::build::{BuildSpec, cache, dockerfile_url, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::session::auth::http_client;
 use crate::buildkit::{self, Client, RpcError};
-use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
 use crate::docker::CredentialStore;
 use crate::env;
@@ -22,12 +21,12 @@ use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheTo, Compression, Compressor};
 use crate::options::output::apply_push_load;
 use crate::progress::{Mode, Progress};
-use crate::registry::ProxySettings;
 
 use self::cache_progress::CacheSteps;
 use self::several::Plan;
 use super::Context;
 use super::boot_progress::BootProgress;
+use super::registries;
 
 mod args;
 mod cache_progress;
@@ -333,21 +332,9 @@ impl Job<'_> {
 
     fn cache_tools(&self, progress: &Progress) -> Result<ClientTools, CommandError> {
         let env = &self.ctx.env;
-        let either = |upper: &str, lower: &str| {
-            env.non_empty(upper)
-                .or(env.non_empty(lower))
-                .map(str::to_owned)
-        };
-        let settings = NetworkSettings {
-            proxy: ProxySettings {
-                http: either("HTTP_PROXY", "http_proxy"),
-                https: either("HTTPS_PROXY", "https_proxy"),
-                no_proxy: either("NO_PROXY", "no_proxy"),
-            },
-            cert_dirs: vec![PathBuf::from("/etc/docker/certs.d")],
-        };
+        let credentials = Arc::new(self.credentials()?);
         Ok(ClientTools {
-            registries: Arc::new(Registries::new(Arc::new(self.credentials()?), settings)),
+            registries: Arc::new(registries::registries(credentials, env)),
             workers: Workers::all_cores(),
             spool_dir: env
                 .non_empty("TMPDIR")
