@@ -4,6 +4,7 @@ mod builders;
 mod call;
 mod disk;
 mod engine;
+mod environment;
 mod flags;
 mod help;
 mod kubernetes;
