@@ -10,6 +10,7 @@ mod cancel;
 mod context;
 mod disk;
 mod engine;
+mod environment;
 mod errors;
 mod flags;
 mod help;

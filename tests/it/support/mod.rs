@@ -1,6 +1,6 @@
 //! What the integration tests share.
 
-pub(crate) mod recorder;
 pub(crate) mod bench;
+pub(crate) mod recorder;
 pub(crate) mod registry;
 pub(crate) mod rig;
