@@ -367,4 +367,4 @@ fn uses(config: &CacheConfig) -> Vec<usize> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
