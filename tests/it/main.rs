@@ -2,6 +2,9 @@
 
 mod build;
 mod builders;
+mod cache_import;
+mod cache_inspect;
+mod cache_layout;
 mod cache_registry;
 mod call;
 mod cancel;

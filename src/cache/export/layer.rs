@@ -124,7 +124,10 @@ async fn send(
                     Some(size) => repository.upload(digest, size, &source, &options).await,
                     None => repository.upload_stream(&source, &options).await,
                 };
-                if uploaded.as_ref().is_ok_and(|blob| blob.arrival != Arrival::Sent) {
+                if uploaded
+                    .as_ref()
+                    .is_ok_and(|blob| blob.arrival != Arrival::Sent)
+                {
                     // The registry had it. BuildKit sends it all the same and must be heard out.
                     drain(&source).await.map_err(|e| spool(&e))?;
                 }

@@ -44,7 +44,9 @@ pub enum PublishError {
     #[error("the registry has lost {} blobs of the cache that it holds", .0.len())]
     Lost(Vec<Digest>),
     /// BuildKit could not export once more what the registry has lost.
-    #[error("the registry has lost blobs of the cache that it holds, and the builder cannot give them")]
+    #[error(
+        "the registry has lost blobs of the cache that it holds, and the builder cannot give them"
+    )]
     NotAgain(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The registry refused.
     #[error(transparent)]

@@ -82,7 +82,11 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         warn_without_output(&spec, &builder, ctx);
     }
     let outcome = result?;
-    for ignored in outcome.caches.iter().filter_map(|c| c.outcome.as_ref().err()) {
+    for ignored in outcome
+        .caches
+        .iter()
+        .filter_map(|c| c.outcome.as_ref().err())
+    {
         ctx.ui.warning(&crate::error::chain(ignored));
     }
     let print_image_id = resolved.print_image_id && spec.call.is_none();

@@ -1,5 +1,6 @@
 //! What the integration tests share.
 
 pub(crate) mod bench;
+pub(crate) mod locked;
 pub(crate) mod registry;
 pub(crate) mod rig;
