@@ -142,7 +142,7 @@ fn result_attrs(spec: &BuildSpec, attrs: &mut BTreeMap<String, String>) {
         .build_args
         .get("BUILDKIT_MULTI_PLATFORM")
         .map(String::as_str);
-    if multi.is_some_and(|v| parse_bool(v) == Some(true)) {
+    if spec.multi_platform || multi.is_some_and(|v| parse_bool(v) == Some(true)) {
         attrs.insert("multi-platform".into(), "true".into());
     }
     if spec.pull {
@@ -234,6 +234,7 @@ mod tests {
             resources: map(&[("memory", "5")]),
             no_cache: NoCache::Stages(vec!["a".into(), "b".into()]),
             pull: true,
+            multi_platform: true,
             ..Default::default()
         };
         assert_eq!(
@@ -249,6 +250,7 @@ mod tests {
                 ("ulimit", "nofile=1:2"),
                 ("cgroup-parent", "/x"),
                 ("memory", "5"),
+                ("multi-platform", "true"),
                 ("no-cache", "a,b"),
                 ("image-resolve-mode", "pull"),
             ])

@@ -12,6 +12,7 @@
 //! | [`imports`], [`layout_cache`] | caches that this program serves to the builder; caches in layout folders |
 //! | [`session`], [`load`] | what the session serves; images into an engine |
 //! | [`run`] | one build on one connected builder |
+//! | [`join`] | the results of several nodes as one index |
 //! | [`quiet_import`] | a missing cache as one quiet line |
 //! | [`provenance`] | what the metadata file tells about how the image was made |
 //! | [`metadata`] | image identifier and metadata file |
@@ -23,6 +24,7 @@ pub mod dockerfile_url;
 pub mod exports;
 pub mod imports;
 pub mod inputs;
+pub mod join;
 pub mod layout_cache;
 pub mod load;
 pub mod local_delete;

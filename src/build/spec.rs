@@ -40,6 +40,8 @@ pub struct BuildSpec {
     pub platforms: Vec<Platform>,
     /// A question to the frontend instead of a build.
     pub call: Option<Call>,
+    /// The result is an index even of one platform, to be joined with those of other nodes.
+    pub multi_platform: bool,
     /// What becomes of the result.
     pub outputs: Vec<Output>,
     /// Caches to write.

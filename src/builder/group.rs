@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     fn platforms(texts: &[&str]) -> Vec<Platform> {
-        texts.iter().map(|t| Platform::parse(t).unwrap()).collect()
+        Platform::parse_list(texts).unwrap()
     }
 
     fn change(node: &str, endpoint: &str, append: bool, texts: &[&str]) -> NodeChange {

@@ -5,6 +5,7 @@
 //! | [`store`], [`group`], [`refs`] | the files of the store and their JSON |
 //! | [`mod@resolve`] | which builder is meant: by flag, variable, current choice or docker context |
 //! | [`create`], [`buildkitd`], [`name`], [`platform`], [`text`] | the arguments of `create` |
+//! | [`assign`] | which node builds which platform |
 //! | [`driver`], [`boot`], [`gha`] | what a node is, and making it run |
 //! | [`load`] | asking all nodes for their state, for `ls` and `inspect` |
 //! | [`surroundings`] | docker's configuration, contexts and the environment, passed in |
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub mod assign;
 pub mod boot;
 pub mod buildkitd;
 pub mod create;

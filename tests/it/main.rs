@@ -2,21 +2,25 @@
 
 mod build;
 mod builders;
+mod cache_client;
 mod cache_import;
 mod cache_inspect;
 mod cache_layout;
+mod cache_limits;
 mod cache_registry;
 mod call;
 mod cancel;
 mod context;
 mod disk;
 mod engine;
+mod environment;
 mod errors;
 mod flags;
 mod help;
 mod kubernetes;
 mod login;
 mod metadata;
+mod nodes;
 mod progress;
 mod proto;
 mod registry;

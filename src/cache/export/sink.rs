@@ -313,7 +313,9 @@ struct TrackedWriter {
 impl BlobWriter for TrackedWriter {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         let written = self.writer.write(data).await;
-        if let (Err(error), Some(upload)) = (&written, self.upload.take()) {
+        if let Err(error) = &written
+            && let Some(upload) = self.upload.take()
+        {
             // Kept, because the upload's own error says why.
             let failed = Layer::Failed(upload, error.to_string());
             self.shared

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use crate::build::client_cache::ClientTools;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
-use crate::build::stdin::Stdin;
 use crate::build::{BuildSpec, cache, dockerfile_url, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::session::auth::http_client;
@@ -21,10 +20,10 @@ use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheTo, Compression, Compressor};
 use crate::options::output::apply_push_load;
-use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress};
 
 use self::cache_progress::CacheSteps;
+use self::several::Plan;
 use super::Context;
 use super::boot_progress::BootProgress;
 use super::registries;
@@ -35,7 +34,9 @@ mod call;
 mod display;
 mod finish;
 mod loader;
+mod nodes;
 mod request;
+mod several;
 
 pub use args::BuildArgs;
 
@@ -53,30 +54,47 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let surroundings = super::surroundings::surroundings(ctx)?;
     let builder =
         cancellable(ctx, builder::resolve(&surroundings, ctx.builder_name(None))).await??;
-    let node = node_for(&builder, &spec.platforms)?;
+    let mut shares = cancellable(ctx, nodes::choose(&builder, &spec.platforms)).await??;
+    if spec.call.is_some() {
+        // Every node would answer the same.
+        shares.truncate(1);
+        spec.platforms.clone_from(&shares[0].platforms);
+    }
+    let nodes: Vec<&Node> = shares.iter().map(|s| &builder.nodes()[s.node]).collect();
+    let node = nodes[0];
     complete(&mut spec, &surroundings, node)?;
     if spec.outputs.is_empty() && spec.call.is_none() && !no_default_load(ctx) && loads(node) {
         spec.outputs = apply_push_load(Vec::new(), false, true);
     }
     cancellable(ctx, fetch_dockerfile(&mut spec)).await??;
-    let inputs = Inputs::resolve(&spec.inputs, Stdin::from_process).map_err(failed)?;
-    let dockerfile = inputs.dockerfile_name.clone();
-    if !request::policy_is_off(&args)? {
-        refuse_policy_file(&inputs)?;
-    }
     check_caches(&spec)?;
+    let mut plan = Plan::new(&spec, &shares)?;
+    for (spec, node) in plan.specs.iter_mut().zip(&nodes) {
+        complete(spec, &surroundings, node)?;
+    }
+    let inputs = plan.inputs().map_err(failed)?;
+    let dockerfile = inputs[0].dockerfile_name.clone();
+    if !request::policy_is_off(&args)? {
+        refuse_policy_file(&inputs[0])?;
+    }
     finish::remove_stale(files.iidfile.as_deref())?;
 
     let progress = display::start(resolved.mode, &builder, ctx)?;
-    let job = Job {
-        spec: &spec,
-        surroundings: &surroundings,
-        builder: &builder,
-        node,
-        ctx,
-        provenance: files.provenance,
-    };
-    let result = Box::pin(job.run(inputs, &progress, resolved.mode)).await;
+    let jobs: Vec<Job> = plan
+        .specs
+        .iter()
+        .zip(&nodes)
+        .map(|(spec, node)| Job {
+            spec,
+            surroundings: &surroundings,
+            builder: &builder,
+            node,
+            is_one_of_several: nodes.len() > 1,
+            ctx,
+            provenance: files.provenance,
+        })
+        .collect();
+    let result = Box::pin(plan.run(&jobs, inputs, &progress, resolved.mode)).await;
     let summary = progress.finish().await;
     if resolved.mode != Mode::Quiet && resolved.mode != Mode::RawJson {
         warn_without_output(&spec, &builder, ctx);
@@ -179,39 +197,13 @@ fn check_caches(spec: &BuildSpec) -> Result<(), CommandError> {
         .map_err(|error| finish::failure(BuildError::Cache(error)))
 }
 
-/// Returns the node that builds: the first that has all the platforms, or was told none.
-fn node_for<'a>(builder: &'a Builder, platforms: &[Platform]) -> Result<&'a Node, CommandError> {
-    let nodes = builder.nodes();
-    let has = |node: &&Node| {
-        let own: Vec<String> = node
-            .stored()
-            .platforms
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        platforms.iter().all(|p| own.contains(&p.format()))
-    };
-    match nodes {
-        [] => Err(CommandError::failed(format!("builder {:?} has no nodes", builder.name()))),
-        [node] => Ok(node),
-        [first, ..] if platforms.is_empty() => Ok(first),
-        several => several.iter().find(has).ok_or_else(|| {
-            CommandError::failed(format!(
-                "no node of builder {:?} has all the platforms, and a build on several nodes is not \
-                 supported by this version of cachex",
-                builder.name()
-            ))
-            .hint("docker buildx build does it, on the same builder")
-        }),
-    }
-}
-
 /// One build on one node.
 struct Job<'a> {
     spec: &'a BuildSpec,
     surroundings: &'a Arc<Surroundings>,
     builder: &'a Builder,
     node: &'a Node,
+    is_one_of_several: bool,
     ctx: &'a Context,
     /// How much of the provenance is read after the build.
     provenance: provenance::Mode,
@@ -305,7 +297,7 @@ impl Job<'_> {
     }
 
     async fn connect(&self, progress: &Progress) -> Result<Client, CommandError> {
-        let mut boot = BootProgress::new(progress, false);
+        let mut boot = BootProgress::new(progress, self.is_one_of_several);
         let stream = self.node.dial(&mut |event| boot.event(event)).await?;
         match Client::connect_as(stream, self.node.driver().authority()).await {
             Ok(client) => Ok(client),

@@ -2,5 +2,6 @@
 
 pub(crate) mod bench;
 pub(crate) mod locked;
+pub(crate) mod recorder;
 pub(crate) mod registry;
 pub(crate) mod rig;

@@ -1,0 +1,54 @@
+//! Which nodes of the builder build, and for which platforms.
+
+use crate::builder::assign::{Match, Share, assign};
+use crate::builder::platform::{self, Platform};
+use crate::builder::{Builder, Node};
+use crate::buildkit::Client;
+use crate::error::CommandError;
+
+/// Gives the platforms to the nodes: by what is known of them, and where that does not do by asking
+/// every node.
+///
+/// # Errors
+///
+/// Fails where the builder has no nodes, or one that must be asked cannot be reached.
+pub(super) async fn choose(
+    builder: &Builder,
+    wanted: &[Platform],
+) -> Result<Vec<Share>, CommandError> {
+    let nodes = builder.nodes();
+    if nodes.is_empty() {
+        let name = builder.name();
+        return Err(CommandError::failed(format!(
+            "builder {name:?} has no nodes"
+        )));
+    }
+    if nodes.len() == 1 {
+        let platforms = wanted.to_vec();
+        return Ok(vec![Share { node: 0, platforms }]);
+    }
+    let known: Vec<_> = nodes.iter().map(|n| n.stored().platforms.clone()).collect();
+    let (shares, perfect) = assign(wanted, &known, Match::Exact);
+    if perfect {
+        return Ok(shares);
+    }
+    let asked = futures_util::future::try_join_all(nodes.iter().map(platforms_of)).await?;
+    Ok(assign(wanted, &asked, Match::Compatible).0)
+}
+
+/// What was fixed for a node, and what its workers say.
+async fn platforms_of(node: &Node) -> Result<Vec<Platform>, CommandError> {
+    let stream = node.dial(&mut |_| ()).await?;
+    let client = Client::connect_as(stream, node.driver().authority()).await?;
+    let workers = client.list_workers().await?;
+    let theirs = workers.into_iter().flat_map(|w| w.platforms);
+    let theirs = theirs.map(|p| Platform {
+        architecture: p.architecture,
+        os: p.os,
+        os_version: p.os_version,
+        os_features: p.os_features,
+        variant: p.variant,
+    });
+    let fixed = node.stored().platforms.iter().cloned();
+    Ok(platform::dedupe(fixed.chain(theirs)))
+}

@@ -1,0 +1,238 @@
+//! What the environment and rarer flags change, compared with buildx.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+
+use crate::support::rig::{Client, Rig, context, text, unique};
+
+const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY ${TARGETARCH} /arch\n";
+
+fn build(
+    client: &Client,
+    tool: &str,
+    args: &[&str],
+    folder: &Path,
+    env: &[(&str, &str)],
+) -> Output {
+    let mut all = vec![tool, "build", "--progress=plain"];
+    all.extend(args);
+    all.push(folder.to_str().expect("a path in UTF-8"));
+    let mut command = client.command(&all);
+    command.envs(env.iter().copied());
+    command.output().expect("the docker CLI")
+}
+
+#[test]
+fn variables_make_the_same_image_as_with_buildx() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = client.builder("cachex");
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("amd64", "6"), ("386", "3")]);
+    let digest = |tool: &str, args: &[&str], env: &[(&str, &str)]| {
+        let repository = unique("env");
+        let name = format!("{}/{repository}:1", rig.registry.host());
+        let mut all = vec![
+            "--builder",
+            &builder.name,
+            "--provenance=false",
+            "--push",
+            "-t",
+            &name,
+        ];
+        all.extend(args);
+        let output = build(&client, tool, &all, folder.path(), env);
+        assert!(output.status.success(), "{tool}: {}", text(&output.stderr));
+        rig.registry
+            .manifest(&repository, "1")
+            .expect("a manifest")
+            .digest
+    };
+    let plain = digest("cachex", &[], &[("SOURCE_DATE_EPOCH", "1000")]);
+    let cases: [(&[&str], &[(&str, &str)]); 5] = [
+        (&[], &[("SOURCE_DATE_EPOCH", "86400")]),
+        (
+            &["--build-arg=SOURCE_DATE_EPOCH=5"],
+            &[("SOURCE_DATE_EPOCH", "86400")],
+        ),
+        (
+            &["--build-arg=SOURCE_DATE_EPOCH=5"],
+            &[("DOCKER_DEFAULT_PLATFORM", "linux/386")],
+        ),
+        (
+            &["--platform=linux/amd64", "--build-arg=SOURCE_DATE_EPOCH=6"],
+            &[("DOCKER_DEFAULT_PLATFORM", "linux/386")],
+        ),
+        (
+            &[
+                "--build-arg=SOURCE_DATE_EPOCH=7",
+                "--build-arg=BUILDKIT_MULTI_PLATFORM=1",
+            ],
+            &[],
+        ),
+    ];
+    for (args, env) in cases {
+        let ours = digest("cachex", args, env);
+        assert_eq!(ours, digest("buildx", args, env), "{args:?} {env:?}");
+        assert_ne!(ours, plain, "{args:?} {env:?}");
+    }
+}
+
+#[test]
+fn a_source_policy_denies_as_with_buildx() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = client.builder("cachex");
+    let dockerfile = format!("FROM {}\n", rig.busybox);
+    let policy = r#"{"rules":[{"action":"DENY","selector":{"identifier":"docker-image://*"}}]}"#;
+    let folder = context(&[("Dockerfile", &dockerfile), ("policy.json", policy)]);
+    let file = folder.path().join("policy.json");
+    let env = [(
+        "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
+        file.to_str().expect("UTF-8"),
+    )];
+    let args = ["--builder", &builder.name];
+    assert!(
+        build(&client, "cachex", &args, folder.path(), &[])
+            .status
+            .success()
+    );
+    for tool in ["cachex", "buildx"] {
+        let output = build(&client, tool, &args, folder.path(), &env);
+        assert_eq!(output.status.code(), Some(1), "{tool}");
+        let errors = text(&output.stderr);
+        assert!(errors.contains("not allowed by policy"), "{tool}: {errors}");
+    }
+}
+
+#[test]
+fn a_builder_that_loads_does_so_unless_told_not_to() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = client.builder("cachex");
+    let name = unique("loads");
+    let image = format!("image={},network=host,default-load=true", rig.builder_image);
+    client.docker_ok(&[
+        "cachex",
+        "create",
+        "--name",
+        &name,
+        "--driver=docker-container",
+        "--driver-opt",
+        &image,
+    ]);
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("amd64", "6")]);
+    let is_loaded = |builder: &str, env: &[(&str, &str)]| {
+        let tag = unique("loads");
+        let args = ["--builder", builder, "-t", &tag];
+        let output = build(&client, "cachex", &args, folder.path(), env);
+        let errors = text(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let loaded = client.docker(&["image", "inspect", &tag]).status.success();
+        client.docker(&["image", "rm", &tag]);
+        (loaded, errors.contains("No output specified"))
+    };
+    let loads = is_loaded(&name, &[]);
+    let told_not_to = is_loaded(&name, &[("BUILDX_NO_DEFAULT_LOAD", "1")]);
+    client.docker_ok(&["cachex", "rm", &name]);
+    assert_eq!(loads, (true, false));
+    assert_eq!(told_not_to, (false, false));
+    assert_eq!(is_loaded(&builder.name, &[]), (false, true));
+}
+
+/// Serves one text under every path, for so many requests.
+fn serve(body: &'static str, requests: usize) -> (u16, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let thread = std::thread::spawn(move || {
+        for stream in listener.incoming().take(requests) {
+            let mut stream = stream.expect("a connection");
+            let mut head = [0; 4096];
+            let _read = stream.read(&mut head).expect("a request");
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).expect("an answer");
+        }
+    });
+    (port, thread)
+}
+
+#[test]
+fn a_dockerfile_comes_from_a_url() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let (port, thread) = serve("FROM scratch\nCOPY file /from-url\n", 1);
+    let folder = context(&[("Dockerfile", "FROM nowhere\n"), ("file", "x")]);
+    let out = folder.path().join("out");
+    let url = format!("http://127.0.0.1:{port}/Dockerfile");
+    let dest = out.to_str().expect("UTF-8");
+    let args = ["--builder", &builder.name, "-f", &url, "-o", dest];
+    let output = build(&client, "cachex", &args, folder.path(), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(out.join("from-url").exists());
+    thread.join().expect("the server");
+}
+
+#[test]
+fn what_is_outside_is_deleted_only_when_allowed() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("amd64", "6"), ("out/old", "o")]);
+    let out = folder.path().join("out");
+    let output = format!("type=local,mode=delete,dest={}", out.display());
+    let args = ["--builder", &builder.name, "-o", &output];
+    let refused = build(&client, "cachex", &args, folder.path(), &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("requires --allow=buildx.local.delete"));
+    assert!(out.join("old").exists());
+    let allowed = [&args[..], &["--allow=buildx.local.delete"]].concat();
+    let done = build(&client, "cachex", &allowed, folder.path(), &[]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(!out.join("old").exists() && out.join("arch").exists());
+}
+
+#[test]
+fn older_flags_and_resources_are_taken() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("amd64", "6")]);
+    let flags: [&[&str]; 4] = [
+        &[
+            "-m",
+            "1g",
+            "--memory-swap=-1",
+            "-c",
+            "5",
+            "--cpu-period=1",
+            "--cpuset-cpus=0",
+        ],
+        &[
+            "--rm",
+            "--force-rm",
+            "--compress",
+            "--isolation=x",
+            "--security-opt=y",
+        ],
+        &["--call=build", "--network=default", "--shm-size=64m"],
+        &[
+            "--ulimit=nofile=10:20",
+            "--cgroup-parent=/x",
+            "--pull",
+            "--no-cache",
+        ],
+    ];
+    for args in flags {
+        for tool in ["cachex", "buildx"] {
+            let all = [&["--builder", &builder.name], args].concat();
+            let output = build(&client, tool, &all, folder.path(), &[]);
+            assert!(
+                output.status.success(),
+                "{tool} {args:?} {}",
+                text(&output.stderr)
+            );
+        }
+    }
+}

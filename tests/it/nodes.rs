@@ -1,0 +1,152 @@
+//! A build on several nodes: each platform on the node that has it, one index, one folder.
+
+use serde_json::Value;
+
+use crate::support::rig::{Client, Rig, context, text, unique};
+
+const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY ${TARGETARCH} /arch\n";
+
+/// A builder of two nodes, one for each platform. The second goes with it.
+struct TwoNodes<'a> {
+    client: &'a Client,
+    name: String,
+}
+
+impl<'a> TwoNodes<'a> {
+    fn new(client: &'a Client) -> Self {
+        let two = Self {
+            client,
+            name: unique("nodes"),
+        };
+        let image = format!("image={},network=host", Rig::get().builder_image);
+        // Two nodes of one builder have two endpoints; a context makes another one of the engine.
+        let engine = std::env::var("DOCKER_HOST").expect("the rig's engine");
+        let host = format!("host={engine}");
+        client.docker_ok(&["context", "create", "second", "--docker", &host]);
+        let second: &[&str] = &["--append", "second"];
+        for (platform, more) in [("linux/amd64", &[][..]), ("linux/386", second)] {
+            let mut args = vec![
+                "cachex",
+                "create",
+                "--name",
+                &two.name,
+                "--platform",
+                platform,
+            ];
+            args.extend([
+                "--driver=docker-container",
+                "--driver-opt",
+                &image,
+                "--bootstrap",
+            ]);
+            args.extend(more);
+            client.docker_ok(&args);
+        }
+        two
+    }
+}
+
+impl Drop for TwoNodes<'_> {
+    fn drop(&mut self) {
+        // Nothing to do about a failure.
+        self.client.docker(&["buildx", "rm", "--force", &self.name]);
+    }
+}
+
+#[test]
+fn each_platform_is_built_on_its_node_and_all_are_one_image() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = TwoNodes::new(&client);
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("amd64", "6"), ("386", "3")]);
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let build = |tool: &str, args: &[&str]| {
+        let mut all = vec![
+            tool,
+            "build",
+            "--builder",
+            &builder.name,
+            "--progress=plain",
+        ];
+        all.extend(["--platform=linux/amd64,linux/386"]);
+        all.extend(args);
+        all.push(path);
+        client.docker(&all)
+    };
+    let metadata = folder.path().join("metadata.json");
+    let flag = format!("--metadata-file={}", metadata.display());
+    let images = ["cachex", "buildx"].map(|tool| {
+        let repository = unique("nodes");
+        let name = format!("{}/{repository}:1", rig.registry.host());
+        let output = build(tool, &["--push", "-t", &name, &flag]);
+        assert!(output.status.success(), "{tool}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(&format!("merging manifest list {name}")));
+        let index = rig.registry.manifest(&repository, "1").expect("an index");
+        let file: Value =
+            serde_json::from_slice(&fs_err::read(&metadata).expect("a file")).expect("JSON");
+        assert_eq!(file["containerimage.digest"], index.digest, "{tool}");
+        assert_eq!(
+            file.as_object().expect("an object").len(),
+            1,
+            "{tool} {file}"
+        );
+        let platforms: Vec<String> = index.json["manifests"]
+            .as_array()
+            .expect("manifests")
+            .iter()
+            .map(|m| {
+                let digest = m["digest"].as_str().expect("a digest");
+                assert!(rig.registry.manifest(&repository, digest).is_some());
+                let kind = m["annotations"]["vnd.docker.reference.type"].as_str();
+                format!("{} {}", m["platform"], kind.unwrap_or_default())
+            })
+            .collect();
+        (index.media_type, platforms)
+    });
+    assert_eq!(images[0], images[1]);
+    assert_eq!(images[0].1.len(), 4, "two images and their attestations");
+
+    let out = folder.path().join("out");
+    let output = build("cachex", &["-o", out.to_str().expect("UTF-8")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for (folder, content) in [("linux_amd64", "6"), ("linux_386", "3")] {
+        let file = out.join(folder).join("arch");
+        assert_eq!(fs_err::read_to_string(file).expect("a file"), content);
+    }
+
+    let cache = format!("{}/{}:cache", rig.registry.host(), unique("nodes"));
+    let refused = build("cachex", &["--cache-to", &cache]);
+    assert_eq!(refused.status.code(), Some(1));
+    let errors = text(&refused.stderr);
+    assert!(
+        errors.contains("each would overwrite") && errors.contains("hint:"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn one_platform_of_another_node_goes_to_that_node() {
+    let client = Rig::get().client();
+    let builder = TwoNodes::new(&client);
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("amd64", "6"), ("386", "3")]);
+    let out = folder.path().join("out");
+    let metadata = folder.path().join("metadata.json");
+    let flag = format!("--metadata-file={}", metadata.display());
+    let args = [
+        "cachex",
+        "build",
+        "--builder",
+        &builder.name,
+        "--platform=linux/386",
+        &flag,
+        "-o",
+        out.to_str().expect("UTF-8"),
+        folder.path().to_str().expect("UTF-8"),
+    ];
+    client.docker_ok(&args);
+    let file = fs_err::read_to_string(out.join("arch")).expect("a file");
+    assert_eq!(file, "3");
+    let metadata = fs_err::read_to_string(metadata).expect("a metadata file");
+    let node = format!("\"{0}/{0}1/", builder.name);
+    assert!(metadata.contains(&node), "{metadata}");
+}
