@@ -13,6 +13,7 @@ use fs_err as fs;
 use tempfile::TempDir;
 use thiserror::Error;
 
+use super::oci_layout::{LayoutError, LayoutRef};
 use super::stdin::Stdin;
 
 /// Capability that a frontend needs for named contexts.
@@ -52,6 +53,8 @@ pub struct Inputs {
     pub attrs: BTreeMap<String, String>,
     /// Folders that the session serves, by the name that BuildKit asks for.
     pub local_dirs: BTreeMap<String, PathBuf>,
+    /// Folders of OCI layouts, by the identifier of the store that the builder reads.
+    pub layouts: BTreeMap<String, PathBuf>,
     /// Key under which BuildKit keeps the context folder's files between builds.
     pub shared_key: String,
     /// A context archive that comes by standard input. Its attribute `context` is the URL under which
@@ -97,9 +100,15 @@ pub enum InputError {
         #[source]
         source: io::Error,
     },
-    /// A form of input that this version does not serve.
-    #[error("{0} is not supported by this version of cachex")]
-    Unsupported(String),
+    /// An OCI layout has no such image.
+    #[error("oci-layout reference {reference:?} could not be resolved")]
+    Layout {
+        /// The context as the user wrote it.
+        reference: String,
+        /// Why.
+        #[source]
+        source: LayoutError,
+    },
     /// The Dockerfile at this URL was not fetched before.
     #[error("the Dockerfile {0} was not fetched")]
     NotFetched(String),
@@ -267,10 +276,18 @@ impl Inputs {
             self.attrs.insert(key, path.to_owned());
             return Ok(());
         }
-        if path.starts_with("oci-layout://") {
-            return Err(InputError::Unsupported(format!(
-                "the OCI layout context {name:?}"
-            )));
+        if let Some(layout) = LayoutRef::parse(path) {
+            let folder = spec.current_dir.join(&layout.path);
+            let digest = layout
+                .resolve(&folder)
+                .map_err(|source| InputError::Layout {
+                    reference: path.to_owned(),
+                    source,
+                })?;
+            let store = crate::buildkit::new_id();
+            self.attrs.insert(key, layout.for_store(&store, &digest));
+            self.layouts.insert(store, folder);
+            return Ok(());
         }
         let folder = spec.current_dir.join(path);
         let error = |source| InputError::NamedContext {

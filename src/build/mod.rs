@@ -5,6 +5,7 @@
 //! | [`spec`] | the request: what the user asked for |
 //! | [`inputs`], [`stdin`], [`vcs`] | where files come from, and the commit they stand at |
 //! | [`dockerfile_url`] | a Dockerfile given by URL |
+//! | [`oci_layout`] | OCI layout folders as contexts |
 //! | [`source_policy`], [`local_delete`] | a policy for sources; what a local output may delete |
 //! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
@@ -26,6 +27,7 @@ pub mod join;
 pub mod load;
 pub mod local_delete;
 pub mod metadata;
+pub mod oci_layout;
 pub mod provenance;
 pub mod quiet_import;
 pub mod run;

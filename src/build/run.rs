@@ -18,6 +18,7 @@ use super::client_cache::{CacheReport, ClientCache, ClientCacheError, ClientTool
 use super::exports::{self, Export, ExportError, ExportFacts};
 use super::inputs::Inputs;
 use super::load::ImageLoader;
+use super::oci_layout::LayoutStore;
 use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
 use super::spec::BuildSpec;
@@ -159,6 +160,10 @@ pub async fn run(
     let mut stores = ContentStores::default();
     for cache in &caches {
         cache.offer(&mut stores);
+    }
+    for (id, folder) in &inputs.layouts {
+        let store = Arc::new(LayoutStore::new(folder.clone()));
+        stores.add(format!("oci:{id}"), store);
     }
     let parts = SessionParts {
         secrets: &spec.secrets,
