@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::buildkit::solve::Entry;
+use crate::digest::Digest;
+use crate::options::boolean::parse_bool;
 use crate::options::cache::{
     CacheFrom, CacheTo, Compression, Compressor, OnFailure, RegistryCacheTo, Via,
 };
 use crate::options::output::{Output, OutputType};
 use crate::options::tag::Tag;
-use crate::reference::Reference;
+use crate::reference::{DEFAULT_TAG, Reference};
 
 /// Build argument that asks for an inline cache, from before there was `--cache-to`.
 const INLINE_CACHE_ARG: &str = "BUILDKIT_INLINE_CACHE";
@@ -27,6 +29,14 @@ pub enum CacheError {
     /// Keys that exclude each other.
     #[error("{0}")]
     Contradiction(&'static str),
+    /// A value of a local cache is wrong.
+    #[error("invalid value {value:?} for {key:?} of a cache of type=local")]
+    Local {
+        /// The key.
+        key: &'static str,
+        /// The value as written.
+        value: String,
+    },
     /// A key or type that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
@@ -40,6 +50,9 @@ impl CacheError {
                 format!("give the cache a tag of its own, such as {reference}-cache")
             }
             Self::Twice(_) => "leave out one of them, or give them two tags".to_owned(),
+            Self::Local { key: "digest", .. } => "give a digest such as sha256:…".to_owned(),
+            Self::Local { key: "tag", .. } => "give a tag, or leave the key out".to_owned(),
+            Self::Local { .. } => "give true or false".to_owned(),
             Self::Contradiction(_) => "change one of the keys of --cache-to".to_owned(),
             Self::Unsupported(_) => "leave it out, or use docker buildx for it".to_owned(),
         }
@@ -53,6 +66,54 @@ pub struct CacheExports {
     pub entries: Vec<Entry>,
     /// The exports that go through the session.
     pub client: Vec<ClientExport>,
+    /// The exports to layout folders.
+    pub layouts: Vec<LayoutExport>,
+}
+
+/// A cache that is written to a layout folder (`type=local`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutExport {
+    /// The folder as the user wrote it.
+    pub dest: String,
+    /// The tag in the folder's index.
+    pub tag: String,
+    /// Blobs that no tag leads to are removed afterwards.
+    pub reset: bool,
+    /// Whether the build succeeds though the folder cannot be written.
+    pub ignore_error: bool,
+    /// Identifier of the content store that BuildKit writes to.
+    pub store: String,
+}
+
+/// Where one cache is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheImport {
+    /// BuildKit reads it by itself.
+    Builder(Entry),
+    /// A layout folder, read through the session.
+    Layout(LayoutImport),
+    /// A registry, read by this program and served through the session.
+    Client {
+        /// Where from.
+        reference: Reference,
+        /// The reference as the user wrote it.
+        raw_ref: String,
+        /// Plain HTTP, or HTTPS with any certificate.
+        insecure: bool,
+    },
+}
+
+/// A cache that is read from a layout folder (`type=local`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutImport {
+    /// The folder as the user wrote it.
+    pub src: String,
+    /// The tag in the folder's index.
+    pub tag: String,
+    /// The manifest, where the user named it; the tag does not count then.
+    pub digest: Option<Digest>,
+    /// What BuildKit is told, but for the digest.
+    pub attrs: BTreeMap<String, String>,
 }
 
 /// A registry cache that BuildKit hands to the session's content store and this program stores.
@@ -60,6 +121,8 @@ pub struct CacheExports {
 pub struct ClientExport {
     /// What the user asked for.
     pub cache: RegistryCacheTo,
+    /// What BuildKit is told of it.
+    pub entry: Entry,
     /// Identifier of the content store that BuildKit writes to.
     pub store: String,
 }
@@ -87,8 +150,8 @@ pub fn exports(
                 check_keys(cache, outputs)?;
                 exports.add(cache);
             }
+            CacheTo::Other { kind, attrs } if kind == "local" => exports.add_local(attrs)?,
             CacheTo::Other { kind, .. } => {
-                refuse_local(kind)?;
                 exports.entries.push(Entry {
                     kind: kind.clone(),
                     attrs: cache.attrs(),
@@ -97,7 +160,7 @@ pub fn exports(
         }
     }
     let asked = build_args.get(INLINE_CACHE_ARG).map(String::as_str);
-    if asked.is_some_and(|v| crate::options::boolean::parse_bool(v) == Some(true)) {
+    if asked.is_some_and(|v| parse_bool(v) == Some(true)) {
         exports.entries.push(Entry {
             kind: "inline".into(),
             attrs: BTreeMap::new(),
@@ -116,15 +179,61 @@ impl CacheExports {
             return;
         }
         let id = crate::buildkit::new_id();
-        self.entries.push(Entry {
+        let entry = Entry {
             kind: "local".into(),
             attrs: session_attrs(cache, &id),
-        });
+        };
+        self.entries.push(entry.clone());
         self.client.push(ClientExport {
             cache: cache.clone(),
+            entry,
             // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
             store: format!("local:{id}"),
         });
+    }
+
+    /// The store has a name of its own, so that two exports to one folder are told apart.
+    fn add_local(&mut self, attrs: &BTreeMap<String, String>) -> Result<(), CacheError> {
+        let dest = attrs.get("dest").cloned().unwrap_or_default();
+        let tag = local_tag(attrs)?;
+        let flag = |key: &'static str| match attrs.get(key) {
+            None => Ok(false),
+            Some(value) => parse_bool(value).ok_or_else(|| CacheError::Local {
+                key,
+                value: value.clone(),
+            }),
+        };
+        let (reset, ignore_error) = (flag("reset")?, flag("ignore-error")?);
+        let same = |other: &LayoutExport| other.dest == dest && other.tag == tag;
+        if self.layouts.iter().any(same) {
+            return Err(CacheError::Twice(format!("{dest}:{tag}")));
+        }
+        let id = crate::buildkit::new_id();
+        let mut told = attrs.clone();
+        told.insert("dest".into(), id.clone());
+        self.entries.push(Entry {
+            kind: "local".into(),
+            attrs: told,
+        });
+        self.layouts.push(LayoutExport {
+            dest,
+            tag,
+            reset,
+            ignore_error,
+            store: format!("local:{id}"),
+        });
+        Ok(())
+    }
+}
+
+fn local_tag(attrs: &BTreeMap<String, String>) -> Result<String, CacheError> {
+    match attrs.get("tag").map(String::as_str) {
+        None => Ok(DEFAULT_TAG.to_owned()),
+        Some("") => Err(CacheError::Local {
+            key: "tag",
+            value: String::new(),
+        }),
+        Some(tag) => Ok(tag.to_owned()),
     }
 }
 
@@ -198,30 +307,52 @@ fn check_keys(cache: &RegistryCacheTo, outputs: &[Output]) -> Result<(), CacheEr
     Ok(())
 }
 
-/// Returns the cache imports for BuildKit.
+/// Returns where the caches are read from.
 ///
 /// # Errors
 ///
-/// Fails where a key is not served.
-pub fn imports(caches: &[CacheFrom]) -> Result<Vec<Entry>, CacheError> {
+/// Fails where a value of a local cache is wrong.
+pub fn imports(caches: &[CacheFrom]) -> Result<Vec<CacheImport>, CacheError> {
     caches
         .iter()
-        .map(|cache| {
-            match cache {
-                CacheFrom::Registry {
-                    via: Via::Client, ..
-                } => {
-                    return Err(CacheError::Unsupported("via=client in --cache-from".into()));
-                }
-                CacheFrom::Registry { .. } => {}
-                CacheFrom::Other { kind, .. } => refuse_local(kind)?,
+        .map(|cache| match cache {
+            CacheFrom::Registry {
+                reference,
+                raw_ref,
+                insecure,
+                via: Via::Client,
+            } => Ok(CacheImport::Client {
+                reference: reference.clone(),
+                raw_ref: raw_ref.clone(),
+                insecure: *insecure == Some(true),
+            }),
+            CacheFrom::Other { kind, attrs } if kind == "local" => {
+                layout_import(attrs).map(CacheImport::Layout)
             }
-            Ok(Entry {
-                kind: cache.kind().to_owned(),
-                attrs: cache.attrs(),
-            })
+            CacheFrom::Registry { .. } | CacheFrom::Other { .. } => {
+                Ok(CacheImport::Builder(Entry {
+                    kind: cache.kind().to_owned(),
+                    attrs: cache.attrs(),
+                }))
+            }
         })
         .collect()
+}
+
+fn layout_import(attrs: &BTreeMap<String, String>) -> Result<LayoutImport, CacheError> {
+    let digest = attrs.get("digest").filter(|digest| !digest.is_empty());
+    let digest = digest.map(|text| {
+        text.parse().map_err(|_| CacheError::Local {
+            key: "digest",
+            value: text.clone(),
+        })
+    });
+    Ok(LayoutImport {
+        src: attrs.get("src").cloned().unwrap_or_default(),
+        tag: local_tag(attrs)?,
+        digest: digest.transpose()?,
+        attrs: attrs.clone(),
+    })
 }
 
 /// The names of every image that the build makes. A name that is no valid reference is refused
@@ -251,14 +382,6 @@ fn refuse_unserved(cache: &RegistryCacheTo) -> Result<(), CacheError> {
         Some((key, _)) => Err(CacheError::Unsupported(format!("{key} in --cache-to"))),
         None => Ok(()),
     }
-}
-
-/// A cache in a local folder goes through a content store of the session.
-fn refuse_local(kind: &str) -> Result<(), CacheError> {
-    if kind == "local" {
-        return Err(CacheError::Unsupported("a cache of type=local".into()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -361,9 +484,70 @@ mod tests {
             let error = exports_of(&[&format!("type=registry,ref=r.io/a:c,{key}")], &[], &[]);
             assert!(error.unwrap_err().to_string().contains(name), "{key}");
         }
-        let from = CacheFrom::parse("type=registry,ref=r.io/a:c,via=client").unwrap();
-        assert!(matches!(imports(&from), Err(CacheError::Unsupported(_))));
-        assert!(exports_of(&["type=local,dest=x"], &[], &[]).is_err());
+    }
+
+    #[test]
+    fn local_caches_go_to_stores_of_the_session() {
+        let lines = [
+            "type=local,dest=d,mode=max,compression=zstd",
+            "type=local,dest=d,tag=t,reset=true",
+        ];
+        let plan = exports(&to(&lines), &[], &[], &BTreeMap::new()).unwrap();
+        let [first, second] = &plan.layouts[..] else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(
+            (first.dest.as_str(), first.tag.as_str(), first.reset),
+            ("d", "latest", false)
+        );
+        assert_eq!(
+            (second.dest.as_str(), second.tag.as_str(), second.reset),
+            ("d", "t", true)
+        );
+        assert_ne!(first.store, second.store);
+        let attrs = &plan.entries[0].attrs;
+        assert_eq!(first.store, format!("local:{}", attrs["dest"]));
+        assert_eq!(
+            (attrs["mode"].as_str(), attrs["compression"].as_str()),
+            ("max", "zstd")
+        );
+        for wrong in [
+            &["type=local,dest=d,reset=x"][..],
+            &["type=local,dest=d,tag="],
+            &["type=local,dest=d", "type=local,dest=d"],
+        ] {
+            assert!(
+                exports(&to(wrong), &[], &[], &BTreeMap::new()).is_err(),
+                "{wrong:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn imports_name_who_reads() {
+        let of = |value: &str| imports(&CacheFrom::parse(value).unwrap());
+        let [
+            CacheImport::Client {
+                raw_ref, insecure, ..
+            },
+        ] = &of("type=registry,ref=r.io/a:c,via=client,registry.insecure=true").unwrap()[..]
+        else {
+            panic!()
+        };
+        assert_eq!((raw_ref.as_str(), *insecure), ("r.io/a:c", true));
+        let [CacheImport::Builder(entry)] = &of("r.io/a:c").unwrap()[..] else {
+            panic!()
+        };
+        assert_eq!(entry.attrs["ref"], "r.io/a:c");
+        let [CacheImport::Layout(layout)] = &of("type=local,src=d").unwrap()[..] else {
+            panic!()
+        };
+        assert_eq!(
+            (layout.src.as_str(), layout.tag.as_str(), &layout.digest),
+            ("d", "latest", &None)
+        );
+        assert!(of("type=local,src=d,digest=sha256:00").is_err());
+        assert!(of("type=local,src=d,tag=").is_err());
     }
 
     #[test]

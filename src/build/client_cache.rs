@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::cache::ClientExport;
 use super::spec::BuildSpec;
 use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::solve::Entry;
 use crate::cache::export::{
     ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Storage, publish,
 };
@@ -24,6 +25,8 @@ use crate::registry::{Access, RegistryError};
 pub trait CacheObserver: Send + Sync {
     /// Begins to show the export to a reference.
     fn export(&self, reference: &str) -> Arc<dyn ExportProgress>;
+    /// Begins to show how a cache is opened that this program reads.
+    fn import(&self, reference: &str) -> Arc<dyn ExportProgress>;
 }
 
 /// What exports need besides the build's own request.
@@ -75,13 +78,13 @@ pub struct ClientCache {
 }
 
 impl ClientCache {
-    /// Opens a cache: asks the registry what it holds already. A registry that does not answer is no
-    /// reason not to build; its error comes with the export.
+    /// Opens a cache: asks the registry beside the build what it holds already. A registry that does
+    /// not answer is no reason not to build; its error comes with the export.
     ///
     /// # Errors
     ///
     /// Fails where the reference's registry cannot be addressed at all.
-    pub async fn open(
+    pub fn open(
         export: &ClientExport,
         spec: &BuildSpec,
         tools: &ClientTools,
@@ -96,12 +99,7 @@ impl ClientCache {
             .registries
             .repository(&cache.reference, insecure, Access::Push)
             .map_err(failed)?;
-        let known = Known::fetch(&repository, tag(cache))
-            .await
-            .unwrap_or_else(|error| {
-                tracing::debug!(error = %crate::error::chain(&error), "cannot read the old cache");
-                Known::default()
-            });
+        let known = Known::ask(repository.clone(), tag(cache).to_owned());
         let settings = settings(cache, spec, tools.observer.export(&cache.raw_ref));
         let (workers, dir) = (tools.workers.clone(), tools.spool_dir.clone());
         let sink = RegistrySink::new(repository, settings, known, workers, dir);
@@ -116,14 +114,40 @@ impl ClientCache {
         stores.add(self.export.store.clone(), self.sink.store());
     }
 
+    /// Returns why the export broke, where a solve failed because of it.
+    pub async fn failure(&self) -> Option<ClientCacheError> {
+        let error = self.sink.failure().await?;
+        Some(ClientCacheError {
+            reference: self.export.cache.raw_ref.clone(),
+            source: PublishError::Layer(error),
+        })
+    }
+
     /// Publishes the cache after the solve. With `ignore-error` a failure is part of the report.
+    ///
+    /// What the registry held before is believed until the end, so that an unchanged cache costs one
+    /// request. If it then turns out that the registry has lost some of it, `again` makes BuildKit
+    /// export to this cache alone once more.
     ///
     /// # Errors
     ///
     /// Fails where the cache cannot be stored; what the reference held before is intact.
-    pub async fn publish(&self) -> Result<CacheReport, ClientCacheError> {
+    pub async fn publish<E>(
+        &self,
+        again: impl AsyncFn(Entry) -> Result<(), E>,
+    ) -> Result<CacheReport, ClientCacheError>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let reference = self.export.cache.raw_ref.clone();
-        let result = publish::publish(&self.sink, tag(&self.export.cache)).await;
+        let mut result = publish::publish(&self.sink, tag(&self.export.cache)).await;
+        if let Err(PublishError::Lost(lost)) = &result {
+            tracing::debug!(reference, lost = lost.len(), "the old cache has lost blobs");
+            result = match again(self.export.entry.clone()).await {
+                Ok(()) => publish::publish(&self.sink, tag(&self.export.cache)).await,
+                Err(error) => Err(PublishError::NotAgain(Box::new(error))),
+            };
+        }
         let outcome = result.map_err(|source| ClientCacheError {
             reference: reference.clone(),
             source,

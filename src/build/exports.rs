@@ -11,6 +11,9 @@ use crate::buildkit::solve::Entry;
 use crate::options::output::{Dest, Output, OutputType};
 use crate::options::tag::{self, Tag};
 
+/// Exporter attribute of an image that is known by the digest of its manifest.
+const PREFER_IMAGE_DIGEST: &str = "prefer-image-digest";
+
 /// Where the bytes of an exporter go on this side of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sink {
@@ -111,6 +114,16 @@ pub fn plan(
         .collect()
 }
 
+/// Takes the digest of the config out of the answer where the image is known by that of its manifest,
+/// as buildx does: it would be taken for the image's identifier.
+pub fn drop_config_digest(exports: &[Export], response: &mut BTreeMap<String, String>) {
+    let attr =
+        |e: &Export| e.entry.attrs.get(PREFER_IMAGE_DIGEST).map(String::as_str) == Some("true");
+    if exports.iter().any(attr) {
+        response.remove(super::metadata::CONFIG_DIGEST);
+    }
+}
+
 fn export(
     output: &Output,
     tags: &[Tag],
@@ -144,7 +157,7 @@ fn export(
             if facts.engine_imports_oci {
                 kind = "oci";
                 // The containerd store names images by the digest of their manifest.
-                attrs.insert("prefer-image-digest".into(), "true".into());
+                attrs.insert(PREFER_IMAGE_DIGEST.into(), "true".into());
             } else if facts.result_is_list {
                 return Err(ExportError::ListToDocker);
             }

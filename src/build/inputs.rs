@@ -8,13 +8,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err as fs;
 use tempfile::TempDir;
 use thiserror::Error;
 
-use super::oci_layout::{LayoutError, LayoutRef};
 use super::stdin::Stdin;
+use crate::buildkit::session::content::ContentStores;
+use crate::cache::layout::{Layout, LayoutError, LayoutStore};
+use crate::options::oci_layout::LayoutRef;
+use crate::reference::DEFAULT_TAG;
 
 /// Capability that a frontend needs for named contexts.
 const CAP_CONTEXTS: &str = "moby.buildkit.frontend.contexts+forward";
@@ -53,13 +57,13 @@ pub struct Inputs {
     pub attrs: BTreeMap<String, String>,
     /// Folders that the session serves, by the name that BuildKit asks for.
     pub local_dirs: BTreeMap<String, PathBuf>,
-    /// Folders of OCI layouts, by the identifier of the store that the builder reads.
-    pub layouts: BTreeMap<String, PathBuf>,
     /// Key under which BuildKit keeps the context folder's files between builds.
     pub shared_key: String,
     /// A context archive that comes by standard input. Its attribute `context` is the URL under which
     /// the session hands it out.
     pub upload: Option<Stdin>,
+    /// Layout folders that are contexts, by the name of their store.
+    pub layouts: BTreeMap<String, Layout>,
     /// Name of the Dockerfile as the user knows it, for messages.
     pub dockerfile_name: String,
     temp_dirs: Vec<TempDir>,
@@ -100,15 +104,24 @@ pub enum InputError {
         #[source]
         source: io::Error,
     },
-    /// An OCI layout has no such image.
-    #[error("oci-layout reference {reference:?} could not be resolved")]
+    /// A reference to a layout folder has no valid form.
+    #[error(transparent)]
+    LayoutRef(crate::options::OptionError),
+    /// A layout folder cannot be read.
+    #[error("oci-layout reference {text:?} could not be resolved")]
     Layout {
-        /// The context as the user wrote it.
-        reference: String,
+        /// The reference.
+        text: String,
         /// Why.
         #[source]
         source: LayoutError,
     },
+    /// A layout folder has no such tag, or is no layout folder.
+    #[error("oci-layout reference {0:?} could not be resolved: no such tag")]
+    LayoutNotFound(String),
+    /// A form of input that this version does not serve.
+    #[error("{0} is not supported by this version of cachex")]
+    Unsupported(String),
     /// The Dockerfile at this URL was not fetched before.
     #[error("the Dockerfile {0} was not fetched")]
     NotFetched(String),
@@ -276,17 +289,9 @@ impl Inputs {
             self.attrs.insert(key, path.to_owned());
             return Ok(());
         }
-        if let Some(layout) = LayoutRef::parse(path) {
-            let folder = spec.current_dir.join(&layout.path);
-            let digest = layout
-                .resolve(&folder)
-                .map_err(|source| InputError::Layout {
-                    reference: path.to_owned(),
-                    source,
-                })?;
-            let store = crate::buildkit::new_id();
-            self.attrs.insert(key, layout.for_store(&store, &digest));
-            self.layouts.insert(store, folder);
+        if let Some(layout) = LayoutRef::parse(path).map_err(InputError::LayoutRef)? {
+            let value = self.add_layout(path, &layout, &spec.current_dir)?;
+            self.attrs.insert(key, value);
             return Ok(());
         }
         let folder = spec.current_dir.join(path);
@@ -310,6 +315,40 @@ impl Inputs {
         );
         self.local_dirs.insert(local, folder);
         Ok(())
+    }
+
+    /// Returns the context as BuildKit is told: a store of the session and the manifest's digest.
+    fn add_layout(
+        &mut self,
+        text: &str,
+        layout: &LayoutRef,
+        current_dir: &Path,
+    ) -> Result<String, InputError> {
+        let folder = Layout::new(current_dir.join(&layout.path));
+        let digest = match (&layout.digest, &layout.tag) {
+            (Some(digest), _) => Some(digest.clone()),
+            (None, tag) => folder
+                .tagged(tag.as_deref().unwrap_or(DEFAULT_TAG))
+                .map_err(|source| InputError::Layout {
+                    text: text.to_owned(),
+                    source,
+                })?
+                .map(|manifest| manifest.digest),
+        };
+        let digest = digest.ok_or_else(|| InputError::LayoutNotFound(text.to_owned()))?;
+        let store = crate::buildkit::new_id();
+        let value = layout.to_store(&store, &digest);
+        self.layouts.insert(store, folder);
+        Ok(value)
+    }
+
+    /// Offers the layout folders in the session.
+    pub fn offer_layouts(&self, stores: &mut ContentStores) {
+        for (name, folder) in &self.layouts {
+            // BuildKit `client/solve.go`: the store of a layout context has this prefix.
+            let store = Arc::new(LayoutStore::new(folder.clone()));
+            stores.add(format!("oci:{name}"), store);
+        }
     }
 
     fn temp_dir(&mut self) -> Result<PathBuf, InputError> {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 /// Exporter answer with the digest of the image's manifest or index.
 const IMAGE_DIGEST: &str = "containerimage.digest";
 /// Exporter answer with the digest of the image's config.
-const CONFIG_DIGEST: &str = "containerimage.config.digest";
+pub(super) const CONFIG_DIGEST: &str = "containerimage.config.digest";
 
 /// Returns the identifier of the image that was made, or nothing where no image was: the config's
 /// digest where the exporter tells it, else the digest of the manifest.

@@ -5,11 +5,11 @@
 //! | [`spec`] | the request: what the user asked for |
 //! | [`inputs`], [`stdin`], [`vcs`] | where files come from, and the commit they stand at |
 //! | [`dockerfile_url`] | a Dockerfile given by URL |
-//! | [`oci_layout`] | OCI layout folders as contexts |
 //! | [`source_policy`], [`local_delete`] | a policy for sources; what a local output may delete |
 //! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
 //! | [`cache`], [`client_cache`] | caches to write and to read; those that this program stores |
+//! | [`imports`], [`layout_cache`] | caches that this program serves to the builder; caches in layout folders |
 //! | [`session`], [`load`] | what the session serves; images into an engine |
 //! | [`run`] | one build on one connected builder |
 //! | [`join`] | the results of several nodes as one index |
@@ -22,12 +22,13 @@ pub mod cache;
 pub mod client_cache;
 pub mod dockerfile_url;
 pub mod exports;
+pub mod imports;
 pub mod inputs;
 pub mod join;
+pub mod layout_cache;
 pub mod load;
 pub mod local_delete;
 pub mod metadata;
-pub mod oci_layout;
 pub mod provenance;
 pub mod quiet_import;
 pub mod run;

@@ -13,12 +13,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::attrs::{self, AttrError, BuilderFacts};
-use super::cache::{self, CacheError, ClientExport};
+use super::cache::{self, CacheError, CacheExports};
 use super::client_cache::{CacheReport, ClientCache, ClientCacheError, ClientTools};
 use super::exports::{self, Export, ExportError, ExportFacts};
+use super::imports;
 use super::inputs::Inputs;
+use super::layout_cache::{LayoutCache, LayoutCacheError};
 use super::load::ImageLoader;
-use super::oci_layout::LayoutStore;
 use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
 use super::spec::BuildSpec;
@@ -26,7 +27,9 @@ use super::vcs;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::CredentialSource;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::solve::{self, SolveOutcome, SolveRequest};
+use crate::buildkit::session::file_send::ExportFailures;
+use crate::buildkit::session::file_sync::DirFailures;
+use crate::buildkit::solve::{self, Entry, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
 
@@ -82,6 +85,9 @@ pub enum BuildError {
     /// The build succeeded and a cache was not exported.
     #[error(transparent)]
     ClientCache(#[from] ClientCacheError),
+    /// A cache was not written to its folder.
+    #[error(transparent)]
+    LayoutCache(#[from] LayoutCacheError),
     /// The builder cannot do what is asked.
     #[error(transparent)]
     Attr(#[from] AttrError),
@@ -97,6 +103,18 @@ pub enum BuildError {
     /// The build itself failed.
     #[error("failed to solve")]
     Solve(#[source] RpcError),
+    /// The builder went away.
+    #[error("the connection to the builder broke")]
+    Broken(#[source] RpcError),
+    /// A folder could not be sent.
+    #[error("cannot send a local folder")]
+    LocalDir {
+        /// What went wrong here.
+        #[source]
+        failure: crate::buildkit::session::file_sync::DirFailure,
+        /// What the builder made of it.
+        solve: RpcError,
+    },
     /// The result could not be taken on this side.
     #[error("failed to export")]
     Sink {
@@ -112,9 +130,11 @@ impl BuildError {
     /// Returns the builder's error, if it has one.
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
-            Self::Builder(error) | Self::Solve(error) | Self::Sink { solve: error, .. } => {
-                Some(error)
-            }
+            Self::Builder(error)
+            | Self::Solve(error)
+            | Self::Broken(error)
+            | Self::LocalDir { solve: error, .. }
+            | Self::Sink { solve: error, .. } => Some(error),
             _ => None,
         }
     }
@@ -155,16 +175,21 @@ pub async fn run(
         spec.build_args.get(BUILDINFO_ARG).map(String::as_str),
         spec.no_oci_artifact && facts.attestations,
     );
-    let (mut request, client_exports) = request(spec, build_ref, &exports, facts)?;
-    let caches = open_caches(&client_exports, spec, &runner.caches).await?;
+    let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
     let mut stores = ContentStores::default();
-    for cache in &caches {
-        cache.offer(&mut stores);
-    }
-    for (id, folder) in &inputs.layouts {
-        let store = Arc::new(LayoutStore::new(folder.clone()));
-        stores.add(format!("oci:{id}"), store);
-    }
+    let opened = async {
+        let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
+        let read = cache::imports(&spec.cache_from)?;
+        let read = imports::open(&read, &spec.inputs.current_dir, &runner.caches, &mut stores);
+        request.cache_imports = read.await;
+        Ok::<_, BuildError>(caches)
+    };
+    let caches = tokio::select! {
+        caches = Box::pin(opened) => caches?,
+        () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
+    };
+    caches.offer(&mut stores);
+    inputs.offer_layouts(&mut stores);
     let parts = SessionParts {
         secrets: &spec.secrets,
         ssh: &spec.ssh,
@@ -187,20 +212,46 @@ pub async fn run(
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
     let result = solve::solve(&runner.client, &request, cancel, on_status).await;
+    let published = match &result {
+        Ok(_) => caches.publish(&request, runner, cancel).await,
+        Err(_) => Ok(Vec::new()),
+    };
     session_end.cancel();
     while session.join_next().await.is_some() {}
 
     match result {
         Ok(outcome) => {
             let mut outcome = taken(spec, outcome);
-            outcome.caches = publish_caches(&caches, cancel).await?;
+            exports::drop_config_digest(&exports, &mut outcome.response);
+            outcome.caches = published?;
             Ok(outcome)
         }
-        Err(solve) if solve.is_cancelled() => Err(BuildError::Solve(solve)),
-        Err(solve) => match ready.failures.get().into_iter().next() {
-            Some(failure) => Err(BuildError::Sink { failure, solve }),
-            None => Err(BuildError::Solve(solve)),
-        },
+        Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures, &caches).await),
+    }
+}
+
+/// What happened on this side tells more than what the builder made of it.
+async fn failure(
+    solve: RpcError,
+    dirs: &DirFailures,
+    sinks: &ExportFailures,
+    caches: &Caches,
+) -> BuildError {
+    if solve.is_cancelled() {
+        return BuildError::Solve(solve);
+    }
+    if solve.is_connection_broken() {
+        return BuildError::Broken(solve);
+    }
+    if let Some(failure) = dirs.first() {
+        return BuildError::LocalDir { failure, solve };
+    }
+    if let Some(failure) = sinks.get().into_iter().next() {
+        return BuildError::Sink { failure, solve };
+    }
+    match caches.failure().await {
+        Some(failure) => BuildError::ClientCache(failure),
+        None => BuildError::Solve(solve),
     }
 }
 
@@ -218,28 +269,86 @@ fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
     }
 }
 
-/// Opens the caches that go through the session, all at the same time.
-async fn open_caches(
-    exports: &[ClientExport],
-    spec: &BuildSpec,
-    tools: &ClientTools,
-) -> Result<Vec<ClientCache>, BuildError> {
-    let opened = exports
-        .iter()
-        .map(|export| ClientCache::open(export, spec, tools));
-    Ok(futures_util::future::try_join_all(opened).await?)
+/// The caches that this program stores.
+struct Caches {
+    client: Vec<ClientCache>,
+    layouts: Vec<LayoutCache>,
 }
 
-/// Publishes the caches after the build, when the image is safe.
-async fn publish_caches(
-    caches: &[ClientCache],
-    cancel: &CancellationToken,
-) -> Result<Vec<CacheReport>, BuildError> {
-    let published = futures_util::future::try_join_all(caches.iter().map(ClientCache::publish));
-    tokio::select! {
-        reports = published => Ok(reports?),
-        () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+impl Caches {
+    /// Opens them.
+    fn open(
+        exports: &CacheExports,
+        spec: &BuildSpec,
+        tools: &ClientTools,
+    ) -> Result<Self, BuildError> {
+        let layouts = exports.layouts.iter();
+        let layouts = layouts.map(|export| LayoutCache::open(export, &spec.inputs.current_dir));
+        let layouts = layouts.collect::<Result<_, _>>()?;
+        let client = exports.client.iter();
+        let client = client.map(|export| ClientCache::open(export, spec, tools));
+        let client = client.collect::<Result<_, _>>()?;
+        Ok(Self { client, layouts })
     }
+
+    fn offer(&self, stores: &mut ContentStores) {
+        for cache in &self.client {
+            cache.offer(stores);
+        }
+        for cache in &self.layouts {
+            cache.offer(stores);
+        }
+    }
+
+    /// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
+    async fn failure(&self) -> Option<ClientCacheError> {
+        for cache in &self.client {
+            if let Some(error) = cache.failure().await {
+                return Some(error);
+            }
+        }
+        None
+    }
+
+    /// Publishes them after the build, when the image is safe. The session must still be there.
+    async fn publish(
+        &self,
+        request: &SolveRequest,
+        runner: &Runner<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<CacheReport>, BuildError> {
+        for cache in &self.layouts {
+            cache.publish(runner.caches.observer.as_ref()).await?;
+        }
+        let again = async |entry| export_again(&runner.client, request, entry, cancel).await;
+        let published = self.client.iter().map(|cache| cache.publish(again));
+        tokio::select! {
+            // One that fails does not keep the others from being published.
+            reports = futures_util::future::join_all(published) => {
+                Ok(reports.into_iter().collect::<Result<_, _>>()?)
+            }
+            () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+        }
+    }
+}
+
+/// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing
+/// else is exported and nothing is shown.
+async fn export_again(
+    client: &Client,
+    request: &SolveRequest,
+    entry: Entry,
+    cancel: &CancellationToken,
+) -> Result<(), RpcError> {
+    let mut request = SolveRequest {
+        build_ref: crate::buildkit::new_id(),
+        exporters: Vec::new(),
+        cache_exports: vec![entry],
+        internal: true,
+        ..request.clone()
+    };
+    request.attrs.remove("no-cache");
+    solve::solve(client, &request, cancel, drop).await.map(drop)
 }
 
 impl Runner<'_> {
@@ -259,7 +368,7 @@ fn request(
     build_ref: &str,
     exports: &[Export],
     facts: BuilderFacts,
-) -> Result<(SolveRequest, Vec<ClientExport>), BuildError> {
+) -> Result<(SolveRequest, CacheExports), BuildError> {
     let frontend = attrs::frontend(spec, facts)?;
     let caches = cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?;
     let request = SolveRequest {
@@ -268,13 +377,13 @@ fn request(
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
-        cache_exports: caches.entries,
-        cache_imports: cache::imports(&spec.cache_from)?,
+        cache_exports: caches.entries.clone(),
+        cache_imports: Vec::new(),
         entitlements: frontend.entitlements,
         source_policy: spec.source_policy.clone(),
         internal: false,
     };
-    Ok((request, caches.client))
+    Ok((request, caches))
 }
 
 /// BuildKit takes several exporters since 0.13, and workers tell its version since 0.11; a build of

@@ -12,7 +12,7 @@ use super::load::{ImageLoader, LoadSink};
 use crate::buildkit::session::auth::{Auth, CredentialSource};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::{ExportFailures, Exports, FileSink, Target, WriterSink};
-use crate::buildkit::session::file_sync::LocalDirs;
+use crate::buildkit::session::file_sync::{DirFailures, LocalDirs};
 use crate::buildkit::session::secrets::{SecretError, SecretSource, Secrets};
 use crate::buildkit::session::ssh::{SshAgents, SshError};
 use crate::buildkit::session::upload::Uploads;
@@ -48,6 +48,8 @@ pub struct ReadySession {
     pub session: Session,
     /// Failures of the sinks, to be read after the build.
     pub failures: ExportFailures,
+    /// Failures to send local folders, to be read after the build.
+    pub dir_failures: DirFailures,
 }
 
 /// Why a session cannot be made.
@@ -92,8 +94,9 @@ pub fn prepare(
         .auth(Auth::new(Arc::clone(&parts.credentials), http).seed_folder(parts.config_dir))
         .secrets(secrets(parts.secrets, parts.env)?)
         .ssh(agents(parts.ssh, parts.env)?);
+    let mut dirs = LocalDirs::default();
+    let dir_failures = dirs.failures();
     if !inputs.local_dirs.is_empty() {
-        let mut dirs = LocalDirs::default();
         for (name, dir) in &inputs.local_dirs {
             dirs.add(name, dir);
         }
@@ -117,6 +120,7 @@ pub fn prepare(
     Ok(ReadySession {
         session: builder.build(),
         failures,
+        dir_failures,
     })
 }
 

@@ -25,6 +25,7 @@ pub struct RpcError {
     sources: Vec<SourceExcerpt>,
     vertex: Option<Box<str>>,
     subrequest: Option<Box<str>>,
+    broken: bool,
 }
 
 /// Lines of a source file, mostly the Dockerfile, that an error or a warning is about.
@@ -48,7 +49,13 @@ impl RpcError {
             sources: Vec::new(),
             vertex: None,
             subrequest: None,
+            broken: true,
         }
+    }
+
+    /// Tells whether the daemon gave no answer because the connection to it broke.
+    pub fn is_connection_broken(&self) -> bool {
+        self.broken
     }
 
     /// Returns the gRPC code.
@@ -109,6 +116,9 @@ impl From<Status> for RpcError {
             sources: Vec::new(),
             vertex: None,
             subrequest: None,
+            // A status that came over the wire has no cause on this side.
+            broken: matches!(status.code(), Code::Unavailable | Code::Unknown)
+                && status.source().is_some(),
         };
         if let Ok(details) = rpc::Status::decode(status.details()) {
             for detail in details.details {
@@ -143,8 +153,17 @@ impl From<RpcError> for CommandError {
     }
 }
 
-/// A connection that broke has an empty or a library's own message; its cause says more.
+/// A connection that broke has an empty or a library's own message; its cause says more. What a
+/// server does not know says what kind of server it is.
 fn message_of(status: &Status) -> String {
+    let message = status.message();
+    if status.code() == Code::Unimplemented && message.contains("moby.buildkit") {
+        return if message.starts_with("unknown service") {
+            format!("the server speaks gRPC but is not BuildKit: {message}")
+        } else {
+            format!("this BuildKit is too old for that: {message}")
+        };
+    }
     match status.source() {
         Some(source) if status.message().is_empty() || status.code() == Code::Unknown => {
             let cause = crate::error::chain(source);
@@ -291,6 +310,26 @@ mod tests {
         let error = RpcError::from(status_with(vec![any("Source", "{"), any("Vertex", "[]")]));
         assert!(error.sources().is_empty());
         assert_eq!(error.message(), "failed");
+    }
+
+    #[test]
+    fn what_a_server_does_not_know_is_explained() {
+        for (message, want) in [
+            (
+                "unknown service moby.buildkit.v1.Control",
+                "is not BuildKit",
+            ),
+            (
+                "unknown method Prune for service moby.buildkit.v1.Control",
+                "too old",
+            ),
+        ] {
+            let text = RpcError::from(Status::unimplemented(message)).to_string();
+            assert!(text.contains(want), "{text}");
+            assert!(text.ends_with(message), "{text}");
+        }
+        let other = RpcError::from(Status::unimplemented("no such frontend"));
+        assert_eq!(other.message(), "no such frontend");
     }
 
     #[test]

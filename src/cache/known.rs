@@ -1,6 +1,11 @@
 //! What a cache in the registry holds already, so that it need not be read, compressed or sent again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::manifest::{CacheManifest, Descriptor, ManifestError};
 use super::media::algorithm_of;
@@ -16,7 +21,40 @@ pub struct Known {
     by_diff_id: HashMap<Digest, Vec<Digest>>,
 }
 
+/// What is known, once the registry has answered. It ends with its last clone.
+pub type KnownLater = Shared<BoxFuture<'static, Arc<Known>>>;
+
 impl Known {
+    /// Asks the registry beside other work. A registry that does not answer counts as empty: the
+    /// error comes again where something is stored.
+    pub fn ask(repository: Repository, reference: String) -> KnownLater {
+        let asked = AbortOnDropHandle::new(tokio::spawn(async move {
+            Self::fetch(&repository, &reference).await
+        }));
+        async move {
+            let known = match asked.await {
+                Ok(Ok(known)) => known,
+                Ok(Err(error)) => {
+                    log_unasked(&error);
+                    Self::default()
+                }
+                Err(error) => {
+                    log_unasked(&error);
+                    Self::default()
+                }
+            };
+            Arc::new(known)
+        }
+        .boxed()
+        .shared()
+    }
+
+    /// Returns what is known already as if it had been asked for.
+    pub fn now(self) -> KnownLater {
+        let known = Arc::new(self);
+        async move { known }.boxed().shared()
+    }
+
     /// Asks the registry. What cannot be read as a cache is no reason not to write one: it counts
     /// as empty.
     ///
@@ -83,6 +121,10 @@ impl Known {
             self.blobs.remove(digest);
         }
     }
+}
+
+fn log_unasked(error: &(dyn std::error::Error + 'static)) {
+    tracing::debug!(error = %crate::error::chain(error), "cannot read the old cache");
 }
 
 fn log_unreadable(reference: &str, error: &ManifestError) {

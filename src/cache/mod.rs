@@ -8,13 +8,20 @@
 //! | [`registries`] | the registry clients of a build, one for each host |
 //! | [`known`] | what a cache in the registry holds already |
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
+//! | [`import`] | a cache of a registry served to BuildKit through the session |
+//! | [`layout`] | a folder of the OCI image layout as the session's store |
+//! | [`source`], [`inspect`] | a cache that is looked at: where it is read from, and what is in it |
 
 pub mod config;
 pub mod export;
+pub mod import;
+pub mod inspect;
 pub mod known;
+pub mod layout;
 pub mod manifest;
 pub mod media;
 pub mod registries;
+pub mod source;
 
 /// The largest manifest or config that BuildKit reads on import, in bytes: 1 MiB
 /// (BuildKit `cache/remotecache/import.go`).

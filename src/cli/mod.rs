@@ -24,6 +24,7 @@ use crate::ui::{self, Ui};
 
 pub mod boot_progress;
 pub mod build;
+pub mod cache;
 mod complete;
 pub mod completion;
 mod confirm;
@@ -39,6 +40,7 @@ mod logging;
 pub mod ls;
 pub mod probe;
 pub mod prune;
+mod registries;
 pub mod rm;
 pub mod stop;
 pub mod surroundings;
@@ -77,6 +79,8 @@ pub enum Commands {
     /// Start a build
     #[command(visible_alias = "b")]
     Build(Box<build::BuildArgs>),
+    /// Look into registry caches
+    Cache(cache::CacheArgs),
     /// Generate the autocompletion script for a shell
     Completion(completion::CompletionArgs),
     /// Create a new builder instance
@@ -105,6 +109,7 @@ impl Commands {
     async fn run(self, ctx: &Context) -> Result<(), CommandError> {
         match self {
             Self::Build(args) => Box::pin(build::run(*args, ctx)).await,
+            Self::Cache(args) => cache::run(args, ctx).await,
             Self::Completion(args) => completion::run(&args, ctx),
             Self::Create(args) => create::run(args, ctx).await,
             Self::DialStdio(args) => dial_stdio::run(args, ctx).await,

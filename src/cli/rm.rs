@@ -119,13 +119,27 @@ async fn remove(
     } else {
         remove_nodes(surroundings, found, args).await
     };
-    forget(surroundings, &name).await.map_err(|e| chain(&e))?;
+    forget(surroundings, &name, args)
+        .await
+        .map_err(|e| chain(&e))?;
     removed.map(|()| name)
 }
 
-async fn forget(surroundings: &Surroundings, name: &str) -> Result<(), BuilderError> {
+/// Takes a builder out of the store, and what is noted about the state that goes with it.
+async fn forget(
+    surroundings: &Surroundings,
+    name: &str,
+    args: &RmArgs,
+) -> Result<(), BuilderError> {
     let txn = surroundings.store().begin().await?;
-    Ok(txn.remove(name)?)
+    txn.remove(name)?;
+    if !args.keep_state && !args.keep_daemon {
+        if let Err(error) = surroundings.store().clear_marks(name) {
+            // A mark too many costs compressing a layer again, no more.
+            tracing::debug!(builder = name, %error, "cannot clear the marks");
+        }
+    }
+    Ok(())
 }
 
 /// Stops and removes the containers of a builder; all errors together are the text of the failure.
@@ -191,7 +205,9 @@ async fn remove_inactive(
             } else {
                 remove_nodes(surroundings, found, args).await
             };
-            forget(surroundings, &name).await.map_err(|e| chain(&e))?;
+            forget(surroundings, &name, args)
+                .await
+                .map_err(|e| chain(&e))?;
             ui.status(&format!("{name} removed"));
             removed
         });

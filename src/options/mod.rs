@@ -20,6 +20,7 @@ pub mod duration;
 pub mod entitlement;
 mod error;
 pub mod label;
+pub mod oci_layout;
 pub mod output;
 pub mod platform;
 pub mod resource;

@@ -53,7 +53,7 @@ pub mod source;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod upload;
 
 pub use auth::scope::Access;

@@ -71,7 +71,7 @@ fn client(registry: &ScriptedRegistry) -> RegistryClient {
     client_with(registry, Credential::Anonymous).0
 }
 
-fn pushable(registry: &ScriptedRegistry) -> Repository {
+pub(crate) fn pushable(registry: &ScriptedRegistry) -> Repository {
     client(registry).repository(REPO, Access::Push).unwrap()
 }
 

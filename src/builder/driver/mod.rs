@@ -244,6 +244,14 @@ impl Driver {
         }
     }
 
+    /// Returns the name of the node's container, if it is one.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Container(container) => Some(container.container()),
+            Self::Remote(_) | Self::Docker { .. } | Self::NotSupported { .. } => None,
+        }
+    }
+
     /// Tells whether results are loaded into the Docker engine when the user names no output.
     pub fn default_load(&self) -> bool {
         match self {

@@ -4,7 +4,8 @@
 //! `session/filesync`). It parses `.dockerignore` itself and sends the patterns.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 use percent_encoding::percent_decode_str;
@@ -16,7 +17,7 @@ use tonic_prost::ProstCodec;
 use super::bidi::{BidiMethod, BidiServer, Replies};
 use super::tasks::{Tasks, WorkStream};
 use crate::fsutil::wire::Packet;
-use crate::fsutil::{self, Filter};
+use crate::fsutil::{self, Filter, SendError};
 
 pub(super) const METHODS: &[&str] = &[
     "/moby.filesync.v1.FileSync/DiffCopy",
@@ -37,12 +38,50 @@ const QUEUE: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub struct LocalDirs {
     dirs: HashMap<String, PathBuf>,
+    failures: DirFailures,
+}
+
+/// Why a directory could not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DirFailure {
+    message: String,
+}
+
+/// The failures of which the daemon cannot tell: it only sees that the transfer ended.
+#[derive(Debug, Clone, Default)]
+pub struct DirFailures(Arc<Mutex<Option<DirFailure>>>);
+
+impl DirFailures {
+    /// Returns the first failure, if there was one.
+    pub fn first(&self) -> Option<DirFailure> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Keeps a failure to send `root`, unless the daemon tells it as well or better.
+    fn add(&self, root: &Path, error: &SendError) {
+        if matches!(error, SendError::NotUtf8 { .. }) {
+            let message = format!("{}: {}", root.display(), crate::error::chain(error));
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(DirFailure { message });
+        }
+    }
 }
 
 impl LocalDirs {
     /// Lets the daemon read a directory under a name.
     pub fn add(&mut self, name: impl Into<String>, dir: impl Into<PathBuf>) {
         self.dirs.insert(name.into(), dir.into());
+    }
+
+    /// Returns the place where failures are kept; it can be read when the build is over.
+    pub fn failures(&self) -> DirFailures {
+        self.failures.clone()
     }
 
     /// Tells whether the daemon may read nothing.
@@ -86,13 +125,17 @@ impl BidiMethod for FileSync {
             exclude: values(metadata, KEY_EXCLUDE),
             follow: values(metadata, KEY_FOLLOW),
         };
+        let failures = self.dirs.failures();
         let (sender, receiver) = mpsc::channel(QUEUE);
         let packets = request.into_inner();
         let work = self.tasks.spawn(async move {
             // Owner and group of the files here mean nothing in the build; all is sent as root's.
             let stats = fsutil::send(&root, filter, true, packets, sender)
                 .await
-                .map_err(|error| Status::unknown(crate::error::chain(&error)))?;
+                .map_err(|error| {
+                    failures.add(&root, &error);
+                    Status::unknown(crate::error::chain(&error))
+                })?;
             tracing::debug!(dir = %root.display(), ?stats, "sent a local directory");
             Ok(())
         });

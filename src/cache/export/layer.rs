@@ -21,7 +21,7 @@ use super::ExportProgress;
 use crate::buildkit::session::content::{BlobWriter, StoreError};
 use crate::compress::{self, Algorithm, Encoder, Level, Workers};
 use crate::digest::Digest;
-use crate::registry::{BlobSource, Repository, UploadOptions, Uploaded};
+use crate::registry::{Arrival, BlobSource, Repository, UploadOptions, Uploaded};
 
 /// Pieces of a layer that wait for the upload; BuildKit sends 1 MiB in each.
 const QUEUE: usize = 4;
@@ -113,20 +113,25 @@ async fn send(
         Source::Given(given) => (given.algorithm, size.unwrap_or(0)),
         Source::Compressed(_, level) => (Some(level.algorithm()), 0),
     };
+    let given = matches!(source, Source::Given(_));
     let upload = async {
         let dir = &route.spool_dir;
         match source {
             Source::Given(given) => {
                 let source = BlobSource::spooled(given, dir, MAX_SPOOL).map_err(|e| spool(&e))?;
-                match size {
-                    Some(size) => {
-                        route
-                            .repository
-                            .upload(digest, size, &source, &options)
-                            .await
-                    }
-                    None => route.repository.upload_stream(&source, &options).await,
+                let repository = &route.repository;
+                let uploaded = match size {
+                    Some(size) => repository.upload(digest, size, &source, &options).await,
+                    None => repository.upload_stream(&source, &options).await,
+                };
+                if uploaded
+                    .as_ref()
+                    .is_ok_and(|blob| blob.arrival != Arrival::Sent)
+                {
+                    // The registry had it. BuildKit sends it all the same and must be heard out.
+                    drain(&source).await.map_err(|e| spool(&e))?;
                 }
+                uploaded
             }
             Source::Compressed(output, _) => {
                 let output =
@@ -144,12 +149,29 @@ async fn send(
         .map_err(|error| crate::error::chain(&error))
     };
     let uploaded: Uploaded = show(upload, route.progress.as_ref(), &name, &sent, total).await?;
+    // Without a size the blob was sent before its digest was known.
+    if given && uploaded.digest != *digest {
+        return Err(format!(
+            "the builder announced layer {digest} and sent {}",
+            uploaded.digest
+        ));
+    }
     Ok(StoredLayer {
         digest: uploaded.digest,
         size: uploaded.size,
         algorithm,
         sent: sent.load(Ordering::Relaxed),
     })
+}
+
+/// Reads what is left of a blob that is not needed.
+async fn drain(source: &BlobSource) -> io::Result<()> {
+    if let Some(mut pieces) = source.open().await? {
+        while let Some(piece) = futures_util::StreamExt::next(&mut pieces).await {
+            drop(piece?);
+        }
+    }
+    Ok(())
 }
 
 fn spool(error: &io::Error) -> String {

@@ -39,9 +39,15 @@ pub enum PublishError {
     /// Manifest or config cannot be written as JSON.
     #[error("cannot write the cache's JSON")]
     Json(#[from] serde_json::Error),
-    /// The registry no longer has blobs that its own manifest lists.
+    /// The registry no longer has blobs that its own manifest lists. The sink is ready to take them
+    /// from BuildKit in a second export.
     #[error("the registry has lost {} blobs of the cache that it holds", .0.len())]
     Lost(Vec<Digest>),
+    /// BuildKit could not export once more what the registry has lost.
+    #[error(
+        "the registry has lost blobs of the cache that it holds, and the builder cannot give them"
+    )]
+    NotAgain(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The registry refused.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -79,13 +85,20 @@ pub async fn publish(
     };
     let made = rewrite(&collected, manifest, sink.settings().oci_types)?;
     let mut published = made.report();
-    if sink.known().manifest() == Some(&published.manifest) {
+    let known = sink.known().await;
+    if known.manifest() == Some(&published.manifest) {
         published.unchanged = true;
         return Ok(Some(published));
     }
     let repository = sink.repository();
-    check_reused(repository, &made.layers).await?;
-    store(repository, sink.known(), &made, reference).await?;
+    match check_reused(repository, &made.layers).await {
+        Err(PublishError::Lost(lost)) => {
+            sink.export_again(&lost, collected).await;
+            return Err(PublishError::Lost(lost));
+        }
+        checked => checked?,
+    }
+    store(repository, &known, &made, reference).await?;
     Ok(Some(published))
 }
 

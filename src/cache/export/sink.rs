@@ -14,7 +14,7 @@ use crate::buildkit::session::content::{
     BlobWriter, ContentStore, NewBlob, Pieces, StoreError, Write,
 };
 use crate::cache::config::CacheConfig;
-use crate::cache::known::Known;
+use crate::cache::known::{Known, KnownLater};
 use crate::compress::{Algorithm, Level, Workers};
 use crate::digest::Digest;
 use crate::registry::{Repository, UploadOptions};
@@ -30,7 +30,10 @@ pub struct RegistrySink {
 
 struct Shared {
     settings: ExportSettings,
-    known: Known,
+    /// What the registry held before, as it told.
+    asked: KnownLater,
+    /// The same without blobs that turned out to be gone.
+    corrected: Mutex<Option<Arc<Known>>>,
     route: Route,
     open: Arc<Semaphore>,
     state: Mutex<State>,
@@ -48,6 +51,8 @@ enum Layer {
     Stored(StoredLayer),
     /// It is on its way.
     Sending(Upload),
+    /// Its upload broke; BuildKit heard the text, but not the upload's own error.
+    Failed(Upload, String),
 }
 
 /// Everything that BuildKit handed over.
@@ -68,11 +73,11 @@ impl fmt::Debug for RegistrySink {
 }
 
 impl RegistrySink {
-    /// Makes a sink for a repository that holds `known` already.
+    /// Makes a sink for a repository that holds `known` already; the first blob waits for it.
     pub fn new(
         repository: Repository,
         settings: ExportSettings,
-        known: Known,
+        known: KnownLater,
         workers: Workers,
         spool_dir: PathBuf,
     ) -> Self {
@@ -89,7 +94,8 @@ impl RegistrySink {
         };
         let shared = Shared {
             settings,
-            known,
+            asked: known,
+            corrected: Mutex::default(),
             route,
             open: Arc::new(Semaphore::new(OPEN_LAYERS)),
             state: Mutex::default(),
@@ -105,8 +111,31 @@ impl RegistrySink {
     }
 
     /// Returns what the registry held before.
-    pub fn known(&self) -> &Known {
-        &self.shared.known
+    pub async fn known(&self) -> Arc<Known> {
+        self.shared.known().await
+    }
+
+    /// Prepares for a second export after blobs of the old cache turned out to be gone: those will be
+    /// taken from BuildKit, and what the first export has stored counts as stored.
+    pub async fn export_again(&self, lost: &[Digest], collected: Collected) {
+        let mut known = Known::clone(&*self.known().await);
+        known.forget(lost);
+        *self.shared.corrected() = Some(Arc::new(known));
+        let there = collected.layers.into_iter();
+        let there = there.filter(|(_, stored)| !lost.contains(&stored.digest));
+        let mut state = self.shared.state();
+        state.layers = there.map(|(d, s)| (d, Layer::Stored(s))).collect();
+    }
+
+    /// Returns the first error of an upload that broke; BuildKit heard of it, but not why.
+    pub async fn failure(&self) -> Option<String> {
+        let layers = std::mem::take(&mut self.shared.state().layers);
+        for layer in layers.into_values() {
+            if let Layer::Failed(upload, heard) = layer {
+                return Some(ended(upload).await.err().unwrap_or(heard));
+            }
+        }
+        None
     }
 
     /// Returns the repository.
@@ -134,7 +163,8 @@ impl RegistrySink {
         for (digest, layer) in state.layers {
             let stored = match layer {
                 Layer::Stored(stored) => Ok(stored),
-                Layer::Sending(upload) => upload.await.unwrap_or_else(|e| Err(e.to_string())),
+                Layer::Sending(upload) => ended(upload).await,
+                Layer::Failed(upload, heard) => Err(ended(upload).await.err().unwrap_or(heard)),
             };
             match stored {
                 Ok(stored) => {
@@ -154,20 +184,34 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn corrected(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
+        self.corrected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn known(&self) -> Arc<Known> {
+        let corrected = self.corrected().clone();
+        match corrected {
+            Some(known) => known,
+            None => self.asked.clone().await,
+        }
+    }
+
     /// Returns the blob that the registry has for a layer already.
-    fn stored(&self, digest: &Digest) -> Option<StoredLayer> {
+    fn stored(&self, known: &Known, digest: &Digest) -> Option<StoredLayer> {
         let blob = match self.settings.storage {
-            Storage::AsGiven => self.known.blob(digest),
+            Storage::AsGiven => known.blob(digest),
             Storage::Compress { level, force } => {
                 let wanted = Some(level.algorithm());
-                let by_content = self.known.layer(digest, wanted);
+                let by_content = known.layer(digest, wanted);
                 if force {
                     by_content
                 } else {
                     // A layer that has another compression in the builder comes as it is.
                     by_content
-                        .or_else(|| self.known.layer(digest, None))
-                        .or_else(|| self.known.blob(digest))
+                        .or_else(|| known.layer(digest, None))
+                        .or_else(|| known.blob(digest))
                 }
             }
         }?;
@@ -221,10 +265,12 @@ impl ContentStore for SinkStore {
             };
             return Ok(Write::Open(Box::new(writer)));
         }
-        if self.0.state().layers.contains_key(&blob.digest) {
+        let found = |layer: &Layer| !matches!(layer, Layer::Failed(..));
+        if self.0.state().layers.get(&blob.digest).is_some_and(found) {
             return Ok(Write::Exists);
         }
-        if let Some(stored) = self.0.stored(&blob.digest) {
+        let known = self.0.known().await;
+        if let Some(stored) = self.0.stored(&known, &blob.digest) {
             self.0
                 .state()
                 .layers
@@ -244,10 +290,14 @@ impl ContentStore for SinkStore {
             shared: Arc::clone(&self.0),
             digest: blob.digest,
             writer,
-            upload,
+            upload: Some(upload),
         };
         Ok(Write::Open(Box::new(writer)))
     }
+}
+
+async fn ended(upload: Upload) -> Result<StoredLayer, String> {
+    upload.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// A layer being written; it counts once it is complete, and its upload ends with it if it is not.
@@ -255,13 +305,25 @@ struct TrackedWriter {
     shared: Arc<Shared>,
     digest: Digest,
     writer: Box<dyn BlobWriter>,
-    upload: Upload,
+    /// None once the upload is among the layers.
+    upload: Option<Upload>,
 }
 
 #[tonic::async_trait]
 impl BlobWriter for TrackedWriter {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
-        self.writer.write(data).await
+        let written = self.writer.write(data).await;
+        if let Err(error) = &written
+            && let Some(upload) = self.upload.take()
+        {
+            // Kept, because the upload's own error says why.
+            let failed = Layer::Failed(upload, error.to_string());
+            self.shared
+                .state()
+                .layers
+                .insert(self.digest.clone(), failed);
+        }
+        written
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
@@ -272,8 +334,13 @@ impl BlobWriter for TrackedWriter {
             upload,
         } = *self;
         let committed = writer.commit().await;
-        // Kept even if it failed: then the upload's own error, which says why, is found at the end.
-        shared.state().layers.insert(digest, Layer::Sending(upload));
+        if let Some(upload) = upload {
+            let layer = match &committed {
+                Ok(()) => Layer::Sending(upload),
+                Err(error) => Layer::Failed(upload, error.to_string()),
+            };
+            shared.state().layers.insert(digest, layer);
+        }
         committed
     }
 }

@@ -17,13 +17,23 @@ impl CacheSteps {
     }
 }
 
-impl CacheObserver for CacheSteps {
-    fn export(&self, reference: &str) -> Arc<dyn ExportProgress> {
+impl CacheSteps {
+    fn begin(&self, name: String) -> Arc<dyn ExportProgress> {
         Arc::new(CacheStep {
             sender: self.0.clone(),
-            name: format!("exporting cache to {reference}"),
+            name,
             step: Mutex::new(None),
         })
+    }
+}
+
+impl CacheObserver for CacheSteps {
+    fn export(&self, reference: &str) -> Arc<dyn ExportProgress> {
+        self.begin(format!("exporting cache to {reference}"))
+    }
+
+    fn import(&self, reference: &str) -> Arc<dyn ExportProgress> {
+        self.begin(format!("importing cache from {reference}"))
     }
 }
 

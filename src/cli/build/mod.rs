@@ -13,7 +13,6 @@ use crate::build::{BuildSpec, cache, dockerfile_url, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::session::auth::http_client;
 use crate::buildkit::{self, Client, RpcError};
-use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
 use crate::docker::CredentialStore;
 use crate::env;
@@ -22,12 +21,12 @@ use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheTo, Compression, Compressor};
 use crate::options::output::apply_push_load;
 use crate::progress::{Mode, Progress};
-use crate::registry::ProxySettings;
 
 use self::cache_progress::CacheSteps;
 use self::several::Plan;
 use super::Context;
 use super::boot_progress::BootProgress;
+use super::registries;
 
 mod args;
 mod cache_progress;
@@ -101,6 +100,13 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         warn_without_output(&spec, &builder, ctx);
     }
     let outcome = result?;
+    for ignored in outcome
+        .caches
+        .iter()
+        .filter_map(|c| c.outcome.as_ref().err())
+    {
+        ctx.ui.warning(&crate::error::chain(ignored));
+    }
     let print_image_id = resolved.print_image_id && spec.call.is_none();
     finish::render(&outcome, &summary, &files, print_image_id, ctx)?;
     match &spec.call {
@@ -263,6 +269,7 @@ impl Job<'_> {
                 Ok(outcome)
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
+            Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
             Err(error) => Err(finish::failure(error)),
         }
     }
@@ -302,7 +309,15 @@ impl Job<'_> {
     async fn broken(&self, error: RpcError) -> CommandError {
         match self.node.driver().diagnose().await {
             Some(reason) => reason.into(),
-            None => finish::failure(BuildError::Builder(error)),
+            None => self.with_logs(finish::failure(BuildError::Builder(error))),
+        }
+    }
+
+    /// A builder that went away may have told its logs why.
+    fn with_logs(&self, error: CommandError) -> CommandError {
+        match self.node.driver().container() {
+            Some(container) => error.hint(format!("docker logs {container}")),
+            None => error,
         }
     }
 
@@ -317,21 +332,9 @@ impl Job<'_> {
 
     fn cache_tools(&self, progress: &Progress) -> Result<ClientTools, CommandError> {
         let env = &self.ctx.env;
-        let either = |upper: &str, lower: &str| {
-            env.non_empty(upper)
-                .or(env.non_empty(lower))
-                .map(str::to_owned)
-        };
-        let settings = NetworkSettings {
-            proxy: ProxySettings {
-                http: either("HTTP_PROXY", "http_proxy"),
-                https: either("HTTPS_PROXY", "https_proxy"),
-                no_proxy: either("NO_PROXY", "no_proxy"),
-            },
-            cert_dirs: vec![PathBuf::from("/etc/docker/certs.d")],
-        };
+        let credentials = Arc::new(self.credentials()?);
         Ok(ClientTools {
-            registries: Arc::new(Registries::new(Arc::new(self.credentials()?), settings)),
+            registries: Arc::new(registries::registries(credentials, env)),
             workers: Workers::all_cores(),
             spool_dir: env
                 .non_empty("TMPDIR")
@@ -342,10 +345,14 @@ impl Job<'_> {
 
     /// A build that takes layers uncompressed leaves a mark, before it does.
     fn mark_uncompressed(&self) -> Result<(), CommandError> {
-        let takes = |cache: &CacheTo| {
-            matches!(cache, CacheTo::Registry(cache)
-                if cache.compressor == Compressor::Client
-                    || cache.compression == Some(Compression::Uncompressed))
+        let takes = |cache: &CacheTo| match cache {
+            CacheTo::Registry(cache) => {
+                cache.compressor == Compressor::Client
+                    || cache.compression == Some(Compression::Uncompressed)
+            }
+            CacheTo::Other { attrs, .. } => {
+                attrs.get("compression").map(String::as_str) == Some("uncompressed")
+            }
         };
         if self.spec.cache_to.iter().any(takes) {
             let store = self.surroundings.store();

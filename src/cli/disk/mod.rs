@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::Code;
+
 use crate::builder::{Builder, Node, Surroundings, resolve};
-use crate::buildkit::Client;
+use crate::buildkit::{Client, RpcError};
 use crate::error::CommandError;
 
 use super::Context;
@@ -30,14 +32,20 @@ pub(super) async fn connect(node: &Node, timeout: Duration) -> Result<Client, Co
         let stream = node.driver().dial().await?;
         match Client::connect_as(stream, node.driver().authority()).await {
             Ok(client) => Ok(client),
-            // A connection that is no BuildKit's has a reason, which the driver may know.
-            Err(error) => Err(match node.driver().diagnose().await {
-                Some(reason) => reason.into(),
-                None => CommandError::from(error),
-            }),
+            Err(error) => Err(explained(node, error).await),
         }
     };
     within(timeout, connect).await?
+}
+
+/// A connection that breaks, or is no BuildKit's, has a reason, which the driver may know.
+pub(super) async fn explained(node: &Node, error: RpcError) -> CommandError {
+    if matches!(error.code(), Code::Unavailable | Code::Unknown)
+        && let Some(reason) = node.driver().diagnose().await
+    {
+        return reason.into();
+    }
+    error.into()
 }
 
 /// A time-out of zero means none.

@@ -9,7 +9,7 @@ use crate::options::duration;
 
 use super::Context;
 use super::disk::filter::{self, Filter, Selection};
-use super::disk::{builder, connect};
+use super::disk::{builder, connect, explained};
 use super::surroundings::surroundings;
 
 mod render;
@@ -49,10 +49,11 @@ pub async fn run(args: DuArgs, ctx: &Context) -> Result<(), CommandError> {
     let builder = builder(ctx, &surroundings, args.timeout).await?;
     let asked = builder.nodes().iter().map(|node| async {
         let client = connect(node, args.timeout).await?;
-        let records = client
-            .disk_usage(vec![selection.expression.clone()])
-            .await?;
-        Ok::<_, CommandError>(records)
+        let asked = client.disk_usage(vec![selection.expression.clone()]);
+        match asked.await {
+            Ok(records) => Ok(records),
+            Err(error) => Err(explained(node, error).await),
+        }
     });
     let records: Vec<_> = try_join_all(asked).await?.into_iter().flatten().collect();
     let mut text = format

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
+use crate::builder::Node;
 use crate::buildkit::Client;
 use crate::buildkit::disk::{CAP_FREE_SPACE_FILTER, PruneRequest};
 use crate::error::CommandError;
@@ -13,7 +14,7 @@ use crate::options::{duration, size};
 use super::Context;
 use super::confirm::confirmed;
 use super::disk::filter::{self, Filter, Selection, with_configured};
-use super::disk::{builder, connect};
+use super::disk::{builder, connect, explained};
 use super::surroundings::surroundings;
 
 mod render;
@@ -78,15 +79,16 @@ pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
         return Ok(());
     }
     let builder = builder(ctx, &surroundings, args.timeout).await?;
-    let connects = builder.nodes().iter().map(|node| async {
+    let limits = &request;
+    let connects = builder.nodes().iter().map(|node| async move {
         let client = connect(node, args.timeout).await?;
-        check_limits(&client, &request).await?;
-        Ok::<_, CommandError>(client)
+        check_limits(node, &client, limits).await?;
+        Ok::<_, CommandError>((node, client))
     });
     // Nothing is removed anywhere before all nodes are known to take the limits.
     let clients = try_join_all(connects).await?;
     let report = Mutex::new(render::Report::new(args.verbose));
-    let prunes = clients.iter().map(|client| {
+    let prunes = clients.iter().map(|(node, client)| {
         let (report, ui) = (&report, &ctx.ui);
         let mut written = Ok(());
         let request = request.clone();
@@ -98,8 +100,10 @@ pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
                     written = ui.text(&text);
                 }
             });
-            done.await?;
-            Ok::<_, CommandError>(written?)
+            if let Err(error) = done.await {
+                return Err(explained(node, error).await);
+            }
+            Ok(written?)
         }
     });
     try_join_all(prunes).await?;
@@ -123,16 +127,21 @@ fn request(args: &PruneArgs, filters: &[Filter]) -> Result<PruneRequest, Command
 }
 
 /// An old BuildKit would take no notice of a limit and free everything.
-async fn check_limits(client: &Client, request: &PruneRequest) -> Result<(), CommandError> {
+async fn check_limits(
+    node: &Node,
+    client: &Client,
+    request: &PruneRequest,
+) -> Result<(), CommandError> {
     if request.max_used_space == 0 && request.min_free_space == 0 {
         return Ok(());
     }
-    if client.supports(CAP_FREE_SPACE_FILTER).await? {
-        return Ok(());
+    match client.supports(CAP_FREE_SPACE_FILTER).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CommandError::failed(
+            "buildkit v0.17.0+ is required for max-used-space and min-free-space filters",
+        )),
+        Err(error) => Err(explained(node, error).await),
     }
-    Err(CommandError::failed(
-        "buildkit v0.17.0+ is required for max-used-space and min-free-space filters",
-    ))
 }
 
 #[cfg(test)]

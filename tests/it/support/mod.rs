@@ -1,4 +1,6 @@
-//! What the tests share.
+//! What the integration tests share.
 
+pub(crate) mod bench;
+pub(crate) mod recorder;
 pub(crate) mod registry;
 pub(crate) mod rig;

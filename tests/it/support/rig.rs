@@ -46,6 +46,12 @@ impl Rig {
         run(docker_command(&self.docker_config).args(args))
     }
 
+    /// A program of the packages that the rig is made of.
+    pub(crate) fn tool(&self, name: &str) -> PathBuf {
+        let rig = self.docker_config.parent().expect("the rig's folder");
+        rig.join("packages/usr/bin").join(name)
+    }
+
     /// A docker CLI with a settings folder and a builder store of its own.
     pub(crate) fn client(&self) -> Client {
         let config = tempfile::Builder::new()
@@ -58,11 +64,7 @@ impl Rig {
         let peer = fs::canonicalize(self.docker_config.join("cli-plugins/docker-buildx"))
             .expect("the peer");
         symlink(peer, plugins.join("docker-buildx")).expect("a link to the peer");
-        symlink(
-            env!("CARGO_BIN_EXE_docker-cachex"),
-            plugins.join("docker-cachex"),
-        )
-        .expect("a link to the plugin");
+        symlink(plugin(), plugins.join("docker-cachex")).expect("a link to the plugin");
         Client { config }
     }
 }
@@ -164,6 +166,14 @@ impl Drop for Builder<'_> {
         self.client
             .docker(&["volume", "rm", "--force", &self.volume()]);
     }
+}
+
+/// The plugin under test: the one cargo built with the tests, or the one that `CACHEX_TEST_PLUGIN` names, such as a
+/// release build.
+pub(crate) fn plugin() -> PathBuf {
+    env::var_os("CACHEX_TEST_PLUGIN")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_docker-cachex").into())
+        .into()
 }
 
 /// A name that no other test of this or another run has: for builders, repositories and containers.

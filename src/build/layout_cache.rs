@@ -1,0 +1,90 @@
+//! Caches that a build writes to layout folders (`--cache-to type=local`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::cache::LayoutExport;
+use super::client_cache::CacheObserver;
+use crate::buildkit::session::content::{ContentStore, ContentStores};
+use crate::cache::layout::{Layout, LayoutError, LayoutStore};
+
+/// Why a cache was not written to its folder.
+#[derive(Debug, Error)]
+#[error("failed to export the cache to the folder {dest:?}")]
+pub struct LayoutCacheError {
+    /// The folder as the user wrote it.
+    pub dest: String,
+    /// Why.
+    #[source]
+    pub source: LayoutError,
+}
+
+/// One folder that is being written.
+#[derive(Debug)]
+pub struct LayoutCache {
+    export: LayoutExport,
+    store: Arc<LayoutStore>,
+}
+
+impl LayoutCache {
+    /// Makes the folder, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it cannot be written.
+    pub fn open(export: &LayoutExport, current_dir: &Path) -> Result<Self, LayoutCacheError> {
+        let layout = Layout::new(current_dir.join(&export.dest));
+        layout.create().map_err(|source| LayoutCacheError {
+            dest: export.dest.clone(),
+            source,
+        })?;
+        Ok(Self {
+            export: export.clone(),
+            store: Arc::new(LayoutStore::new(layout)),
+        })
+    }
+
+    /// Offers the folder in the session.
+    pub fn offer(&self, stores: &mut ContentStores) {
+        let store: Arc<dyn ContentStore> = Arc::<LayoutStore>::clone(&self.store);
+        stores.add(self.export.store.clone(), store);
+    }
+
+    /// Writes the folder's index after the solve. With `ignore-error` a failure is only shown.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the index cannot be written; it is then as it was.
+    pub async fn publish(&self, observer: &dyn CacheObserver) -> Result<(), LayoutCacheError> {
+        let (store, export) = (Arc::clone(&self.store), self.export.clone());
+        let written = tokio::task::spawn_blocking(move || write(&store, &export));
+        let written = written.await.map_err(std::io::Error::other);
+        let source = match written {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(source)) => source,
+            Err(error) => error.into(),
+        };
+        if self.export.ignore_error {
+            let progress = observer.export(&self.export.dest);
+            progress.failed(&crate::error::chain(&source));
+            return Ok(());
+        }
+        Err(LayoutCacheError {
+            dest: self.export.dest.clone(),
+            source,
+        })
+    }
+}
+
+fn write(store: &LayoutStore, export: &LayoutExport) -> Result<(), LayoutError> {
+    let Some(manifest) = store.exported()? else {
+        return Ok(());
+    };
+    store.layout().tag(&manifest, &export.tag)?;
+    if export.reset {
+        store.layout().remove_unreferenced()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! A registry cache served to BuildKit through the session, for builders that cannot reach the
+//! registry or may not log in to it.
+//!
+//! BuildKit imports it as a `type=local` cache: it asks for the manifest by digest, then for the
+//! config, then for the layers that it needs, one mebibyte a call (BuildKit
+//! `cache/remotecache/local`, containerd `core/content/proxy`).
+
+mod ahead;
+mod trim;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use thiserror::Error;
+
+use self::ahead::ReadAhead;
+use self::trim::Trimmed;
+use super::MAX_METADATA;
+use super::config::{CacheConfig, ConfigError};
+use super::manifest::{
+    CacheManifest, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, ManifestError, OCI_INDEX, OCI_MANIFEST,
+};
+use crate::buildkit::session::content::{ContentStore, NewBlob, Pieces, StoreError, Write};
+use crate::digest::Digest;
+use crate::registry::{RawManifest, RegistryError, Repository};
+
+pub use self::trim::Trim;
+
+/// Why a cache cannot be served.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    /// The registry does not answer, or refuses.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The config cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The smaller cache cannot be written as JSON.
+    #[error("cannot write the cache's JSON")]
+    Json(#[from] serde_json::Error),
+    /// The config is larger than is read.
+    #[error("the cache config has {0} bytes, too many to be read")]
+    ConfigTooLarge(u64),
+}
+
+/// A cache that is served.
+#[derive(Debug)]
+pub struct RegistryImport {
+    manifest: Digest,
+    layers: usize,
+    trimmed: Option<Trim>,
+    store: Arc<RegistryStore>,
+}
+
+impl RegistryImport {
+    /// Looks at a reference; `None` where the registry has nothing there. A cache whose manifest or
+    /// config is larger than BuildKit reads is made smaller.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the registry refuses, or holds what is no cache.
+    pub async fn open(
+        repository: Repository,
+        reference: &str,
+    ) -> Result<Option<Self>, ImportError> {
+        let Some(raw) = repository.manifest(reference).await? else {
+            return Ok(None);
+        };
+        let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
+        let store = RegistryStore::new(repository);
+        let mut served = raw.digest.clone();
+        let mut trimmed = None;
+        match store.trim(&raw, &manifest).await? {
+            Some(smaller) => {
+                served = Digest::of(&smaller.manifest);
+                let mut state = store.state();
+                state.keep(smaller.config_digest.clone(), smaller.config);
+                state.keep(served.clone(), smaller.manifest);
+                trimmed = Some(smaller.what);
+            }
+            None => store.state().keep(raw.digest, raw.bytes),
+        }
+        store.state().learn(&manifest);
+        Ok(Some(Self {
+            manifest: served,
+            layers: manifest.layers.len(),
+            trimmed,
+            store: Arc::new(store),
+        }))
+    }
+
+    /// Returns the digest of the manifest that BuildKit is to be told.
+    pub fn manifest(&self) -> &Digest {
+        &self.manifest
+    }
+
+    /// Returns the store to offer in the session.
+    pub fn store(&self) -> Arc<dyn ContentStore> {
+        Arc::<RegistryStore>::clone(&self.store)
+    }
+
+    /// Returns what was left out, if the cache was too large.
+    pub fn trimmed(&self) -> Option<&Trim> {
+        self.trimmed.as_ref()
+    }
+
+    /// One line about the cache.
+    pub fn summary(&self) -> String {
+        match &self.trimmed {
+            None => format!("{} layers", self.layers),
+            Some(trim) => trim.to_string(),
+        }
+    }
+}
+
+/// A repository as a store that is only read.
+struct RegistryStore {
+    repository: Repository,
+    state: Mutex<State>,
+    downloads: ReadAhead,
+}
+
+impl fmt::Debug for RegistryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryStore")
+            .field("repository", &self.repository.name())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Manifests, and a config that was made smaller.
+    whole: HashMap<Digest, Bytes>,
+    /// Sizes of blobs, as manifests name them.
+    sizes: HashMap<Digest, u64>,
+    /// Entries of an index of images, which are manifests themselves.
+    manifests: HashMap<Digest, u64>,
+}
+
+impl State {
+    fn keep(&mut self, digest: Digest, bytes: Bytes) {
+        self.whole.insert(digest, bytes);
+    }
+
+    fn learn(&mut self, manifest: &CacheManifest) {
+        for entry in manifest.layers.iter().chain(&manifest.config) {
+            let known = if is_manifest(entry) {
+                &mut self.manifests
+            } else {
+                &mut self.sizes
+            };
+            known.insert(entry.digest.clone(), entry.size);
+        }
+    }
+}
+
+fn is_manifest(entry: &Descriptor) -> bool {
+    [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&entry.media_type.as_str())
+}
+
+impl RegistryStore {
+    fn new(repository: Repository) -> Self {
+        Self {
+            downloads: ReadAhead::new(repository.clone()),
+            repository,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn trim(
+        &self,
+        raw: &RawManifest,
+        manifest: &CacheManifest,
+    ) -> Result<Option<Trimmed>, ImportError> {
+        let Some(config) = manifest.config.as_ref().filter(|_| manifest.is_cache()) else {
+            return Ok(None);
+        };
+        let largest = config.size.max(raw.bytes.len() as u64);
+        if largest <= MAX_METADATA as u64 {
+            return Ok(None);
+        }
+        if config.size > CacheConfig::MAX_BYTES as u64 {
+            return Err(ImportError::ConfigTooLarge(config.size));
+        }
+        let bytes = self.download(&config.digest, config.size).await?;
+        let config = CacheConfig::parse(&bytes)?;
+        Ok(Some(trim::trim(&config, manifest, MAX_METADATA)?))
+    }
+
+    async fn download(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, RegistryError> {
+        let mut download = self.repository.download(digest, Some(size)).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = download.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    /// Returns a manifest, which is read once.
+    async fn whole(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        {
+            let state = self.state();
+            if let Some(bytes) = state.whole.get(digest) {
+                return Ok(Some(bytes.clone()));
+            }
+            if !state.manifests.contains_key(digest) {
+                return Ok(None);
+            }
+        }
+        let raw = self.repository.manifest(digest.as_str()).await;
+        let raw = raw.map_err(|error| StoreError::failed(&error))?;
+        let raw = raw.ok_or_else(|| StoreError::NotFound(digest.clone()))?;
+        let mut state = self.state();
+        if let Ok(manifest) = CacheManifest::parse(&raw.bytes, &raw.media_type) {
+            state.learn(&manifest);
+        }
+        state.keep(digest.clone(), raw.bytes.clone());
+        Ok(Some(raw.bytes))
+    }
+}
+
+#[tonic::async_trait]
+impl ContentStore for RegistryStore {
+    async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
+        if let Some(bytes) = self.whole(digest).await? {
+            return Ok(bytes.len() as u64);
+        }
+        let known = self.state().sizes.get(digest).copied();
+        if let Some(size) = known {
+            return Ok(size);
+        }
+        let size = self.repository.blob_size(digest).await;
+        let size = size.map_err(|error| StoreError::failed(&error))?;
+        let size = size.ok_or_else(|| StoreError::NotFound(digest.clone()))?;
+        self.state().sizes.insert(digest.clone(), size);
+        Ok(size)
+    }
+
+    async fn read(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        size: Option<u64>,
+    ) -> Result<Pieces, StoreError> {
+        if let Some(bytes) = self.whole(digest).await? {
+            let part = part(&bytes, offset, size);
+            return Ok(stream::iter([Ok(part)]).boxed());
+        }
+        let total = self.size(digest).await?;
+        Ok(self.downloads.read(digest, offset, size, total))
+    }
+
+    async fn write(&self, _blob: NewBlob) -> Result<Write, StoreError> {
+        Err(StoreError::Failed("this cache is only read".to_owned()))
+    }
+}
+
+fn part(bytes: &Bytes, offset: u64, size: Option<u64>) -> Bytes {
+    let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    let start = clamp(offset);
+    let end = clamp(offset.saturating_add(size.unwrap_or(u64::MAX)));
+    bytes.slice(start..end)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! `index.json` of a layout folder: which manifest a tag stands for.
+//!
+//! BuildKit's client (`client/ociindex`) locks `index.json.lock` for every access, and gives up at
+//! once where it is locked; so the lock is held for as short as can be.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Map, Value, json};
+
+use super::{Layout, LayoutError};
+use crate::cache::manifest::{Descriptor, OCI_INDEX};
+
+const INDEX: &str = "index.json";
+/// Marks the folder as a layout (OCI image layout specification).
+const LAYOUT_FILE: &str = "oci-layout";
+const LAYOUT_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+/// Annotation of an entry: the tag.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation of an entry: the whole name of an image (containerd).
+const IMAGE_NAME: &str = "io.containerd.image.name";
+/// How long another program's lock is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+impl Layout {
+    fn index_path(&self) -> PathBuf {
+        self.root.join(INDEX)
+    }
+
+    /// Returns the manifest that a tag stands for, `None` where there is none or no index.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the index cannot be read.
+    pub fn tagged(&self, tag: &str) -> Result<Option<Descriptor>, LayoutError> {
+        let entries = self.entries()?;
+        let named = |key: &str| {
+            entries
+                .iter()
+                .find(|entry| entry.annotation(key) == Some(tag))
+        };
+        Ok(named(IMAGE_NAME).or_else(|| named(REF_NAME)).cloned())
+    }
+
+    /// Returns the entries of the index; none where there is no index.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the index cannot be read.
+    pub fn entries(&self) -> Result<Vec<Descriptor>, LayoutError> {
+        let Some(mut index) = self.read_index()? else {
+            return Ok(Vec::new());
+        };
+        let manifests = index.remove("manifests").filter(|value| !value.is_null());
+        let entries = manifests.map(serde_json::from_value).transpose();
+        Ok(entries
+            .map_err(|error| self.invalid(error))?
+            .unwrap_or_default())
+    }
+
+    /// An index is replaced as a whole, so it is read without the lock. BuildKit's client writes in
+    /// place: text that is no index may be one a moment later.
+    fn read_index(&self) -> Result<Option<Map<String, Value>>, LayoutError> {
+        for last in [false, false, true] {
+            let bytes = match fs::read(self.index_path()) {
+                Ok(bytes) if bytes.is_empty() => return Ok(None),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            match serde_json::from_slice(&bytes) {
+                Ok(index) => return Ok(Some(index)),
+                Err(error) if last => return Err(self.invalid(error)),
+                Err(_) => sleep(LOCK_PAUSE),
+            }
+        }
+        Ok(None)
+    }
+
+    fn invalid(&self, source: serde_json::Error) -> LayoutError {
+        LayoutError::Index {
+            path: self.index_path(),
+            source,
+        }
+    }
+
+    /// Makes a tag stand for a manifest whose blobs are in the folder. All other entries stay.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the index cannot be locked, read or written; it is then as it was.
+    pub fn tag(&self, manifest: &Descriptor, tag: &str) -> Result<(), LayoutError> {
+        let _lock = self.lock()?;
+        let mut index = self.read_index()?.unwrap_or_default();
+        let entry = |key: &str, value: Value, index: &mut Map<String, Value>| {
+            if index.get(key).is_none_or(is_unset) {
+                index.insert(key.to_owned(), value);
+            }
+        };
+        entry("schemaVersion", json!(2), &mut index);
+        entry("mediaType", json!(OCI_INDEX), &mut index);
+        entry("manifests", json!([]), &mut index);
+        let mut manifest = manifest.clone();
+        manifest.annotations.insert(REF_NAME.to_owned(), json!(tag));
+        let manifest = serde_json::to_value(&manifest).map_err(|error| self.invalid(error))?;
+        let Some(Value::Array(entries)) = index.get_mut("manifests") else {
+            return Err(self.invalid(serde::de::Error::custom("manifests is no list")));
+        };
+        entries.retain(|entry| !is_tag_of(entry, tag));
+        entries.push(manifest);
+        let text = serde_json::to_vec(&index).map_err(|error| self.invalid(error))?;
+        self.replace(LAYOUT_FILE, LAYOUT_TEXT.as_bytes())?;
+        self.replace(INDEX, &text)?;
+        Ok(())
+    }
+
+    /// Writes a file beside its place and moves it there.
+    fn replace(&self, name: &str, data: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(".cachex-")
+            .permissions(std::fs::Permissions::from_mode(0o644))
+            .tempfile_in(&self.root)?;
+        file.write_all(data)?;
+        file.as_file().sync_all()?;
+        file.persist(self.root.join(name))?;
+        Ok(())
+    }
+
+    /// Locks the index against this and other programs.
+    pub(super) fn lock(&self) -> Result<IndexLock, LayoutError> {
+        let path = self.root.join(format!("{INDEX}.lock"));
+        let end = Instant::now() + LOCK_WAIT;
+        loop {
+            match try_lock(&path)? {
+                Some(file) => return Ok(IndexLock { path, _file: file }),
+                None if Instant::now() >= end => return Err(LayoutError::Locked(path)),
+                None => sleep(LOCK_PAUSE),
+            }
+        }
+    }
+}
+
+/// Go leaves out what is not set, or writes its zero.
+fn is_unset(value: &Value) -> bool {
+    value.is_null() || value == &json!(0) || value == &json!("")
+}
+
+/// An entry of this tag; one with a whole image name is another (BuildKit `ociindex`).
+fn is_tag_of(entry: &Value, tag: &str) -> bool {
+    let annotation = |key: &str| {
+        let value = entry.get("annotations").and_then(|all| all.get(key));
+        value.and_then(Value::as_str).unwrap_or_default()
+    };
+    annotation(REF_NAME) == tag && annotation(IMAGE_NAME).is_empty()
+}
+
+/// The lock of an index. Like BuildKit's client it removes the file when it lets go.
+#[derive(Debug)]
+pub(super) struct IndexLock {
+    path: PathBuf,
+    _file: fs::File,
+}
+
+impl Drop for IndexLock {
+    fn drop(&mut self) {
+        // Whoever waits for the file finds that it is no longer the one of this name.
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+fn try_lock(path: &Path) -> io::Result<Option<fs::File>> {
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    // The file may have been removed by its last holder since it was opened.
+    let ours = file.metadata()?.ino();
+    let named = fs::metadata(path).map(|metadata| metadata.ino());
+    Ok(named.is_ok_and(|named| named == ours).then_some(file))
+}

@@ -1,0 +1,407 @@
+//! A cache that is looked at: read from a registry or from a layout folder, never held whole.
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::config::{CacheConfig, CacheLayer, CacheRecord, ConfigError, Parent};
+use super::layout::{Layout, LayoutError};
+use super::manifest::{CREATED_AT, CacheManifest, Descriptor, ManifestError, UNCOMPRESSED};
+use crate::digest::Digest;
+use crate::registry::{RawManifest, RegistryError, Repository};
+
+/// Annotation of a layer: the step that made it (BuildKit).
+pub const DESCRIPTION: &str = "buildkit/description";
+/// How deep indexes are followed.
+const MAX_DEPTH: usize = 4;
+/// Images of one index that are looked at.
+const MAX_IMAGES: usize = 256;
+/// Blobs whose presence is asked for at the same time.
+const CHECKS: usize = 16;
+
+/// Why a cache cannot be looked at.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// There is nothing under that name.
+    #[error("not found")]
+    NotFound,
+    /// What is there is an image without a cache, or something else.
+    #[error("{0} holds no build cache")]
+    NoCache(&'static str),
+    /// The registry does not answer, or refuses.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The folder cannot be read.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The config cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The config of an image cannot be read.
+    #[error("the config of the image is not valid")]
+    ImageConfig(#[from] serde_json::Error),
+    /// A blob is larger than is read at once.
+    #[error("blob {digest} has {size} bytes, more than are read")]
+    TooLarge {
+        /// The blob.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A blob that a manifest names is not there.
+    #[error("{0}, which the cache refers to, is gone")]
+    Gone(Digest),
+}
+
+/// Where a cache is.
+#[derive(Debug)]
+pub enum CacheSource {
+    /// In a repository, under a tag or a digest.
+    Registry {
+        /// The repository.
+        repository: Repository,
+        /// The tag or digest.
+        reference: String,
+    },
+    /// In a layout folder.
+    Layout {
+        /// The folder.
+        layout: Layout,
+        /// The tag; it does not count where there is a digest.
+        tag: String,
+        /// The digest.
+        digest: Option<Digest>,
+    },
+}
+
+/// A cache with its config; one for each image of an inline cache.
+#[derive(Debug, Clone)]
+pub struct CachePart {
+    /// Platform of the image that holds the cache inline.
+    pub platform: Option<String>,
+    /// Descriptor of the config, which is the image's where the cache is inline.
+    pub config_blob: Descriptor,
+    /// The config.
+    pub config: CacheConfig,
+    /// Descriptors of the layers.
+    pub layers: Vec<Descriptor>,
+}
+
+/// A cache that was read.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The manifest as it is stored.
+    pub raw: RawManifest,
+    /// The manifest.
+    pub manifest: CacheManifest,
+    /// What is in it.
+    pub parts: Vec<CachePart>,
+}
+
+impl CacheSource {
+    /// Reads the manifest as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is none, or it cannot be had.
+    pub async fn manifest(&self) -> Result<RawManifest, SourceError> {
+        let found = match self {
+            Self::Registry {
+                repository,
+                reference,
+            } => repository.manifest(reference).await?,
+            Self::Layout {
+                layout,
+                tag,
+                digest,
+            } => {
+                let entry = match digest {
+                    Some(digest) => Some((digest.clone(), String::new())),
+                    None => layout
+                        .tagged(tag)?
+                        .map(|entry| (entry.digest, entry.media_type)),
+                };
+                match entry {
+                    Some((digest, media_type)) => from_layout(layout, digest, media_type)?,
+                    None => None,
+                }
+            }
+        };
+        found.ok_or(SourceError::NotFound)
+    }
+
+    /// Reads everything but the layers.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is no cache, or it cannot be read.
+    pub async fn load(&self) -> Result<Loaded, SourceError> {
+        let raw = self.manifest().await?;
+        let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
+        let parts = if manifest.is_cache() {
+            vec![self.cache(&manifest).await?]
+        } else {
+            self.inline(&manifest).await?
+        };
+        if parts.is_empty() {
+            return Err(SourceError::NoCache(if manifest.config.is_some() {
+                "the image"
+            } else {
+                "the index"
+            }));
+        }
+        Ok(Loaded {
+            raw,
+            manifest,
+            parts,
+        })
+    }
+
+    async fn cache(&self, manifest: &CacheManifest) -> Result<CachePart, SourceError> {
+        let Some(config_blob) = manifest.config.clone() else {
+            return Err(SourceError::NoCache("the manifest"));
+        };
+        let bytes = self.blob(&config_blob).await?;
+        Ok(CachePart {
+            platform: None,
+            config: CacheConfig::parse(&bytes)?,
+            config_blob,
+            layers: manifest.layers.clone(),
+        })
+    }
+
+    /// Reads the inline caches of an image, or of the images of an index.
+    async fn inline(&self, manifest: &CacheManifest) -> Result<Vec<CachePart>, SourceError> {
+        let mut parts = Vec::new();
+        let mut seen = HashSet::new();
+        let mut open = vec![(manifest.clone(), 0)];
+        while let Some((manifest, depth)) = open.pop() {
+            if let Some(config) = &manifest.config {
+                parts.extend(self.image(&manifest, config).await?);
+                continue;
+            }
+            // The stack is read from its end; the order of the index is kept.
+            for entry in manifest.layers.iter().rev() {
+                let looked_at = depth < MAX_DEPTH && seen.len() < MAX_IMAGES;
+                if looked_at && seen.insert(entry.digest.clone()) {
+                    let raw = self.child(entry).await?;
+                    let child = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
+                    open.push((child, depth + 1));
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    async fn image(
+        &self,
+        manifest: &CacheManifest,
+        config: &Descriptor,
+    ) -> Result<Option<CachePart>, SourceError> {
+        if !config.media_type.ends_with("+json") {
+            return Ok(None);
+        }
+        let image: Image = serde_json::from_slice(&self.blob(config).await?)?;
+        image.part(manifest, config)
+    }
+
+    async fn child(&self, entry: &Descriptor) -> Result<RawManifest, SourceError> {
+        let found = match self {
+            Self::Registry { repository, .. } => repository.manifest(entry.digest.as_str()).await?,
+            Self::Layout { layout, .. } => {
+                from_layout(layout, entry.digest.clone(), entry.media_type.clone())?
+            }
+        };
+        found.ok_or_else(|| SourceError::Gone(entry.digest.clone()))
+    }
+
+    /// Reads a config whole.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it is not there, is too large, or is corrupt.
+    pub async fn blob(&self, blob: &Descriptor) -> Result<Bytes, SourceError> {
+        let digest = &blob.digest;
+        if blob.size > CacheConfig::MAX_BYTES as u64 {
+            return Err(SourceError::TooLarge {
+                digest: digest.clone(),
+                size: blob.size,
+            });
+        }
+        match self {
+            Self::Registry { repository, .. } => {
+                let download = repository.download(digest, Some(blob.size)).await;
+                let mut download = download.map_err(|error| match error.is_not_found() {
+                    true => SourceError::Gone(digest.clone()),
+                    false => error.into(),
+                })?;
+                let mut bytes = Vec::new();
+                while let Some(piece) = download.next().await? {
+                    bytes.extend_from_slice(&piece);
+                }
+                Ok(bytes.into())
+            }
+            Self::Layout { layout, .. } => layout
+                .read_blob(digest, CacheConfig::MAX_BYTES as u64)?
+                .ok_or_else(|| SourceError::Gone(digest.clone())),
+        }
+    }
+
+    /// Returns those blobs that are not there.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it cannot be told.
+    pub async fn missing(&self, blobs: &[Digest]) -> Result<HashSet<Digest>, SourceError> {
+        let mut checks = stream::iter(blobs)
+            .map(|digest| async move {
+                let size = match self {
+                    Self::Registry { repository, .. } => repository.blob_size(digest).await?,
+                    Self::Layout { layout, .. } => layout.blob_size(digest)?,
+                };
+                Ok::<_, SourceError>((digest, size.is_some()))
+            })
+            .buffer_unordered(CHECKS);
+        let mut missing = HashSet::new();
+        while let Some(check) = checks.next().await {
+            let (digest, there) = check?;
+            if !there {
+                missing.insert(digest.clone());
+            }
+        }
+        Ok(missing)
+    }
+}
+
+fn from_layout(
+    layout: &Layout,
+    digest: Digest,
+    media_type: String,
+) -> Result<Option<RawManifest>, SourceError> {
+    let bytes = layout.read_blob(&digest, CacheManifest::MAX_BYTES as u64)?;
+    Ok(bytes.map(|bytes| RawManifest {
+        bytes,
+        media_type,
+        digest,
+    }))
+}
+
+/// The config of an image, as far as an inline cache is in it (BuildKit
+/// `cache/remotecache/import.go`).
+#[derive(Deserialize)]
+struct Image {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+    #[serde(default)]
+    rootfs: RootFs,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    history: Vec<History>,
+    /// The records in base64.
+    #[serde(rename = "moby.buildkit.cache.v0")]
+    cache: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct RootFs {
+    #[serde(default, deserialize_with = "null_is_empty")]
+    diff_ids: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct History {
+    created: Option<String>,
+    #[serde(default)]
+    created_by: String,
+    #[serde(default)]
+    empty_layer: bool,
+}
+
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Image {
+    /// Makes a cache of the image's layers and the records in its config; `None` where it has none.
+    fn part(
+        self,
+        manifest: &CacheManifest,
+        config_blob: &Descriptor,
+    ) -> Result<Option<CachePart>, SourceError> {
+        let Some(records) = &self.cache else {
+            return Ok(None);
+        };
+        let json = STANDARD.decode(records).map_err(|error| {
+            SourceError::ImageConfig(<serde_json::Error as serde::de::Error>::custom(error))
+        })?;
+        let records: Option<Vec<CacheRecord>> = serde_json::from_slice(&json)?;
+        let config = CacheConfig {
+            layers: chain_of(&manifest.layers),
+            records: records.unwrap_or_default(),
+            ..CacheConfig::default()
+        };
+        config.check()?;
+        let platform = [&self.os, &self.architecture, &self.variant];
+        let platform: Vec<_> = platform.into_iter().filter(|p| !p.is_empty()).collect();
+        let platform: Vec<&str> = platform.into_iter().map(String::as_str).collect();
+        Ok(Some(CachePart {
+            platform: (!platform.is_empty()).then(|| platform.join("/")),
+            config_blob: config_blob.clone(),
+            config,
+            layers: self.describe(&manifest.layers),
+        }))
+    }
+
+    /// The layers with what the image's history tells about them.
+    fn describe(&self, layers: &[Descriptor]) -> Vec<Descriptor> {
+        let steps: Vec<_> = self.history.iter().filter(|h| !h.empty_layer).collect();
+        let describe = |(index, layer): (usize, &Descriptor)| {
+            let mut layer = layer.clone();
+            let mut set = |key: &str, value: &str| {
+                if !value.is_empty() {
+                    let value = Value::from(value);
+                    layer.annotations.insert(key.to_owned(), value);
+                }
+            };
+            if let Some(step) = steps.get(index) {
+                set(CREATED_AT, step.created.as_deref().unwrap_or_default());
+                set(DESCRIPTION, &step.created_by);
+            }
+            if let Some(diff_id) = self.rootfs.diff_ids.get(index) {
+                set(UNCOMPRESSED, diff_id.as_str());
+            }
+            layer
+        };
+        layers.iter().enumerate().map(describe).collect()
+    }
+}
+
+/// Each layer of an image lies on the one before it.
+fn chain_of(layers: &[Descriptor]) -> Vec<CacheLayer> {
+    let layer = |(index, layer): (usize, &Descriptor)| CacheLayer {
+        blob: layer.digest.clone(),
+        parent: Parent(index.checked_sub(1)),
+        annotations: None,
+        other: Map::new(),
+    };
+    layers.iter().enumerate().map(layer).collect()
+}
+
+#[cfg(test)]
+mod tests;

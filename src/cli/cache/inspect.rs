@@ -1,0 +1,121 @@
+//! `cache inspect`: what is in a cache.
+
+use crate::cache::inspect::Inspection;
+use crate::cache::source::{CacheSource, SourceError};
+use crate::cli::Context;
+use crate::digest::Digest;
+use crate::error::CommandError;
+
+use super::place;
+
+mod render;
+
+/// Show what is in a cache
+///
+/// The cache is one of a registry (REFERENCE), or in a folder of the OCI image layout: a path that
+/// begins with `/`, `./` or `../`, or `oci-layout://FOLDER`, each with `:TAG` or `@DIGEST`.
+///
+/// Fields of `--format`: name, form (image-manifest, index, manifest-list or inline), mediaType, digest,
+/// manifestSize, configs (digest, size), platforms (empty where not known), records, results, layers,
+/// totalSize, sharedSize, unreachableSize, oldest, newest, warnings. Fields of a layer: digest, size,
+/// mediaType, compression (gzip, estargz, zstd, uncompressed or unknown), diffId, createdAt, step,
+/// results (how many use it), present (with --check). Sizes are bytes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct InspectArgs {
+    /// The cache: a reference or a folder
+    #[arg(value_name = "CACHE")]
+    cache: String,
+    /// Ask for every blob whether it is there
+    #[arg(long)]
+    check: bool,
+    /// Format the output: table, json, or a template such as '{{.totalSize}}'
+    #[arg(
+        long,
+        value_name = "string",
+        default_value = "table",
+        conflicts_with = "raw"
+    )]
+    format: String,
+    /// Use plain HTTP, or HTTPS with any certificate
+    #[arg(long)]
+    insecure: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show the manifest, or the config of the cache, byte by byte as it is stored
+    #[arg(
+        long,
+        value_name = "manifest|config",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "manifest",
+        value_enum
+    )]
+    raw: Option<Raw>,
+}
+
+/// What is shown as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Raw {
+    /// The manifest.
+    Manifest,
+    /// The config.
+    Config,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Fails where there is no cache, or it cannot be read; with `--check` also where a blob is missing,
+/// after everything was shown.
+pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
+    let format = render::Format::parse(&args.format).map_err(CommandError::failed)?;
+    let source = place::find(&args.cache, args.insecure, ctx)?;
+    let failed = |error| place::failure(&args.cache, error, ctx);
+    if let Some(raw) = args.raw {
+        let text = read_raw(&source, raw).await.map_err(failed)?;
+        return Ok(ctx.ui.text(&text)?);
+    }
+    let inspection = inspect(&source, &args).await.map_err(failed)?;
+    let now = jiff::Timestamp::now();
+    let text = format
+        .render(&inspection, now, !args.no_trunc)
+        .map_err(CommandError::failed)?;
+    ctx.ui.text(&text)?;
+    if inspection.layers.iter().any(|l| l.present == Some(false)) {
+        return Err(CommandError::failed(format!(
+            "cache {}: blobs are missing",
+            args.cache
+        )));
+    }
+    Ok(())
+}
+
+async fn inspect(source: &CacheSource, args: &InspectArgs) -> Result<Inspection, SourceError> {
+    let loaded = source.load().await?;
+    let missing = if args.check {
+        let layers = loaded.parts.iter().flat_map(|part| &part.layers);
+        let mut blobs: Vec<Digest> = layers.map(|layer| layer.digest.clone()).collect();
+        blobs.sort();
+        blobs.dedup();
+        Some(source.missing(&blobs).await?)
+    } else {
+        None
+    };
+    Ok(Inspection::new(&args.cache, &loaded, missing.as_ref()))
+}
+
+/// Reads a manifest, or the config of the first part. Both are JSON and so UTF-8.
+async fn read_raw(source: &CacheSource, raw: Raw) -> Result<String, SourceError> {
+    let bytes = match raw {
+        Raw::Manifest => source.manifest().await?.bytes,
+        Raw::Config => {
+            let loaded = source.load().await?;
+            let part = loaded.parts.first();
+            let part = part.ok_or(SourceError::NoCache("the manifest"))?;
+            source.blob(&part.config_blob).await?
+        }
+    };
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,181 @@
+//! The output of `cache inspect`: a summary with a table of layers, JSON, or a template.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cache::inspect::{Inspection, Layer};
+use crate::cli::disk::human;
+use crate::cli::table;
+use crate::cli::template::{Template, TemplateError};
+use crate::options::size::human_size;
+
+/// What stands where nothing is known.
+const UNKNOWN: &str = "unknown";
+/// Hexadecimal digits of a truncated digest.
+const SHORT: usize = 12;
+/// Characters of a truncated step.
+const STEP: usize = 48;
+const PADDING: usize = 3;
+
+/// A parsed `--format`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Format {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// A template over the JSON document.
+    Template(Template),
+}
+
+impl Format {
+    /// Parses the flag.
+    ///
+    /// # Errors
+    ///
+    /// Fails for a template that cannot be parsed.
+    pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
+        match text {
+            "table" | "" => Ok(Self::Table),
+            "json" => Ok(Self::Json),
+            text => Template::parse(text).map(Self::Template),
+        }
+    }
+
+    /// Renders the cache.
+    ///
+    /// # Errors
+    ///
+    /// Fails where a template names what is not there.
+    pub(super) fn render(
+        &self,
+        cache: &Inspection,
+        now: Timestamp,
+        truncate: bool,
+    ) -> Result<String, TemplateError> {
+        let json = || serde_json::to_value(cache).unwrap_or_default();
+        match self {
+            Self::Table => Ok(summary(cache, now) + &layers(cache, now, truncate)),
+            Self::Json => Ok(format!("{:#}\n", json())),
+            Self::Template(template) => Ok(template.render(&json(), &json())? + "\n"),
+        }
+    }
+}
+
+fn summary(cache: &Inspection, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing to a text does not fail.
+        let _written = writeln!(text, "{name}:\t{value}");
+    };
+    line("Name", &cache.name);
+    line("Form", cache.form);
+    line("MediaType", &cache.media_type);
+    line("Digest", cache.digest.as_str());
+    line("Manifest", &human_size(cache.manifest_size));
+    for config in &cache.configs {
+        let size = human_size(config.size);
+        line("Config", &format!("{} ({size})", config.digest));
+    }
+    let platforms: Vec<_> = cache.platforms.iter().map(|p| plain(p)).collect();
+    let platforms = platforms.join(", ");
+    line(
+        "Platforms",
+        if platforms.is_empty() {
+            UNKNOWN
+        } else {
+            &platforms
+        },
+    );
+    line("Records", &cache.records.to_string());
+    line("Results", &cache.results.to_string());
+    line("Layers", &cache.layers.len().to_string());
+    line("Total size", &human_size(cache.total_size));
+    line("Shared", &human_size(cache.shared_size));
+    if cache.unreachable_size > 0 {
+        line("Unreachable", &human_size(cache.unreachable_size));
+    }
+    if let (Some(oldest), Some(newest)) = (&cache.oldest, &cache.newest) {
+        let age = |time: &str| age(Some(time), now);
+        line("Age", &format!("{} to {}", age(newest), age(oldest)));
+    }
+    let mut text = table::columns(&text, 0, 1);
+    for warning in &cache.warnings {
+        let _written = writeln!(text, "WARNING: {warning}");
+    }
+    text
+}
+
+fn layers(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
+    if cache.layers.is_empty() {
+        return String::new();
+    }
+    let checked = cache.layers.iter().any(|layer| layer.present.is_some());
+    let state = if checked { "\tSTATE" } else { "" };
+    let mut text = format!("LAYER\tSIZE\tCOMPRESSION\tAGE\tRESULTS{state}\tSTEP\n");
+    for layer in &cache.layers {
+        let state = match layer.present {
+            Some(true) => "\tpresent",
+            Some(false) => "\tmissing",
+            None => "",
+        };
+        let _written = writeln!(
+            text,
+            "{}\t{}\t{}\t{}\t{}{state}\t{}",
+            digest(layer, truncate),
+            human_size(layer.size),
+            layer.compression,
+            age(layer.created_at.as_deref(), now),
+            layer.results,
+            step(layer, truncate),
+        );
+    }
+    format!("\n{}", trim_lines(&table::columns(&text, 0, PADDING)))
+}
+
+/// A column that is empty at the end of a line leaves no spaces.
+fn trim_lines(text: &str) -> String {
+    let lines = text.lines().map(str::trim_end);
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+fn digest(layer: &Layer, truncate: bool) -> String {
+    let digest = &layer.digest;
+    match digest.hex().get(..SHORT).filter(|_| truncate) {
+        Some(short) => format!("{}:{short}", digest.algorithm()),
+        None => digest.to_string(),
+    }
+}
+
+/// A text on one line. It comes from whoever made the cache: nothing of it may steer the terminal.
+fn plain(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    words.join(" ")
+}
+
+fn step(layer: &Layer, truncate: bool) -> String {
+    let step = plain(layer.step.as_deref().unwrap_or_default());
+    if !truncate || step.chars().count() <= STEP {
+        return step;
+    }
+    let mut short: String = step.chars().take(STEP - 1).collect();
+    short.push('…');
+    short
+}
+
+fn age(time: Option<&str>, now: Timestamp) -> String {
+    let time = time.and_then(|time| time.parse::<Timestamp>().ok());
+    time.map_or_else(
+        || UNKNOWN.to_owned(),
+        |time| {
+            let since = Duration::try_from(now.duration_since(time)).unwrap_or_default();
+            format!("{} ago", human::duration(since))
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests;

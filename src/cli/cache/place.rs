@@ -1,0 +1,98 @@
+//! Where a cache is: a reference, or a layout folder.
+
+use std::sync::Arc;
+
+use crate::cache::layout::Layout;
+use crate::cache::source::{CacheSource, SourceError};
+use crate::cli::Context;
+use crate::cli::registries::registries;
+use crate::cli::surroundings::surroundings;
+use crate::docker::CredentialStore;
+use crate::error::CommandError;
+use crate::options::oci_layout::{LayoutRef, PREFIX};
+use crate::reference::{DEFAULT_TAG, Reference};
+use crate::registry::Access;
+
+/// Finds a cache by what the user named. Nothing is read.
+///
+/// A folder is a text that begins with `oci-layout://`, `/`, `./` or `../`; all else is a reference.
+///
+/// # Errors
+///
+/// Fails where the text is neither, or docker's configuration is broken.
+pub(super) fn find(text: &str, insecure: bool, ctx: &Context) -> Result<CacheSource, CommandError> {
+    if let Some(layout) = layout(text)? {
+        return Ok(CacheSource::Layout {
+            layout: Layout::new(ctx.env.current_dir().join(&layout.path)),
+            tag: layout.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
+            digest: layout.digest,
+        });
+    }
+    let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+    let surroundings = surroundings(ctx)?;
+    let credentials = CredentialStore::new(surroundings.config().clone(), &ctx.env)
+        .with_scoped(surroundings.store().dir())?;
+    let repository = registries(Arc::new(credentials), &ctx.env)
+        .repository(&reference, insecure, Access::Pull)
+        .map_err(CommandError::failed)?;
+    let tag = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
+    let named = reference.digest.as_deref().unwrap_or(tag);
+    Ok(CacheSource::Registry {
+        repository,
+        reference: named.to_owned(),
+    })
+}
+
+fn layout(text: &str) -> Result<Option<LayoutRef>, CommandError> {
+    let is_path = ["/", "./", "../"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix));
+    if text.starts_with(PREFIX) {
+        LayoutRef::parse(text).map_err(CommandError::usage)
+    } else if is_path || text == "." || text == ".." {
+        let layout = LayoutRef::parse_path(text).map_err(CommandError::usage)?;
+        Ok(Some(layout))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Turns a failure into the command's error.
+pub(super) fn failure(text: &str, error: SourceError, ctx: &Context) -> CommandError {
+    let hint = match &error {
+        SourceError::Registry(error) => error.hint().map(str::to_owned),
+        SourceError::NotFound if ctx.env.current_dir().join(text).is_dir() => {
+            Some(format!("for the folder write ./{text}"))
+        }
+        SourceError::NoCache(_) => {
+            Some("an image has a cache only where it was built with --cache-to type=inline".into())
+        }
+        _ => None,
+    };
+    let message = format!("cache {text}: {}", crate::error::chain(&error));
+    let failed = CommandError::failed(message);
+    match hint {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_told_from_references() {
+        for text in ["/a/b", "./a", "../a:t", ".", "oci-layout://a"] {
+            assert!(layout(text).unwrap().is_some(), "{text}");
+        }
+        for text in ["a", "r.io/a:c", "localhost:5000/a/b"] {
+            assert!(layout(text).unwrap().is_none(), "{text}");
+        }
+        let found = layout("./a/b:t").unwrap().unwrap();
+        assert_eq!(
+            (found.path.as_str(), found.tag.as_deref()),
+            ("./a/b", Some("t"))
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! A build that is cancelled ends at once, here and in the builder.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Mutex, Weak};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
+
+use crate::support::bench::{Bench, Shared};
+use crate::support::rig::{Rig, context, plugin, unique};
+
+static SHARED: Shared = Mutex::new(Weak::new());
+
+/// How long a build may take to end.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How long the builder may take to clean up behind it.
+const CLEANUP: Duration = Duration::from_secs(5);
+
+/// A build in the middle of a long RUN, in a process group of its own.
+struct Running<'a> {
+    bench: &'a Bench,
+    child: Child,
+    progress: PathBuf,
+    /// Marks the processes of the step in the builder.
+    mark: String,
+    _folder: TempDir,
+}
+
+impl<'a> Running<'a> {
+    /// Starts it and waits until the step runs. The command gets the folder as its last argument.
+    fn start(bench: &'a Bench, mut command: Command) -> Self {
+        use std::os::unix::process::CommandExt as _;
+        let mark = unique("sleeper");
+        let dockerfile = format!(
+            "FROM {}\nRUN echo {mark} begins; sleep 30; echo {mark}\n",
+            Rig::get().busybox
+        );
+        let folder = context(&[("Dockerfile", &dockerfile)]);
+        let progress = folder.path().join("progress");
+        let child = command
+            .arg(folder.path())
+            .stderr(File::create(&progress).expect("a file"))
+            .process_group(0)
+            .spawn()
+            .expect("the docker CLI");
+        let running = Self {
+            bench,
+            child,
+            progress,
+            mark,
+            _folder: folder,
+        };
+        let said = format!(" {} begins\n", running.mark);
+        running.wait_until(Duration::from_secs(30), "the step runs", |r| {
+            r.progress().contains(&said)
+        });
+        assert!(running.step_runs());
+        running
+    }
+
+    fn progress(&self) -> String {
+        fs::read_to_string(&self.progress).expect("the progress")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn processes(&self) -> String {
+        self.bench.inside(&["ps", "-eo", "args"])
+    }
+
+    fn step_runs(&self) -> bool {
+        self.processes().contains(&self.mark)
+    }
+
+    fn wait_until(&self, limit: Duration, what: &str, done: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + limit;
+        while !done(self) {
+            assert!(
+                Instant::now() < end,
+                "{what}: not in time\n{}\n{}",
+                self.progress(),
+                self.processes()
+            );
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The end of the started process, which must come in time.
+    fn ends(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(start.elapsed() < LIMIT, "too slow:\n{}", self.progress());
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Nothing is left of the build in the builder, and the builder builds on.
+    fn assert_gone(&self) {
+        self.wait_until(CLEANUP, "the step is gone", |r| !r.step_runs());
+        self.wait_until(CLEANUP, "the connection is gone", |r| {
+            !r.processes().contains("dial-stdio")
+        });
+        let progress = self.progress();
+        assert!(!progress.contains("panicked"), "{progress}");
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // Only of use where the test failed.
+        let _gone = kill_process_group(self.pid(), Signal::KILL);
+        let _status = self.child.wait();
+    }
+}
+
+fn docker(bench: &Bench) -> Command {
+    bench
+        .client
+        .command(&["cachex", "build", "--progress=plain"])
+}
+
+/// The plugin without the docker CLI.
+fn alone(bench: &Bench) -> Command {
+    let mut command = Command::new(plugin());
+    command
+        .env("DOCKER_CONFIG", bench.client.config())
+        .args(["build", "--progress=plain"]);
+    command
+}
+
+/// Makes the command of a build.
+type Start = fn(&Bench) -> Command;
+/// Cancels a running build.
+type Cancel = fn(&Running<'_>);
+
+#[test]
+fn signals_end_a_build() {
+    // Each has a builder of its own, so that no other build's processes are in it.
+    let bench = Bench::new();
+    let kinds: [(&str, Start, Cancel); 4] = [
+        ("Ctrl-C", docker, |r| {
+            kill_process_group(r.pid(), Signal::INT).expect("the group");
+        }),
+        ("TERM to docker", docker, |r| {
+            kill_process(r.pid(), Signal::TERM).expect("docker");
+        }),
+        ("INT to the plugin", alone, |r| {
+            kill_process(r.pid(), Signal::INT).expect("the plugin");
+        }),
+        ("TERM to the plugin", alone, |r| {
+            kill_process(r.pid(), Signal::TERM).expect("the plugin");
+        }),
+    ];
+    for (what, command, cancel) in kinds {
+        let mut running = Running::start(&bench, command(&bench));
+        cancel(&running);
+        let status = running.ends();
+        assert_eq!(status.code(), Some(130), "{what}\n{}", running.progress());
+        let progress = running.progress();
+        assert!(progress.contains("CANCELED"), "{what}\n{progress}");
+        assert_eq!(progress.matches("ERROR: ").count(), 1, "{what}\n{progress}");
+        running.assert_gone();
+    }
+}
+
+#[test]
+fn the_end_of_docker_ends_the_plugin() {
+    let bench = Bench::new();
+    let mut running = Running::start(&bench, docker(&bench));
+    kill_process(running.pid(), Signal::KILL).expect("docker");
+    let status = running.ends();
+    assert_eq!(status.code(), None);
+    running.assert_gone();
+    // The group is empty: the plugin is gone, too.
+    running.wait_until(LIMIT, "the plugin is gone", |r| {
+        kill_process_group(r.pid(), Signal::CONT).is_err()
+    });
+}
+
+#[test]
+fn what_is_cancelled_writes_no_files() {
+    let bench = Bench::new();
+    let out = TempDir::new().expect("a temporary folder");
+    let mut command = docker(&bench);
+    for (flag, name) in [
+        ("--metadata-file=", "meta"),
+        ("--output=type=tar,dest=", "tar"),
+    ] {
+        command.arg(format!("{flag}{}", out.path().join(name).display()));
+    }
+    let mut running = Running::start(&bench, command);
+    kill_process_group(running.pid(), Signal::INT).expect("the group");
+    assert_eq!(running.ends().code(), Some(130));
+    let left: Vec<_> = fs::read_dir(out.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_cancelled_build_can_be_done_again() {
+    let bench = Bench::shared(&SHARED);
+    let mut running = Running::start(&bench, docker(&bench));
+    kill_process_group(running.pid(), Signal::INT).expect("the group");
+    assert_eq!(running.ends().code(), Some(130));
+    let dockerfile = format!("FROM {}\nRUN echo {}\n", Rig::get().busybox, unique("x"));
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    bench.build("cachex", &[], folder.path());
+}

@@ -1,0 +1,161 @@
+//! A registry that wants a login: where the credentials come from, and that they reach both push and cache.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fs_err as fs;
+use tempfile::TempDir;
+
+use crate::support::bench::{Bench, assert_all_cached};
+use crate::support::rig::{Rig, context, text, unique};
+
+const USER: &str = "someone";
+const PASSWORD: &str = "s3cr3t-pw";
+/// The line of the password file for both.
+const HTPASSWD: &str = "someone:$2y$05$abcdefghijklmnopqrstuuyoa0eFReNTnR3LJnKYAQKMh2KrG47De\n";
+
+/// A registry of its own that asks for a login.
+struct Locked {
+    host: String,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Locked {
+    fn start() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        // The port may be taken by another between these lines; then the registry ends and the test fails.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a port")
+            .port();
+        let host = format!("127.0.0.1:{port}");
+        let path = folder.path().display();
+        fs::write(folder.path().join("htpasswd"), HTPASSWD).expect("a file");
+        let config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {path}/data}}}}\nhttp: {{addr: \"{host}\"}}\n\
+             auth: {{htpasswd: {{realm: test, path: {path}/htpasswd}}}}\n"
+        );
+        let file = folder.path().join("config.yml");
+        fs::write(&file, config).expect("a file");
+        let child = Command::new(Rig::get().tool("docker-registry"))
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the registry");
+        let locked = Self {
+            host,
+            child,
+            _folder: folder,
+        };
+        let end = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(&locked.host).is_err() {
+            assert!(Instant::now() < end, "the registry does not listen");
+            sleep(Duration::from_millis(20));
+        }
+        locked
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+fn auths(host: &str) -> String {
+    let login = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    format!(r#"{{"auths":{{"{host}":{{"auth":"{login}"}}}}}}"#)
+}
+
+#[test]
+fn credentials_come_from_config_helper_and_environment() {
+    let locked = Locked::start();
+    let bench = Bench::new();
+    let app = format!("{}/{}", locked.host, unique("it/login"));
+    let dockerfile = format!("FROM {}\nRUN echo {app}\n", Rig::get().busybox);
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let cache = format!("type=registry,ref={app}:cache,mode=max");
+    let export = ["--push", "-t", &app, "--cache-to", &cache];
+    let config = bench.client.config().join("config.json");
+
+    let error = bench.fails(1, &export, folder.path());
+    assert!(error.contains(&locked.host), "{error}");
+    assert!(
+        error.contains("401")
+            || error.contains("authorization failed")
+            || error.contains("no basic auth"),
+        "{error}"
+    );
+
+    // A file of docker login.
+    fs::write(&config, auths(&locked.host)).expect("the config");
+    let progress = bench.build("cachex", &export, folder.path());
+    assert!(!progress.contains(PASSWORD), "{progress}");
+
+    // A helper, found in PATH.
+    let bin = TempDir::new().expect("a temporary folder");
+    let helper = bin.path().join("docker-credential-it");
+    let answer = format!(
+        "#!/bin/sh\nread host\n[ \"$1 $host\" = \"get {}\" ] || {{ echo credentials not found in native keychain; exit 1; }}\n\
+         echo '{{\"ServerURL\":\"x\",\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}'\n",
+        locked.host
+    );
+    fs::write(&helper, answer).expect("the helper");
+    fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let path = format!(
+        "{}:{}",
+        bin.path().display(),
+        std::env::var("PATH").expect("a path")
+    );
+    for helpers in [
+        r#"{"credsStore":"it"}"#.to_owned(),
+        format!(r#"{{"credHelpers":{{"{}":"it"}}}}"#, locked.host),
+    ] {
+        fs::write(&config, helpers).expect("the config");
+        import(&bench, folder.path(), &cache, |command| {
+            command.env("PATH", &path);
+        });
+    }
+
+    // The environment.
+    fs::write(&config, "{}").expect("the config");
+    import(&bench, folder.path(), &cache, |command| {
+        command.env("DOCKER_AUTH_CONFIG", auths(&locked.host));
+    });
+    // Without any of them the cache is a warning, and the build is not stopped.
+    bench.prune();
+    let progress = bench.build("cachex", &["--cache-from", &cache], folder.path());
+    assert!(progress.contains("ERROR: "), "{progress}");
+    // A wrong password.
+    let wrong = auths(&locked.host).replace(
+        &STANDARD.encode(format!("{USER}:{PASSWORD}")),
+        &STANDARD.encode("someone:wrong"),
+    );
+    fs::write(&config, wrong).expect("the config");
+    let error = bench.fails(1, &export, folder.path());
+    assert!(
+        error.contains(&locked.host) && !error.contains("wrong"),
+        "{error}"
+    );
+}
+
+/// Reads the cache on the emptied builder; all must come from there.
+fn import(bench: &Bench, folder: &std::path::Path, cache: &str, set: impl Fn(&mut Command)) {
+    bench.prune();
+    let mut command = bench.command("cachex", &["--cache-from", cache], folder);
+    set(&mut command);
+    let output = command.output().expect("the docker CLI");
+    let progress = text(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    assert_all_cached(&progress, 1);
+}

@@ -1,0 +1,199 @@
+//! What a person and a script see: plain progress as `docker buildx` prints it, errors and warnings.
+
+use std::sync::{Mutex, Weak};
+
+use regex::Regex;
+use serde_json::Value;
+
+use crate::support::bench::{Bench, Shared};
+use crate::support::rig::{Rig, context, text, unique};
+
+static SHARED: Shared = Mutex::new(Weak::new());
+
+/// A plain progress without what differs between two builds: times, sizes on the wire, colours, and the order in which
+/// steps that run side by side begin.
+fn shape(progress: &str) -> Vec<String> {
+    let rules = [
+        (r"\x1b\[[0-9;]*m", ""),
+        (r"^#\d+ ", "# "),
+        (r"^# \d+\.\d+ ", "# T "),
+        (r"^\d+\.\d+ ", "T "),
+        (r" \d+\.\d+s", " T"),
+        (r"(transferring \w+:) \S+", "$1 N"),
+        (r" T done$", " done"),
+        (r"DONE T$", "DONE"),
+        (r"\bn-[0-9a-f]+-[0-9a-f]+-\d+", "NEW"),
+        // Two stages have one base; which of them names the step is chance.
+        (r"\[[^]]*1/\d\] FROM", "[base] FROM"),
+    ]
+    .map(|(pattern, new)| (Regex::new(pattern).expect("a pattern"), new));
+    let mut lines: Vec<String> = progress
+        .lines()
+        .map(|line| {
+            rules.iter().fold(line.to_owned(), |line, (rule, new)| {
+                rule.replace_all(&line, *new).into_owned()
+            })
+        })
+        // Unfinished states are printed as they come.
+        .filter(|line| {
+            !line.is_empty() && (!line.starts_with("# transferring ") || line.ends_with(" done"))
+        })
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+#[test]
+fn plain_progress_has_the_forms_of_the_peer() {
+    let bench = Bench::shared(&SHARED);
+    let busybox = &Rig::get().busybox;
+    let dockerfile = format!(
+        "FROM {busybox} AS one\nARG NEW\nRUN echo said; echo wrong >&2; printf 'a\\rb\\n'; echo $NEW >/new\nFROM {busybox}\nWORKDIR /w\n\
+         COPY --from=one /new .\nCOPY Dockerfile .\nRUN --mount=type=tmpfs,target=/t echo last\n"
+    );
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    // The base and the folder are known to the builder before, so that both see the same.
+    bench.build("buildx", &["--build-arg=NEW=0"], folder.path());
+    let shapes = ["buildx", "cachex"].map(|tool| {
+        let new = format!("--build-arg=NEW={}", unique("n"));
+        shape(&bench.build(tool, &[&new], folder.path()))
+    });
+    assert_eq!(shapes[0], shapes[1]);
+    // And with all in the cache.
+    let shapes = ["buildx", "cachex"]
+        .map(|tool| shape(&bench.build(tool, &["--build-arg=NEW=0"], folder.path())));
+    assert_eq!(shapes[0], shapes[1]);
+}
+
+#[test]
+fn a_failing_step_shows_its_lines() {
+    let bench = Bench::shared(&SHARED);
+    let dockerfile = format!(
+        "FROM {} as base\nENV FOO bar\nRUN echo before\nRUN echo one && \\\n    echo two >&2 && \\\n    exit 3\nRUN echo never\n",
+        Rig::get().busybox
+    );
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    bench.try_build("buildx", &[], folder.path());
+    let peer = bench.try_build("buildx", &[], folder.path());
+    let ours = bench.fails(1, &[], folder.path());
+    assert_eq!(peer.status.code(), Some(1));
+    assert_eq!(shape(&text(&peer.stderr)), shape(&ours));
+    let excerpt = "Dockerfile:4\n--------------------\n   2 |     ENV FOO bar\n   3 |     RUN echo before\n   4 | >>> RUN echo one && \\\n   5 | >>>     echo two >&2 && \\\n   6 | >>>     exit 3\n   7 |     RUN echo never\n   8 |     \n--------------------\nERROR: failed to build: failed to solve: process \"/bin/sh -c echo one &&     echo two >&2 &&     exit 3\" did not complete successfully: exit code: 3\n";
+    let tail = |progress: &str| {
+        let at = progress.find("Dockerfile:4\n").expect("an excerpt");
+        progress[at..].to_owned()
+    };
+    assert_eq!(tail(&ours), tail(&text(&peer.stderr)));
+    assert_eq!(tail(&ours).lines().last(), excerpt.lines().last());
+    // The end of the step's output is shown again.
+    let again = ours.split("------\n > ").nth(1).expect("the step again");
+    assert!(
+        again.contains(" one\n") && again.contains(" two\n"),
+        "{ours}"
+    );
+}
+
+#[test]
+fn warnings_come_at_the_end() {
+    let bench = Bench::shared(&SHARED);
+    let dockerfile = format!(
+        "FROM {} as base\nENV FOO bar\nRUN echo {}\n",
+        Rig::get().busybox,
+        unique("x")
+    );
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let progress = bench.build("cachex", &[], folder.path());
+    let block = progress
+        .find("\n 2 warnings found (use docker --debug to expand):\n - FromAsCasing: ")
+        .expect("the block of warnings");
+    assert!(block > progress.rfind("\n#").expect("steps"), "{progress}");
+    let expanded = {
+        let output = bench.client.docker(&[
+            "-D",
+            "cachex",
+            "build",
+            "--progress=plain",
+            folder.path().to_str().expect("UTF-8"),
+        ]);
+        text(&output.stderr)
+    };
+    assert!(
+        expanded.contains("Dockerfile:1\n--------------------\n"),
+        "{expanded}"
+    );
+    assert!(expanded.contains("More info: "), "{expanded}");
+}
+
+#[test]
+fn quiet_prints_the_image_and_nothing_else() {
+    let bench = Bench::shared(&SHARED);
+    let dockerfile = format!("FROM {}\nRUN echo {}\n", Rig::get().busybox, unique("x"));
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let printed = |tool: &str, args: &[&str]| {
+        let folder = folder.path().to_str().expect("UTF-8");
+        let mut all = vec![tool, "build", folder];
+        all.extend(args);
+        let output = bench.client.docker(&all);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "", "{tool}");
+        text(&output.stdout)
+    };
+    let peer = printed("buildx", &["-q", "-o", "type=image"]);
+    let ours = printed("cachex", &["-q", "-o", "type=image"]);
+    let form = Regex::new("^sha256:[0-9a-f]{64}\n$").expect("a pattern");
+    assert!(
+        form.is_match(&peer) && form.is_match(&ours),
+        "{peer} {ours}"
+    );
+    let broken = context(&[("Dockerfile", "FROM scratch\nRUN nope\n")]);
+    let output = bench.client.docker(&[
+        "cachex",
+        "build",
+        "-q",
+        broken.path().to_str().expect("UTF-8"),
+    ]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("ERROR: failed to build: "), "{error}");
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn rawjson_is_one_document_a_line() {
+    let bench = Bench::shared(&SHARED);
+    let dockerfile = format!(
+        "FROM {} as a\nRUN echo {}\n",
+        Rig::get().busybox,
+        unique("x")
+    );
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let keys = |tool: &str| {
+        let dir = folder.path().to_str().expect("UTF-8");
+        let output = bench
+            .client
+            .docker(&[tool, "build", "--no-cache", "--progress=rawjson", dir]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let mut keys: Vec<String> = Vec::new();
+        for line in text(&output.stderr)
+            .lines()
+            .filter(|line| !line.starts_with("WARNING:"))
+        {
+            let document: Value = serde_json::from_str(line).expect("a JSON document");
+            for (kind, list) in document.as_object().expect("an object") {
+                for entry in list.as_array().expect("a list") {
+                    let entry = entry.as_object().expect("an object");
+                    keys.extend(entry.keys().map(|key| format!("{kind}.{key}")));
+                }
+            }
+        }
+        // These are left out where they are zero or false.
+        keys.retain(|key| {
+            !["vertexes.cached", "statuses.total", "statuses.current"].contains(&&**key)
+        });
+        keys.sort();
+        keys.dedup();
+        keys
+    };
+    assert_eq!(keys("buildx"), keys("cachex"));
+}
