@@ -80,9 +80,7 @@ async fn open_layout(
     };
     let found = found.map_err(|error| error.to_string());
     let found = found.and_then(|found| found.map_err(|error| crate::error::chain(&error)));
-    let Some(digest) = or_remark(found, || tools.observer.import(&import.src)) else {
-        return None;
-    };
+    let digest = or_remark(found, || tools.observer.import(&import.src))?;
     let mut attrs = import.attrs.clone();
     attrs.insert("digest".into(), digest.to_string());
     Some(Opened {

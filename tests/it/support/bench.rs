@@ -20,13 +20,18 @@ pub(crate) struct Bench {
 impl Bench {
     /// Boots a builder.
     pub(crate) fn new() -> Self {
+        Self::with_network("host")
+    }
+
+    /// Boots a builder in a network: `host`, or `none`.
+    pub(crate) fn with_network(network: &str) -> Self {
         let rig = Rig::get();
         // The guard comes first: a builder that fails to boot is removed, too.
         let bench = Self {
             client: rig.client(),
             name: unique("it"),
         };
-        let image = format!("image={},network=host", rig.builder_image);
+        let image = format!("image={},network={network}", rig.builder_image);
         bench.client.docker_ok(&[
             "cachex",
             "create",

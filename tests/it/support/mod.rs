@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub(crate) mod bench;
+pub(crate) mod locked;
 pub(crate) mod recorder;
 pub(crate) mod registry;
 pub(crate) mod rig;

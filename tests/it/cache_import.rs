@@ -1,0 +1,193 @@
+//! Registry caches that this program reads for a builder: `--cache-from …,via=client`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use docker_cachex::digest::Digest;
+use docker_cachex::registry::{
+    Access, Anonymous, BlobSource, HostConfig, RegistryClient, RetryPolicy, SystemClock,
+    UploadOptions,
+};
+use fs_err as fs;
+use serde_json::{Value, json};
+
+use crate::support::bench::{Bench, assert_all_cached, steps};
+use crate::support::locked::{Locked, PASSWORD, auths};
+use crate::support::rig::{Rig, context, unique};
+
+#[test]
+fn a_builder_without_network_and_login_gets_the_cache() {
+    let locked = Locked::start();
+    let writer = Bench::new();
+    fs::write(
+        writer.client.config().join("config.json"),
+        auths(&locked.host),
+    )
+    .expect("the config");
+    // 5 MiB that do not compress: BuildKit reads the layer in several calls.
+    let folder = context(&[(
+        "Dockerfile",
+        "FROM scratch\nCOPY data /data\nCOPY Dockerfile /x\n",
+    )]);
+    let data: Vec<u8> = (0..5_u32 << 20)
+        .map(|n| {
+            n.wrapping_mul(2_654_435_761)
+                .rotate_left(n % 31)
+                .to_be_bytes()[1]
+        })
+        .collect();
+    fs::write(folder.path().join("data"), &data).expect("a file");
+    for (tool, extra) in [
+        ("buildx", ""),
+        ("buildx", ",compression=zstd,oci-mediatypes=false"),
+        ("cachex", ",via=client,image-manifest=false"),
+    ] {
+        let cache = format!(
+            "type=registry,ref={}/{}:c",
+            locked.host,
+            unique("it/client")
+        );
+        let to = format!("{cache},mode=max{extra}");
+        writer.build(tool, &["--cache-to", &to], folder.path());
+
+        let reader = Bench::with_network("none");
+        let config = reader.client.config().join("config.json");
+        fs::write(&config, auths(&locked.host)).expect("the config");
+        let dest = folder.path().join("result");
+        let output = format!("type=local,dest={}", dest.display());
+        let client = format!("{cache},via=client");
+        let progress = reader.build(
+            "cachex",
+            &["--cache-from", &client, "-o", &output],
+            folder.path(),
+        );
+        assert_all_cached(&progress, 2);
+        assert!(!progress.contains(PASSWORD), "{progress}");
+        assert!(fs::read(dest.join("data")).expect("the result") == data);
+        fs::remove_dir_all(&dest).expect("removed");
+        if tool == "cachex" {
+            continue;
+        }
+        // The builder itself cannot do it.
+        reader.prune();
+        let progress = reader.build("cachex", &["--cache-from", &cache], folder.path());
+        assert!(steps(&progress).iter().all(|(_, hit)| !hit), "{progress}");
+        // Without a login it is a failure that stops no build; a cache that is not there is a remark.
+        fs::write(&config, "{}").expect("the config");
+        let progress = reader.build("cachex", &["--cache-from", &client], folder.path());
+        assert!(progress.contains("401"), "{progress}");
+        fs::write(&config, auths(&locked.host)).expect("the config");
+        let missing = format!("{client}-gone")
+            .replace(":c,", ":gone,")
+            .replace("-gone", "");
+        let progress = reader.build("cachex", &["--cache-from", &missing], folder.path());
+        assert!(progress.contains("no cache there yet"), "{progress}");
+        assert!(!progress.contains("ERROR"), "{progress}");
+    }
+}
+
+#[test]
+fn an_inline_cache_goes_through_the_client() {
+    let bench = Bench::new();
+    let rig = Rig::get();
+    let image = format!("{}/{}:app", rig.registry.host(), unique("it/inline"));
+    let dockerfile = format!("FROM {}\nRUN date > /{}\n", rig.busybox, unique("x"));
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let args = ["--push", "-t", &image, "--cache-to", "type=inline"];
+    bench.build("buildx", &args, folder.path());
+    bench.prune();
+    let from = format!("type=registry,ref={image},via=client");
+    assert_all_cached(
+        &bench.build("cachex", &["--cache-from", &from], folder.path()),
+        1,
+    );
+}
+
+/// A cache with a config of more than 1 MiB: the real one, and many records with old results.
+async fn enlarge(repository: &str) {
+    let registry = &Rig::get().registry;
+    let manifest = registry.manifest(repository, "c").expect("a cache");
+    let mut config = registry.config(repository, &manifest);
+    let records = config["records"].as_array_mut().expect("records");
+    for n in 0..10_000 {
+        let digest = Digest::of(format!("old {n}").as_bytes());
+        let result = json!({"layer": 0, "createdAt": "2001-01-01T00:00:00Z"});
+        records.push(json!({"digest": digest, "layers": [result]}));
+    }
+    let config = Bytes::from(config.to_string());
+    assert!(config.len() > 1 << 20);
+    let mut json = manifest.json;
+    json["config"]["digest"] = json!(Digest::of(&config));
+    json["config"]["size"] = json!(config.len());
+    let client = RegistryClient::new(
+        HostConfig::new(registry.host()),
+        Arc::new(Anonymous),
+        RetryPolicy::default(),
+        Arc::new(SystemClock),
+    );
+    let target = client
+        .expect("a client")
+        .repository(repository, Access::Push)
+        .expect("a repository");
+    let source = BlobSource::Bytes(config.clone());
+    let options = UploadOptions::default();
+    target
+        .upload(&Digest::of(&config), config.len() as u64, &source, &options)
+        .await
+        .expect("the config");
+    let bytes = Bytes::from(json.to_string());
+    target
+        .put_manifest("c", &manifest.media_type, &bytes)
+        .await
+        .expect("the manifest");
+}
+
+#[test]
+fn a_cache_that_is_too_large_is_trimmed() {
+    let bench = Bench::new();
+    let rig = Rig::get();
+    let repository = unique("it/large");
+    let cache = format!("type=registry,ref={}/{repository}:c", rig.registry.host());
+    let dockerfile = format!(
+        "FROM {}\nRUN date > /{repository}\nRUN date > /b\n",
+        rig.busybox
+    )
+    .replace("/it/", "/");
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    bench.build(
+        "buildx",
+        &["--cache-to", &format!("{cache},mode=max")],
+        folder.path(),
+    );
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(enlarge(&repository));
+
+    bench.prune();
+    let progress = bench.build("cachex", &["--cache-from", &cache], folder.path());
+    assert!(
+        steps(&progress)
+            .iter()
+            .filter(|(name, _)| name.contains("RUN"))
+            .all(|(_, hit)| !hit),
+        "{progress}"
+    );
+    bench.prune();
+    let from = format!("{cache},via=client");
+    let progress = bench.build("cachex", &["--cache-from", &from], folder.path());
+    assert_all_cached(&progress, 2);
+    assert!(
+        progress.contains("of its 10002 results are left out"),
+        "{progress}"
+    );
+    let name = format!("{}/{repository}:c", rig.registry.host());
+    let (text, _) = bench
+        .client
+        .docker_ok(&["cachex", "cache", "inspect", "--format=json", &name]);
+    let inspected: Value = serde_json::from_str(&text).expect("JSON");
+    assert!(
+        inspected["warnings"]
+            .to_string()
+            .contains("the config is over 1 MiB"),
+        "{text}"
+    );
+}

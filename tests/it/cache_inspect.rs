@@ -1,0 +1,160 @@
+//! `docker cachex cache inspect` on caches that buildx made.
+
+use fs_err as fs;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::bench::Bench;
+use crate::support::registry::digest;
+use crate::support::rig::{Rig, context, text, unique};
+
+fn inspect(bench: &Bench, args: &[&str]) -> String {
+    let mut all = vec!["cachex", "cache", "inspect"];
+    all.extend(args);
+    bench.client.docker_ok(&all).0
+}
+
+fn fails(bench: &Bench, args: &[&str]) -> String {
+    let mut all = vec!["cachex", "cache", "inspect"];
+    all.extend(args);
+    let output = bench.client.docker(&all);
+    assert_eq!(output.status.code(), Some(1), "{args:?}");
+    text(&output.stderr)
+}
+
+#[test]
+fn all_forms_of_caches_are_read() {
+    let bench = Bench::new();
+    let rig = Rig::get();
+    let repository = unique("it/inspect");
+    let name = |tag: &str| format!("{}/{repository}:{tag}", rig.registry.host());
+    let dockerfile = format!(
+        "FROM {}\nRUN date > /{}\nRUN date > /b\n",
+        rig.busybox,
+        unique("a")
+    );
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let image = name("app");
+    for (tag, extra, form, compression) in [
+        ("gzip", "", "image-manifest", "gzip"),
+        (
+            "zstd",
+            ",compression=zstd,force-compression=true",
+            "image-manifest",
+            "zstd",
+        ),
+        (
+            "estargz",
+            ",compression=estargz,force-compression=true",
+            "image-manifest",
+            "estargz",
+        ),
+        ("index", ",image-manifest=false", "index", "gzip"),
+        ("docker", ",oci-mediatypes=false", "manifest-list", "gzip"),
+    ] {
+        let to = format!("type=registry,ref={},mode=max{extra}", name(tag));
+        bench.build("buildx", &["--cache-to", &to], folder.path());
+        let json = inspect(&bench, &["--format", "json", "--check", &name(tag)]);
+        let cache: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(cache["form"], form, "{json}");
+        assert_eq!(cache["results"], 2, "{json}");
+        assert_eq!(cache["warnings"], Value::Array(Vec::new()), "{json}");
+        let layers = cache["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 3, "{json}");
+        let sizes = layers
+            .iter()
+            .map(|layer| layer["size"].as_u64().expect("a size"));
+        assert_eq!(cache["totalSize"], sizes.sum::<u64>());
+        for layer in layers {
+            assert_eq!(layer["present"], true);
+            assert_eq!(layer["compression"], compression, "{json}");
+            assert!(layer["diffId"].is_string(), "{json}");
+        }
+        // Of a base layer BuildKit tells no time once it is compressed anew.
+        let dated = layers.iter().filter(|layer| layer["createdAt"].is_string());
+        assert!(dated.count() >= 2, "{json}");
+        // The base and the first step are below both results.
+        let mut uses: Vec<_> = layers.iter().map(|l| l["results"].as_u64()).collect();
+        uses.sort_unstable();
+        assert_eq!(uses, [Some(1), Some(2), Some(2)], "{json}");
+
+        let stored = rig.registry.manifest(&repository, tag).expect("a manifest");
+        assert_eq!(cache["digest"], stored.digest.as_str());
+        assert_eq!(
+            digest(inspect(&bench, &["--raw", &name(tag)]).as_bytes()),
+            stored.digest
+        );
+        let config = inspect(&bench, &["--raw=config", &name(tag)]);
+        assert_eq!(
+            cache["configs"][0]["digest"],
+            digest(config.as_bytes()).as_str()
+        );
+        let table = inspect(&bench, &[&name(tag)]);
+        assert!(
+            table.contains("Platforms:  unknown") && table.contains(compression),
+            "{table}"
+        );
+    }
+
+    // An image is no cache, unless it has one inline.
+    let args = ["--push", "-t", &image];
+    bench.build("buildx", &args, folder.path());
+    let error = fails(&bench, &[&image]);
+    assert!(
+        error.contains("holds no build cache") && error.contains("hint:"),
+        "{error}"
+    );
+    bench.build(
+        "buildx",
+        &[&args[..], &["--cache-to", "type=inline"]].concat(),
+        folder.path(),
+    );
+    let json = inspect(&bench, &["--format=json", &image]);
+    let cache: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(cache["form"], "inline");
+    assert!(
+        cache["platforms"][0]
+            .as_str()
+            .expect("a platform")
+            .starts_with("linux/")
+    );
+    assert!(
+        cache["layers"][1]["step"]
+            .as_str()
+            .expect("a step")
+            .contains("date"),
+        "{json}"
+    );
+
+    let error = fails(&bench, &[&name("gone")]);
+    assert!(error.contains("not found"), "{error}");
+}
+
+#[test]
+fn a_folder_is_looked_at_and_checked() {
+    let bench = Bench::new();
+    let folder = TempDir::new().expect("a temporary folder");
+    let app = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /a\n")]);
+    let path = folder.path().display().to_string();
+    let to = format!("type=local,dest={path},tag=t");
+    bench.build("buildx", &["--cache-to", &to], app.path());
+    let name = format!("{path}:t");
+    let template = inspect(
+        &bench,
+        &["--format", "{{.form}} {{.results}}", "--check", &name],
+    );
+    assert_eq!(template, "image-manifest 1\n");
+    let json = inspect(&bench, &["--format=json", &format!("oci-layout://{name}")]);
+    let cache: Value = serde_json::from_str(&json).expect("JSON");
+    let layer = cache["layers"][0]["digest"].as_str().expect("a digest");
+    let blob = folder.path().join("blobs").join(layer.replace(':', "/"));
+    fs::remove_file(blob).expect("removed");
+    let output = bench
+        .client
+        .docker(&["cachex", "cache", "inspect", "--check", &name]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("WARNING: 1 layer is missing"));
+    assert!(text(&output.stderr).contains("blobs are missing"));
+    let error = fails(&bench, &[&path]);
+    assert!(error.contains("not found"), "{error}");
+}
