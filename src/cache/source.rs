@@ -240,9 +240,12 @@ impl CacheSource {
         match self {
             Self::Registry { repository, .. } => {
                 let download = repository.download(digest, Some(blob.size)).await;
-                let mut download = download.map_err(|error| match error.is_not_found() {
-                    true => SourceError::Gone(digest.clone()),
-                    false => error.into(),
+                let mut download = download.map_err(|error| {
+                    if error.is_not_found() {
+                        SourceError::Gone(digest.clone())
+                    } else {
+                        error.into()
+                    }
                 })?;
                 let mut bytes = Vec::new();
                 while let Some(piece) = download.next().await? {

@@ -133,11 +133,12 @@ async fn forget(
 ) -> Result<(), BuilderError> {
     let txn = surroundings.store().begin().await?;
     txn.remove(name)?;
-    if !args.keep_state && !args.keep_daemon {
-        if let Err(error) = surroundings.store().clear_marks(name) {
-            // A mark too many costs compressing a layer again, no more.
-            tracing::debug!(builder = name, %error, "cannot clear the marks");
-        }
+    if !args.keep_state
+        && !args.keep_daemon
+        && let Err(error) = surroundings.store().clear_marks(name)
+    {
+        // A mark too many costs compressing a layer again, no more.
+        tracing::debug!(builder = name, %error, "cannot clear the marks");
     }
     Ok(())
 }

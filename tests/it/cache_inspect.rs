@@ -43,12 +43,6 @@ fn all_forms_of_caches_are_read() {
             "image-manifest",
             "zstd",
         ),
-        (
-            "estargz",
-            ",compression=estargz,force-compression=true",
-            "image-manifest",
-            "estargz",
-        ),
         ("index", ",image-manifest=false", "index", "gzip"),
         ("docker", ",oci-mediatypes=false", "manifest-list", "gzip"),
     ] {

@@ -172,9 +172,10 @@ impl Flow {
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                let error = match error.is_not_found() {
-                    true => StoreError::NotFound(digest),
-                    false => StoreError::failed(&error),
+                let error = if error.is_not_found() {
+                    StoreError::NotFound(digest)
+                } else {
+                    StoreError::failed(&error)
                 };
                 // Nobody may be there to hear it.
                 drop(sender.send(Err(error)).await);

@@ -58,8 +58,8 @@ fn layout(text: &str) -> Result<Option<LayoutRef>, CommandError> {
 }
 
 /// Turns a failure into the command's error.
-pub(super) fn failure(text: &str, error: SourceError, ctx: &Context) -> CommandError {
-    let hint = match &error {
+pub(super) fn failure(text: &str, error: &SourceError, ctx: &Context) -> CommandError {
+    let hint = match error {
         SourceError::Registry(error) => error.hint().map(str::to_owned),
         SourceError::NotFound if ctx.env.current_dir().join(text).is_dir() => {
             Some(format!("for the folder write ./{text}"))
@@ -69,7 +69,7 @@ pub(super) fn failure(text: &str, error: SourceError, ctx: &Context) -> CommandE
         }
         _ => None,
     };
-    let message = format!("cache {text}: {}", crate::error::chain(&error));
+    let message = format!("cache {text}: {}", crate::error::chain(error));
     let failed = CommandError::failed(message);
     match hint {
         Some(hint) => failed.hint(hint),
