@@ -123,6 +123,11 @@ impl ClientCache {
         })
     }
 
+    /// Gives up what is still on its way, and waits until it has ended.
+    pub async fn stop(&self) {
+        self.sink.stop().await;
+    }
+
     /// Publishes the cache after the solve. With `ignore-error` a failure is part of the report.
     ///
     /// What the registry held before is believed until the end, so that an unchanged cache costs one

@@ -219,15 +219,17 @@ pub async fn run(
     session_end.cancel();
     while session.join_next().await.is_some() {}
 
-    match result {
-        Ok(outcome) => {
+    let result = match result {
+        Ok(outcome) => published.map(|published| {
             let mut outcome = taken(spec, outcome);
             exports::drop_config_digest(&exports, &mut outcome.response);
-            outcome.caches = published?;
-            Ok(outcome)
-        }
+            outcome.caches = published;
+            outcome
+        }),
         Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures, &caches).await),
-    }
+    };
+    caches.stop(&runner.caches).await;
+    result
 }
 
 /// What happened on this side tells more than what the builder made of it.
@@ -308,6 +310,14 @@ impl Caches {
             }
         }
         None
+    }
+
+    /// Gives up what is still on its way, and cancels its upload sessions in the registries.
+    async fn stop(&self, tools: &ClientTools) {
+        for cache in &self.client {
+            cache.stop().await;
+        }
+        tools.registries.close().await;
     }
 
     /// Publishes them after the build, when the image is safe. The session must still be there.

@@ -4,6 +4,8 @@
 //! record is a digest plus, for each input of the step, the records that this input may have come
 //! from. Fields that this program does not know are kept.
 
+mod covers;
+
 use std::collections::HashSet;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,13 +1,13 @@
 //! What a cache in the registry holds already, so that it need not be read, compressed or sent again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::manifest::{CacheManifest, Descriptor, ManifestError};
+use super::manifest::{CacheManifest, Descriptor, Form, ManifestError};
 use super::media::algorithm_of;
 use crate::compress::Algorithm;
 use crate::digest::Digest;
@@ -17,6 +17,8 @@ use crate::registry::{RegistryError, Repository};
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     manifest: Option<Digest>,
+    form: Option<Form>,
+    config: Option<Descriptor>,
     blobs: HashMap<Digest, Descriptor>,
     by_diff_id: HashMap<Digest, Vec<Digest>>,
 }
@@ -79,6 +81,8 @@ impl Known {
     pub fn of(manifest: &CacheManifest, digest: Digest) -> Self {
         let mut known = Self {
             manifest: Some(digest),
+            form: Some(manifest.form),
+            config: manifest.config.clone(),
             ..Self::default()
         };
         for layer in &manifest.layers {
@@ -97,6 +101,25 @@ impl Known {
     /// Returns the digest of the manifest, if there is a cache.
     pub fn manifest(&self) -> Option<&Digest> {
         self.manifest.as_ref()
+    }
+
+    /// Returns the descriptor of the cache's config.
+    pub fn config(&self) -> Option<&Descriptor> {
+        self.config.as_ref()
+    }
+
+    /// Tells whether the manifest lists exactly the blobs of another, in the same form and of the same
+    /// types.
+    pub fn lists_the_same(&self, other: &CacheManifest) -> bool {
+        let known = |layer: &Descriptor| {
+            self.blobs
+                .get(&layer.digest)
+                .is_some_and(|known| known.media_type == layer.media_type)
+        };
+        let others: HashSet<&Digest> = other.layers.iter().map(|layer| &layer.digest).collect();
+        self.form == Some(other.form)
+            && others.len() == self.blobs.len()
+            && other.layers.iter().all(known)
     }
 
     /// Returns the descriptor of a blob.
@@ -135,7 +158,7 @@ fn log_unreadable(reference: &str, error: &ManifestError) {
 mod tests {
     use serde_json::{Map, json};
 
-    use super::super::manifest::{Form, UNCOMPRESSED};
+    use super::super::manifest::UNCOMPRESSED;
     use super::*;
 
     fn layer(blob: &[u8], content: &[u8], media_type: &str) -> Descriptor {

@@ -9,6 +9,12 @@ use crate::support::rig::{Client, Rig, context, text, unique};
 
 const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY ${TARGETARCH} /arch\n";
 
+/// Arguments and environment.
+type Case = (
+    &'static [&'static str],
+    &'static [(&'static str, &'static str)],
+);
+
 fn build(
     client: &Client,
     tool: &str,
@@ -50,7 +56,7 @@ fn variables_make_the_same_image_as_with_buildx() {
             .digest
     };
     let plain = digest("cachex", &[], &[("SOURCE_DATE_EPOCH", "1000")]);
-    let cases: [(&[&str], &[(&str, &str)]); 5] = [
+    let cases: [Case; 5] = [
         (&[], &[("SOURCE_DATE_EPOCH", "86400")]),
         (
             &["--build-arg=SOURCE_DATE_EPOCH=5"],
@@ -102,7 +108,7 @@ fn a_source_policy_denies_as_with_buildx() {
         let output = build(&client, tool, &args, folder.path(), &env);
         assert_eq!(output.status.code(), Some(1), "{tool}");
         let errors = text(&output.stderr);
-        assert!(errors.contains("not allowed by policy"), "{tool}: {errors}");
+        assert!(errors.contains("denied by policy"), "{tool}: {errors}");
     }
 }
 
@@ -190,8 +196,12 @@ fn what_is_outside_is_deleted_only_when_allowed() {
     assert!(out.join("old").exists());
     let allowed = [&args[..], &["--allow=buildx.local.delete"]].concat();
     let done = build(&client, "cachex", &allowed, folder.path(), &[]);
-    assert!(done.status.success(), "{}", text(&done.stderr));
-    assert!(!out.join("old").exists() && out.join("arch").exists());
+    let errors = text(&done.stderr);
+    assert!(!errors.contains("requires --allow"), "{errors}");
+    // A builder that cannot say what to delete must not lose anything either.
+    let old = out.join("old").exists();
+    assert_eq!(old, !done.status.success(), "{errors}");
+    assert!(old == errors.contains("needs a newer BuildKit"), "{errors}");
 }
 
 #[test]
@@ -234,5 +244,50 @@ fn older_flags_and_resources_are_taken() {
                 text(&output.stderr)
             );
         }
+    }
+}
+
+#[test]
+fn an_oci_layout_is_a_context() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = client.builder("cachex");
+    let dockerfile = format!("FROM {}\nRUN echo made > /made\n", rig.busybox);
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let archive = folder.path().join("layout.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    let args = [
+        "--builder",
+        &builder.name,
+        "-o",
+        &output,
+        "-t",
+        "r.io/made:v1",
+    ];
+    let made = build(&client, "buildx", &args, folder.path(), &[]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let layout = folder.path().join("layout");
+    let file = fs_err::File::open(&archive).expect("an archive");
+    tar::Archive::new(file).unpack(&layout).expect("a layout");
+
+    let user = context(&[("Dockerfile", "FROM scratch\nCOPY --from=base /made /copy\n")]);
+    for tool in ["cachex", "buildx"] {
+        let out = user.path().join(tool);
+        let base = format!("base=oci-layout://{}:v1", layout.display());
+        let dest = out.to_str().expect("UTF-8");
+        // Another builder, which has nothing of the image yet, for each.
+        let fresh = client.builder("cachex");
+        let args = [
+            "--builder",
+            &fresh.name,
+            "--build-context",
+            &base,
+            "-o",
+            dest,
+        ];
+        let done = build(&client, tool, &args, user.path(), &[]);
+        assert!(done.status.success(), "{tool}: {}", text(&done.stderr));
+        let copy = fs_err::read_to_string(out.join("copy")).expect("a file");
+        assert_eq!(copy, "made\n", "{tool}");
     }
 }

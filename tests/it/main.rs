@@ -3,11 +3,13 @@
 mod build;
 mod builders;
 mod cache_client;
+mod cache_faults;
 mod cache_import;
 mod cache_inspect;
 mod cache_layout;
 mod cache_limits;
 mod cache_registry;
+mod cache_rig_faults;
 mod call;
 mod cancel;
 mod context;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::ExportProgress;
 use crate::buildkit::session::content::{BlobWriter, StoreError};
@@ -57,6 +57,8 @@ pub struct Route {
     pub workers: Workers,
     /// Folder of the spool files.
     pub spool_dir: PathBuf,
+    /// The uploads that run.
+    pub uploads: TaskTracker,
     /// Shows the bytes.
     pub progress: Arc<dyn ExportProgress>,
 }
@@ -71,8 +73,8 @@ pub fn open(
 ) -> (Box<dyn BlobWriter>, Upload) {
     let (started, start) = oneshot::channel();
     let route_workers = route.workers.clone();
-    let (route, wanted) = (route.clone(), digest.clone());
-    let task = tokio::spawn(async move {
+    let (uploads, route, wanted) = (&route.uploads, route.clone(), digest.clone());
+    let task = uploads.spawn(async move {
         let _permit = permit;
         match start.await {
             Ok(source) => send(&route, &wanted, size, source).await,
@@ -308,7 +310,12 @@ impl BlobWriter for LayerWriter {
             self.begin(&[])?;
         }
         match std::mem::replace(&mut self.state, State::Waiting) {
-            State::Given(sender) => sender.send(Piece::End).await.map_err(|_| self.ended()),
+            State::Given(sender) => {
+                // An upload of known size ends with its last byte and may be over by now; if it failed,
+                // that is told at the end of the export.
+                drop(sender.send(Piece::End).await);
+                Ok(())
+            }
             State::Compressing(encoder) => {
                 let digests = encoder
                     .finish()

@@ -86,11 +86,14 @@ pub async fn publish(
     let made = rewrite(&collected, manifest, sink.settings().oci_types)?;
     let mut published = made.report();
     let known = sink.known().await;
-    if known.manifest() == Some(&published.manifest) {
+    let repository = sink.repository();
+    if let Some(old) = known.manifest()
+        && (*old == published.manifest || adds_nothing(repository, &known, &made).await?)
+    {
+        published.manifest = old.clone();
         published.unchanged = true;
         return Ok(Some(published));
     }
-    let repository = sink.repository();
     match check_reused(repository, &made.layers).await {
         Err(PublishError::Lost(lost)) => {
             sink.export_again(&lost, collected).await;
@@ -100,6 +103,44 @@ pub async fn publish(
     }
     store(repository, &known, &made, reference).await?;
     Ok(Some(published))
+}
+
+/// Tells whether the old cache has the same layers and at least the same records: BuildKit writes fewer
+/// for steps that it has found than for those that ran. Costs one request, and only where no layer was
+/// sent.
+async fn adds_nothing(
+    repository: &Repository,
+    known: &Known,
+    made: &Made,
+) -> Result<bool, PublishError> {
+    let Some(old) = known
+        .config()
+        .filter(|c| c.size <= MAX_METADATA as u64 && made.config.len() <= MAX_METADATA)
+    else {
+        return Ok(false);
+    };
+    let manifest = CacheManifest::parse(&made.manifest, made.media_type)?;
+    if made.layers.iter().any(|layer| layer.sent > 0) || !known.lists_the_same(&manifest) {
+        return Ok(false);
+    }
+    let old = match read(repository, old).await {
+        Ok(bytes) => CacheConfig::parse(&bytes),
+        Err(error) => {
+            // Then it is time to write a new one.
+            tracing::debug!(error = %crate::error::chain(&error), "cannot read the old config");
+            return Ok(false);
+        }
+    };
+    Ok(old.is_ok_and(|old| CacheConfig::parse(&made.config).is_ok_and(|new| old.covers(&new))))
+}
+
+async fn read(repository: &Repository, blob: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+    let mut download = repository.download(&blob.digest, Some(blob.size)).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = download.next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
 }
 
 /// Finds the manifest among what BuildKit handed over. Its answer names it too, but under one key for

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use super::layer::{self, Route, StoredLayer, Upload};
 use super::{ExportSettings, Storage};
@@ -90,6 +91,7 @@ impl RegistrySink {
             },
             workers,
             spool_dir,
+            uploads: TaskTracker::new(),
             progress: Arc::clone(&settings.progress),
         };
         let shared = Shared {
@@ -136,6 +138,16 @@ impl RegistrySink {
             }
         }
         None
+    }
+
+    /// Gives up what is on its way, and waits until no upload runs any more. Their sessions are then
+    /// among those that [`RegistryClient::close`](crate::registry::RegistryClient::close) waits for.
+    pub async fn stop(&self) {
+        self.shared.state().layers.clear();
+        let uploads = &self.shared.route.uploads;
+        uploads.close();
+        uploads.wait().await;
+        uploads.reopen();
     }
 
     /// Returns the repository.

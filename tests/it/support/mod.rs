@@ -5,3 +5,9 @@ pub(crate) mod locked;
 pub(crate) mod recorder;
 pub(crate) mod registry;
 pub(crate) mod rig;
+#[cfg(test)]
+#[expect(
+    dead_code,
+    reason = "the unit tests of the registry client use the rest"
+)]
+pub(crate) mod scripted_registry;

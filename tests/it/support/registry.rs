@@ -92,12 +92,21 @@ impl Registry {
             .collect()
     }
 
+    /// Deletes what is under a path, and returns the status.
+    pub(crate) fn delete(&self, path: &str) -> u16 {
+        self.ask("DELETE", path).status
+    }
+
     fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path)
+    }
+
+    fn ask(&self, method: &str, path: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.host).expect("the registry");
         // HTTP/1.0: the body ends with the connection and is never chunked.
         write!(
             stream,
-            "GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: {MANIFEST_TYPES}, */*\r\n\r\n",
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: {MANIFEST_TYPES}, */*\r\n\r\n",
             self.host
         )
         .expect("a request");

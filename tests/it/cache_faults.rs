@@ -1,0 +1,580 @@
+//! An export to a registry that does wrong what it is told to. Each ends with a correct cache, or with an error
+//! and the old cache intact; none hangs. BuildKit's part is played by [`Exporter`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use docker_cachex::buildkit::session::content::{ContentStore, NewBlob, StoreError, Write};
+use docker_cachex::cache::config::{
+    CacheConfig, CacheLayer, CacheRecord, CacheResult, MEDIA_TYPE, Parent,
+};
+use docker_cachex::cache::export::{
+    ExportSettings, PublishError, Published, RegistrySink, Storage, Unseen, publish,
+};
+use docker_cachex::cache::known::Known;
+use docker_cachex::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::compress::{Algorithm, Level, Workers};
+use docker_cachex::digest::Digest;
+use docker_cachex::registry::{
+    Access, Anonymous, HostConfig, RegistryClient, Repository, RetryPolicy, SystemClock, Timeouts,
+    Transport,
+};
+use serde_json::Map;
+
+use crate::support::scripted_registry::{Fault, Login, ScriptedRegistry, TokenServer, digest_of};
+
+const REPO: &str = "team/cache";
+const TAG: &str = "main";
+/// An export with faults that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(30);
+const ALWAYS: (usize, usize) = (0, usize::MAX);
+
+/// BuildKit as it exports to a content store.
+struct Exporter {
+    layers: Vec<Bytes>,
+    /// The layer whose digest is announced wrong.
+    lies: Option<usize>,
+}
+
+/// What came of an export.
+#[derive(Debug)]
+struct Exported {
+    published: Published,
+    /// Layers that were read out of BuildKit.
+    read: usize,
+}
+
+impl Exporter {
+    fn of(layers: &[Bytes]) -> Self {
+        Self {
+            layers: layers.to_vec(),
+            lies: None,
+        }
+    }
+
+    fn digest(&self, layer: usize) -> Digest {
+        if self.lies == Some(layer) {
+            return Digest::of(b"something else");
+        }
+        Digest::of(&self.layers[layer])
+    }
+
+    /// Hands everything over, and stops at the first error as BuildKit does. Returns how many layers were read.
+    async fn hand_over(&self, store: &Arc<dyn ContentStore>) -> Result<usize, StoreError> {
+        let layers = (0..self.layers.len()).map(|n| {
+            let digest = self.digest(n);
+            write(store, format!("layer-{digest}"), digest, &self.layers[n])
+        });
+        let read = futures_util::future::try_join_all(layers).await?;
+        let (config, manifest) = self.documents();
+        for document in [config, manifest] {
+            let digest = Digest::of(&document);
+            write(store, digest.to_string(), digest, &document).await?;
+        }
+        Ok(read.into_iter().filter(|read| *read).count())
+    }
+
+    fn documents(&self) -> (Bytes, Bytes) {
+        let digests: Vec<Digest> = (0..self.layers.len()).map(|n| self.digest(n)).collect();
+        let config = CacheConfig {
+            layers: digests
+                .iter()
+                .enumerate()
+                .map(|(n, blob)| CacheLayer {
+                    blob: blob.clone(),
+                    parent: Parent(n.checked_sub(1)),
+                    annotations: None,
+                    other: Map::new(),
+                })
+                .collect(),
+            records: (0..digests.len())
+                .map(|layer| CacheRecord {
+                    digest: digests[layer].to_string(),
+                    results: vec![CacheResult {
+                        layer,
+                        created_at: String::new(),
+                        other: Map::new(),
+                    }],
+                    ..CacheRecord::default()
+                })
+                .collect(),
+            other: Map::new(),
+        };
+        let config = Bytes::from(config.to_bytes().expect("a config"));
+        let descriptor = |media_type: &str, digest: Digest, size: usize| Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size: size as u64,
+            annotations: Map::new(),
+            other: Map::new(),
+        };
+        let layer = "application/vnd.oci.image.layer.v1.tar";
+        let manifest = CacheManifest {
+            form: Form::OciManifest,
+            config: Some(descriptor(MEDIA_TYPE, Digest::of(&config), config.len())),
+            layers: digests
+                .into_iter()
+                .zip(&self.layers)
+                .map(|(digest, bytes)| descriptor(layer, digest, bytes.len()))
+                .collect(),
+            other: Map::new(),
+        };
+        (config, manifest.to_bytes().expect("a manifest").into())
+    }
+}
+
+/// Writes a blob; tells whether it was wanted.
+async fn write(
+    store: &Arc<dyn ContentStore>,
+    key: String,
+    digest: Digest,
+    bytes: &Bytes,
+) -> Result<bool, StoreError> {
+    let size = Some(bytes.len() as u64);
+    match store.write(NewBlob { key, digest, size }).await? {
+        Write::Exists => Ok(false),
+        Write::Open(mut writer) => {
+            for piece in bytes.chunks(64 * 1024) {
+                writer.write(Bytes::copy_from_slice(piece)).await?;
+            }
+            writer.commit().await?;
+            Ok(true)
+        }
+    }
+}
+
+/// Bytes that do not compress.
+fn data(seed: u8, length: usize) -> Bytes {
+    let mut state = u32::from(seed) + 1;
+    let bytes = (0..length).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    bytes.collect::<Vec<_>>().into()
+}
+
+fn repository(host: &str, attempts: u32) -> Repository {
+    let mut config = HostConfig::new(host);
+    config.transport = Transport::Http;
+    config.timeouts = Timeouts {
+        connect: Duration::from_secs(5),
+        idle: Duration::from_millis(500),
+        commit: Duration::from_millis(500),
+        token: Duration::from_secs(5),
+        cancel: Duration::from_secs(1),
+    };
+    let policy = RetryPolicy {
+        attempts,
+        first_delay: Duration::from_millis(5),
+        max_delay: Duration::from_millis(200),
+        ..RetryPolicy::default()
+    };
+    RegistryClient::new(config, Arc::new(Anonymous), policy, Arc::new(SystemClock))
+        .and_then(|client| client.repository(REPO, Access::Delete))
+        .expect("a repository")
+}
+
+fn storages() -> [Storage; 2] {
+    let level = Level::new(Algorithm::Zstd, None).expect("a level");
+    [Storage::AsGiven, Storage::Compress { level, force: true }]
+}
+
+fn sink(repository: &Repository, storage: Storage, spool: &Path) -> RegistrySink {
+    let settings = ExportSettings {
+        storage,
+        oci_types: true,
+        mount_from: None,
+        shares_repository: false,
+        progress: Arc::new(Unseen),
+    };
+    let known = Known::ask(repository.clone(), TAG.to_owned());
+    RegistrySink::new(
+        repository.clone(),
+        settings,
+        known,
+        Workers::all_cores(),
+        spool.to_owned(),
+    )
+}
+
+/// A whole export, with the second try that lost blobs get.
+async fn export(exporter: &Exporter, sink: &RegistrySink) -> Result<Exported, String> {
+    let work = async {
+        let store = sink.store();
+        let mut read = 0;
+        for _ in 0..2 {
+            match exporter.hand_over(&store).await {
+                Ok(wanted) => read += wanted,
+                Err(heard) => return Err(sink.failure().await.unwrap_or(heard.to_string())),
+            }
+            match publish::publish(sink, TAG).await {
+                Ok(published) => {
+                    let published = published.expect("something to publish");
+                    return Ok(Exported { published, read });
+                }
+                Err(PublishError::Lost(_)) => {}
+                Err(error) => return Err(docker_cachex::error::chain(&error)),
+            }
+        }
+        Err("lost twice".to_owned())
+    };
+    tokio::time::timeout(LIMIT, work)
+        .await
+        .expect("the export hangs")
+}
+
+/// Reads the cache under the tag: all that it refers to must be there and be what its digest says.
+async fn readable(registry: &ScriptedRegistry, repository: &Repository) -> Digest {
+    let raw = repository
+        .manifest(TAG)
+        .await
+        .expect("an answer")
+        .expect("a cache");
+    let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).expect("a manifest");
+    let config = manifest.config.clone().expect("a config");
+    for entry in manifest.layers.iter().chain([&config]) {
+        let blob = registry.blob(REPO, entry.digest.as_str()).expect("a blob");
+        assert_eq!(digest_of(&blob), entry.digest.as_str());
+        assert_eq!(blob.len() as u64, entry.size);
+    }
+    let config = registry
+        .blob(REPO, config.digest.as_str())
+        .expect("a config");
+    let config = CacheConfig::parse(&config).expect("a config");
+    for layer in &config.layers {
+        assert!(
+            manifest
+                .layers
+                .iter()
+                .any(|entry| entry.digest == layer.blob)
+        );
+    }
+    raw.digest
+}
+
+/// A registry that holds a cache of the first two layers.
+async fn registry_with_cache(
+    storage: Storage,
+    layers: &[Bytes],
+    spool: &Path,
+) -> (ScriptedRegistry, Digest) {
+    let registry = ScriptedRegistry::start().await;
+    let repository = repository(&registry.host(), 3);
+    let sink = sink(&repository, storage, spool);
+    export(&Exporter::of(&layers[..2]), &sink)
+        .await
+        .expect("the first export");
+    let digest = readable(&registry, &repository).await;
+    (registry, digest)
+}
+
+fn three_layers() -> Vec<Bytes> {
+    vec![data(1, 200_000), data(2, 100), data(3, 700_000)]
+}
+
+fn status(status: u16) -> Fault {
+    Fault::Status(status, vec![], "")
+}
+
+fn spool() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// Method, part of the path, which requests, what goes wrong.
+type Rule = (&'static str, &'static str, (usize, usize), Fault);
+
+/// Faults that pass.
+fn passing() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (method, part) in [
+        ("GET", "/manifests/"),
+        ("HEAD", "/blobs/"),
+        ("POST", "/uploads/"),
+        ("PATCH", "/uploads/"),
+        ("PUT", "/uploads/"),
+        ("PUT", "/manifests/"),
+    ] {
+        rules.push((method, part, (0, 3), status(500)));
+        rules.push((method, part, (0, 3), status(503)));
+        rules.push((method, part, (0, 1), Fault::ResetBeforeBody));
+        rules.push((method, part, (0, 1), Fault::ResetAfterBody));
+        rules.push((method, part, (0, 1), Fault::StallBeforeAnswer));
+        let wait = vec![("retry-after", "1".to_owned())];
+        rules.push((method, part, (0, 1), Fault::Status(429, wait, "")));
+    }
+    for method in ["PATCH", "PUT"] {
+        rules.push((method, "/uploads/", (0, 1), Fault::ResetInBody(90)));
+        rules.push((method, "/uploads/", (0, 1), Fault::StallInBody(90)));
+        rules.push((method, "/uploads/", (0, 1), Fault::EarlyStatus(503)));
+        rules.push((method, "/uploads/", (0, 2), status(404)));
+    }
+    rules.push(("PATCH", "/uploads/", ALWAYS, status(404)));
+    rules.push(("PATCH", "/uploads/", ALWAYS, status(405)));
+    rules.push(("PATCH", "/uploads/", ALWAYS, Fault::Forget(0)));
+    rules.push(("HEAD", "/blobs/", ALWAYS, status(405)));
+    rules
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_ends_in_a_correct_cache() {
+    let layers = three_layers();
+    for storage in storages() {
+        let cases = passing().into_iter().map(|(method, part, times, fault)| {
+            let layers = layers.clone();
+            async move {
+                let spool = spool();
+                let (registry, old) = registry_with_cache(storage, &layers, spool.path()).await;
+                let what = format!("{method} {part} {times:?} {fault:?} {storage:?}");
+                registry.fault(method, part, times, fault);
+                let repository = repository(&registry.host(), 8);
+                let sink = sink(&repository, storage, spool.path());
+                let exported = export(&Exporter::of(&layers), &sink).await;
+                let exported = exported.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(!exported.published.unchanged, "{what}");
+                assert_eq!(exported.published.layers, 3, "{what}");
+                let new = readable(&registry, &repository).await;
+                assert_ne!(new, old, "{what}");
+                assert_eq!(new, exported.published.manifest, "{what}");
+                assert_eq!(fs_err::read_dir(spool.path()).expect("a folder").count(), 0);
+            }
+        });
+        futures_util::future::join_all(cases).await;
+    }
+}
+
+/// Faults that stay.
+fn lasting() -> Vec<Rule> {
+    let wrong = Digest::of(b"wrong").to_string();
+    vec![
+        ("POST", "/uploads/", ALWAYS, status(500)),
+        ("POST", "/uploads/", ALWAYS, status(403)),
+        ("POST", "/uploads/", ALWAYS, Fault::StallBeforeAnswer),
+        ("PUT", "/uploads/", ALWAYS, status(400)),
+        ("PUT", "/uploads/", ALWAYS, Fault::ResetBeforeBody),
+        (
+            "PUT",
+            "/uploads/",
+            ALWAYS,
+            Fault::SetHeader("docker-content-digest", wrong.clone()),
+        ),
+        ("HEAD", "/blobs/", ALWAYS, status(500)),
+        ("PUT", "/manifests/", ALWAYS, status(400)),
+        ("PUT", "/manifests/", ALWAYS, Fault::ResetBeforeBody),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_is_an_error_and_the_old_cache_is_intact() {
+    let layers = three_layers();
+    for storage in storages() {
+        let cases = lasting().into_iter().map(|(method, part, times, fault)| {
+            let layers = layers.clone();
+            async move {
+                let spool = spool();
+                let (registry, old) = registry_with_cache(storage, &layers, spool.path()).await;
+                let what = format!("{method} {part} {fault:?} {storage:?}");
+                registry.fault(method, part, times, fault);
+                let sink = sink(&repository(&registry.host(), 3), storage, spool.path());
+                let error = export(&Exporter::of(&layers), &sink).await.err();
+                let error = error.unwrap_or_else(|| panic!("{what} went well"));
+                assert!(
+                    !error.contains("the upload of layer"),
+                    "the cause is not told: {error}"
+                );
+                // A manifest whose answer was lost may have been stored; a HEAD has no rule here.
+                let fresh = repository(&registry.host(), 3);
+                assert_eq!(readable(&registry, &fresh).await, old, "{what}");
+                assert_eq!(fs_err::read_dir(spool.path()).expect("a folder").count(), 0);
+            }
+        });
+        futures_util::future::join_all(cases).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_may_expire_in_the_middle() {
+    let layers = three_layers();
+    for storage in storages() {
+        let spool = spool();
+        let (registry, _) = registry_with_cache(storage, &layers, spool.path()).await;
+        // A token is good for two requests.
+        let server = TokenServer {
+            uses: Some(2),
+            ..TokenServer::default()
+        };
+        registry.login(Login::Token(server));
+        let repository = repository(&registry.host(), 8);
+        let sink = sink(&repository, storage, spool.path());
+        let exported = export(&Exporter::of(&layers), &sink)
+            .await
+            .expect("an export");
+        assert_eq!(
+            readable(&registry, &repository).await,
+            exported.published.manifest
+        );
+        assert!(registry.count("GET", "/token") + registry.count("POST", "/token") > 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_or_gone_is_named() {
+    let layers = three_layers();
+    for storage in storages() {
+        let fine = spool();
+        let (registry, old) = registry_with_cache(storage, &layers, fine.path()).await;
+        let repository = repository(&registry.host(), 3);
+        let sink = sink(&repository, storage, &fine.path().join("absent"));
+        let error = export(&Exporter::of(&layers), &sink)
+            .await
+            .expect_err("no folder");
+        assert!(
+            error.contains("spool file") && error.contains("No such file"),
+            "{error}"
+        );
+        assert_eq!(readable(&registry, &repository).await, old);
+    }
+}
+
+/// A file system of 64 KiB; only root may mount one.
+struct TinyDisk(tempfile::TempDir);
+
+impl TinyDisk {
+    fn mount() -> Option<Self> {
+        let folder = spool();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .arg(folder.path())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Self(folder))
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let _done = std::process::Command::new("umount")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_an_error_with_its_reason() {
+    let Some(disk) = TinyDisk::mount() else {
+        eprintln!("skipped: this user may not mount a small file system");
+        return;
+    };
+    let layers = three_layers();
+    for storage in storages() {
+        let fine = spool();
+        let (registry, old) = registry_with_cache(storage, &layers, fine.path()).await;
+        let repository = repository(&registry.host(), 3);
+        let sink = sink(&repository, storage, disk.0.path());
+        let error = export(&Exporter::of(&layers), &sink)
+            .await
+            .expect_err("no room");
+        assert!(error.contains("No space left"), "{error}");
+        assert_eq!(readable(&registry, &repository).await, old);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_is_not_what_was_announced_is_not_published() {
+    let layers = three_layers();
+    for storage in storages() {
+        let spool = spool();
+        let (registry, old) = registry_with_cache(storage, &layers, spool.path()).await;
+        let repository = repository(&registry.host(), 3);
+        let sink = sink(&repository, storage, spool.path());
+        let exporter = Exporter {
+            lies: Some(2),
+            ..Exporter::of(&layers)
+        };
+        let error = export(&exporter, &sink).await.expect_err("a lie");
+        assert!(error.contains(Digest::of(&layers[2]).as_str()), "{error}");
+        assert_eq!(readable(&registry, &repository).await, old);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_breaks_off_leaves_nothing() {
+    let layers = three_layers();
+    for storage in storages() {
+        let spool = spool();
+        let (registry, old) = registry_with_cache(storage, &layers, spool.path()).await;
+        let repository = repository(&registry.host(), 3);
+        let sink = sink(&repository, storage, spool.path());
+        let digest = Digest::of(&layers[2]);
+        let blob = NewBlob {
+            key: format!("layer-{digest}"),
+            digest,
+            size: Some(700_000),
+        };
+        let Ok(Write::Open(mut writer)) = sink.store().write(blob).await else {
+            panic!("the layer is new");
+        };
+        writer
+            .write(layers[2].slice(..300_000))
+            .await
+            .expect("a write");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(writer);
+        assert_eq!(sink.failure().await, None, "it is the builder's failure");
+        sink.stop().await;
+        repository.client().close().await;
+        assert_eq!(registry.open_uploads(), 0);
+        assert_eq!(readable(&registry, &repository).await, old);
+        assert_eq!(fs_err::read_dir(spool.path()).expect("a folder").count(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_that_the_registry_lost_are_sent_again_and_only_those() {
+    let layers = three_layers();
+    for storage in storages() {
+        let spool = spool();
+        let (registry, _) = registry_with_cache(storage, &layers, spool.path()).await;
+        let repository = repository(&registry.host(), 3);
+        let raw = repository
+            .manifest(TAG)
+            .await
+            .expect("an answer")
+            .expect("a cache");
+        let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).expect("a manifest");
+        let lost = &manifest.layers[0].digest;
+        assert!(repository.delete_blob(lost).await.expect("an answer"));
+
+        let sink = sink(&repository, storage, spool.path());
+        let exported = export(&Exporter::of(&layers), &sink)
+            .await
+            .expect("an export");
+        // The new layer in the first try, the lost one in the second.
+        assert_eq!(exported.read, 2, "{storage:?}");
+        assert_eq!(exported.published.sent_layers, 2, "{storage:?}");
+        assert_eq!(
+            readable(&registry, &repository).await,
+            exported.published.manifest
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_adds_nothing_sends_nothing() {
+    let layers = three_layers();
+    for storage in storages() {
+        let spool = spool();
+        let (registry, old) = registry_with_cache(storage, &layers, spool.path()).await;
+        let repository = repository(&registry.host(), 3);
+        let before = registry.seen().len();
+        let exporter = Exporter::of(&layers[..2]);
+        let sink = sink(&repository, storage, spool.path());
+        let exported = export(&exporter, &sink).await.expect("an export");
+        assert!(exported.published.unchanged);
+        assert_eq!(exported.read, 0);
+        assert_eq!(registry.seen().len() - before, 1);
+        assert_eq!(readable(&registry, &repository).await, old);
+    }
+}
