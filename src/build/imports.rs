@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cache::{CacheImport, LayoutImport};
 use super::client_cache::ClientTools;
@@ -22,6 +23,9 @@ use crate::registry::Access;
 /// What is said about a cache that is not there, as
 /// [`quiet_import`](super::quiet_import) says it.
 const MISSING: &str = "no cache there yet, building without it";
+
+/// How long a registry may take to name what it has. A build does not wait longer for a cache.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Opens the caches, all at the same time, offers their stores, and returns what BuildKit is told in
 /// the order of the flags.
@@ -118,8 +122,10 @@ async fn open_registry(
         let named = reference.digest.as_deref().unwrap_or(tag);
         RegistryImport::open(repository, named).await
     };
-    let opened: Result<_, ImportError> = opened.await;
-    let opened = opened.map_err(|error| crate::error::chain(&error));
+    let opened = match tokio::time::timeout(DEADLINE, opened).await {
+        Ok(opened) => opened.map_err(|error: ImportError| crate::error::chain(&error)),
+        Err(_) => Err(format!("no answer within {} s", DEADLINE.as_secs())),
+    };
     let import = or_remark(opened, || tools.observer.import(raw_ref))?;
     tools.observer.import(raw_ref).done(&import.summary());
     let id = crate::buildkit::new_id();

@@ -22,81 +22,87 @@ fn fails(bench: &Bench, args: &[&str]) -> String {
     text(&output.stderr)
 }
 
+/// A cache that buildx made of two steps on a base image of one layer.
+fn check(json: &str, form: &str, compression: &str) {
+    let cache: Value = serde_json::from_str(json).expect("JSON");
+    assert_eq!(cache["form"], form, "{json}");
+    assert_eq!(cache["results"], 2, "{json}");
+    assert_eq!(cache["warnings"], Value::Array(Vec::new()), "{json}");
+    let layers = cache["layers"].as_array().expect("layers");
+    let sizes = layers
+        .iter()
+        .map(|layer| layer["size"].as_u64().expect("a size"));
+    assert_eq!(cache["totalSize"], sizes.sum::<u64>());
+    for layer in layers {
+        assert_eq!(layer["present"], true);
+        assert_eq!(layer["compression"], compression, "{json}");
+        assert!(layer["diffId"].is_string(), "{json}");
+    }
+    // Of a base layer BuildKit tells no time once it is compressed anew.
+    let dated = layers.iter().filter(|layer| layer["createdAt"].is_string());
+    assert!(dated.count() >= 2, "{json}");
+    // The base and the first step are below both results.
+    let mut uses: Vec<_> = layers.iter().map(|l| l["results"].as_u64()).collect();
+    uses.sort_unstable();
+    assert_eq!(uses, [Some(1), Some(2), Some(2)], "{json}");
+}
+
+/// The Dockerfile of a base image and two steps that no other test has.
+fn two_steps() -> TempDir {
+    let (base, name) = (&Rig::get().busybox, unique("a"));
+    let dockerfile = format!("FROM {base}\nRUN date > /{name}\nRUN date > /b\n");
+    context(&[("Dockerfile", &dockerfile)])
+}
+
 #[test]
 fn all_forms_of_caches_are_read() {
     let bench = Bench::new();
-    let rig = Rig::get();
+    let registry = &Rig::get().registry;
     let repository = unique("it/inspect");
-    let name = |tag: &str| format!("{}/{repository}:{tag}", rig.registry.host());
-    let dockerfile = format!(
-        "FROM {}\nRUN date > /{}\nRUN date > /b\n",
-        rig.busybox,
-        unique("a")
-    );
-    let folder = context(&[("Dockerfile", &dockerfile)]);
-    let image = name("app");
+    let name = |tag: &str| format!("{}/{repository}:{tag}", registry.host());
+    let folder = two_steps();
     for (tag, extra, form, compression) in [
         ("gzip", "", "image-manifest", "gzip"),
+        ("index", ",image-manifest=false", "index", "gzip"),
+        ("docker", ",oci-mediatypes=false", "manifest-list", "gzip"),
         (
             "zstd",
             ",compression=zstd,force-compression=true",
             "image-manifest",
             "zstd",
         ),
-        (
-            "estargz",
-            ",compression=estargz,force-compression=true",
-            "image-manifest",
-            "estargz",
-        ),
-        ("index", ",image-manifest=false", "index", "gzip"),
-        ("docker", ",oci-mediatypes=false", "manifest-list", "gzip"),
     ] {
         let to = format!("type=registry,ref={},mode=max{extra}", name(tag));
         bench.build("buildx", &["--cache-to", &to], folder.path());
         let json = inspect(&bench, &["--format", "json", "--check", &name(tag)]);
-        let cache: Value = serde_json::from_str(&json).expect("JSON");
-        assert_eq!(cache["form"], form, "{json}");
-        assert_eq!(cache["results"], 2, "{json}");
-        assert_eq!(cache["warnings"], Value::Array(Vec::new()), "{json}");
-        let layers = cache["layers"].as_array().expect("layers");
-        assert_eq!(layers.len(), 3, "{json}");
-        let sizes = layers
-            .iter()
-            .map(|layer| layer["size"].as_u64().expect("a size"));
-        assert_eq!(cache["totalSize"], sizes.sum::<u64>());
-        for layer in layers {
-            assert_eq!(layer["present"], true);
-            assert_eq!(layer["compression"], compression, "{json}");
-            assert!(layer["diffId"].is_string(), "{json}");
-        }
-        // Of a base layer BuildKit tells no time once it is compressed anew.
-        let dated = layers.iter().filter(|layer| layer["createdAt"].is_string());
-        assert!(dated.count() >= 2, "{json}");
-        // The base and the first step are below both results.
-        let mut uses: Vec<_> = layers.iter().map(|l| l["results"].as_u64()).collect();
-        uses.sort_unstable();
-        assert_eq!(uses, [Some(1), Some(2), Some(2)], "{json}");
+        check(&json, form, compression);
 
-        let stored = rig.registry.manifest(&repository, tag).expect("a manifest");
+        let cache: Value = serde_json::from_str(&json).expect("JSON");
+        let stored = registry.manifest(&repository, tag).expect("a manifest");
         assert_eq!(cache["digest"], stored.digest.as_str());
-        assert_eq!(
-            digest(inspect(&bench, &["--raw", &name(tag)]).as_bytes()),
-            stored.digest
-        );
-        let config = inspect(&bench, &["--raw=config", &name(tag)]);
-        assert_eq!(
-            cache["configs"][0]["digest"],
-            digest(config.as_bytes()).as_str()
-        );
+        let manifest = inspect(&bench, &["--raw", &name(tag)]);
+        assert_eq!(digest(manifest.as_bytes()), stored.digest);
+        let config = digest(inspect(&bench, &["--raw=config", &name(tag)]).as_bytes());
+        assert_eq!(cache["configs"][0]["digest"], config.as_str());
         let table = inspect(&bench, &[&name(tag)]);
         assert!(
             table.contains("Platforms:  unknown") && table.contains(compression),
             "{table}"
         );
     }
+    let error = fails(&bench, &[&name("gone")]);
+    assert!(error.contains("not found"), "{error}");
+}
 
-    // An image is no cache, unless it has one inline.
+#[test]
+fn an_image_is_a_cache_only_with_one_inline() {
+    let bench = Bench::new();
+    let image = format!(
+        "{}/{}:app",
+        Rig::get().registry.host(),
+        unique("it/inspect")
+    );
+    let folder = two_steps();
     let args = ["--push", "-t", &image];
     bench.build("buildx", &args, folder.path());
     let error = fails(&bench, &[&image]);
@@ -104,30 +110,15 @@ fn all_forms_of_caches_are_read() {
         error.contains("holds no build cache") && error.contains("hint:"),
         "{error}"
     );
-    bench.build(
-        "buildx",
-        &[&args[..], &["--cache-to", "type=inline"]].concat(),
-        folder.path(),
-    );
+    let inline = [&args[..], &["--cache-to", "type=inline"]].concat();
+    bench.build("buildx", &inline, folder.path());
     let json = inspect(&bench, &["--format=json", &image]);
     let cache: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(cache["form"], "inline");
-    assert!(
-        cache["platforms"][0]
-            .as_str()
-            .expect("a platform")
-            .starts_with("linux/")
-    );
-    assert!(
-        cache["layers"][1]["step"]
-            .as_str()
-            .expect("a step")
-            .contains("date"),
-        "{json}"
-    );
-
-    let error = fails(&bench, &[&name("gone")]);
-    assert!(error.contains("not found"), "{error}");
+    let platform = cache["platforms"][0].as_str().expect("a platform");
+    assert!(platform.starts_with("linux/"), "{json}");
+    let step = cache["layers"][1]["step"].as_str().expect("a step");
+    assert!(step.contains("date"), "{json}");
 }
 
 #[test]

@@ -1,7 +1,6 @@
-//! Caches and contexts in folders of the OCI image layout, shared by both tools.
+//! Caches in folders of the OCI image layout, shared by both tools.
 
 use std::path::Path;
-use std::process::Command;
 
 use fs_err as fs;
 use serde_json::Value;
@@ -127,49 +126,4 @@ fn one_folder_serves_both_tools() {
         fs::read_to_string(cache.join("index.json")).expect("the index"),
         "{"
     );
-}
-
-#[test]
-fn an_image_in_a_folder_is_a_context() {
-    let bench = Bench::new();
-    let folder = TempDir::new().expect("a temporary folder");
-    let base = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /from-layout\n")]);
-    let tar = folder.path().join("image.tar");
-    let output = format!("type=oci,dest={}", tar.display());
-    bench.build("cachex", &["-t", "app:v1", "-o", &output], base.path());
-    let layout = folder.path().join("layout");
-    fs::create_dir(&layout).expect("a folder");
-    let unpacked = Command::new("tar")
-        .arg("-xf")
-        .arg(&tar)
-        .arg("-C")
-        .arg(&layout)
-        .status();
-    assert!(unpacked.expect("tar").success());
-    let index = fs::read(layout.join("index.json")).expect("an index");
-    let index: Value = serde_json::from_slice(&index).expect("JSON");
-    let digest = index["manifests"][0]["digest"].as_str().expect("a digest");
-
-    let app = context(&[("Dockerfile", "FROM base\nCOPY Dockerfile /own\n")]);
-    let path = layout.display();
-    for (count, reference) in [format!("{path}:v1"), format!("{path}@{digest}")]
-        .iter()
-        .enumerate()
-    {
-        let value = format!("base=oci-layout://{reference}");
-        let result = folder.path().join(count.to_string());
-        let output = format!("type=local,dest={}", result.display());
-        bench.build(
-            "cachex",
-            &["--build-context", &value, "-o", &output],
-            app.path(),
-        );
-        assert!(
-            result.join("from-layout").exists() && result.join("own").exists(),
-            "{reference}"
-        );
-    }
-    let value = format!("base=oci-layout://{path}:gone");
-    let error = bench.fails(1, &["--build-context", &value], app.path());
-    assert!(error.contains("could not be resolved"), "{error}");
 }

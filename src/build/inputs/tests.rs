@@ -185,3 +185,45 @@ fn a_dockerfile_from_a_url_is_a_file_here() {
         assert_eq!(fs::read(file).unwrap(), b"FROM scratch\n");
     }
 }
+
+#[test]
+fn a_layout_folder_is_a_store_of_the_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = crate::digest::Digest::of(b"manifest");
+    let index = format!(
+        r#"{{"manifests":[{{"digest":"{digest}","annotations":{{"org.opencontainers.image.ref.name":"v1"}}}}]}}"#
+    );
+    fs::create_dir(dir.path().join("layout")).unwrap();
+    fs::write(dir.path().join("layout/index.json"), index).unwrap();
+    let resolve = |path: &str| {
+        let mut spec = spec(dir.path(), ".");
+        spec.named = vec![("base".to_owned(), format!("oci-layout://{path}"))];
+        Inputs::resolve(&spec, no_stdin)
+    };
+    for (path, tag) in [
+        ("layout:v1".to_owned(), ":v1"),
+        (format!("layout@{digest}"), ""),
+    ] {
+        let inputs = resolve(&path).unwrap();
+        let (store, folder) = inputs.layouts.first_key_value().unwrap();
+        assert_eq!(folder.root(), dir.path().join("layout"));
+        assert_eq!(
+            inputs.attrs["context:base"],
+            format!("oci-layout://{store}{tag}@{digest}")
+        );
+        let mut stores = ContentStores::default();
+        inputs.offer_layouts(&mut stores);
+        assert!(format!("{stores:?}").contains(&format!("oci:{store}")));
+    }
+    for path in ["layout", "layout:v2", "nowhere:v1"] {
+        assert!(
+            matches!(resolve(path), Err(InputError::LayoutNotFound(_))),
+            "{path}"
+        );
+    }
+    fs::write(dir.path().join("layout/index.json"), "{").unwrap();
+    assert!(matches!(
+        resolve("layout:v1"),
+        Err(InputError::Layout { .. })
+    ));
+}

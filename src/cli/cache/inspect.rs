@@ -72,7 +72,7 @@ enum Raw {
 pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
     let format = render::Format::parse(&args.format).map_err(CommandError::failed)?;
     let source = place::find(&args.cache, args.insecure, ctx)?;
-    let failed = |error| place::failure(&args.cache, &error, ctx);
+    let failed = |error: SourceError| place::failure(&args.cache, &error, ctx);
     if let Some(raw) = args.raw {
         let text = read_raw(&source, raw).await.map_err(failed)?;
         return Ok(ctx.ui.text(&text)?);

@@ -11,10 +11,10 @@ mod place;
 
 /// Look into registry caches
 #[derive(Debug, Clone, clap::Args)]
-#[command(subcommand_value_name = "COMMAND", arg_required_else_help = true)]
+#[command(subcommand_value_name = "COMMAND")]
 pub struct CacheArgs {
     #[command(subcommand)]
-    command: CacheCommands,
+    command: Option<CacheCommands>,
 }
 
 /// The commands.
@@ -24,13 +24,22 @@ pub enum CacheCommands {
     Inspect(inspect::InspectArgs),
 }
 
-/// Runs the command.
+/// The help of the group, which stands in for a missing command as in buildx.
+fn help() -> String {
+    let mut root = super::command();
+    root.build();
+    let group = root.find_subcommand_mut("cache");
+    group.map_or_else(String::new, |group| group.render_help().to_string())
+}
+
+/// Runs the command: without one of its commands the help.
 ///
 /// # Errors
 ///
 /// Fails with the error of the command.
 pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
     match args.command {
-        CacheCommands::Inspect(args) => inspect::run(args, ctx).await,
+        Some(CacheCommands::Inspect(args)) => inspect::run(args, ctx).await,
+        None => Ok(ctx.ui.data(help().trim_end())?),
     }
 }
