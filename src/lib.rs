@@ -5,10 +5,15 @@
 //! ```text
 //! argv ─ cli ─▶ options (typed, pure) ─▶ builder (which node, boot it, byte stream) ─▶ buildkit (Control + Gateway client)
 //!                                                                                     │ serves session: auth, filesync,
-//!                                                                                     │ secrets, ssh, filesend
+//!                                                                                     │ content, secrets, ssh, filesend
 //!  status stream ─▶ progress (model ─▶ tty | plain | rawjson | quiet)                  ▼
 //!                                                                        image, files, registry cache
 //! ```
+//!
+//! With `via=client` BuildKit exports the cache to the session's content store, whose other end is
+//! the registry: [`cache::export`]. `auto` is BuildKit's own exporter for `via` and `compressor`: it moves
+//! each byte once, while a cache that goes through the client crosses the connection to the builder
+//! first, and layers taken uncompressed stay so in the builder.
 //!
 //! # Rooms
 //!
@@ -17,7 +22,7 @@
 //! | room | holds | may use |
 //! |---|---|---|
 //! | [`cli`] | one file per command: arguments, resolve to a typed request, call, render | all below |
-//! | [`build`] | a build: request, inputs, attributes, exporters, caches, session, run | [`options`], [`buildkit`] |
+//! | [`build`] | a build: request, inputs, attributes, exporters, caches, session, run | [`options`], [`cache`], [`registry`], [`buildkit`] |
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`docker`] | config file, contexts, credential store, Engine API | – |
