@@ -328,7 +328,58 @@ mod tests {
         assert!(CacheManifest::parse(b"", OCI_INDEX).is_err());
     }
 
+    fn any_manifest() -> impl Strategy<Value = CacheManifest> {
+        let form = proptest::sample::select(vec![
+            Form::OciManifest,
+            Form::DockerManifest,
+            Form::OciIndex,
+            Form::DockerList,
+        ]);
+        let layer = (any::<u8>(), any::<u32>(), "[a-z/+.]{1,20}", ".{0,10}").prop_map(
+            |(seed, size, media_type, note)| {
+                let mut annotations = Map::new();
+                annotations.insert("note".into(), note.into());
+                Descriptor {
+                    media_type,
+                    digest: Digest::of(&[seed]),
+                    size: size.into(),
+                    annotations,
+                    other: Map::new(),
+                }
+            },
+        );
+        let layers = proptest::collection::vec(layer, 0..6);
+        (form, layers).prop_map(|(form, layers)| CacheManifest {
+            form,
+            config: Some(Descriptor {
+                media_type: config::MEDIA_TYPE.into(),
+                digest: Digest::of(b"config"),
+                size: 6,
+                annotations: Map::new(),
+                other: Map::new(),
+            }),
+            layers,
+            other: Map::new(),
+        })
+    }
+
     proptest! {
+        #[test]
+        fn every_manifest_survives_a_round_trip(manifest in any_manifest()) {
+            let bytes = manifest.to_bytes().unwrap();
+            prop_assert_eq!(CacheManifest::parse(&bytes, "").unwrap(), manifest);
+        }
+
+        #[test]
+        fn damaged_manifests_never_panic(
+            manifest in any_manifest(), at in any::<proptest::sample::Index>(), with in any::<u8>()
+        ) {
+            let mut bytes = manifest.to_bytes().unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            let _result = CacheManifest::parse(&bytes, OCI_INDEX);
+        }
+
         #[test]
         fn arbitrary_text_never_panics(text in ".{0,300}") {
             let _result = CacheManifest::parse(text.as_bytes(), OCI_MANIFEST);

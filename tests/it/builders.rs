@@ -296,7 +296,7 @@ fn what_cannot_be_made_leaves_nothing() {
             &["--buildkitd-config", "/nonexistent.toml"],
             "/nonexistent.toml",
         ),
-        (&["--platform", "a/b/c/d"], "invalid platform"),
+        (&["--platform", "a/b/c/d"], "\"platform\""),
         (&["foo://bar"], "failed to parse endpoint foo://bar"),
         (
             &[

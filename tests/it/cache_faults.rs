@@ -569,9 +569,10 @@ async fn an_export_that_adds_nothing_sends_nothing() {
         let (registry, old) = registry_with_cache(storage, &layers, spool.path()).await;
         let repository = repository(&registry.host(), 3);
         let before = registry.seen().len();
-        let exporter = Exporter::of(&layers[..2]);
         let sink = sink(&repository, storage, spool.path());
-        let exported = export(&exporter, &sink).await.expect("an export");
+        let exported = export(&Exporter::of(&layers[..2]), &sink)
+            .await
+            .expect("an export");
         assert!(exported.published.unchanged);
         assert_eq!(exported.read, 0);
         assert_eq!(registry.seen().len() - before, 1);

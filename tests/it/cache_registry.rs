@@ -496,8 +496,6 @@ fn what_is_not_served_or_would_destroy_is_refused_by_name() {
         assert!(error.contains("ERROR: ") && error.contains(name), "{error}");
         assert!(error.contains("not supported"), "{error}");
     }
-    let error = with_builder(&["--cache-from", "type=registry,ref=r.io/a:c,via=client"]);
-    assert!(error.contains("via=client in --cache-from"), "{error}");
     let error = with_builder(&["--cache-to", "r.io/a:1", "--push", "-t", "r.io/a:1"]);
     assert!(
         error.contains("r.io/a:1") && error.contains("hint: "),

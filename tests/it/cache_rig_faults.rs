@@ -40,10 +40,11 @@ fn end(child: &mut Child) -> ExitStatus {
         if let Some(status) = child.try_wait().expect("a child") {
             return status;
         }
-        if Instant::now() > limit {
+        let hangs = Instant::now() > limit;
+        if hangs {
             let _gone = child.kill();
-            panic!("the build hangs");
         }
+        assert!(!hangs, "the build hangs");
         sleep(Duration::from_millis(20));
     }
 }
@@ -246,14 +247,14 @@ fn a_program_that_is_killed_at_any_moment_breaks_no_cache() {
     builder.build("cachex", &["--cache-to", &to], steps(&seed, &[1]).path());
     let mut last = whole(&rig.registry, &repository);
     let (mut killed, mut changed) = (0, 0);
-    for round in 0..12_u64 {
+    for round in 0..10_u64 {
         // All three layers are new each time.
         let folder = steps(&unique("s"), &[3, 3, 3]);
         let mut child = plugin(&client, &args(&builder, &to, &folder))
             .spawn()
             .expect("the plugin");
         let log = wait_for(&mut child, "exporting cache");
-        sleep(Duration::from_millis(round * 30));
+        sleep(Duration::from_millis(round * 90));
         child.kill().expect("a kill");
         let status = child.wait().expect("a child");
         killed += u32::from(!status.success());
@@ -262,7 +263,7 @@ fn a_program_that_is_killed_at_any_moment_breaks_no_cache() {
         changed += u32::from(now != last);
         last = now;
     }
-    eprintln!("killed {killed} of 12 exports, {changed} of them after the tag");
+    eprintln!("killed {killed} of 10 exports, {changed} had published");
     assert!(killed > 0, "no export was killed");
     // And the next one is as if nothing had been.
     let folder = steps(&unique("s"), &[1, 1]);

@@ -1,5 +1,14 @@
 //! Integration tests: the docker CLI with its plugins, a real engine, builder and registry. `scripts/test` sets them up.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "a test tells a story, and fails loudly"
+)]
+
 mod build;
 mod builders;
 mod cache_client;

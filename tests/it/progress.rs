@@ -34,9 +34,16 @@ fn shape(progress: &str) -> Vec<String> {
                 rule.replace_all(&line, *new).into_owned()
             })
         })
-        // Unfinished states are printed as they come.
+        // Unfinished states, and the switch from one step to another, are printed as time will have it.
         .filter(|line| {
-            !line.is_empty() && (!line.starts_with("# transferring ") || line.ends_with(" done"))
+            let passing = [
+                "# transferring ",
+                "# resolve ",
+                "# sha256:",
+                "# extracting ",
+            ];
+            let passing = passing.iter().any(|start| line.starts_with(start));
+            !line.is_empty() && line != "# ..." && (!passing || line.ends_with(" done"))
         })
         .collect();
     lines.sort();

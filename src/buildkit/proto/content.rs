@@ -10,8 +10,10 @@ pub struct Info {
     #[prost(message, optional, tag = "4")]
     pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(map = "string, string", tag = "5")]
-    pub labels:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InfoRequest {
@@ -90,8 +92,10 @@ pub struct WriteContentRequest {
     #[prost(bytes = "bytes", tag = "6")]
     pub data: ::prost::bytes::Bytes,
     #[prost(map = "string, string", tag = "7")]
-    pub labels:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WriteContentResponse {
@@ -149,10 +153,10 @@ pub mod content_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
-    use tonic::codegen::http::Uri;
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct ContentClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -191,13 +195,14 @@ pub mod content_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<
-                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                    >,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
-                Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             ContentClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -237,18 +242,23 @@ pub mod content_client {
             &mut self,
             request: impl tonic::IntoRequest<super::InfoRequest>,
         ) -> std::result::Result<tonic::Response<super::InfoResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/containerd.services.content.v1.Content/Info",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "containerd.services.content.v1.Content",
-                "Info",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("containerd.services.content.v1.Content", "Info"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Changes labels of a blob.
@@ -256,18 +266,23 @@ pub mod content_client {
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateRequest>,
         ) -> std::result::Result<tonic::Response<super::UpdateResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/containerd.services.content.v1.Content/Update",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "containerd.services.content.v1.Content",
-                "Update",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("containerd.services.content.v1.Content", "Update"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Sends a part of a blob.
@@ -278,18 +293,23 @@ pub mod content_client {
             tonic::Response<tonic::codec::Streaming<super::ReadContentResponse>>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/containerd.services.content.v1.Content/Read",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "containerd.services.content.v1.Content",
-                "Read",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("containerd.services.content.v1.Content", "Read"),
+                );
             self.inner.server_streaming(req, path, codec).await
         }
         /// Tells how far a write has come.
@@ -297,40 +317,52 @@ pub mod content_client {
             &mut self,
             request: impl tonic::IntoRequest<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusResponse>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/containerd.services.content.v1.Content/Status",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "containerd.services.content.v1.Content",
-                "Status",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("containerd.services.content.v1.Content", "Status"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Takes a blob.
         pub async fn write(
             &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = super::WriteContentRequest>,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::WriteContentRequest,
+            >,
         ) -> std::result::Result<
             tonic::Response<tonic::codec::Streaming<super::WriteContentResponse>>,
             tonic::Status,
         > {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/containerd.services.content.v1.Content/Write",
             );
             let mut req = request.into_streaming_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "containerd.services.content.v1.Content",
-                "Write",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("containerd.services.content.v1.Content", "Write"),
+                );
             self.inner.streaming(req, path, codec).await
         }
         /// Forgets a write.
@@ -338,18 +370,23 @@ pub mod content_client {
             &mut self,
             request: impl tonic::IntoRequest<super::AbortRequest>,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| {
-                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
-            })?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/containerd.services.content.v1.Content/Abort",
             );
             let mut req = request.into_request();
-            req.extensions_mut().insert(GrpcMethod::new(
-                "containerd.services.content.v1.Content",
-                "Abort",
-            ));
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("containerd.services.content.v1.Content", "Abort"),
+                );
             self.inner.unary(req, path, codec).await
         }
     }
@@ -361,7 +398,7 @@ pub mod content_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value
+        clippy::let_unit_value,
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with ContentServer.
@@ -380,7 +417,8 @@ pub mod content_server {
         /// Server streaming response type for the Read method.
         type ReadStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::ReadContentResponse, tonic::Status>,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         /// Sends a part of a blob.
         async fn read(
@@ -395,7 +433,8 @@ pub mod content_server {
         /// Server streaming response type for the Write method.
         type WriteStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::WriteContentResponse, tonic::Status>,
-            > + std::marker::Send
+            >
+            + std::marker::Send
             + 'static;
         /// Takes a blob.
         async fn write(
@@ -429,7 +468,10 @@ pub mod content_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -484,15 +526,21 @@ pub mod content_server {
                 "/containerd.services.content.v1.Content/Info" => {
                     #[allow(non_camel_case_types)]
                     struct InfoSvc<T: Content>(pub Arc<T>);
-                    impl<T: Content> tonic::server::UnaryService<super::InfoRequest> for InfoSvc<T> {
+                    impl<T: Content> tonic::server::UnaryService<super::InfoRequest>
+                    for InfoSvc<T> {
                         type Response = super::InfoResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::InfoRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Content>::info(&inner, request).await };
+                            let fut = async move {
+                                <T as Content>::info(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -521,15 +569,21 @@ pub mod content_server {
                 "/containerd.services.content.v1.Content/Update" => {
                     #[allow(non_camel_case_types)]
                     struct UpdateSvc<T: Content>(pub Arc<T>);
-                    impl<T: Content> tonic::server::UnaryService<super::UpdateRequest> for UpdateSvc<T> {
+                    impl<T: Content> tonic::server::UnaryService<super::UpdateRequest>
+                    for UpdateSvc<T> {
                         type Response = super::UpdateResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::UpdateRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Content>::update(&inner, request).await };
+                            let fut = async move {
+                                <T as Content>::update(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -558,20 +612,24 @@ pub mod content_server {
                 "/containerd.services.content.v1.Content/Read" => {
                     #[allow(non_camel_case_types)]
                     struct ReadSvc<T: Content>(pub Arc<T>);
-                    impl<T: Content>
-                        tonic::server::ServerStreamingService<super::ReadContentRequest>
-                        for ReadSvc<T>
-                    {
+                    impl<
+                        T: Content,
+                    > tonic::server::ServerStreamingService<super::ReadContentRequest>
+                    for ReadSvc<T> {
                         type Response = super::ReadContentResponse;
                         type ResponseStream = T::ReadStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::ReadContentRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Content>::read(&inner, request).await };
+                            let fut = async move {
+                                <T as Content>::read(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -600,15 +658,21 @@ pub mod content_server {
                 "/containerd.services.content.v1.Content/Status" => {
                     #[allow(non_camel_case_types)]
                     struct StatusSvc<T: Content>(pub Arc<T>);
-                    impl<T: Content> tonic::server::UnaryService<super::StatusRequest> for StatusSvc<T> {
+                    impl<T: Content> tonic::server::UnaryService<super::StatusRequest>
+                    for StatusSvc<T> {
                         type Response = super::StatusResponse;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::StatusRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Content>::status(&inner, request).await };
+                            let fut = async move {
+                                <T as Content>::status(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -637,17 +701,26 @@ pub mod content_server {
                 "/containerd.services.content.v1.Content/Write" => {
                     #[allow(non_camel_case_types)]
                     struct WriteSvc<T: Content>(pub Arc<T>);
-                    impl<T: Content> tonic::server::StreamingService<super::WriteContentRequest> for WriteSvc<T> {
+                    impl<
+                        T: Content,
+                    > tonic::server::StreamingService<super::WriteContentRequest>
+                    for WriteSvc<T> {
                         type Response = super::WriteContentResponse;
                         type ResponseStream = T::WriteStream;
-                        type Future =
-                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<tonic::Streaming<super::WriteContentRequest>>,
+                            request: tonic::Request<
+                                tonic::Streaming<super::WriteContentRequest>,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Content>::write(&inner, request).await };
+                            let fut = async move {
+                                <T as Content>::write(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -676,15 +749,21 @@ pub mod content_server {
                 "/containerd.services.content.v1.Content/Abort" => {
                     #[allow(non_camel_case_types)]
                     struct AbortSvc<T: Content>(pub Arc<T>);
-                    impl<T: Content> tonic::server::UnaryService<super::AbortRequest> for AbortSvc<T> {
+                    impl<T: Content> tonic::server::UnaryService<super::AbortRequest>
+                    for AbortSvc<T> {
                         type Response = ();
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::AbortRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Content>::abort(&inner, request).await };
+                            let fut = async move {
+                                <T as Content>::abort(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -710,19 +789,25 @@ pub mod content_server {
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(
-                        tonic::Status::GRPC_STATUS,
-                        (tonic::Code::Unimplemented as i32).into(),
-                    );
-                    headers.insert(
-                        http::header::CONTENT_TYPE,
-                        tonic::metadata::GRPC_CONTENT_TYPE,
-                    );
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }

@@ -10,4 +10,5 @@
     clippy::allow_attributes_without_reason,
     reason = "generated"
 )]
+#[rustfmt::skip]
 pub mod content;
