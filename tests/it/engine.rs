@@ -56,7 +56,6 @@ fn rate(bytes: usize, since: Instant) -> String {
 }
 
 #[tokio::test]
-#[ignore = "needs the test rig"]
 async fn daemon_is_known_and_asked() {
     let engine = engine().await.unwrap();
     assert_eq!(engine.ping().os_type, "linux");
@@ -75,7 +74,6 @@ async fn daemon_is_known_and_asked() {
 }
 
 #[tokio::test]
-#[ignore = "needs the test rig"]
 async fn exec_tells_output_and_exit_code() {
     let container = Sleeper::start().await.unwrap();
     let engine = engine().await.unwrap();
@@ -105,7 +103,6 @@ async fn exec_tells_output_and_exit_code() {
 }
 
 #[tokio::test]
-#[ignore = "needs the test rig"]
 async fn dropped_stream_ends_a_process_that_reads() {
     let container = Sleeper::start().await.unwrap();
     let engine = engine().await.unwrap();
@@ -118,9 +115,8 @@ async fn dropped_stream_ends_a_process_that_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the test rig"]
-async fn a_gigabyte_goes_each_way() {
-    const SIZE: usize = 1024 * MIB;
+async fn many_bytes_go_each_way() {
+    const SIZE: usize = 256 * MIB;
     let container = Sleeper::start().await.unwrap();
     let engine = engine().await.unwrap();
 
