@@ -156,8 +156,10 @@ pub async fn run(
     cancel: &CancellationToken,
     on_status: impl FnMut(StatusResponse),
 ) -> Result<BuildOutcome, BuildError> {
-    let workers = tokio::select! {
-        workers = runner.client.list_workers() => workers.map_err(BuildError::Builder)?,
+    // git answers while the first answer of the builder is on its way.
+    let asked = async { tokio::join!(runner.client.list_workers(), commit_attrs(spec, &inputs)) };
+    let (workers, mut commit) = tokio::select! {
+        (workers, commit) = asked => (workers.map_err(BuildError::Builder)?, commit),
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
     let facts = builder_facts(&workers);
@@ -203,7 +205,7 @@ pub async fn run(
     let ready = session::prepare(&mut inputs, &parts)?;
     request.session = ready.session.id().to_owned();
     request.attrs.append(&mut inputs.attrs.clone());
-    request.attrs.append(&mut commit_attrs(spec, &inputs).await);
+    request.attrs.append(&mut commit);
     if let Some(call) = &spec.call {
         subrequest::ask(&call.name, &mut request.attrs);
         request.internal = true;
