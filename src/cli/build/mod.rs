@@ -228,9 +228,13 @@ impl Job<'_> {
         };
         let work = async { tokio::join!(self.connect(progress), engine_imports_oci) };
         let (client, engine_imports_oci) = cancellable(self.ctx, Box::pin(work)).await?;
+        // One store for the builder's questions and for our own requests: what a helper answered is
+        // remembered, and a warning is told once.
+        let credentials = Arc::new(self.credentials()?);
         let runner = Runner {
             client: client?,
-            credentials: Arc::new(self.credentials()?),
+            caches: self.cache_tools(progress, Arc::clone(&credentials)),
+            credentials,
             loader: Arc::new(loader::EngineLoader::new(
                 Arc::clone(self.surroundings),
                 progress.sender(),
@@ -241,7 +245,6 @@ impl Job<'_> {
                 .path
                 .parent()
                 .unwrap_or(Path::new(".")),
-            caches: self.cache_tools(progress)?,
             had_uncompressed: self
                 .surroundings
                 .store()
@@ -330,17 +333,16 @@ impl Job<'_> {
         Ok(store)
     }
 
-    fn cache_tools(&self, progress: &Progress) -> Result<ClientTools, CommandError> {
+    fn cache_tools(&self, progress: &Progress, credentials: Arc<CredentialStore>) -> ClientTools {
         let env = &self.ctx.env;
-        let credentials = Arc::new(self.credentials()?);
-        Ok(ClientTools {
+        ClientTools {
             registries: Arc::new(registries::registries(credentials, env)),
             workers: Workers::all_cores(),
             spool_dir: env
                 .non_empty("TMPDIR")
                 .map_or_else(|| "/tmp".into(), PathBuf::from),
             observer: Arc::new(CacheSteps::new(progress.sender())),
-        })
+        }
     }
 
     /// A build that takes layers uncompressed leaves a mark, before it does.

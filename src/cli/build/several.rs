@@ -1,6 +1,7 @@
 //! One build on several nodes: what each is asked for, and the results joined.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::build::BuildSpec;
 use crate::build::inputs::{InputError, Inputs};
@@ -117,7 +118,7 @@ impl Plan {
         let step = progress
             .sender()
             .step(&format!("merging manifest list {}", target.names));
-        let tools = job.cache_tools(progress)?;
+        let tools = job.cache_tools(progress, Arc::new(job.credentials()?));
         let pushed = super::cancellable(job.ctx, join::push(&responses, target, &tools.registries));
         match pushed.await? {
             Ok(digest) => {
