@@ -32,6 +32,33 @@ pub(in crate::cli) fn human_size(bytes: i64) -> String {
     u64::try_from(bytes).map_or_else(|_| format!("{bytes}B"), size::human_size)
 }
 
+/// Returns what the verbose forms tell about a record, name and value, in buildx's order. The parents,
+/// which the forms write in different ways, come as the caller has them; what is empty is left out.
+pub(in crate::cli) fn details(
+    record: &UsageRecord,
+    now: Timestamp,
+    parents: (&'static str, String),
+) -> Vec<(&'static str, String)> {
+    let optional = |pair: (&'static str, String)| Some(pair).filter(|(_, value)| !value.is_empty());
+    let always = |name, value| Some((name, value));
+    [
+        always("ID", record.id.clone()),
+        optional(parents).filter(|_| !record.parents.is_empty()),
+        always("Created at", created_at(record)),
+        always("Mutable", record.mutable.to_string()),
+        always("Reclaimable", (!record.in_use).to_string()),
+        always("Shared", record.shared.to_string()),
+        always("Size", human_size(record.size)),
+        optional(("Description", record.description.clone())),
+        always("Usage count", record.usage_count.to_string()),
+        optional(("Last used", last_used(record, now))),
+        optional(("Type", record.record_type.clone())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::buildkit::disk::UsageRecord;
-use crate::cli::disk::record::{created_at, human_size, last_used};
+use crate::cli::disk::record::{created_at, details, human_size, last_used};
 use crate::cli::disk::tabs;
 use crate::cli::format;
 use crate::cli::template::TemplateError;
@@ -110,29 +110,10 @@ fn json(record: &UsageRecord, now: Timestamp) -> Value {
 
 fn pretty(record: &UsageRecord, now: Timestamp) -> String {
     let mut out = String::new();
-    let mut line = |name: &str, value: &str| {
+    // The name stands alone, the identifiers below it.
+    let parents = format!("\n - {}", record.parents.join("\n - "));
+    for (name, value) in details(record, now, ("Parents", parents)) {
         let _ = writeln!(out, "{:<14}{value}", format!("{name}:"));
-    };
-    line("ID", &record.id);
-    if !record.parents.is_empty() {
-        // The name stands alone, the identifiers below it.
-        line("Parents", &format!("\n - {}", record.parents.join("\n - ")));
-    }
-    line("Created at", &created_at(record));
-    line("Mutable", &record.mutable.to_string());
-    line("Reclaimable", &(!record.in_use).to_string());
-    line("Shared", &record.shared.to_string());
-    line("Size", &human_size(record.size));
-    if !record.description.is_empty() {
-        line("Description", &record.description);
-    }
-    line("Usage count", &record.usage_count.to_string());
-    let used = last_used(record, now);
-    if !used.is_empty() {
-        line("Last used", &used);
-    }
-    if !record.record_type.is_empty() {
-        line("Type", &record.record_type);
     }
     out.push('\n');
     out.replace("Parents:      \n", "Parents:\n")

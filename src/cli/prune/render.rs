@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::buildkit::disk::UsageRecord;
-use crate::cli::disk::record::{created_at, human_size, last_used};
+use crate::cli::disk::record::{details, human_size, last_used};
 use crate::cli::disk::tabs;
 
 const HEADERS: &str = "ID\tRECLAIMABLE\tSIZE\tLAST ACCESSED\n";
@@ -59,28 +59,8 @@ impl Report {
 
 fn verbose(record: &UsageRecord, now: Timestamp) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
+    for (name, value) in details(record, now, ("Parent", record.parents.join(","))) {
         let _ = writeln!(text, "{name}:\t{value}");
-    };
-    line("ID", &record.id);
-    if !record.parents.is_empty() {
-        line("Parent", &record.parents.join(","));
-    }
-    line("Created at", &created_at(record));
-    line("Mutable", &record.mutable.to_string());
-    line("Reclaimable", &(!record.in_use).to_string());
-    line("Shared", &record.shared.to_string());
-    line("Size", &human_size(record.size));
-    if !record.description.is_empty() {
-        line("Description", &record.description);
-    }
-    line("Usage count", &record.usage_count.to_string());
-    let used = last_used(record, now);
-    if !used.is_empty() {
-        line("Last used", &used);
-    }
-    if !record.record_type.is_empty() {
-        line("Type", &record.record_type);
     }
     text.push('\n');
     tabs::columns(&text)
