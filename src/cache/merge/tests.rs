@@ -288,10 +288,10 @@ fn the_least_recently_used_results_go() {
         max_age,
         ..Bounds::default()
     });
-    // Those of day 13 and later; their keys and layers need all that is below.
+    // Those of day 12 and later; their keys and layers need all that is below.
     assert_eq!(
         (cut_age.results(), cut_age.config.records.len()),
-        (8 + 3, 23)
+        (9 + 3, 23)
     );
     assert_eq!(dropped.unwrap().bounds, ["max-age"]);
 
