@@ -7,9 +7,7 @@ use thiserror::Error;
 use crate::buildkit::solve::Entry;
 use crate::digest::Digest;
 use crate::options::boolean::parse_bool;
-use crate::options::cache::{
-    CacheFrom, CacheTo, Compression, Compressor, OnFailure, RegistryCacheTo, Via,
-};
+use crate::options::cache::{CacheFrom, CacheTo, Compression, Compressor, RegistryCacheTo, Via};
 use crate::options::output::{Output, OutputType};
 use crate::options::tag::Tag;
 use crate::reference::{DEFAULT_TAG, Reference};
@@ -66,6 +64,8 @@ pub struct CacheExports {
     pub entries: Vec<Entry>,
     /// The exports that go through the session.
     pub client: Vec<ClientExport>,
+    /// The exports to registries that the builder makes, as they would go through the session.
+    pub builder: Vec<ClientExport>,
     /// The exports to layout folders.
     pub layouts: Vec<LayoutExport>,
 }
@@ -171,25 +171,26 @@ pub fn exports(
 
 impl CacheExports {
     fn add(&mut self, cache: &RegistryCacheTo) {
-        if !goes_through_session(cache) {
+        let id = crate::buildkit::new_id();
+        let export = ClientExport {
+            cache: cache.clone(),
+            entry: Entry {
+                kind: "local".into(),
+                attrs: session_attrs(cache, &id),
+            },
+            // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
+            store: format!("local:{id}"),
+        };
+        if goes_through_session(cache) {
+            self.entries.push(export.entry.clone());
+            self.client.push(export);
+        } else {
             self.entries.push(Entry {
                 kind: "registry".into(),
                 attrs: cache.attrs(),
             });
-            return;
+            self.builder.push(export);
         }
-        let id = crate::buildkit::new_id();
-        let entry = Entry {
-            kind: "local".into(),
-            attrs: session_attrs(cache, &id),
-        };
-        self.entries.push(entry.clone());
-        self.client.push(ClientExport {
-            cache: cache.clone(),
-            entry,
-            // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
-            store: format!("local:{id}"),
-        });
     }
 
     /// The store has a name of its own, so that two exports to one folder are told apart.
@@ -283,7 +284,6 @@ fn check_reference(
 }
 
 fn check_keys(cache: &RegistryCacheTo, outputs: &[Output]) -> Result<(), CacheError> {
-    refuse_unserved(cache)?;
     if cache.via == Via::Builder && cache.merge {
         return Err(CacheError::Contradiction(
             "merge=true needs via=client: the builder replaces what the reference holds",
@@ -383,18 +383,6 @@ fn image_names(tags: &[Tag], outputs: &[Output]) -> Vec<Reference> {
         .collect()
 }
 
-fn refuse_unserved(cache: &RegistryCacheTo) -> Result<(), CacheError> {
-    let keys = [
-        ("on-failure", cache.on_failure == OnFailure::Skip),
-        ("on-failure-timeout", cache.on_failure_timeout.is_some()),
-        ("alongside", cache.alongside.is_some()),
-    ];
-    match keys.into_iter().find(|(_, given)| *given) {
-        Some((key, _)) => Err(CacheError::Unsupported(format!("{key} in --cache-to"))),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -478,19 +466,6 @@ mod tests {
                 .len(),
             2
         );
-    }
-
-    #[test]
-    fn keys_of_later_versions_are_refused_by_name() {
-        for key in [
-            "on-failure=skip",
-            "alongside=true",
-            "on-failure-timeout=10s",
-        ] {
-            let name = key.split('=').next().unwrap();
-            let error = exports_of(&[&format!("type=registry,ref=r.io/a:c,{key}")], &[], &[]);
-            assert!(error.unwrap_err().to_string().contains(name), "{key}");
-        }
     }
 
     #[test]

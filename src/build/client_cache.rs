@@ -2,21 +2,23 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::cache::ClientExport;
 use super::spec::BuildSpec;
-use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
 use crate::cache::export::{
-    ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, publish,
+    ExportProgress, ExportSettings, PartExport, PublishError, Published, RegistrySink, Rules,
+    Storage, keep, publish,
 };
 use crate::cache::known::Known;
 use crate::cache::merge::Bounds;
 use crate::cache::registries::Registries;
 use crate::compress::{Algorithm, Level, Workers};
-use crate::options::cache::{Compression, Compressor, RegistryCacheTo};
+use crate::options::cache::{Compression, Compressor, Mode, OnFailure, RegistryCacheTo};
 use crate::options::output::Output;
 use crate::options::size;
 use crate::reference::Reference;
@@ -71,6 +73,15 @@ pub struct CacheReport {
     pub outcome: Result<Option<Published>, ClientCacheError>,
 }
 
+/// When the registry is asked what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// At once, beside the build.
+    Now,
+    /// When there is something to store.
+    Later,
+}
+
 /// One cache that is being exported.
 #[derive(Debug)]
 pub struct ClientCache {
@@ -89,6 +100,7 @@ impl ClientCache {
         export: &ClientExport,
         spec: &BuildSpec,
         tools: &ClientTools,
+        ask: Ask,
     ) -> Result<Self, ClientCacheError> {
         let cache = &export.cache;
         let insecure = cache.insecure == Some(true);
@@ -100,7 +112,10 @@ impl ClientCache {
             .registries
             .repository(&cache.reference, insecure, Access::Push)
             .map_err(failed)?;
-        let known = Known::ask(repository.clone(), tag(cache).to_owned());
+        let known = match ask {
+            Ask::Now => Known::ask(repository.clone(), tag(cache).to_owned()),
+            Ask::Later => Known::ask_later(repository.clone(), tag(cache).to_owned()),
+        };
         let settings = settings(cache, spec, tools.observer.export(&cache.raw_ref));
         let (workers, dir) = (tools.workers.clone(), tools.spool_dir.clone());
         let sink = RegistrySink::new(repository, settings, known, workers, dir);
@@ -111,8 +126,43 @@ impl ClientCache {
     }
 
     /// Offers the cache's store in the session.
-    pub fn offer(&self, stores: &mut ContentStores) {
+    pub fn offer(&self, stores: &ContentStores) {
         stores.add(self.export.store.clone(), self.sink.store());
+    }
+
+    /// Returns a store for the export of a part of the build.
+    pub fn part(&self) -> (PartExport, Arc<dyn ContentStore>) {
+        self.sink.part()
+    }
+
+    /// Returns what BuildKit is told of the cache.
+    pub fn entry(&self) -> &Entry {
+        &self.export.entry
+    }
+
+    /// Returns the identifier of the store of the whole build's export.
+    pub fn store_id(&self) -> &str {
+        &self.export.store
+    }
+
+    /// Returns which results the cache holds.
+    pub fn mode(&self) -> Mode {
+        self.export.cache.mode
+    }
+
+    /// Tells whether steps are exported as they finish.
+    pub fn alongside(&self) -> bool {
+        self.export.cache.alongside.unwrap_or(true)
+    }
+
+    /// Returns what becomes of the cache when the build fails.
+    pub fn on_failure(&self) -> OnFailure {
+        self.export.cache.on_failure
+    }
+
+    /// Returns how long the export may take then, where the user said.
+    pub fn on_failure_timeout(&self) -> Option<Duration> {
+        self.export.cache.on_failure_timeout
     }
 
     /// Returns why the export broke, where a solve failed because of it.
@@ -127,6 +177,19 @@ impl ClientCache {
     /// Gives up what is still on its way, and waits until it has ended.
     pub async fn stop(&self) {
         self.sink.stop().await;
+    }
+
+    /// Publishes the parts of a build that has failed, united with what the reference holds. Layers that
+    /// are still on their way when `enough` ends are left out. A failure is shown and no more: the build
+    /// has an error of its own.
+    pub async fn keep(&self, parts: Vec<PartExport>, enough: impl Future<Output = ()>) {
+        let cache = &self.export.cache;
+        let kept = keep::keep(&self.sink, parts, tag(cache), &rules(cache).bounds, enough).await;
+        let progress = &self.sink.settings().progress;
+        match &kept {
+            Ok(kept) => progress.done(&kept_summary(kept.as_ref())),
+            Err(error) => progress.failed(&crate::error::chain(error)),
+        }
     }
 
     /// Publishes the cache after the solve. With `ignore-error` a failure is part of the report.
@@ -168,6 +231,14 @@ impl ClientCache {
             Err(error) if !self.export.cache.ignore_error => Err(error),
             outcome => Ok(CacheReport { reference, outcome }),
         }
+    }
+}
+
+/// One line about the cache of a build that has failed.
+fn kept_summary(kept: Option<&Published>) -> String {
+    match kept {
+        Some(_) => format!("kept what has finished: {}", summary(kept)),
+        None => "nothing to keep: no step with a layer has finished".to_owned(),
     }
 }
 

@@ -47,7 +47,7 @@ impl LayoutCache {
     }
 
     /// Offers the folder in the session.
-    pub fn offer(&self, stores: &mut ContentStores) {
+    pub fn offer(&self, stores: &ContentStores) {
         let store: Arc<dyn ContentStore> = Arc::<LayoutStore>::clone(&self.store);
         stores.add(self.export.store.clone(), store);
     }

@@ -8,7 +8,9 @@
 //! | [`source_policy`], [`local_delete`] | a policy for sources; what a local output may delete |
 //! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
-//! | [`cache`], [`client_cache`] | caches to write and to read; those that this program stores |
+//! | [`cache`] | caches to write and to read, checked |
+//! | `caches`, [`client_cache`] | the caches of a build that go through this program; one that it stores |
+//! | [`alongside`] | exports of finished steps while the build runs, and after it has failed |
 //! | [`imports`], [`layout_cache`] | caches that this program serves to the builder; caches in layout folders |
 //! | [`session`], [`load`] | what the session serves; images into an engine |
 //! | [`run`] | one build on one connected builder |
@@ -17,8 +19,10 @@
 //! | [`provenance`] | what the metadata file tells about how the image was made |
 //! | [`metadata`] | image identifier and metadata file |
 
+pub mod alongside;
 pub mod attrs;
 pub mod cache;
+mod caches;
 pub mod client_cache;
 pub mod dockerfile_url;
 pub mod exports;

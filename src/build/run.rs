@@ -12,13 +12,15 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::alongside::{Alongside, Stops};
 use super::attrs::{self, AttrError, BuilderFacts};
 use super::cache::{self, CacheError, CacheExports};
-use super::client_cache::{CacheReport, ClientCache, ClientCacheError, ClientTools};
+use super::caches::Caches;
+use super::client_cache::{CacheReport, ClientCacheError, ClientTools};
 use super::exports::{self, Export, ExportError, ExportFacts};
 use super::imports;
 use super::inputs::Inputs;
-use super::layout_cache::{LayoutCache, LayoutCacheError};
+use super::layout_cache::LayoutCacheError;
 use super::load::ImageLoader;
 use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
@@ -29,7 +31,7 @@ use crate::buildkit::session::auth::CredentialSource;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::ExportFailures;
 use crate::buildkit::session::file_sync::DirFailures;
-use crate::buildkit::solve::{self, Entry, SolveOutcome, SolveRequest};
+use crate::buildkit::solve::{self, Companion, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
 
@@ -142,7 +144,7 @@ impl BuildError {
 
 /// Runs the build.
 ///
-/// When `cancel` fires the build is cancelled in the builder and an error of code `Cancelled` comes
+/// When the user cancels the build is cancelled in the builder and an error of code `Cancelled` comes
 /// back.
 ///
 /// # Errors
@@ -153,9 +155,10 @@ pub async fn run(
     mut inputs: Inputs,
     build_ref: &str,
     runner: &Runner<'_>,
-    cancel: &CancellationToken,
-    on_status: impl FnMut(StatusResponse),
+    stops: &Stops,
+    mut on_status: impl FnMut(StatusResponse),
 ) -> Result<BuildOutcome, BuildError> {
+    let cancel = &stops.cancel;
     // git answers while the first answer of the builder is on its way.
     let asked = async { tokio::join!(runner.client.list_workers(), commit_attrs(spec, &inputs)) };
     let (workers, mut commit) = tokio::select! {
@@ -190,7 +193,7 @@ pub async fn run(
         caches = Box::pin(opened) => caches?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
-    caches.offer(&mut stores);
+    caches.offer(&stores);
     inputs.offer_layouts(&mut stores);
     let parts = SessionParts {
         secrets: &spec.secrets,
@@ -198,7 +201,7 @@ pub async fn run(
         exports: &exports,
         credentials: Arc::clone(&runner.credentials),
         loader: Arc::clone(&runner.loader),
-        stores,
+        stores: stores.clone(),
         config_dir: runner.config_dir,
         env: runner.env,
     };
@@ -213,7 +216,30 @@ pub async fn run(
 
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
-    let result = solve::solve(&runner.client, &request, cancel, on_status).await;
+    let stops = stops.clone();
+    let alongside = Alongside::new(
+        caches.lanes(),
+        runner.client.clone(),
+        stores,
+        &request,
+        stops,
+    );
+    let on_status = |status| {
+        if let Some(alongside) = &alongside {
+            alongside.observe(&status);
+        }
+        on_status(status);
+    };
+    let companion = alongside
+        .as_ref()
+        .map(|alongside| alongside as &dyn Companion);
+    let result = solve::solve(&runner.client, &request, companion, cancel, on_status).await;
+    if let Some(alongside) = &alongside {
+        match &result {
+            Ok(_) => alongside.stop().await,
+            Err(_) => alongside.keep().await,
+        }
+    }
     let published = match &result {
         Ok(_) => caches.publish(&request, runner, cancel).await,
         Err(_) => Ok(Vec::new()),
@@ -271,96 +297,6 @@ fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
         definitions: outcome.definitions,
         caches: Vec::new(),
     }
-}
-
-/// The caches that this program stores.
-struct Caches {
-    client: Vec<ClientCache>,
-    layouts: Vec<LayoutCache>,
-}
-
-impl Caches {
-    /// Opens them.
-    fn open(
-        exports: &CacheExports,
-        spec: &BuildSpec,
-        tools: &ClientTools,
-    ) -> Result<Self, BuildError> {
-        let layouts = exports.layouts.iter();
-        let layouts = layouts.map(|export| LayoutCache::open(export, &spec.inputs.current_dir));
-        let layouts = layouts.collect::<Result<_, _>>()?;
-        let client = exports.client.iter();
-        let client = client.map(|export| ClientCache::open(export, spec, tools));
-        let client = client.collect::<Result<_, _>>()?;
-        Ok(Self { client, layouts })
-    }
-
-    fn offer(&self, stores: &mut ContentStores) {
-        for cache in &self.client {
-            cache.offer(stores);
-        }
-        for cache in &self.layouts {
-            cache.offer(stores);
-        }
-    }
-
-    /// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
-    async fn failure(&self) -> Option<ClientCacheError> {
-        for cache in &self.client {
-            if let Some(error) = cache.failure().await {
-                return Some(error);
-            }
-        }
-        None
-    }
-
-    /// Gives up what is still on its way, and cancels its upload sessions in the registries.
-    async fn stop(&self, tools: &ClientTools) {
-        for cache in &self.client {
-            cache.stop().await;
-        }
-        tools.registries.close().await;
-    }
-
-    /// Publishes them after the build, when the image is safe. The session must still be there.
-    async fn publish(
-        &self,
-        request: &SolveRequest,
-        runner: &Runner<'_>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<CacheReport>, BuildError> {
-        for cache in &self.layouts {
-            cache.publish(runner.caches.observer.as_ref()).await?;
-        }
-        let again = async |entry| export_again(&runner.client, request, entry, cancel).await;
-        let published = self.client.iter().map(|cache| cache.publish(again));
-        tokio::select! {
-            // One that fails does not keep the others from being published.
-            reports = futures_util::future::join_all(published) => {
-                Ok(reports.into_iter().collect::<Result<_, _>>()?)
-            }
-            () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
-        }
-    }
-}
-
-/// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing
-/// else is exported and nothing is shown.
-async fn export_again(
-    client: &Client,
-    request: &SolveRequest,
-    entry: Entry,
-    cancel: &CancellationToken,
-) -> Result<(), RpcError> {
-    let mut request = SolveRequest {
-        build_ref: crate::buildkit::new_id(),
-        exporters: Vec::new(),
-        cache_exports: vec![entry],
-        internal: true,
-        ..request.clone()
-    };
-    request.attrs.remove("no-cache");
-    solve::solve(client, &request, cancel, drop).await.map(drop)
 }
 
 impl Runner<'_> {
@@ -470,7 +406,7 @@ fn serve_session(client: &Client, session: Session, end: CancellationToken) -> J
     tasks
 }
 
-fn cancelled() -> RpcError {
+pub(super) fn cancelled() -> RpcError {
     tonic::Status::cancelled("the build was cancelled").into()
 }
 

@@ -109,9 +109,8 @@ pub fn prepare(
             .insert("context".into(), uploads.add(stdin.into_async()));
         builder = builder.upload(uploads);
     }
-    if !parts.stores.is_empty() {
-        builder = builder.content(parts.stores.clone());
-    }
+    // Stores may be added while the build runs.
+    builder = builder.content(parts.stores.clone());
     let exports = targets(parts.exports, &parts.loader);
     let failures = exports.failures();
     if !exports.is_empty() {

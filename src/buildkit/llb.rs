@@ -209,14 +209,14 @@ mod tests {
     struct Maker(Definition);
 
     impl Maker {
-        fn add(&mut self, kind: Option<op::Op>, inputs: &[(&str, i64)]) -> String {
+        fn add(&mut self, kind: impl Into<Option<op::Op>>, inputs: &[(&str, i64)]) -> String {
             let inputs = inputs.iter().map(|(digest, index)| Input {
                 digest: (*digest).to_owned(),
                 index: *index,
             });
             let op = Op {
                 inputs: inputs.collect(),
-                op: kind,
+                op: kind.into(),
                 ..Op::default()
             };
             let bytes = op.encode_to_vec();
@@ -232,14 +232,14 @@ mod tests {
         }
     }
 
-    fn source(name: &str) -> Option<op::Op> {
-        Some(op::Op::Source(SourceOp {
+    fn source(name: &str) -> op::Op {
+        op::Op::Source(SourceOp {
             identifier: name.to_owned(),
             ..SourceOp::default()
-        }))
+        })
     }
 
-    fn exec() -> Option<op::Op> {
+    fn exec() -> op::Op {
         let root = Mount {
             dest: "/".to_owned(),
             ..Mount::default()
@@ -249,22 +249,22 @@ mod tests {
             input: 1,
             ..Mount::default()
         };
-        Some(op::Op::Exec(ExecOp {
+        op::Op::Exec(ExecOp {
             mounts: vec![root, other],
             ..ExecOp::default()
-        }))
+        })
     }
 
     /// Copies the second input onto the first; -1 is nothing at all.
-    fn copy(onto: i64) -> Option<op::Op> {
+    fn copy(onto: i64) -> op::Op {
         let action = FileAction {
             input: onto,
             secondary_input: 0,
             ..FileAction::default()
         };
-        Some(op::Op::File(FileOp {
+        op::Op::File(FileOp {
             actions: vec![action],
-        }))
+        })
     }
 
     /// base → one → two (which reads tool) → merge(two, copy(context)) → end
@@ -276,10 +276,7 @@ mod tests {
         let tool = maker.add(exec(), &[(&base, 0), (&context, 0)]);
         let two = maker.add(exec(), &[(&one, 0), (&tool, 1)]);
         let copy = maker.add(copy(-1), &[(&context, 0)]);
-        let merge = maker.add(
-            Some(op::Op::Merge(MergeOp::default())),
-            &[(&two, 0), (&copy, 0)],
-        );
+        let merge = maker.add(op::Op::Merge(MergeOp::default()), &[(&two, 0), (&copy, 0)]);
         maker.add(None, &[(&merge, 0)]);
         let graph = Graph::of([&maker.0]).unwrap();
         (graph, [base, one, tool, two, copy, merge])
@@ -289,7 +286,9 @@ mod tests {
     fn sources_make_no_layers() {
         let (graph, [base, one, _, _, copy, merge]) = example();
         assert!(!graph.makes_layers(&base));
-        assert!(graph.makes_layers(&one) && graph.makes_layers(&copy) && graph.makes_layers(&merge));
+        assert!(
+            graph.makes_layers(&one) && graph.makes_layers(&copy) && graph.makes_layers(&merge)
+        );
         assert!(!graph.makes_layers("sha256:unknown"));
     }
 
@@ -313,8 +312,12 @@ mod tests {
             assert!(digests.contains(step));
         }
         assert!(!digests.contains(&copy) && !digests.contains(&merge));
-        assert!(part.metadata.values().all(|metadata| !metadata.ignore_cache));
-        let end = part.metadata.get(digests.last().unwrap()).unwrap();
+        assert!(
+            part.metadata
+                .values()
+                .all(|metadata| !metadata.ignore_cache)
+        );
+        let end = &part.metadata[digests.last().unwrap()];
         assert!(end.caps.contains_key("source.image"));
         let place = |step| digests.iter().position(|d| d == step);
         assert!(place(&base) < place(&one) && place(&one) < place(&two));
@@ -327,7 +330,10 @@ mod tests {
         let (graph, [_, _, tool, ..]) = example();
         let part = graph.ending_at(&tool).unwrap();
         let end = Op::decode(part.def.last().unwrap().as_slice()).unwrap();
-        assert_eq!((end.inputs[0].digest.as_str(), end.inputs[0].index), (tool.as_str(), 1));
+        assert_eq!(
+            (end.inputs[0].digest.as_str(), end.inputs[0].index),
+            (tool.as_str(), 1)
+        );
     }
 
     #[test]

@@ -142,6 +142,20 @@ fn to_cache_entry(entry: &Entry) -> control::CacheOptionsEntry {
     }
 }
 
+/// Works beside a build on the results of its steps.
+#[tonic::async_trait]
+pub trait Companion: Send + Sync {
+    /// The frontend has made the definitions, by platform; the steps begin now.
+    fn begin(&self, definitions: &BTreeMap<String, Definition>);
+
+    /// All steps have run; what they made is exported next.
+    fn built(&self);
+
+    /// A step has failed, or the user has cancelled. The daemon holds the results of the others until
+    /// this returns.
+    async fn broken(&self);
+}
+
 /// Runs a build and hands every status message to `on_status`, in order.
 ///
 /// When `cancel` fires the build is cancelled in the daemon; what the daemon reports of that is still
@@ -153,16 +167,23 @@ fn to_cache_entry(entry: &Entry) -> control::CacheOptionsEntry {
 pub async fn solve(
     client: &Client,
     request: &SolveRequest,
+    companion: Option<&dyn Companion>,
     cancel: &CancellationToken,
     on_status: impl FnMut(control::StatusResponse),
 ) -> Result<SolveOutcome, RpcError> {
     let (solve_ended, solve_end) = tokio::sync::oneshot::channel();
     let build = async {
+        let cancelled = async {
+            cancel.cancelled().await;
+            if let Some(companion) = companion {
+                companion.broken().await;
+            }
+        };
         let result = tokio::select! {
-            result = run_build(client, request) => result,
+            result = run_build(client, request, companion, cancel) => result,
             // Leaving the branch drops the call, which resets its stream; the daemon takes that for
             // a cancellation.
-            () = cancel.cancelled() => Err(Status::cancelled("the build was cancelled").into()),
+            () = cancelled => Err(Status::cancelled("the build was cancelled").into()),
         };
         // The receiver is gone only where the status stream has ended before.
         let _sent = solve_ended.send(());
@@ -187,10 +208,33 @@ async fn after(cancel: &CancellationToken, grace: Duration) {
     tokio::time::sleep(grace).await;
 }
 
-async fn run_build(client: &Client, request: &SolveRequest) -> Result<SolveOutcome, RpcError> {
+/// Solves a definition: a part of a build that runs, or one that has ended. Nothing is shown of it.
+/// Dropping the future cancels it.
+///
+/// # Errors
+///
+/// Fails with the daemon's error, or where the connection breaks.
+pub async fn solve_definition(
+    client: &Client,
+    request: &SolveRequest,
+    definition: Definition,
+) -> Result<(), RpcError> {
+    let mut request = request.to_control();
+    request.frontend_attrs.clear();
+    request.definition = Some(definition);
+    client.control().solve(request).await?;
+    Ok(())
+}
+
+async fn run_build(
+    client: &Client,
+    request: &SolveRequest,
+    companion: Option<&dyn Companion>,
+    cancel: &CancellationToken,
+) -> Result<SolveOutcome, RpcError> {
     let mut control = client.control();
     let solve = control.solve(request.to_control());
-    let frontend = run_frontend(client, request);
+    let frontend = run_frontend(client, request, companion, cancel);
     tokio::pin!(solve, frontend);
     let (solved, result) = tokio::select! {
         // The daemon's own answer wins: it says why the frontend's call was refused.
@@ -210,9 +254,27 @@ async fn run_build(client: &Client, request: &SolveRequest) -> Result<SolveOutco
 }
 
 /// Plays the frontend: runs the real one and returns its result to the daemon.
-async fn run_frontend(client: &Client, request: &SolveRequest) -> Result<SolveOutcome, RpcError> {
+///
+/// A result is evaluated by the daemon once it is returned. For a companion it is evaluated before:
+/// then the daemon still holds the results of the steps when one of them fails.
+async fn run_frontend(
+    client: &Client,
+    request: &SolveRequest,
+    companion: Option<&dyn Companion>,
+    cancel: &CancellationToken,
+) -> Result<SolveOutcome, RpcError> {
     let mut gateway = client.gateway(&request.build_ref)?;
-    match call_frontend(&mut gateway, request).await {
+    let mut result = call_frontend(&mut gateway, request).await;
+    if let (Ok(made), Some(companion)) = (&result, companion) {
+        companion.begin(&definitions(made));
+        if let Err(status) = evaluate(&gateway, made, cancel).await {
+            companion.broken().await;
+            result = Err(status);
+        } else {
+            companion.built();
+        }
+    }
+    match result {
         Ok(result) => {
             let outcome = SolveOutcome {
                 result_metadata: result.metadata.clone(),
@@ -253,6 +315,35 @@ async fn call_frontend(
     Ok(response.into_inner().result.unwrap_or_default())
 }
 
+/// Makes the daemon run the steps of a result. A cancelled one never ends here: the steps stop, and
+/// the rest of the build is cancelled by who waits for it.
+async fn evaluate(
+    gateway: &GatewayClient,
+    result: &gateway::Result,
+    cancel: &CancellationToken,
+) -> Result<(), Status> {
+    // An empty part, such as that of `FROM scratch`, has no identifier.
+    let parts = parts(result)
+        .into_iter()
+        .filter(|(_, part)| !part.id.is_empty());
+    let parts = parts.map(|(_, part)| {
+        let mut gateway = gateway.clone();
+        let request = gateway::EvaluateRequest {
+            r#ref: part.id.clone(),
+        };
+        async move { gateway.evaluate(request).await }
+    });
+    let evaluated = tokio::select! {
+        evaluated = futures_util::future::try_join_all(parts) => evaluated,
+        () = cancel.cancelled() => std::future::pending().await,
+    };
+    match evaluated {
+        // A daemon that cannot (before BuildKit 0.12) evaluates what is returned to it.
+        Err(status) if status.code() == tonic::Code::Unimplemented => Ok(()),
+        evaluated => evaluated.map(drop),
+    }
+}
+
 /// Tells the daemon that the frontend failed, so that the build ends with this error.
 async fn return_error(gateway: &mut GatewayClient, status: &Status) {
     let mut error = rpc::Status::decode(status.details()).unwrap_or_default();
@@ -267,21 +358,23 @@ async fn return_error(gateway: &mut GatewayClient, status: &Status) {
     }
 }
 
-fn definitions(result: &gateway::Result) -> BTreeMap<String, Definition> {
+/// Returns the parts of a result by platform.
+fn parts(result: &gateway::Result) -> Vec<(&str, &gateway::Ref)> {
     use gateway::result::Result as Form;
     match &result.result {
-        Some(Form::Ref(part)) => part
-            .def
-            .iter()
-            .map(|def| (String::new(), def.clone()))
-            .collect(),
-        Some(Form::Refs(parts)) => parts
-            .refs
-            .iter()
-            .filter_map(|(key, part)| Some((key.clone(), part.def.clone()?)))
-            .collect(),
-        _ => BTreeMap::new(),
+        Some(Form::Ref(part)) => vec![("", part)],
+        Some(Form::Refs(parts)) => {
+            let parts = parts.refs.iter();
+            parts.map(|(key, part)| (key.as_str(), part)).collect()
+        }
+        _ => Vec::new(),
     }
+}
+
+fn definitions(result: &gateway::Result) -> BTreeMap<String, Definition> {
+    let parts = parts(result).into_iter();
+    let defined = parts.filter_map(|(key, part)| Some((key.to_owned(), part.def.clone()?)));
+    defined.collect()
 }
 
 /// Reads the status stream until the daemon ends it, or until it stays silent after the solve.

@@ -30,22 +30,26 @@ impl Known {
     /// Asks the registry beside other work. A registry that does not answer counts as empty: the
     /// error comes again where something is stored.
     pub fn ask(repository: Repository, reference: String) -> KnownLater {
-        let asked = AbortOnDropHandle::new(tokio::spawn(async move {
-            Self::fetch(&repository, &reference).await
-        }));
+        let asked = tokio::spawn(Self::ask_later(repository, reference));
+        let asked = AbortOnDropHandle::new(asked);
         async move {
-            let known = match asked.await {
-                Ok(Ok(known)) => known,
-                Ok(Err(error)) => {
-                    log_unasked(&error);
-                    Self::default()
-                }
-                Err(error) => {
-                    log_unasked(&error);
-                    Self::default()
-                }
-            };
-            Arc::new(known)
+            asked.await.unwrap_or_else(|error| {
+                log_unasked(&error);
+                Arc::default()
+            })
+        }
+        .boxed()
+        .shared()
+    }
+
+    /// Asks the registry as [`ask`](Self::ask) does, once somebody waits for the answer.
+    pub fn ask_later(repository: Repository, reference: String) -> KnownLater {
+        async move {
+            let known = Self::fetch(&repository, &reference).await;
+            Arc::new(known.unwrap_or_else(|error| {
+                log_unasked(&error);
+                Self::default()
+            }))
         }
         .boxed()
         .shared()

@@ -147,6 +147,8 @@ pub struct Context {
     pub global: GlobalFlags,
     /// Cancelled by SIGINT, SIGTERM or the docker command line.
     pub cancel: CancellationToken,
+    /// Cancelled by the second signal: what is done after a cancellation ends too.
+    pub hurry: CancellationToken,
 }
 
 /// The user's docker settings: configuration file and contexts.
@@ -168,6 +170,7 @@ impl Context {
             ui: Ui::from_process(),
             global: GlobalFlags::default(),
             cancel: CancellationToken::new(),
+            hurry: CancellationToken::new(),
         }
     }
 
@@ -253,6 +256,7 @@ fn run_command(args: &[OsString], ui: &Ui) -> Result<(), CommandError> {
         ui: ui.clone(),
         global,
         cancel: CancellationToken::new(),
+        hurry: CancellationToken::new(),
     };
     let runtime = runtime(command.is_instant())?;
     let result = runtime.block_on(run_cancellable(command, &ctx));
@@ -267,7 +271,11 @@ async fn run_cancellable(command: Commands, ctx: &Context) -> Result<(), Command
     }
     // reqwest takes the provider of the process. A second installation fails, which is no harm.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let _watch = CancelWatch::start(&ctx.cancel, ctx.env.get(DOCKER_CLI_PLUGIN_SOCKET))?;
+    let _watch = CancelWatch::start(
+        &ctx.cancel,
+        &ctx.hurry,
+        ctx.env.get(DOCKER_CLI_PLUGIN_SOCKET),
+    )?;
     if command.handles_cancel() {
         return command.run(ctx).await;
     }

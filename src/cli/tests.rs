@@ -66,6 +66,7 @@ fn builder_is_named_by_flag_or_variable() {
         ui: Ui::from_process(),
         global: GlobalFlags::default(),
         cancel: CancellationToken::new(),
+        hurry: CancellationToken::new(),
     };
     assert_eq!(ctx.builder_name(None), Some("from-env"));
     ctx.global.builder = Some("flag".to_owned());

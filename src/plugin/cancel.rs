@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit;
 
-/// The first signal cancels; this one ends the program at once, as in buildx. Those between are
-/// ignored: CI runners send SIGINT, then SIGTERM, while the command still cleans up.
+/// The first signal cancels, the second ends what is done after a cancellation, such as keeping a
+/// cache. This one ends the program at once, as in buildx.
 const FORCED_EXIT: u32 = 3;
 
 /// Watches until it is dropped.
@@ -25,15 +25,20 @@ pub struct CancelWatch {
 impl CancelWatch {
     /// Begins to watch the signals, and the socket that docker named in `DOCKER_CLI_PLUGIN_SOCKET`. A
     /// socket that cannot be connected to is ignored: an older or newer docker is no reason to fail.
+    /// `hurry` is cancelled by the second signal.
     ///
     /// # Errors
     ///
     /// Fails where the system gives no signal handler.
-    pub fn start(token: &CancellationToken, socket: Option<&str>) -> io::Result<Self> {
+    pub fn start(
+        token: &CancellationToken,
+        hurry: &CancellationToken,
+        socket: Option<&str>,
+    ) -> io::Result<Self> {
         let mut tasks = JoinSet::new();
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let on_signal = token.clone();
+        let (on_signal, hurry) = (token.clone(), hurry.clone());
         tasks.spawn(async move {
             let mut count = 0;
             loop {
@@ -42,6 +47,9 @@ impl CancelWatch {
                     _ = terminate.recv() => {}
                 }
                 count += 1;
+                if count > 1 {
+                    hurry.cancel();
+                }
                 on_signal.cancel();
                 if count >= FORCED_EXIT {
                     exit_now();
@@ -110,7 +118,7 @@ mod tests {
 
     async fn end_of_socket_cancels(listener: UnixListener, name: String) {
         let token = CancellationToken::new();
-        let _watch = CancelWatch::start(&token, Some(&name)).unwrap();
+        let _watch = CancelWatch::start(&token, &CancellationToken::new(), Some(&name)).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         io::Write::write_all(&mut peer, b"ignored").unwrap();
         tokio::time::sleep(Duration::from_millis(30)).await;
@@ -144,7 +152,7 @@ mod tests {
             Some("/nowhere/s"),
             Some("@cachex_nobody_listens"),
         ] {
-            drop(CancelWatch::start(&token, socket).unwrap());
+            drop(CancelWatch::start(&token, &CancellationToken::new(), socket).unwrap());
         }
         assert!(!token.is_cancelled());
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -114,38 +114,62 @@ pub trait BlobWriter: Send {
     async fn commit(self: Box<Self>) -> Result<(), StoreError>;
 }
 
-/// The stores of a session by identifier.
+/// The stores of a session by identifier. Clones share them; they may be added and removed while the
+/// session is served.
 #[derive(Clone, Default)]
 pub struct ContentStores {
-    stores: HashMap<String, Arc<dyn ContentStore>>,
+    stores: Arc<RwLock<HashMap<String, Offered>>>,
+}
+
+#[derive(Clone)]
+struct Offered {
+    store: Arc<dyn ContentStore>,
+    /// Name under which its blobs are locked.
+    family: String,
 }
 
 impl fmt::Debug for ContentStores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.stores.keys()).finish()
+        let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_set().entries(stores.keys()).finish()
     }
 }
 
 impl ContentStores {
     /// Adds a store under the identifier that the daemon will use: `local:DEST` for a cache of
     /// `type=local`, `oci:NAME` for a layout context.
-    pub fn add(&mut self, id: impl Into<String>, store: Arc<dyn ContentStore>) {
-        self.stores.insert(id.into(), store);
+    pub fn add(&self, id: impl Into<String>, store: Arc<dyn ContentStore>) {
+        let id = id.into();
+        self.add_to(id.clone(), id, store);
     }
 
-    /// Tells whether there are no stores.
-    pub fn is_empty(&self) -> bool {
-        self.stores.is_empty()
+    /// Adds a store that keeps its blobs together with all others of its family: of one digest there is
+    /// one writer at a time among them.
+    pub fn add_to(
+        &self,
+        family: impl Into<String>,
+        id: impl Into<String>,
+        store: Arc<dyn ContentStore>,
+    ) {
+        let family = family.into();
+        let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
+        stores.insert(id.into(), Offered { store, family });
     }
 
-    fn choose(&self, metadata: &MetadataMap) -> Result<(String, Arc<dyn ContentStore>), Status> {
+    /// Takes a store away; calls that are under way go on.
+    pub fn remove(&self, id: &str) {
+        let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
+        stores.remove(id);
+    }
+
+    fn choose(&self, metadata: &MetadataMap) -> Result<Offered, Status> {
         let id = metadata
             .get(KEY_STORE)
             .and_then(|value| value.to_str().ok())
             .ok_or_else(|| Status::invalid_argument("the request names no store"))?;
-        let store = self.stores.get(id);
-        let store = store.ok_or_else(|| Status::not_found(format!("unknown store {id}")))?;
-        Ok((id.to_owned(), Arc::clone(store)))
+        let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
+        let store = stores.get(id).cloned();
+        store.ok_or_else(|| Status::not_found(format!("unknown store {id}")))
     }
 }
 
@@ -174,15 +198,17 @@ pub(super) struct ContentService {
 #[derive(Debug, Default)]
 struct Locks(Mutex<LockTable>);
 
-/// A lock by store and digest; it lives as long as somebody holds it or waits for it.
+/// A lock by family of stores and digest; it lives as long as somebody holds it or waits for it.
 type LockTable = HashMap<(String, Digest), Weak<AsyncMutex<()>>>;
 
 impl Locks {
-    async fn lock(&self, store: &str, digest: &Digest) -> OwnedMutexGuard<()> {
+    async fn lock(&self, family: &str, digest: &Digest) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             locks.retain(|_, lock| lock.strong_count() > 0);
-            let slot = locks.entry((store.to_owned(), digest.clone())).or_default();
+            let slot = locks
+                .entry((family.to_owned(), digest.clone()))
+                .or_default();
             slot.upgrade().unwrap_or_else(|| {
                 let lock = Arc::default();
                 *slot = Arc::downgrade(&lock);
@@ -202,7 +228,7 @@ impl Content for ContentService {
         &self,
         request: Request<wire::InfoRequest>,
     ) -> Result<Response<wire::InfoResponse>, Status> {
-        let (_, store) = self.stores.choose(request.metadata())?;
+        let store = self.stores.choose(request.metadata())?.store;
         let digest = digest(&request.get_ref().digest)?;
         let size = store.size(&digest).await?;
         Ok(Response::new(wire::InfoResponse {
@@ -215,7 +241,7 @@ impl Content for ContentService {
         &self,
         request: Request<wire::UpdateRequest>,
     ) -> Result<Response<wire::UpdateResponse>, Status> {
-        let (_, store) = self.stores.choose(request.metadata())?;
+        let store = self.stores.choose(request.metadata())?.store;
         let wanted = request.into_inner().info.unwrap_or_default();
         let digest = digest(&wanted.digest)?;
         let mut found = info(&digest, store.size(&digest).await?)?;
@@ -227,7 +253,7 @@ impl Content for ContentService {
         &self,
         request: Request<wire::ReadContentRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let (_, store) = self.stores.choose(request.metadata())?;
+        let store = self.stores.choose(request.metadata())?.store;
         let request = request.into_inner();
         let digest = digest(&request.digest)?;
         let offset = u64::try_from(request.offset)
@@ -258,14 +284,14 @@ impl Content for ContentService {
         &self,
         request: Request<Streaming<wire::WriteContentRequest>>,
     ) -> Result<Response<Self::WriteStream>, Status> {
-        let (id, store) = self.stores.choose(request.metadata())?;
+        let Offered { store, family } = self.stores.choose(request.metadata())?;
         let mut requests = request.into_inner();
         let first = requests
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("a write without a message"))?;
         let blob = new_blob(&first)?;
-        let guard = self.locks.lock(&id, &blob.digest).await;
+        let guard = self.locks.lock(&family, &blob.digest).await;
         let writer = match store.write(blob.clone()).await? {
             Write::Exists => {
                 let text = format!("blob with expected digest {} exists", blob.digest);

@@ -6,6 +6,7 @@
 //! blobs as they are stored and writes config and manifest, the tag last; [`united`] does so together
 //! with what the tag holds.
 
+pub mod keep;
 pub mod layer;
 pub mod publish;
 pub mod sink;
@@ -14,7 +15,7 @@ pub mod united;
 use std::sync::Arc;
 
 pub use publish::{PublishError, Published, Rules};
-pub use sink::RegistrySink;
+pub use sink::{PartExport, RegistrySink};
 
 use crate::compress::Level;
 

@@ -42,9 +42,9 @@ pub enum PublishError {
     /// Manifest or config cannot be written as JSON.
     #[error("cannot write the cache's JSON")]
     Json(#[from] serde_json::Error),
-    /// The registry no longer has blobs that its own manifest lists. The sink is ready to take them
-    /// from BuildKit in a second export.
-    #[error("the registry has lost {} blobs of the cache that it holds", .0.len())]
+    /// The registry no longer has blobs that its own manifest lists, or those that were sent early did
+    /// not arrive. The sink is ready to take them from BuildKit in a second export.
+    #[error("the registry does not have {} blobs of the cache that it should have", .0.len())]
     Lost(Vec<Digest>),
     /// BuildKit could not export once more what the registry has lost.
     #[error(
@@ -111,6 +111,11 @@ pub async fn publish(
     rules: &Rules,
 ) -> Result<Option<Published>, PublishError> {
     let collected = sink.finish().await.map_err(PublishError::Layer)?;
+    if !collected.broken.is_empty() {
+        let broken = collected.broken.clone();
+        sink.export_again(&broken, collected).await;
+        return Err(PublishError::Lost(broken));
+    }
     let Some(manifest) = manifest_of(&collected) else {
         return Ok(None);
     };
@@ -213,7 +218,7 @@ async fn adds_nothing(
 
 /// Finds the manifest among what BuildKit handed over. Its answer names it too, but under one key for
 /// all exports of a build.
-fn manifest_of(collected: &Collected) -> Option<&Bytes> {
+pub(super) fn manifest_of(collected: &Collected) -> Option<&Bytes> {
     collected
         .metadata
         .values()
@@ -222,10 +227,10 @@ fn manifest_of(collected: &Collected) -> Option<&Bytes> {
 
 /// Manifest and config for the blobs as they are stored.
 #[derive(Debug)]
-struct Made {
-    manifest: Bytes,
-    media_type: &'static str,
-    config: Bytes,
+pub(super) struct Made {
+    pub(super) manifest: Bytes,
+    pub(super) media_type: &'static str,
+    pub(super) config: Bytes,
     layers: Vec<StoredLayer>,
 }
 
@@ -257,7 +262,11 @@ impl Made {
     }
 }
 
-fn rewrite(collected: &Collected, bytes: &Bytes, oci: bool) -> Result<Made, PublishError> {
+pub(super) fn rewrite(
+    collected: &Collected,
+    bytes: &Bytes,
+    oci: bool,
+) -> Result<Made, PublishError> {
     let mut manifest = CacheManifest::parse(bytes, "")?;
     let named = manifest
         .config

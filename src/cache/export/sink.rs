@@ -1,4 +1,7 @@
 //! The content store that BuildKit exports a cache to, with a registry behind it.
+//!
+//! A build may export several times: parts of it while it runs, and all of it at its end. Each export
+//! has its own store, which keeps manifest and config apart; the layers are shared.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +30,28 @@ const OPEN_LAYERS: usize = 8;
 /// A store whose blobs end in a registry.
 pub struct RegistrySink {
     shared: Arc<Shared>,
+    /// Manifest and config of the export at the end.
+    whole: Arc<Metadata>,
+}
+
+/// Manifest and config of one export, by digest.
+type Metadata = Mutex<HashMap<Digest, Bytes>>;
+
+/// The export of a part of the build, before its end.
+#[derive(Debug)]
+pub struct PartExport {
+    metadata: Arc<Metadata>,
+}
+
+impl PartExport {
+    /// Returns manifest and config by digest, once the export is over.
+    pub fn metadata(&self) -> HashMap<Digest, Bytes> {
+        lock(&self.metadata).clone()
+    }
+}
+
+fn lock(metadata: &Metadata) -> MutexGuard<'_, HashMap<Digest, Bytes>> {
+    metadata.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Shared {
@@ -37,21 +62,16 @@ struct Shared {
     corrected: Mutex<Option<Arc<Known>>>,
     route: Route,
     open: Arc<Semaphore>,
-    state: Mutex<State>,
+    layers: Mutex<Layers>,
 }
 
-#[derive(Default)]
-struct State {
-    layers: HashMap<Digest, Layer>,
-    /// Manifest and config by digest.
-    metadata: HashMap<Digest, Bytes>,
-}
+type Layers = HashMap<Digest, Layer>;
 
 enum Layer {
     /// The registry has it, as this blob.
     Stored(StoredLayer),
-    /// It is on its way.
-    Sending(Upload),
+    /// It is on its way; the export of a part may have brought it.
+    Sending { upload: Upload, is_part: bool },
     /// Its upload broke; BuildKit heard the text, but not the upload's own error.
     Failed(Upload, String),
 }
@@ -63,6 +83,9 @@ pub struct Collected {
     pub layers: HashMap<Digest, StoredLayer>,
     /// Manifest and config by digest.
     pub metadata: HashMap<Digest, Bytes>,
+    /// Layers that the export of a part brought and that did not arrive. The last export heard that they
+    /// were there.
+    pub broken: Vec<Digest>,
 }
 
 impl fmt::Debug for RegistrySink {
@@ -100,16 +123,32 @@ impl RegistrySink {
             corrected: Mutex::default(),
             route,
             open: Arc::new(Semaphore::new(OPEN_LAYERS)),
-            state: Mutex::default(),
+            layers: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
+            whole: Arc::default(),
         }
     }
 
-    /// Returns the store to offer in the session.
+    /// Returns the store of the export at the end.
     pub fn store(&self) -> Arc<dyn ContentStore> {
-        Arc::new(SinkStore(Arc::clone(&self.shared)))
+        Arc::new(SinkStore {
+            shared: Arc::clone(&self.shared),
+            metadata: Arc::clone(&self.whole),
+            is_part: false,
+        })
+    }
+
+    /// Returns a store for the export of a part of the build.
+    pub fn part(&self) -> (PartExport, Arc<dyn ContentStore>) {
+        let metadata = Arc::default();
+        let store = SinkStore {
+            shared: Arc::clone(&self.shared),
+            metadata: Arc::clone(&metadata),
+            is_part: true,
+        };
+        (PartExport { metadata }, Arc::new(store))
     }
 
     /// Returns what the registry held before.
@@ -125,13 +164,13 @@ impl RegistrySink {
         *self.shared.corrected() = Some(Arc::new(known));
         let there = collected.layers.into_iter();
         let there = there.filter(|(_, stored)| !lost.contains(&stored.digest));
-        let mut state = self.shared.state();
-        state.layers = there.map(|(d, s)| (d, Layer::Stored(s))).collect();
+        let there = there.map(|(digest, stored)| (digest, Layer::Stored(stored)));
+        *self.shared.layers() = there.collect();
     }
 
     /// Returns the first error of an upload that broke; BuildKit heard of it, but not why.
     pub async fn failure(&self) -> Option<String> {
-        let layers = std::mem::take(&mut self.shared.state().layers);
+        let layers = std::mem::take(&mut *self.shared.layers());
         for layer in layers.into_values() {
             if let Layer::Failed(upload, heard) = layer {
                 return Some(ended(upload).await.err().unwrap_or(heard));
@@ -143,7 +182,7 @@ impl RegistrySink {
     /// Gives up what is on its way, and waits until no upload runs any more. Their sessions are then
     /// among those that [`RegistryClient::close`](crate::registry::RegistryClient::close) waits for.
     pub async fn stop(&self) {
-        self.shared.state().layers.clear();
+        self.shared.layers().clear();
         let uploads = &self.shared.route.uploads;
         uploads.close();
         uploads.wait().await;
@@ -166,21 +205,21 @@ impl RegistrySink {
     ///
     /// Fails with the error of the first upload that failed, after all have ended.
     pub async fn finish(&self) -> Result<Collected, String> {
-        let state = std::mem::take(&mut *self.shared.state());
+        let layers = std::mem::take(&mut *self.shared.layers());
         let mut collected = Collected {
-            metadata: state.metadata,
+            metadata: std::mem::take(&mut *lock(&self.whole)),
             ..Collected::default()
         };
         let mut failed = None;
-        for (digest, layer) in state.layers {
-            let stored = match layer {
-                Layer::Stored(stored) => Ok(stored),
-                Layer::Sending(upload) => ended(upload).await,
-                Layer::Failed(upload, heard) => Err(ended(upload).await.err().unwrap_or(heard)),
-            };
-            match stored {
+        for (digest, layer) in layers {
+            let is_part = matches!(layer, Layer::Sending { is_part: true, .. });
+            match layer.ended().await {
                 Ok(stored) => {
                     collected.layers.insert(digest, stored);
+                }
+                Err(error) if is_part => {
+                    tracing::debug!(%digest, error, "a layer that was sent early did not arrive");
+                    collected.broken.push(digest);
                 }
                 Err(error) => {
                     failed.get_or_insert(error);
@@ -189,11 +228,46 @@ impl RegistrySink {
         }
         failed.map_or(Ok(collected), Err)
     }
+
+    /// Waits as long as `enough` does not end, and returns the layers that the registry has then. Those
+    /// whose upload failed or is under way still are given up.
+    pub async fn finish_parts(
+        &self,
+        enough: impl Future<Output = ()>,
+    ) -> HashMap<Digest, StoredLayer> {
+        let layers = std::mem::take(&mut *self.shared.layers());
+        let mut stored = HashMap::new();
+        tokio::pin!(enough);
+        for (digest, layer) in layers {
+            let ended = tokio::select! {
+                biased;
+                ended = layer.ended() => ended,
+                () = &mut enough => continue,
+            };
+            match ended {
+                Ok(layer) => {
+                    stored.insert(digest, layer);
+                }
+                Err(error) => tracing::debug!(%digest, error, "a layer was not stored"),
+            }
+        }
+        stored
+    }
+}
+
+impl Layer {
+    async fn ended(self) -> Result<StoredLayer, String> {
+        match self {
+            Self::Stored(stored) => Ok(stored),
+            Self::Sending { upload, .. } => ended(upload).await,
+            Self::Failed(upload, heard) => Err(ended(upload).await.err().unwrap_or(heard)),
+        }
+    }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn layers(&self) -> MutexGuard<'_, Layers> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn corrected(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
@@ -245,15 +319,19 @@ impl Shared {
     }
 }
 
-/// What the session gets: clones of a sink's shared part.
-struct SinkStore(Arc<Shared>);
+/// What the session gets: one export.
+struct SinkStore {
+    shared: Arc<Shared>,
+    metadata: Arc<Metadata>,
+    is_part: bool,
+}
 
 #[tonic::async_trait]
 impl ContentStore for SinkStore {
     async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
-        let state = self.0.state();
-        let metadata = state.metadata.get(digest).map(|bytes| bytes.len() as u64);
-        metadata.ok_or_else(|| StoreError::NotFound(digest.clone()))
+        let metadata = lock(&self.metadata);
+        let size = metadata.get(digest).map(|bytes| bytes.len() as u64);
+        size.ok_or_else(|| StoreError::NotFound(digest.clone()))
     }
 
     /// An export reads nothing.
@@ -271,35 +349,34 @@ impl ContentStore for SinkStore {
         // (`cache/remotecache/export.go`, containerd `content.WriteBlob`).
         if blob.key == blob.digest.as_str() {
             let writer = MetadataWriter {
-                shared: Arc::clone(&self.0),
+                metadata: Arc::clone(&self.metadata),
                 digest: blob.digest,
                 data: BytesMut::new(),
             };
             return Ok(Write::Open(Box::new(writer)));
         }
         let found = |layer: &Layer| !matches!(layer, Layer::Failed(..));
-        if self.0.state().layers.get(&blob.digest).is_some_and(found) {
+        let shared = &self.shared;
+        if shared.layers().get(&blob.digest).is_some_and(found) {
             return Ok(Write::Exists);
         }
-        let known = self.0.known().await;
-        if let Some(stored) = self.0.stored(&known, &blob.digest) {
-            self.0
-                .state()
-                .layers
-                .insert(blob.digest, Layer::Stored(stored));
+        let known = shared.known().await;
+        if let Some(stored) = shared.stored(&known, &blob.digest) {
+            shared.layers().insert(blob.digest, Layer::Stored(stored));
             return Ok(Write::Exists);
         }
-        let permit = Arc::clone(&self.0.open).acquire_owned().await;
+        let permit = Arc::clone(&shared.open).acquire_owned().await;
         let permit = permit.map_err(|error| StoreError::failed(&error))?;
         let (writer, upload) = layer::open(
-            &self.0.route,
+            &shared.route,
             &blob.digest,
             blob.size,
-            self.0.level(),
+            shared.level(),
             permit,
         );
         let writer = TrackedWriter {
-            shared: Arc::clone(&self.0),
+            shared: Arc::clone(shared),
+            is_part: self.is_part,
             digest: blob.digest,
             writer,
             upload: Some(upload),
@@ -315,6 +392,8 @@ async fn ended(upload: Upload) -> Result<StoredLayer, String> {
 /// A layer being written; it counts once it is complete, and its upload ends with it if it is not.
 struct TrackedWriter {
     shared: Arc<Shared>,
+    /// A part's failure is no failure of the export: the end tries again.
+    is_part: bool,
     digest: Digest,
     writer: Box<dyn BlobWriter>,
     /// None once the upload is among the layers.
@@ -326,14 +405,12 @@ impl BlobWriter for TrackedWriter {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         let written = self.writer.write(data).await;
         if let Err(error) = &written
+            && !self.is_part
             && let Some(upload) = self.upload.take()
         {
             // Kept, because the upload's own error says why.
             let failed = Layer::Failed(upload, error.to_string());
-            self.shared
-                .state()
-                .layers
-                .insert(self.digest.clone(), failed);
+            self.shared.layers().insert(self.digest.clone(), failed);
         }
         written
     }
@@ -341,17 +418,21 @@ impl BlobWriter for TrackedWriter {
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
         let Self {
             shared,
+            is_part,
             digest,
             writer,
             upload,
         } = *self;
         let committed = writer.commit().await;
-        if let Some(upload) = upload {
-            let layer = match &committed {
-                Ok(()) => Layer::Sending(upload),
-                Err(error) => Layer::Failed(upload, error.to_string()),
-            };
-            shared.state().layers.insert(digest, layer);
+        let layer = match (upload, &committed) {
+            (Some(upload), Ok(())) => Some(Layer::Sending { upload, is_part }),
+            (Some(upload), Err(error)) if !is_part => {
+                Some(Layer::Failed(upload, error.to_string()))
+            }
+            _ => None,
+        };
+        if let Some(layer) = layer {
+            shared.layers().insert(digest, layer);
         }
         committed
     }
@@ -359,7 +440,7 @@ impl BlobWriter for TrackedWriter {
 
 /// Takes a manifest or a config into memory.
 struct MetadataWriter {
-    shared: Arc<Shared>,
+    metadata: Arc<Metadata>,
     digest: Digest,
     data: BytesMut,
 }
@@ -386,7 +467,7 @@ impl BlobWriter for MetadataWriter {
                 self.digest
             )));
         }
-        self.shared.state().metadata.insert(self.digest, data);
+        lock(&self.metadata).insert(self.digest, data);
         Ok(())
     }
 }

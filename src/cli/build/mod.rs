@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
+use crate::build::alongside::Stops;
 use crate::build::client_cache::ClientTools;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
@@ -258,8 +257,11 @@ impl Job<'_> {
         self.record_build(&build_ref);
         let reports = display::Reports::new(progress, mode);
         let on_status = |status| reports.send(status);
-        let cancel: &CancellationToken = &self.ctx.cancel;
-        let result = run::run(self.spec, inputs, &build_ref, &runner, cancel, on_status).await;
+        let stops = Stops {
+            cancel: self.ctx.cancel.clone(),
+            hurry: self.ctx.hurry.clone(),
+        };
+        let result = run::run(self.spec, inputs, &build_ref, &runner, &stops, on_status).await;
         match result {
             Ok(mut outcome) => {
                 if self.spec.call.is_none() {

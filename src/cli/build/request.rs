@@ -322,6 +322,7 @@ mod tests {
             ui: Ui::from_process(),
             global: crate::cli::GlobalFlags::default(),
             cancel: CancellationToken::new(),
+            hurry: CancellationToken::new(),
         };
         resolve(&args, &ctx)
     }

@@ -107,7 +107,7 @@ struct Daemon {
 impl Daemon {
     async fn new() -> Self {
         let memory = Arc::new(Memory::default());
-        let mut stores = ContentStores::default();
+        let stores = ContentStores::default();
         stores.add("local:x", Arc::new(Shared(Arc::clone(&memory))));
         let served = serve(Session::builder().content(stores).build()).await;
         Self { served, memory }

@@ -65,6 +65,7 @@ fn collected(blobs: [Digest; 2]) -> (Collected, Digest) {
     let digest = Digest::of(&manifest);
     let [a, b] = blobs;
     let collected = Collected {
+        broken: Vec::new(),
         layers: HashMap::from([
             (contents[0].clone(), stored(a, 7)),
             (contents[1].clone(), stored(b, 0)),

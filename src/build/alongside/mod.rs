@@ -1,0 +1,486 @@
+//! Exports the caches while the build runs, and keeps them when it fails.
+//!
+//! BuildKit compresses and sends a cache after the last step. Here each step that has finished is
+//! exported while later ones run: the part of the build's definition that ends at the step is solved
+//! beside the build, in the same session. BuildKit shares the results of the running build with it, so
+//! nothing runs twice. Layers go on to the registry at once, or, where the builder itself is to send
+//! them, are only compressed: a store that claims to have everything makes it do no more. The export at
+//! the end finds the work done.
+//!
+//! When a step fails or the user cancels, the builder still holds the results of the others (see
+//! [`Companion`]). What has not been exported is exported then, and
+//! [`keep`](Alongside::keep) publishes the parts as one cache.
+
+mod queue;
+mod swallow;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
+use bollard_buildkit_proto::pb::Definition;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::queue::{Next, Queue};
+use self::swallow::Swallow;
+use super::client_cache::ClientCache;
+use crate::buildkit::Client;
+use crate::buildkit::llb::Graph;
+use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::solve::{self, Companion, Entry, SolveRequest};
+use crate::cache::export::PartExport;
+use crate::options::cache::{Mode, OnFailure};
+
+/// Parts that are exported at the same time.
+const PARTS: usize = 2;
+/// How long after a failure the caches may still be exported.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// How long after a signal.
+const AFTER_SIGNAL: Duration = Duration::from_secs(10);
+/// Of that, what is left for config and manifest when the layers take too long.
+const FOR_PUBLISHING: Duration = Duration::from_secs(3);
+/// How long the failure of a step may take to show in the status of the build.
+const STATUS_DELAY: Duration = Duration::from_millis(500);
+
+/// What becomes of the layers of a step that has finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Early {
+    /// They are sent to the registry by this program.
+    Sent,
+    /// They are compressed in the builder, which sends them itself at the end.
+    Compressed,
+    /// Nothing, before the end.
+    Nothing,
+}
+
+/// One cache.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    /// The cache.
+    pub cache: Arc<ClientCache>,
+    /// What is done while the build runs.
+    pub early: Early,
+}
+
+/// What ends an export before its time.
+#[derive(Debug, Clone, Default)]
+pub struct Stops {
+    /// The user has cancelled: the build ends, and what has finished is kept.
+    pub cancel: CancellationToken,
+    /// The user has asked twice: nothing is kept any more.
+    pub hurry: CancellationToken,
+}
+
+/// The caches of one build.
+#[derive(Debug)]
+pub struct Alongside {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    stores: ContentStores,
+    /// What the solves of parts have in common.
+    request: SolveRequest,
+    lanes: Vec<Lane>,
+    stops: Stops,
+    state: Mutex<State>,
+    changed: Notify,
+    tasks: TaskTracker,
+    /// Ends the exports of parts.
+    end: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Option<Queue>,
+    under_way: usize,
+    phase: Phase,
+    /// A step of the build has failed.
+    saw_failure: bool,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    #[default]
+    Running,
+    /// All steps have run.
+    Built,
+    /// The build has failed; what is to be kept must be in the registry by then.
+    Broken(Instant),
+}
+
+/// What one part's export left of one cache.
+#[derive(Debug)]
+struct Part {
+    lane: usize,
+    step: String,
+    export: PartExport,
+}
+
+impl Alongside {
+    /// Makes ready for a build. `request` is the build's own; `None` where there is nothing to do.
+    pub fn new(
+        lanes: Vec<Lane>,
+        client: Client,
+        stores: ContentStores,
+        request: &SolveRequest,
+        stops: Stops,
+    ) -> Option<Self> {
+        let useful = |lane: &Lane| lane.early != Early::Nothing || keeps(lane);
+        if !lanes.iter().any(useful) || request.internal {
+            return None;
+        }
+        let request = SolveRequest {
+            session: request.session.clone(),
+            entitlements: request.entitlements.clone(),
+            source_policy: request.source_policy.clone(),
+            internal: true,
+            ..SolveRequest::default()
+        };
+        Some(Self {
+            shared: Arc::new(Shared {
+                client,
+                stores,
+                request,
+                lanes,
+                stops,
+                state: Mutex::default(),
+                changed: Notify::new(),
+                tasks: TaskTracker::new(),
+                end: CancellationToken::new(),
+            }),
+        })
+    }
+
+    /// Hears what the build reports.
+    pub fn observe(&self, status: &StatusResponse) {
+        let now = Instant::now();
+        let mut state = self.shared.state();
+        for vertex in status.vertexes.iter().filter(|v| v.completed.is_some()) {
+            if !vertex.error.is_empty() {
+                state.saw_failure = true;
+            } else if let Some(queue) = &mut state.queue {
+                queue.finish(&vertex.digest, ran(vertex), now);
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Ends what is under way. Layers on their way to the registry go on.
+    pub async fn stop(&self) {
+        self.shared.end.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// Publishes what has finished before the build failed, united with what the references hold.
+    pub async fn keep(&self) {
+        self.stop().await;
+        let shared = &self.shared;
+        let deadline = match shared.state().phase {
+            Phase::Broken(deadline) => deadline,
+            Phase::Running | Phase::Built => shared.deadline(),
+        };
+        let parts = std::mem::take(&mut shared.state().parts);
+        let mut of_lane: BTreeMap<usize, Vec<PartExport>> = BTreeMap::new();
+        for part in parts
+            .into_iter()
+            .filter(|p| shared.lanes.get(p.lane).is_some_and(keeps))
+        {
+            of_lane.entry(part.lane).or_default().push(part.export);
+        }
+        let enough = async || {
+            let deadline = tokio::time::Instant::from_std(deadline - FOR_PUBLISHING);
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => {}
+                () = shared.stops.hurry.cancelled() => {}
+            }
+        };
+        let kept = of_lane.into_iter().filter_map(|(lane, parts)| {
+            let cache = &shared.lanes.get(lane)?.cache;
+            Some(cache.keep(parts, enough()))
+        });
+        let kept = futures_util::future::join_all(kept);
+        tokio::select! {
+            _ = kept => {}
+            () = tokio::time::sleep_until(deadline.into()) => {}
+            () = shared.stops.hurry.cancelled() => {}
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Companion for Alongside {
+    fn begin(&self, definitions: &BTreeMap<String, Definition>) {
+        let graph = match Graph::of(definitions.values()) {
+            Ok(graph) => graph,
+            Err(error) => {
+                tracing::debug!(%error, "the definition cannot be read, nothing is exported early");
+                return;
+            }
+        };
+        let is_max = |lane: &Lane| lane.cache.mode() == Mode::Max;
+        let chain_only = !self.shared.lanes.iter().any(is_max);
+        self.shared.state().queue = Some(Queue::new(graph, chain_only));
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.spawn(async move { shared.run().await });
+    }
+
+    fn built(&self) {
+        self.shared.state().phase = Phase::Built;
+        self.shared.changed.notify_waiters();
+    }
+
+    async fn broken(&self) {
+        let shared = &self.shared;
+        {
+            let mut state = shared.state();
+            if matches!(state.phase, Phase::Broken(_)) {
+                // The user cancels a build that has failed: what is there is kept, and no more.
+                state.phase = Phase::Broken(shared.deadline());
+                return;
+            }
+            state.phase = Phase::Broken(shared.deadline());
+        }
+        shared.changed.notify_waiters();
+        let failed_before = !shared.stops.cancel.is_cancelled();
+        let deadline = tokio::time::Instant::from_std(shared.deadline() - FOR_PUBLISHING);
+        tokio::select! {
+            () = shared.export_rest() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = shared.stops.hurry.cancelled() => {}
+            () = shared.stops.cancel.cancelled(), if failed_before => {}
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when the caches may be exported, if the build ends now.
+    fn deadline(&self) -> Instant {
+        let usual = if self.stops.cancel.is_cancelled() {
+            AFTER_SIGNAL
+        } else {
+            AFTER_FAILURE
+        };
+        let given = self.lanes.iter().filter(|lane| keeps(lane));
+        let longest = given.map(|lane| lane.cache.on_failure_timeout().unwrap_or(usual));
+        let longest = longest.max().unwrap_or(usual);
+        Instant::now() + longest.max(FOR_PUBLISHING)
+    }
+
+    /// Exports the steps one after the other as they finish, until all have run.
+    async fn run(self: Arc<Self>) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // What happens from here on is not missed.
+            changed.as_mut().enable();
+            let wait = {
+                let mut state = self.state();
+                if state.phase != Phase::Running || self.end.is_cancelled() {
+                    return;
+                }
+                match self.choose(&mut state) {
+                    Next::Export(step) => {
+                        let shared = Arc::clone(&self);
+                        self.tasks.spawn(async move {
+                            shared.export(&step, false).await;
+                            shared.state().under_way -= 1;
+                            shared.changed.notify_waiters();
+                        });
+                        continue;
+                    }
+                    Next::Wait(until) => Some(until),
+                    Next::Nothing => None,
+                }
+            };
+            let timer = async {
+                match wait {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = changed => {}
+                () = timer => {}
+                () = self.end.cancelled() => return,
+            }
+        }
+    }
+
+    fn choose(&self, state: &mut State) -> Next {
+        let now = Instant::now();
+        let early = self.lanes.iter().any(|lane| lane.early != Early::Nothing);
+        let Some(queue) = state
+            .queue
+            .as_mut()
+            .filter(|_| early && state.under_way < PARTS)
+        else {
+            return Next::Nothing;
+        };
+        let next = queue.next(now);
+        if let Next::Export(step) = &next {
+            queue.start(step, now);
+            state.under_way += 1;
+        }
+        next
+    }
+
+    /// Exports what has finished and is not exported yet, for the caches that outlive a failure.
+    async fn export_rest(&self) {
+        if !self.stops.cancel.is_cancelled() {
+            self.wait_for_failure().await;
+        }
+        // Those under way may have some of it.
+        while self.state().under_way > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let rest = self.rest();
+        let exports = stream::iter(rest).map(|step| async move { self.export(&step, true).await });
+        exports.buffer_unordered(PARTS).collect::<()>().await;
+    }
+
+    /// The error of a step comes by another way than the status, which tells what has finished before.
+    async fn wait_for_failure(&self) {
+        let seen = async {
+            while !self.state().saw_failure {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // A build may fail without a step that does.
+        drop(tokio::time::timeout(STATUS_DELAY, seen).await);
+    }
+
+    fn rest(&self) -> BTreeSet<String> {
+        let state = self.state();
+        let Some(queue) = &state.queue else {
+            return BTreeSet::new();
+        };
+        let lanes = self.lanes.iter().filter(|lane| keeps(lane));
+        lanes
+            .flat_map(|lane| queue.last_finished(lane.cache.mode() == Mode::Min))
+            .collect()
+    }
+
+    /// Exports the part of the build that ends at one step. When the build is `over`, every cache that
+    /// is to be kept takes all of it.
+    async fn export(&self, step: &str, over: bool) {
+        let Some((definition, lanes)) = self.part(step, over) else {
+            return;
+        };
+        let mut entries = Vec::new();
+        let mut seen = HashSet::new();
+        let mut offered = Vec::new();
+        let mut parts = Vec::new();
+        for lane in lanes {
+            let Some(Lane { cache, early }) = self.lanes.get(lane) else {
+                continue;
+            };
+            let mut entry = cache.entry().clone();
+            entry.attrs.remove("dest");
+            let id = crate::buildkit::new_id();
+            let store_id = format!("local:{id}");
+            if !over && *early == Early::Compressed {
+                // Caches of one compression are one to the builder.
+                if !seen.insert(entry.attrs.clone()) {
+                    continue;
+                }
+                self.stores
+                    .add(store_id.clone(), Arc::new(Swallow::default()));
+            } else {
+                let (export, store) = cache.part();
+                self.stores
+                    .add_to(cache.store_id(), store_id.clone(), store);
+                parts.push(Part {
+                    lane,
+                    step: step.to_owned(),
+                    export,
+                });
+            }
+            offered.push(store_id);
+            entry.attrs.insert("dest".to_owned(), id);
+            entries.push(entry);
+        }
+        let solved = self.solve(definition, entries).await;
+        for id in offered {
+            self.stores.remove(&id);
+        }
+        match solved {
+            Some(Ok(())) => self.state().parts.append(&mut parts),
+            Some(Err(error)) => {
+                let error = crate::error::chain(&error);
+                tracing::debug!(step, error, "a part of the build was not exported");
+            }
+            None => {}
+        }
+    }
+
+    /// Returns the definition of a part, and the caches that want it.
+    fn part(&self, step: &str, over: bool) -> Option<(Definition, Vec<usize>)> {
+        let state = self.state();
+        let queue = state.queue.as_ref()?;
+        let has = |lane: usize| {
+            let mut parts = state.parts.iter();
+            parts.any(|part| part.lane == lane && part.step == step)
+        };
+        let wants = |(at, lane): &(usize, &Lane)| {
+            let now = if over {
+                keeps(lane) && !has(*at)
+            } else {
+                lane.early != Early::Nothing
+            };
+            now && (lane.cache.mode() == Mode::Max || queue.in_result(step))
+        };
+        let lanes = self.lanes.iter().enumerate().filter(wants);
+        let lanes: Vec<usize> = lanes.map(|(at, _)| at).collect();
+        if lanes.is_empty() {
+            return None;
+        }
+        Some((queue.graph().ending_at(step)?, lanes))
+    }
+
+    /// Solves a part; `None` where it was given up.
+    async fn solve(
+        &self,
+        definition: Definition,
+        cache_exports: Vec<Entry>,
+    ) -> Option<Result<(), crate::buildkit::RpcError>> {
+        let request = SolveRequest {
+            build_ref: crate::buildkit::new_id(),
+            cache_exports,
+            ..self.request.clone()
+        };
+        tokio::select! {
+            solved = solve::solve_definition(&self.client, &request, definition) => Some(solved),
+            () = self.end.cancelled() => None,
+        }
+    }
+}
+
+/// Tells whether a cache is published when the build fails.
+fn keeps(lane: &Lane) -> bool {
+    lane.cache.on_failure() == OnFailure::Export
+}
+
+/// How long a step ran; nothing where its result was found.
+fn ran(vertex: &Vertex) -> Option<Duration> {
+    if vertex.cached {
+        return None;
+    }
+    let (started, completed) = (vertex.started?, vertex.completed?);
+    let nanos = |seconds: i64, nanos: i32| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let ran = nanos(completed.seconds, completed.nanos) - nanos(started.seconds, started.nanos);
+    Some(Duration::from_nanos(u64::try_from(ran).unwrap_or(0)))
+}

@@ -1,0 +1,135 @@
+//! The caches of a build that go through this program: opened before the solve, exported beside it,
+//! published after it.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::alongside::{Early, Lane};
+use super::cache::{CacheExports, ClientExport};
+use super::client_cache::{Ask, CacheReport, ClientCache, ClientCacheError, ClientTools};
+use super::layout_cache::LayoutCache;
+use super::run::{BuildError, Runner, cancelled};
+use super::spec::BuildSpec;
+use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::solve::{self, Entry, SolveRequest};
+use crate::buildkit::{Client, RpcError};
+
+/// The caches of a build.
+pub(super) struct Caches {
+    /// Registry caches that this program stores.
+    client: Vec<Arc<ClientCache>>,
+    /// Registry caches that the builder stores; this program does only if the build fails.
+    builder: Vec<Arc<ClientCache>>,
+    layouts: Vec<LayoutCache>,
+}
+
+impl Caches {
+    /// Opens them.
+    pub(super) fn open(
+        exports: &CacheExports,
+        spec: &BuildSpec,
+        tools: &ClientTools,
+    ) -> Result<Self, BuildError> {
+        let layouts = exports.layouts.iter();
+        let layouts = layouts.map(|export| LayoutCache::open(export, &spec.inputs.current_dir));
+        let layouts = layouts.collect::<Result<_, _>>()?;
+        let open = |exports: &[ClientExport], ask| {
+            let caches = exports.iter();
+            let caches = caches.map(|e| Ok(Arc::new(ClientCache::open(e, spec, tools, ask)?)));
+            caches.collect::<Result<Vec<_>, ClientCacheError>>()
+        };
+        Ok(Self {
+            client: open(&exports.client, Ask::Now)?,
+            builder: open(&exports.builder, Ask::Later)?,
+            layouts,
+        })
+    }
+
+    /// Returns what is exported beside the build, or when it fails.
+    pub(super) fn lanes(&self) -> Vec<Lane> {
+        let lane = |cache: &Arc<ClientCache>, early| Lane {
+            cache: Arc::clone(cache),
+            early: if cache.alongside() {
+                early
+            } else {
+                Early::Nothing
+            },
+        };
+        let client = self.client.iter().map(|cache| lane(cache, Early::Sent));
+        let builder = self
+            .builder
+            .iter()
+            .map(|cache| lane(cache, Early::Compressed));
+        client.chain(builder).collect()
+    }
+
+    pub(super) fn offer(&self, stores: &ContentStores) {
+        for cache in &self.client {
+            cache.offer(stores);
+        }
+        for cache in &self.layouts {
+            cache.offer(stores);
+        }
+    }
+
+    /// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
+    pub(super) async fn failure(&self) -> Option<ClientCacheError> {
+        for cache in &self.client {
+            if let Some(error) = cache.failure().await {
+                return Some(error);
+            }
+        }
+        None
+    }
+
+    /// Gives up what is still on its way, and cancels its upload sessions in the registries.
+    pub(super) async fn stop(&self, tools: &ClientTools) {
+        for cache in self.client.iter().chain(&self.builder) {
+            cache.stop().await;
+        }
+        tools.registries.close().await;
+    }
+
+    /// Publishes them after the build, when the image is safe. The session must still be there.
+    pub(super) async fn publish(
+        &self,
+        request: &SolveRequest,
+        runner: &Runner<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<CacheReport>, BuildError> {
+        for cache in &self.layouts {
+            cache.publish(runner.caches.observer.as_ref()).await?;
+        }
+        let again = async |entry| export_again(&runner.client, request, entry, cancel).await;
+        let published = self.client.iter().map(|cache| cache.publish(again));
+        tokio::select! {
+            // One that fails does not keep the others from being published.
+            reports = futures_util::future::join_all(published) => {
+                Ok(reports.into_iter().collect::<Result<_, _>>()?)
+            }
+            () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+        }
+    }
+}
+
+/// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing
+/// else is exported and nothing is shown.
+async fn export_again(
+    client: &Client,
+    request: &SolveRequest,
+    entry: Entry,
+    cancel: &CancellationToken,
+) -> Result<(), RpcError> {
+    let mut request = SolveRequest {
+        build_ref: crate::buildkit::new_id(),
+        exporters: Vec::new(),
+        cache_exports: vec![entry],
+        internal: true,
+        ..request.clone()
+    };
+    request.attrs.remove("no-cache");
+    solve::solve(client, &request, None, cancel, drop)
+        .await
+        .map(drop)
+}
