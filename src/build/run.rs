@@ -51,6 +51,8 @@ pub struct Runner<'a> {
     pub config_dir: &'a Path,
     /// What exports of caches through the session need.
     pub caches: ClientTools,
+    /// What the registries were asked about the caches to read.
+    pub asked: imports::Asked,
     /// Layers were taken uncompressed out of this builder before; see
     /// [`Store::mark_uncompressed`](crate::builder::Store::mark_uncompressed).
     pub had_uncompressed: bool,
@@ -71,6 +73,10 @@ pub struct BuildOutcome {
     pub definitions: BTreeMap<String, Definition>,
     /// What became of the caches that this program stored.
     pub caches: Vec<CacheReport>,
+    /// What there is to say about the caches that were read, or not.
+    pub warnings: Vec<String>,
+    /// Identifier of the build; not the one that was given where it was run again.
+    pub build_ref: String,
 }
 
 /// Why a build failed.
@@ -182,11 +188,11 @@ pub async fn run(
     let opened = async {
         let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
         let read = cache::imports(&spec.cache_from)?;
-        let read = imports::open(&read, &spec.inputs.current_dir, &runner.caches, &mut stores);
-        request.cache_imports = read.await;
-        Ok::<_, BuildError>(caches)
+        let dir = &spec.inputs.current_dir;
+        let read = imports::open(&read, &runner.asked, dir, &runner.caches, &mut stores).await;
+        Ok::<_, BuildError>((caches, read))
     };
-    let caches = tokio::select! {
+    let (caches, mut read) = tokio::select! {
         caches = Box::pin(opened) => caches?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
@@ -202,6 +208,8 @@ pub async fn run(
         config_dir: runner.config_dir,
         env: runner.env,
     };
+    // Standard input can be sent only once.
+    let inputs_last = inputs.upload.is_none();
     let ready = session::prepare(&mut inputs, &parts)?;
     request.session = ready.session.id().to_owned();
     request.attrs.append(&mut inputs.attrs.clone());
@@ -213,7 +221,14 @@ pub async fn run(
 
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
-    let result = solve::solve(&runner.client, &request, cancel, on_status).await;
+    let may_run_again = || {
+        inputs_last && ready.dir_failures.first().is_none() && ready.failures.get().is_empty()
+    };
+    let solve = async |request: &SolveRequest, on_status: &mut dyn FnMut(StatusResponse)| {
+        solve::solve(&runner.client, request, cancel, on_status).await
+    };
+    let result = read.solve(&mut request, cancel, on_status, may_run_again, solve);
+    let result = result.await;
     let published = match &result {
         Ok(_) => caches.publish(&request, runner, cancel).await,
         Err(_) => Ok(Vec::new()),
@@ -226,6 +241,8 @@ pub async fn run(
             let mut outcome = taken(spec, outcome);
             exports::drop_config_digest(&exports, &mut outcome.response);
             outcome.caches = published;
+            outcome.warnings = read.take_warnings();
+            outcome.build_ref = request.build_ref;
             outcome
         }),
         Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures, &caches).await),
@@ -269,7 +286,7 @@ fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
     BuildOutcome {
         response,
         definitions: outcome.definitions,
-        caches: Vec::new(),
+        ..BuildOutcome::default()
     }
 }
 
