@@ -221,9 +221,8 @@ pub async fn run(
 
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
-    let may_run_again = || {
-        inputs_last && ready.dir_failures.first().is_none() && ready.failures.get().is_empty()
-    };
+    let may_run_again =
+        || inputs_last && ready.dir_failures.first().is_none() && ready.failures.get().is_empty();
     let solve = async |request: &SolveRequest, on_status: &mut dyn FnMut(StatusResponse)| {
         solve::solve(&runner.client, request, cancel, on_status).await
     };

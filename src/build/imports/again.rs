@@ -44,10 +44,7 @@ impl Imports {
         cancel: &CancellationToken,
         mut on_status: impl FnMut(StatusResponse),
         may_run_again: impl Fn() -> bool,
-        mut solve: impl AsyncFnMut(
-            &SolveRequest,
-            &mut dyn FnMut(StatusResponse),
-        ) -> Result<T, RpcError>,
+        mut solve: impl AsyncFnMut(&SolveRequest, &mut dyn FnMut(StatusResponse)) -> Result<T, RpcError>,
     ) -> Result<T, RpcError> {
         request.cache_imports = self.entries();
         let mut watch = Watch::default();
@@ -102,7 +99,8 @@ impl Imports {
         let looked = looked.map(async |slot| {
             let remote = slot.registry.as_mut()?;
             if remote.found.is_none() {
-                let asked = tokio::time::timeout(DEADLINE, ask::ask_once(&remote.source, &registries));
+                let asked =
+                    tokio::time::timeout(DEADLINE, ask::ask_once(&remote.source, &registries));
                 if let Ok(Answer::Found(repository, raw)) = asked.await {
                     remote.found = Some((repository, raw));
                 }
@@ -166,7 +164,8 @@ fn name(slot: &Slot, entry: &Entry) -> String {
 impl Remote {
     /// Tells whether the layers are known; those of an index of images are not.
     fn knows_layers(&self) -> bool {
-        self.manifest().is_some_and(|manifest| manifest.config.is_some())
+        self.manifest()
+            .is_some_and(|manifest| manifest.config.is_some())
     }
 
     fn manifest(&self) -> Option<CacheManifest> {
@@ -208,14 +207,17 @@ async fn smaller(
     mut lost: HashSet<Digest>,
 ) -> Option<(usize, RegistryImport)> {
     let made = async {
-        let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).map_err(|e| e.to_string())?;
+        let manifest =
+            CacheManifest::parse(&raw.bytes, &raw.media_type).map_err(|e| e.to_string())?;
         let gone = lost_layers(&repository, &manifest).await;
         lost.extend(gone.map_err(|error| crate::error::chain(&error))?);
         let told = |error| super::told(&error);
         let Some(smaller) = without(raw, &lost).map_err(told)? else {
             return Ok(None);
         };
-        let import = RegistryImport::of(repository, smaller).await.map_err(told)?;
+        let import = RegistryImport::of(repository, smaller)
+            .await
+            .map_err(told)?;
         Ok::<_, String>(Some((lost.len(), import)))
     };
     made.await.unwrap_or_else(|error| {

@@ -13,7 +13,9 @@ pub(super) struct Standby(Mutex<Option<Arc<dyn ContentStore>>>);
 
 impl fmt::Debug for Standby {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Standby").field(&self.get().is_some()).finish()
+        f.debug_tuple("Standby")
+            .field(&self.get().is_some())
+            .finish()
     }
 }
 
@@ -24,7 +26,10 @@ impl Standby {
     }
 
     fn get(&self) -> Option<Arc<dyn ContentStore>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn has(&self, digest: &Digest) -> Result<Arc<dyn ContentStore>, StoreError> {

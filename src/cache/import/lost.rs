@@ -37,7 +37,10 @@ pub async fn lost_layers(
 /// # Errors
 ///
 /// Fails where the manifest cannot be read or written.
-pub fn without(raw: &RawManifest, lost: &HashSet<Digest>) -> Result<Option<RawManifest>, ImportError> {
+pub fn without(
+    raw: &RawManifest,
+    lost: &HashSet<Digest>,
+) -> Result<Option<RawManifest>, ImportError> {
     let mut manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
     manifest
         .layers

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::build::cache::CacheError;
 use crate::build::client_cache::ClientTools;
+use crate::build::imports::Asked;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
-use crate::build::cache::CacheError;
-use crate::build::imports::Asked;
 use crate::build::{BuildSpec, cache, dockerfile_url, provenance};
 use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
 use crate::buildkit::session::auth::http_client;
