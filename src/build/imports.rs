@@ -9,7 +9,7 @@
 //! changed cache: BuildKit's registry importer reads manifest, config and layers from the repository that
 //! the reference names, so a smaller or joined cache would have to be pushed there. So this program only
 //! looks at what each reference holds ([`ask`]), and BuildKit gets the reference as the user wrote it,
-//! except where that is known to be of no use:
+//! except where that is of no use:
 //!
 //! - its manifest or config is larger than BuildKit reads: it is made smaller and served,
 //! - the registry takes connections but is silent, and BuildKit would wait for it without end: left out,
@@ -20,6 +20,10 @@
 //! several of them cost no more time than one, and joining them would save nothing.
 //!
 //! # What shows later
+//!
+//! No build waits for an answer that only may matter: what is not known when everything else is ready goes
+//! to BuildKit as it is. BuildKit runs no step before it has read the caches, so an answer that comes
+//! meanwhile and changes something is still in time: the solve is broken off and begun anew ([`again`]).
 //!
 //! Whether the registry still has every layer is not asked: that is a request a layer in each build, for
 //! something that hardly ever happens. BuildKit notices when it reads a blob, and then the build dies. Then
@@ -55,6 +59,7 @@ use self::standby::Standby;
 #[derive(Debug)]
 pub struct Imports {
     slots: Vec<Slot>,
+    asked: Asked,
     tools: ClientTools,
     warnings: Vec<String>,
 }
@@ -74,10 +79,22 @@ struct Remote {
     /// Identifier of its store in the session, without the prefix.
     store_id: String,
     standby: Arc<Standby>,
-    /// What the registry holds, as far as it is known here.
-    found: Option<(Repository, RawManifest)>,
+    /// What the registry said; `None` as long as it has not.
+    answer: Option<Arc<Answer>>,
     /// It is served without layers that could not be read.
     healed: bool,
+}
+
+/// What an answer makes of a cache.
+enum Decision {
+    /// BuildKit reads it by itself, or looks for it.
+    AsGiven,
+    /// It is served in the session.
+    Served(Box<RegistryImport>),
+    /// It is left out, with a remark.
+    LeftOut(&'static str),
+    /// It is left out though it may be there.
+    Unreadable(String),
 }
 
 impl Slot {
@@ -89,10 +106,12 @@ impl Slot {
     }
 }
 
-/// Opens the caches, all at the same time, and offers their stores.
+/// Opens the caches, all at the same time, and offers their stores. A build that cannot be begun anew,
+/// because what it reads can be sent only once, waits for every answer.
 pub async fn open(
     imports: &[CacheImport],
     asked: &Asked,
+    only_once: bool,
     current_dir: &Path,
     tools: &ClientTools,
     stores: &mut ContentStores,
@@ -116,11 +135,22 @@ pub async fn open(
                 registry: Some(Remote::new(source)),
             },
         };
-        let answer = asked.answer(index).await;
-        let (Some(remote), Some(answer)) = (&mut slot.registry, answer) else {
+        let Some(remote) = &mut slot.registry else {
             return (slot, None, None);
         };
-        let warning = remote.take(&answer, &mut slot.entry, tools).await;
+        remote.answer = match slot.entry {
+            Some(_) if !only_once => asked.now(index),
+            Some(_) => asked.answer(index).await,
+            // BuildKit does not read it, so it is waited for.
+            None => asked.answer(index).await,
+        };
+        let warning = match &remote.answer {
+            Some(answer) => {
+                let decision = remote.decide(answer, slot.entry.is_some()).await;
+                remote.follow(decision, &mut slot.entry, tools)
+            }
+            None => None,
+        };
         let store: Arc<dyn ContentStore> = Arc::<Standby>::clone(&remote.standby);
         let id = format!("local:{}", remote.store_id);
         (slot, Some((id, store)), warning)
@@ -128,6 +158,7 @@ pub async fn open(
     let opened = futures_util::future::join_all(opened).await;
     let mut all = Imports {
         slots: Vec::new(),
+        asked: asked.clone(),
         tools: tools.clone(),
         warnings: Vec::new(),
     };
@@ -158,7 +189,7 @@ impl Imports {
             let Some(remote) = slot.registry.as_ref().filter(|_| slot.entry.is_some()) else {
                 continue;
             };
-            let Some((_, raw)) = &remote.found else {
+            let Some((_, raw)) = remote.found() else {
                 continue;
             };
             let name = remote.source.reference.name();
@@ -180,53 +211,69 @@ impl Remote {
             source: source.clone(),
             store_id: crate::buildkit::new_id(),
             standby: Arc::default(),
-            found: None,
+            answer: None,
             healed: false,
         }
     }
 
-    /// Decides what becomes of a cache, and returns a warning where it is left out though it may be
-    /// there. `entry` is what BuildKit reads by itself, `None` where it must not.
-    async fn take(
-        &mut self,
-        answer: &Answer,
+    /// Returns what the registry holds, as far as it is known here.
+    fn found(&self) -> Option<(&Repository, &RawManifest)> {
+        match self.answer.as_deref()? {
+            Answer::Found(repository, raw) => Some((repository, raw)),
+            _ => None,
+        }
+    }
+
+    /// Decides what becomes of a cache. `builder_reads` is whether BuildKit may read it by itself.
+    async fn decide(&self, answer: &Answer, builder_reads: bool) -> Decision {
+        match answer {
+            Answer::Found(_, raw) if builder_reads && !must_be_smaller(raw) => Decision::AsGiven,
+            Answer::Found(repository, raw) => {
+                match RegistryImport::of(repository.clone(), raw.clone()).await {
+                    Ok(import) => Decision::Served(Box::new(import)),
+                    // BuildKit may say it better.
+                    Err(_) if builder_reads => Decision::AsGiven,
+                    Err(error) => Decision::Unreadable(told(&error)),
+                }
+            }
+            Answer::Silent => Decision::Unreadable(no_answer(ask::DEADLINE)),
+            // BuildKit looks for itself, and says the same if it is so.
+            Answer::Missing if builder_reads => Decision::AsGiven,
+            Answer::Missing => Decision::LeftOut(MISSING),
+            Answer::Unknown(why) if builder_reads => {
+                tracing::debug!(cache = self.source.raw_ref, why, "left to the builder");
+                Decision::AsGiven
+            }
+            Answer::Unknown(why) => Decision::Unreadable(why.clone()),
+        }
+    }
+
+    /// Does what was decided: sets what BuildKit is told, and returns a warning if there is one.
+    fn follow(
+        &self,
+        decision: Decision,
         entry: &mut Option<Entry>,
         tools: &ClientTools,
     ) -> Option<String> {
         let step = tools.observer.import(&self.source.raw_ref);
-        let failure = match answer {
-            Answer::Found(repository, raw) => {
-                self.found = Some((repository.clone(), raw.clone()));
-                if entry.is_some() && !must_be_smaller(raw) {
-                    return None;
-                }
-                match RegistryImport::of(repository.clone(), raw.clone()).await {
-                    Ok(import) => {
-                        step.done(&import.summary());
-                        *entry = Some(self.serve(&import));
-                        return None;
-                    }
-                    // BuildKit may say it better.
-                    Err(_) if entry.is_some() => return None,
-                    Err(error) => told(&error),
-                }
+        match decision {
+            Decision::AsGiven => None,
+            Decision::Served(import) => {
+                step.done(&import.summary());
+                *entry = Some(self.serve(&import));
+                None
             }
-            Answer::Missing if entry.is_none() => {
-                step.done(MISSING);
-                return None;
+            Decision::LeftOut(remark) => {
+                step.done(remark);
+                *entry = None;
+                None
             }
-            Answer::Unknown(why) if entry.is_none() => why.clone(),
-            Answer::Silent => no_answer(ask::DEADLINE),
-            // BuildKit looks for itself, and says the same if it is so.
-            Answer::Missing => return None,
-            Answer::Unknown(why) => {
-                tracing::debug!(cache = self.source.raw_ref, why, "left to the builder");
-                return None;
+            Decision::Unreadable(why) => {
+                step.failed(&why);
+                *entry = None;
+                Some(unread_warning(&self.source.raw_ref, &why))
             }
-        };
-        *entry = None;
-        step.failed(&failure);
-        Some(unread_warning(&self.source.raw_ref, &failure))
+        }
     }
 
     /// Serves a cache in the session and returns what BuildKit is told.

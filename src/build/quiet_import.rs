@@ -28,17 +28,19 @@ pub fn soften(status: &mut StatusResponse) {
 }
 
 fn is_missing_cache(vertex: &Vertex) -> bool {
-    is_import(vertex) && vertex.error.starts_with(SET_UP) && vertex.error.ends_with(NOT_FOUND)
+    imported(vertex).is_some()
+        && vertex.error.starts_with(SET_UP)
+        && vertex.error.ends_with(NOT_FOUND)
 }
 
-/// Tells whether a step reads a cache's manifest.
-pub fn is_import(vertex: &Vertex) -> bool {
-    vertex.name.starts_with(STEP)
+/// Returns the cache whose manifest a step reads, as BuildKit names it.
+pub fn imported(vertex: &Vertex) -> Option<&str> {
+    vertex.name.strip_prefix(STEP)
 }
 
 /// Returns the cache that is there and could not be read, as BuildKit names it, and its error.
 pub fn unread(vertex: &Vertex) -> Option<(&str, &str)> {
-    let cache = vertex.name.strip_prefix(STEP)?;
+    let cache = imported(vertex)?;
     let failed = !vertex.error.is_empty() && !is_missing_cache(vertex);
     failed.then_some((cache, vertex.error.as_str()))
 }

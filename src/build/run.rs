@@ -185,11 +185,13 @@ pub async fn run(
     );
     let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
     let mut stores = ContentStores::default();
+    // Standard input can be sent only once.
+    let only_once = inputs.upload.is_some();
     let opened = async {
         let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
         let read = cache::imports(&spec.cache_from)?;
-        let dir = &spec.inputs.current_dir;
-        let read = imports::open(&read, &runner.asked, dir, &runner.caches, &mut stores).await;
+        let (dir, tools) = (&spec.inputs.current_dir, &runner.caches);
+        let read = imports::open(&read, &runner.asked, only_once, dir, tools, &mut stores).await;
         Ok::<_, BuildError>((caches, read))
     };
     let (caches, mut read) = tokio::select! {
@@ -208,8 +210,6 @@ pub async fn run(
         config_dir: runner.config_dir,
         env: runner.env,
     };
-    // Standard input can be sent only once.
-    let inputs_last = inputs.upload.is_none();
     let ready = session::prepare(&mut inputs, &parts)?;
     request.session = ready.session.id().to_owned();
     request.attrs.append(&mut inputs.attrs.clone());
@@ -222,12 +222,11 @@ pub async fn run(
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
     let may_run_again =
-        || inputs_last && ready.dir_failures.first().is_none() && ready.failures.get().is_empty();
-    let solve = async |request: &SolveRequest, on_status: &mut dyn FnMut(StatusResponse)| {
-        solve::solve(&runner.client, request, cancel, on_status).await
+        || !only_once && ready.dir_failures.first().is_none() && ready.failures.get().is_empty();
+    let solve = async |request: &_, stop: &_, report: &mut dyn FnMut(_)| {
+        solve::solve(&runner.client, request, stop, report).await
     };
-    let result = read.solve(&mut request, cancel, on_status, may_run_again, solve);
-    let result = result.await;
+    let result = Box::pin(read.solve(&mut request, cancel, on_status, may_run_again, solve)).await;
     let published = match &result {
         Ok(_) => caches.publish(&request, runner, cancel).await,
         Err(_) => Ok(Vec::new()),
@@ -236,13 +235,11 @@ pub async fn run(
     while session.join_next().await.is_some() {}
 
     let result = match result {
-        Ok(outcome) => published.map(|published| {
-            let mut outcome = taken(spec, outcome);
-            exports::drop_config_digest(&exports, &mut outcome.response);
-            outcome.caches = published;
-            outcome.warnings = read.take_warnings();
-            outcome.build_ref = request.build_ref;
-            outcome
+        Ok(outcome) => published.map(|caches| BuildOutcome {
+            caches,
+            warnings: read.take_warnings(),
+            build_ref: request.build_ref,
+            ..taken(spec, &exports, outcome)
         }),
         Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures, &caches).await),
     };
@@ -276,12 +273,13 @@ async fn failure(
 }
 
 /// The answer of a call stands among those of the exporters, as in buildx.
-fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
+fn taken(spec: &BuildSpec, exports: &[Export], outcome: SolveOutcome) -> BuildOutcome {
     let mut response = outcome.exporter_response;
     if spec.call.is_some() {
         let texts = outcome.result_metadata.into_iter();
         response.extend(texts.map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
     }
+    exports::drop_config_digest(exports, &mut response);
     BuildOutcome {
         response,
         definitions: outcome.definitions,

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::bench::{Bench, assert_all_cached, is_cached, steps};
+use crate::support::bench::{Bench, assert_all_cached, steps};
 use crate::support::locked::{Locked, PASSWORD, USER, auths};
 use crate::support::own_registry::OwnRegistry;
 use crate::support::registry::Registry;
@@ -158,9 +158,8 @@ fn of_eleven_caches_three_are_missing_one_is_damaged_and_one_has_lost_a_layer() 
     let all: Vec<&str> = args.iter().copied().chain([file.as_str()]).collect();
     let progress = bench.build("cachex", &all, folder.path());
     for stage in 0..6 {
-        let hit = is_cached(&progress, &format!("echo {seed}-{stage} "));
-        assert!(hit, "{stage}\n{progress}");
-        assert_eq!(ran(&progress, &format!("{seed}-{stage}")), 0, "{progress}");
+        let runs = ran(&progress, &format!("{seed}-{stage}"));
+        assert_eq!(runs, 0, "{stage}\n{progress}");
     }
     assert_eq!(ran(&progress, &format!("{seed}-7")), 1, "{progress}");
     // It may have been cut off with the first run of the build.

@@ -1,8 +1,7 @@
 //! What the registries say about the caches, asked before anything else needs to know.
 //!
-//! The questions go out together when the build begins, beside the connection to the builder, so they
-//! cost no time of their own unless a registry is slower than all that. One request a cache, and
-//! nothing is tried again: where there is no answer BuildKit may still get one.
+//! The questions go out together when the build begins, beside the connection to the builder. One request
+//! a cache, and nothing is tried again: where there is no answer BuildKit may still get one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +13,14 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::build::cache::{CacheImport, RegistrySource};
 use crate::cache::registries::Registries;
 use crate::error::chain;
-use crate::registry::{Access, RawManifest, Repository};
+use crate::registry::{Access, RawManifest, RegistryError, Repository};
 
 /// How long a registry that takes connections may be silent. A build does not wait longer for a cache.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// How long an answer may take before it is looked whether the registry can be reached from here.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it may be silent after that.
+const REST: Duration = DEADLINE.saturating_sub(PATIENCE);
 /// How long a cache may take that only this program can read; its requests are tried again.
 const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -63,7 +64,13 @@ impl Asked {
         Self(imports.iter().map(ask).collect())
     }
 
-    /// Returns what is said about the import at that place.
+    /// Returns what is said about the import at that place, if there is an answer by now.
+    pub(super) fn now(&self, index: usize) -> Option<Arc<Answer>> {
+        let later = self.0.get(index)?.clone()?;
+        later.now_or_never()
+    }
+
+    /// Waits for what is said about the import at that place.
     pub(super) async fn answer(&self, index: usize) -> Option<Arc<Answer>> {
         let later = self.0.get(index)?.clone()?;
         Some(later.await)
@@ -82,11 +89,10 @@ fn later(answer: impl Future<Output = Answer> + Send + 'static) -> Later {
     .shared()
 }
 
-/// Asks once more, after a build that could not read a cache.
-pub(super) async fn ask_once(source: &RegistrySource, registries: &Registries) -> Answer {
+async fn ask_once(source: &RegistrySource, registries: &Registries) -> Answer {
     let repository = match repository(source, registries) {
         Ok(repository) => repository,
-        Err(answer) => return answer,
+        Err(error) => return Answer::Unknown(chain(&error)),
     };
     let silence = silence(repository.clone());
     tokio::select! {
@@ -98,7 +104,7 @@ pub(super) async fn ask_once(source: &RegistrySource, registries: &Registries) -
 async fn ask_patiently(source: &RegistrySource, registries: &Registries) -> Answer {
     let repository = match repository(source, registries) {
         Ok(repository) => repository,
-        Err(answer) => return answer,
+        Err(error) => return Answer::Unknown(chain(&error)),
     };
     match tokio::time::timeout(CLIENT_DEADLINE, repository.manifest(source.named())).await {
         Ok(found) => answer(repository.clone(), found),
@@ -106,16 +112,14 @@ async fn ask_patiently(source: &RegistrySource, registries: &Registries) -> Answ
     }
 }
 
-fn repository(source: &RegistrySource, registries: &Registries) -> Result<Repository, Answer> {
-    registries
-        .repository(&source.reference, source.insecure, Access::Pull)
-        .map_err(|error| Answer::Unknown(chain(&error)))
+fn repository(
+    source: &RegistrySource,
+    registries: &Registries,
+) -> Result<Repository, RegistryError> {
+    registries.repository(&source.reference, source.insecure, Access::Pull)
 }
 
-fn answer(
-    repository: Repository,
-    found: Result<Option<RawManifest>, crate::registry::RegistryError>,
-) -> Answer {
+fn answer(repository: Repository, found: Result<Option<RawManifest>, RegistryError>) -> Answer {
     match found {
         Ok(Some(raw)) => Answer::Found(repository, raw),
         Ok(None) => Answer::Missing,
@@ -131,7 +135,7 @@ async fn silence(repository: Repository) -> Answer {
     if reached != Ok(true) {
         return Answer::Unknown("it cannot be reached from here".to_owned());
     }
-    tokio::time::sleep(DEADLINE - PATIENCE).await;
+    tokio::time::sleep(REST).await;
     Answer::Silent
 }
 

@@ -1,6 +1,6 @@
 //! What the reports of a solve tell about its caches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 
@@ -17,6 +17,10 @@ pub(super) struct Watch {
     held: Vec<Vertex>,
     /// Caches that BuildKit did not read, with its errors.
     unread: BTreeMap<String, String>,
+    /// Caches that BuildKit has done with, read or not.
+    finished: BTreeSet<String>,
+    /// A step has printed something, so a program of the user's runs.
+    runs: bool,
 }
 
 impl Watch {
@@ -26,7 +30,13 @@ impl Watch {
             if let Some((cache, error)) = quiet_import::unread(vertex) {
                 self.unread.insert(cache.to_owned(), error.to_owned());
             }
+            if let Some(cache) = quiet_import::imported(vertex)
+                && vertex.completed.is_some()
+            {
+                self.finished.insert(cache.to_owned());
+            }
         }
+        self.runs |= !status.logs.is_empty();
         let mut shown = Vec::with_capacity(status.vertexes.len());
         for vertex in status.vertexes.drain(..) {
             if self.may_be_healed(&vertex) {
@@ -40,7 +50,7 @@ impl Watch {
 
     /// A failed read of a blob, and whatever ends because of it.
     fn may_be_healed(&self, vertex: &Vertex) -> bool {
-        if vertex.error.is_empty() || quiet_import::is_import(vertex) {
+        if vertex.error.is_empty() || quiet_import::imported(vertex).is_some() {
             return false;
         }
         !self.held.is_empty() || !unreadable::blobs(&vertex.error).is_empty()
@@ -51,8 +61,12 @@ impl Watch {
         self.release(|_| ())
     }
 
-    /// Returns the steps that were held back as ones that were cancelled.
-    pub(super) fn cancelled(&mut self) -> Option<StatusResponse> {
+    /// Begins to look at another run, and returns the steps that were held back as ones that were
+    /// cancelled.
+    pub(super) fn anew(&mut self) -> Option<StatusResponse> {
+        self.unread.clear();
+        self.finished.clear();
+        self.runs = false;
         self.release(|vertex| CANCELED.clone_into(&mut vertex.error))
     }
 
@@ -63,6 +77,16 @@ impl Watch {
             vertexes,
             ..StatusResponse::default()
         })
+    }
+
+    /// Tells whether BuildKit has done with a cache, read or not.
+    pub(super) fn finished(&self, cache: &str) -> bool {
+        self.finished.contains(cache)
+    }
+
+    /// Tells whether a program of the user's runs, as far as it says anything.
+    pub(super) fn runs(&self) -> bool {
+        self.runs
     }
 
     /// Returns the caches that BuildKit did not read, with its errors.
@@ -103,7 +127,7 @@ mod tests {
         let mut again = held;
         watch.look(&mut again);
         assert!(again.vertexes.is_empty());
-        let cancelled = watch.cancelled().unwrap();
+        let cancelled = watch.anew().unwrap();
         assert!(cancelled.vertexes.iter().all(|v| v.error == CANCELED));
     }
 

@@ -1,6 +1,6 @@
 //! Layers that a registry has lost, and a cache without them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use super::ImportError;
 use crate::cache::manifest::{CacheManifest, ManifestError};
@@ -17,14 +17,15 @@ use crate::registry::{RawManifest, Repository};
 pub async fn lost_layers(
     repository: &Repository,
     manifest: &CacheManifest,
-) -> Result<HashSet<Digest>, SourceError> {
+) -> Result<Vec<Digest>, SourceError> {
     let source = CacheSource::Registry {
         repository: repository.clone(),
         reference: String::new(),
     };
     let layers: BTreeSet<&Digest> = manifest.layers.iter().map(|layer| &layer.digest).collect();
     let layers: Vec<Digest> = layers.into_iter().cloned().collect();
-    source.missing(&layers).await
+    let gone = source.missing(&layers).await?;
+    Ok(gone.into_iter().collect())
 }
 
 /// Returns the manifest of a cache without some of its layers. Its config stays as it is: BuildKit
@@ -37,10 +38,7 @@ pub async fn lost_layers(
 /// # Errors
 ///
 /// Fails where the manifest cannot be read or written.
-pub fn without(
-    raw: &RawManifest,
-    lost: &HashSet<Digest>,
-) -> Result<Option<RawManifest>, ImportError> {
+pub fn without(raw: &RawManifest, lost: &[Digest]) -> Result<Option<RawManifest>, ImportError> {
     let mut manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
     manifest
         .layers
