@@ -88,19 +88,33 @@ pub struct LayoutExport {
 /// Where one cache is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CacheImport {
-    /// BuildKit reads it by itself.
+    /// No registry and no folder; BuildKit reads it by itself.
     Builder(Entry),
     /// A layout folder, read through the session.
     Layout(LayoutImport),
+    /// A registry, read by BuildKit itself as the entry says.
+    Registry(RegistrySource, Entry),
     /// A registry, read by this program and served through the session.
-    Client {
-        /// Where from.
-        reference: Reference,
-        /// The reference as the user wrote it.
-        raw_ref: String,
-        /// Plain HTTP, or HTTPS with any certificate.
-        insecure: bool,
-    },
+    Client(RegistrySource),
+}
+
+/// A registry's cache to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrySource {
+    /// Where from.
+    pub reference: Reference,
+    /// The reference as the user wrote it.
+    pub raw_ref: String,
+    /// Plain HTTP, or HTTPS with any certificate.
+    pub insecure: bool,
+}
+
+impl RegistrySource {
+    /// Returns what the reference names in its repository: the digest, else the tag.
+    pub fn named(&self) -> &str {
+        let tag = self.reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
+        self.reference.digest.as_deref().unwrap_or(tag)
+    }
 }
 
 /// A cache that is read from a layout folder (`type=local`).
@@ -335,23 +349,31 @@ pub fn imports(caches: &[CacheFrom]) -> Result<Vec<CacheImport>, CacheError> {
                 reference,
                 raw_ref,
                 insecure,
-                via: Via::Client,
-            } => Ok(CacheImport::Client {
-                reference: reference.clone(),
-                raw_ref: raw_ref.clone(),
-                insecure: *insecure == Some(true),
-            }),
+                via,
+            } => {
+                let source = RegistrySource {
+                    reference: reference.clone(),
+                    raw_ref: raw_ref.clone(),
+                    insecure: *insecure == Some(true),
+                };
+                Ok(match via {
+                    Via::Client => CacheImport::Client(source),
+                    Via::Auto | Via::Builder => CacheImport::Registry(source, entry_of(cache)),
+                })
+            }
             CacheFrom::Other { kind, attrs } if kind == "local" => {
                 layout_import(attrs).map(CacheImport::Layout)
             }
-            CacheFrom::Registry { .. } | CacheFrom::Other { .. } => {
-                Ok(CacheImport::Builder(Entry {
-                    kind: cache.kind().to_owned(),
-                    attrs: cache.attrs(),
-                }))
-            }
+            CacheFrom::Other { .. } => Ok(CacheImport::Builder(entry_of(cache))),
         })
         .collect()
+}
+
+fn entry_of(cache: &CacheFrom) -> Entry {
+    Entry {
+        kind: cache.kind().to_owned(),
+        attrs: cache.attrs(),
+    }
 }
 
 fn layout_import(attrs: &BTreeMap<String, String>) -> Result<LayoutImport, CacheError> {
@@ -508,19 +530,24 @@ mod tests {
     #[test]
     fn imports_name_who_reads() {
         let of = |value: &str| imports(&CacheFrom::parse(value).unwrap());
-        let [
-            CacheImport::Client {
-                raw_ref, insecure, ..
-            },
-        ] = &of("type=registry,ref=r.io/a:c,via=client,registry.insecure=true").unwrap()[..]
+        let [CacheImport::Client(source)] =
+            &of("type=registry,ref=r.io/a:c,via=client,registry.insecure=true").unwrap()[..]
         else {
             panic!()
         };
-        assert_eq!((raw_ref.as_str(), *insecure), ("r.io/a:c", true));
-        let [CacheImport::Builder(entry)] = &of("r.io/a:c").unwrap()[..] else {
+        assert_eq!(
+            (source.raw_ref.as_str(), source.insecure, source.named()),
+            ("r.io/a:c", true, "c")
+        );
+        let [CacheImport::Registry(source, entry)] = &of("r.io/a").unwrap()[..] else {
             panic!()
         };
-        assert_eq!(entry.attrs["ref"], "r.io/a:c");
+        assert_eq!(entry.attrs["ref"], "r.io/a");
+        assert_eq!(source.named(), "latest");
+        let [CacheImport::Builder(entry)] = &of("type=gha").unwrap()[..] else {
+            panic!()
+        };
+        assert_eq!(entry.kind, "gha");
         let [CacheImport::Layout(layout)] = &of("type=local,src=d").unwrap()[..] else {
             panic!()
         };

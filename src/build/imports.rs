@@ -1,82 +1,313 @@
 //! The caches that a build reads: what BuildKit is told, and the stores that serve those which it
-//! does not read by itself.
+//! does not read by itself. A cache never fails a build.
 //!
-//! A cache that is not there is a remark, and one that cannot be read is shown as a failure; the
-//! build goes on without either.
+//! # Who reads
+//!
+//! BuildKit reads a registry's cache itself wherever it can, because only so are layers pulled when they
+//! are needed, and not before: a `type=local` import, which the session serves, is pulled as soon as a
+//! step hits it (BuildKit `cache/remotecache/local`, `worker/base`). There is no third way to offer a
+//! changed cache: BuildKit's registry importer reads manifest, config and layers from the repository that
+//! the reference names, so a smaller or joined cache would have to be pushed there. So this program only
+//! looks at what each reference holds ([`ask`]), and BuildKit gets the reference as the user wrote it,
+//! except where that is of no use:
+//!
+//! - its manifest or config is larger than BuildKit reads: it is made smaller and served,
+//! - the registry takes connections but is silent, and BuildKit would wait for it without end: left out,
+//! - the reference before it holds the very same cache: left out.
+//!
+//! Everything else stays with BuildKit, also what cannot be read or found from here: the builder may be in
+//! another network, with other certificates and mirrors. It resolves all references at the same time, so
+//! several of them cost no more time than one, and joining them would save nothing.
+//!
+//! # What shows later
+//!
+//! No build waits for an answer that only may matter: what is not known when everything else is ready goes
+//! to BuildKit as it is. BuildKit runs no step before it has read the caches, so an answer that comes
+//! meanwhile and changes something is still in time: the solve is broken off and begun anew ([`again`]).
+//!
+//! Whether the registry still has every layer is not asked: that is a request a layer in each build, for
+//! something that hardly ever happens. BuildKit notices when it reads a blob, and then the build dies. Then
+//! the caches that list the blob are looked at closely, and the build is run again with them served
+//! without what is lost, or without them ([`again`]).
+
+mod again;
+mod ask;
+mod standby;
+mod unreadable;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::cache::{CacheImport, LayoutImport};
+use super::cache::{CacheImport, LayoutImport, RegistrySource};
 use super::client_cache::ClientTools;
-use crate::buildkit::session::content::ContentStores;
+use super::quiet_import::MISSING;
+use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
-use crate::cache::export::ExportProgress;
-use crate::cache::import::{ImportError, RegistryImport};
+use crate::cache::import::{ImportError, RegistryImport, is_too_large};
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
+use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
-use crate::reference::Reference;
-use crate::registry::Access;
+use crate::registry::{RawManifest, Repository};
 
-/// What is said about a cache that is not there, as
-/// [`quiet_import`](super::quiet_import) says it.
-const MISSING: &str = "no cache there yet, building without it";
+pub use self::ask::Asked;
+use self::ask::{Answer, no_answer};
+use self::standby::Standby;
 
-/// How long a registry may take to name what it has. A build does not wait longer for a cache.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// The caches of a build.
+#[derive(Debug)]
+pub struct Imports {
+    slots: Vec<Slot>,
+    asked: Asked,
+    tools: ClientTools,
+    warnings: Vec<String>,
+}
 
-/// Opens the caches, all at the same time, offers their stores, and returns what BuildKit is told in
-/// the order of the flags.
+/// One `--cache-from`.
+#[derive(Debug)]
+struct Slot {
+    /// What BuildKit is told; `None` where the cache is left out.
+    entry: Option<Entry>,
+    registry: Option<Remote>,
+}
+
+/// A cache in a registry, and the place in the session where it can be served.
+#[derive(Debug)]
+struct Remote {
+    source: RegistrySource,
+    /// Identifier of its store in the session, without the prefix.
+    store_id: String,
+    standby: Arc<Standby>,
+    /// What the registry said; `None` as long as it has not.
+    answer: Option<Arc<Answer>>,
+    /// It is served without layers that could not be read.
+    healed: bool,
+}
+
+/// What an answer makes of a cache.
+enum Decision {
+    /// BuildKit reads it by itself, or looks for it.
+    AsGiven,
+    /// It is served in the session.
+    Served(Box<RegistryImport>),
+    /// It is left out, with a remark.
+    LeftOut(&'static str),
+    /// It is left out though it may be there.
+    Unreadable(String),
+}
+
+impl Slot {
+    fn plain(entry: Option<Entry>) -> Self {
+        Self {
+            entry,
+            registry: None,
+        }
+    }
+}
+
+/// Opens the caches, all at the same time, and offers their stores. A build that cannot be begun anew,
+/// because what it reads can be sent only once, waits for every answer.
 pub async fn open(
     imports: &[CacheImport],
+    asked: &Asked,
+    only_once: bool,
     current_dir: &Path,
     tools: &ClientTools,
     stores: &mut ContentStores,
-) -> Vec<Entry> {
-    let opened = imports
-        .iter()
-        .map(|import| open_one(import, current_dir, tools));
+) -> Imports {
+    let opened = imports.iter().enumerate().map(async |(index, import)| {
+        let mut slot = match import {
+            CacheImport::Builder(entry) => Slot::plain(Some(entry.clone())),
+            CacheImport::Layout(layout) => {
+                let opened = open_layout(layout, current_dir, tools).await;
+                return match opened {
+                    Some((entry, id, store)) => (Slot::plain(Some(entry)), Some((id, store)), None),
+                    None => (Slot::plain(None), None, None),
+                };
+            }
+            CacheImport::Registry(source, entry) => Slot {
+                entry: Some(entry.clone()),
+                registry: Some(Remote::new(source)),
+            },
+            CacheImport::Client(source) => Slot {
+                entry: None,
+                registry: Some(Remote::new(source)),
+            },
+        };
+        let Some(remote) = &mut slot.registry else {
+            return (slot, None, None);
+        };
+        remote.answer = match slot.entry {
+            Some(_) if !only_once => asked.now(index),
+            Some(_) => asked.answer(index).await,
+            // BuildKit does not read it, so it is waited for.
+            None => asked.answer(index).await,
+        };
+        let warning = match &remote.answer {
+            Some(answer) => {
+                let decision = remote.decide(answer, slot.entry.is_some()).await;
+                remote.follow(decision, &mut slot.entry, tools)
+            }
+            None => None,
+        };
+        let store: Arc<dyn ContentStore> = Arc::<Standby>::clone(&remote.standby);
+        let id = format!("local:{}", remote.store_id);
+        (slot, Some((id, store)), warning)
+    });
     let opened = futures_util::future::join_all(opened).await;
-    let mut entries = Vec::new();
-    for opened in opened.into_iter().flatten() {
-        if let Some((id, store)) = opened.store {
+    let mut all = Imports {
+        slots: Vec::new(),
+        asked: asked.clone(),
+        tools: tools.clone(),
+        warnings: Vec::new(),
+    };
+    for (slot, store, warning) in opened {
+        if let Some((id, store)) = store {
             stores.add(id, store);
         }
-        entries.push(opened.entry);
+        all.slots.push(slot);
+        all.warnings.extend(warning);
     }
-    entries
+    all.drop_twins();
+    all
 }
 
-struct Opened {
-    entry: Entry,
-    store: Option<(
-        String,
-        Arc<dyn crate::buildkit::session::content::ContentStore>,
-    )>,
-}
+impl Imports {
+    /// Returns what BuildKit is told, in the order of the flags.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.entry.clone())
+            .collect()
+    }
 
-async fn open_one(import: &CacheImport, current_dir: &Path, tools: &ClientTools) -> Option<Opened> {
-    match import {
-        CacheImport::Builder(entry) => Some(Opened {
-            entry: entry.clone(),
-            store: None,
-        }),
-        CacheImport::Layout(layout) => open_layout(layout, current_dir, tools).await,
-        CacheImport::Client {
-            reference,
-            raw_ref,
-            insecure,
-        } => open_registry(reference, raw_ref, *insecure, tools).await,
+    /// Leaves out a reference that holds the same cache as one before it, in the same repository.
+    fn drop_twins(&mut self) {
+        let mut seen: Vec<(String, bool, Digest)> = Vec::new();
+        for slot in &mut self.slots {
+            let Some(remote) = slot.registry.as_ref().filter(|_| slot.entry.is_some()) else {
+                continue;
+            };
+            let Some((_, raw)) = remote.found() else {
+                continue;
+            };
+            let name = remote.source.reference.name();
+            let place = (name, remote.source.insecure, raw.digest.clone());
+            if seen.contains(&place) {
+                slot.entry = None;
+                let step = self.tools.observer.import(&remote.source.raw_ref);
+                step.done("the same cache as one before it");
+            } else {
+                seen.push(place);
+            }
+        }
     }
 }
+
+impl Remote {
+    fn new(source: &RegistrySource) -> Self {
+        Self {
+            source: source.clone(),
+            store_id: crate::buildkit::new_id(),
+            standby: Arc::default(),
+            answer: None,
+            healed: false,
+        }
+    }
+
+    /// Returns what the registry holds, as far as it is known here.
+    fn found(&self) -> Option<(&Repository, &RawManifest)> {
+        match self.answer.as_deref()? {
+            Answer::Found(repository, raw) => Some((repository, raw)),
+            _ => None,
+        }
+    }
+
+    /// Decides what becomes of a cache. `builder_reads` is whether BuildKit may read it by itself.
+    async fn decide(&self, answer: &Answer, builder_reads: bool) -> Decision {
+        match answer {
+            Answer::Found(_, raw) if builder_reads && !must_be_smaller(raw) => Decision::AsGiven,
+            Answer::Found(repository, raw) => {
+                match RegistryImport::of(repository.clone(), raw.clone()).await {
+                    Ok(import) => Decision::Served(Box::new(import)),
+                    // BuildKit may say it better.
+                    Err(_) if builder_reads => Decision::AsGiven,
+                    Err(error) => Decision::Unreadable(told(&error)),
+                }
+            }
+            Answer::Silent => Decision::Unreadable(no_answer(ask::DEADLINE)),
+            // BuildKit looks for itself, and says the same if it is so.
+            Answer::Missing if builder_reads => Decision::AsGiven,
+            Answer::Missing => Decision::LeftOut(MISSING),
+            Answer::Unknown(why) if builder_reads => {
+                tracing::debug!(cache = self.source.raw_ref, why, "left to the builder");
+                Decision::AsGiven
+            }
+            Answer::Unknown(why) => Decision::Unreadable(why.clone()),
+        }
+    }
+
+    /// Does what was decided: sets what BuildKit is told, and returns a warning if there is one.
+    fn follow(
+        &self,
+        decision: Decision,
+        entry: &mut Option<Entry>,
+        tools: &ClientTools,
+    ) -> Option<String> {
+        let step = tools.observer.import(&self.source.raw_ref);
+        match decision {
+            Decision::AsGiven => None,
+            Decision::Served(import) => {
+                step.done(&import.summary());
+                *entry = Some(self.serve(&import));
+                None
+            }
+            Decision::LeftOut(remark) => {
+                step.done(remark);
+                *entry = None;
+                None
+            }
+            Decision::Unreadable(why) => {
+                step.failed(&why);
+                *entry = None;
+                Some(unread_warning(&self.source.raw_ref, &why))
+            }
+        }
+    }
+
+    /// Serves a cache in the session and returns what BuildKit is told.
+    fn serve(&self, import: &RegistryImport) -> Entry {
+        self.standby.set(import.store());
+        local(BTreeMap::from([
+            ("src".to_owned(), self.store_id.clone()),
+            ("digest".to_owned(), import.manifest().to_string()),
+        ]))
+    }
+}
+
+fn must_be_smaller(raw: &RawManifest) -> bool {
+    // What is no manifest BuildKit refuses in words of its own.
+    CacheManifest::parse(&raw.bytes, &raw.media_type)
+        .is_ok_and(|manifest| is_too_large(raw, &manifest))
+}
+
+fn told(error: &ImportError) -> String {
+    crate::error::chain(error)
+}
+
+/// The warning about a cache that is left out because it cannot be read.
+fn unread_warning(reference: &str, why: &str) -> String {
+    format!("cannot read the cache {reference}, built without it: {why}")
+}
+
+type OpenedLayout = (Entry, String, Arc<dyn ContentStore>);
 
 async fn open_layout(
     import: &LayoutImport,
     current_dir: &Path,
     tools: &ClientTools,
-) -> Option<Opened> {
+) -> Option<OpenedLayout> {
     let layout = Layout::new(current_dir.join(&import.src));
     let found = {
         let (layout, import) = (layout.clone(), import.clone());
@@ -84,17 +315,25 @@ async fn open_layout(
     };
     let found = found.map_err(|error| error.to_string());
     let found = found.and_then(|found| found.map_err(|error| crate::error::chain(&error)));
-    let digest = or_remark(found, || tools.observer.import(&import.src))?;
+    let digest = match found {
+        Ok(Some(digest)) => digest,
+        Ok(None) => {
+            tools.observer.import(&import.src).done(MISSING);
+            return None;
+        }
+        Err(error) => {
+            tools.observer.import(&import.src).failed(&error);
+            return None;
+        }
+    };
     let mut attrs = import.attrs.clone();
     attrs.insert("digest".into(), digest.to_string());
-    Some(Opened {
-        entry: local(attrs),
+    Some((
+        local(attrs),
         // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
-        store: Some((
-            format!("local:{}", import.src),
-            Arc::new(LayoutStore::new(layout)),
-        )),
-    })
+        format!("local:{}", import.src),
+        Arc::new(LayoutStore::new(layout)),
+    ))
 }
 
 fn find(layout: &Layout, import: &LayoutImport) -> Result<Option<Digest>, LayoutError> {
@@ -108,58 +347,9 @@ fn find(layout: &Layout, import: &LayoutImport) -> Result<Option<Digest>, Layout
     }
 }
 
-async fn open_registry(
-    reference: &Reference,
-    raw_ref: &str,
-    insecure: bool,
-    tools: &ClientTools,
-) -> Option<Opened> {
-    let opened = async {
-        let repository = tools
-            .registries
-            .repository(reference, insecure, Access::Pull)?;
-        let tag = reference.tag.as_deref().unwrap_or("latest");
-        let named = reference.digest.as_deref().unwrap_or(tag);
-        RegistryImport::open(repository, named).await
-    };
-    let opened = match tokio::time::timeout(DEADLINE, opened).await {
-        Ok(opened) => opened.map_err(|error: ImportError| crate::error::chain(&error)),
-        Err(_) => Err(format!("no answer within {} s", DEADLINE.as_secs())),
-    };
-    let import = or_remark(opened, || tools.observer.import(raw_ref))?;
-    tools.observer.import(raw_ref).done(&import.summary());
-    let id = crate::buildkit::new_id();
-    let attrs = BTreeMap::from([
-        ("src".to_owned(), id.clone()),
-        ("digest".to_owned(), import.manifest().to_string()),
-    ]);
-    Some(Opened {
-        entry: local(attrs),
-        store: Some((format!("local:{id}"), import.store())),
-    })
-}
-
 fn local(attrs: BTreeMap<String, String>) -> Entry {
     Entry {
         kind: "local".into(),
         attrs,
-    }
-}
-
-/// Says why there is nothing to read.
-fn or_remark<T>(
-    found: Result<Option<T>, String>,
-    progress: impl FnOnce() -> Arc<dyn ExportProgress>,
-) -> Option<T> {
-    match found {
-        Ok(Some(found)) => Some(found),
-        Ok(None) => {
-            progress().done(MISSING);
-            None
-        }
-        Err(error) => {
-            progress().failed(&error);
-            None
-        }
     }
 }

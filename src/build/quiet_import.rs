@@ -7,6 +7,11 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexS
 
 /// Name of the step that reads a cache's manifest (BuildKit `cache/remotecache`).
 const STEP: &str = "importing cache manifest from ";
+/// Beginning of the message where the reference itself fails, and not a blob that it leads to (BuildKit
+/// `solver/llbsolver`).
+const SET_UP: &str = "failed to configure ";
+/// What is said about a cache that is not there.
+pub const MISSING: &str = "no cache there yet, building without it";
 /// End of the message for a reference that the registry does not have (containerd `errdefs`).
 const NOT_FOUND: &str = ": not found";
 
@@ -23,12 +28,26 @@ pub fn soften(status: &mut StatusResponse) {
 }
 
 fn is_missing_cache(vertex: &Vertex) -> bool {
-    vertex.name.starts_with(STEP) && vertex.error.ends_with(NOT_FOUND)
+    imported(vertex).is_some()
+        && vertex.error.starts_with(SET_UP)
+        && vertex.error.ends_with(NOT_FOUND)
+}
+
+/// Returns the cache whose manifest a step reads, as BuildKit names it.
+pub fn imported(vertex: &Vertex) -> Option<&str> {
+    vertex.name.strip_prefix(STEP)
+}
+
+/// Returns the cache that is there and could not be read, as BuildKit names it, and its error.
+pub fn unread(vertex: &Vertex) -> Option<(&str, &str)> {
+    let cache = imported(vertex)?;
+    let failed = !vertex.error.is_empty() && !is_missing_cache(vertex);
+    failed.then_some((cache, vertex.error.as_str()))
 }
 
 fn remark(vertex: &Vertex) -> VertexStatus {
     VertexStatus {
-        id: "no cache there yet, building without it".to_owned(),
+        id: MISSING.to_owned(),
         vertex: vertex.digest.clone(),
         timestamp: vertex.completed,
         started: vertex.started,
@@ -70,6 +89,10 @@ mod tests {
         for (name, error) in [
             ("importing cache manifest from r.io/a:c", "unauthorized"),
             ("[1/2] RUN x", "sh: x: not found"),
+            (
+                "importing cache manifest from r.io/a:c",
+                "content descriptor sha256:a: not found",
+            ),
         ] {
             let mut other = status(name, error);
             soften(&mut other);

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::alongside::{Alongside, Stops};
+use super::alongside::{Attempts, Stops};
 use super::attrs::{self, AttrError, BuilderFacts};
 use super::cache::{self, CacheError, CacheExports};
 use super::caches::Caches;
@@ -31,7 +31,7 @@ use crate::buildkit::session::auth::CredentialSource;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::ExportFailures;
 use crate::buildkit::session::file_sync::DirFailures;
-use crate::buildkit::solve::{self, Companion, SolveOutcome, SolveRequest};
+use crate::buildkit::solve::{SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError, session::tunnel, subrequest};
 use crate::env::Env;
 
@@ -53,6 +53,8 @@ pub struct Runner<'a> {
     pub config_dir: &'a Path,
     /// What exports of caches through the session need.
     pub caches: ClientTools,
+    /// What the registries were asked about the caches to read.
+    pub asked: imports::Asked,
     /// Layers were taken uncompressed out of this builder before; see
     /// [`Store::mark_uncompressed`](crate::builder::Store::mark_uncompressed).
     pub had_uncompressed: bool,
@@ -73,6 +75,10 @@ pub struct BuildOutcome {
     pub definitions: BTreeMap<String, Definition>,
     /// What became of the caches that this program stored.
     pub caches: Vec<CacheReport>,
+    /// What there is to say about the caches that were read, or not.
+    pub warnings: Vec<String>,
+    /// Identifier of the build; not the one that was given where it was run again.
+    pub build_ref: String,
 }
 
 /// Why a build failed.
@@ -156,7 +162,7 @@ pub async fn run(
     build_ref: &str,
     runner: &Runner<'_>,
     stops: &Stops,
-    mut on_status: impl FnMut(StatusResponse),
+    on_status: impl FnMut(StatusResponse),
 ) -> Result<BuildOutcome, BuildError> {
     let cancel = &stops.cancel;
     // git answers while the first answer of the builder is on its way.
@@ -166,30 +172,19 @@ pub async fn run(
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
     let facts = builder_facts(&workers);
-    let mut exports = exports::plan(
-        &spec.outputs,
-        &spec.tags,
-        &spec.annotations,
-        runner.facts(spec),
-    )?;
-    if exports.len() > 1 && too_old_for_several_exporters(&workers) {
-        return Err(ExportError::Several.into());
-    }
-    exports::add_image_attrs(
-        &mut exports,
-        spec.build_args.get(BUILDINFO_ARG).map(String::as_str),
-        spec.no_oci_artifact && facts.attestations,
-    );
+    let exports = plan(spec, runner, &workers, facts)?;
     let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
     let mut stores = ContentStores::default();
+    // Standard input can be sent only once.
+    let only_once = inputs.upload.is_some();
     let opened = async {
         let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
         let read = cache::imports(&spec.cache_from)?;
-        let read = imports::open(&read, &spec.inputs.current_dir, &runner.caches, &mut stores);
-        request.cache_imports = read.await;
-        Ok::<_, BuildError>(caches)
+        let (dir, tools) = (&spec.inputs.current_dir, &runner.caches);
+        let read = imports::open(&read, &runner.asked, only_once, dir, tools, &mut stores).await;
+        Ok::<_, BuildError>((caches, read))
     };
-    let caches = tokio::select! {
+    let (caches, mut read) = tokio::select! {
         caches = Box::pin(opened) => caches?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
@@ -216,30 +211,15 @@ pub async fn run(
 
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
-    let stops = stops.clone();
-    let alongside = Alongside::new(
-        caches.lanes(),
-        runner.client.clone(),
-        stores,
-        &request,
-        stops,
-    );
-    let on_status = |status| {
-        if let Some(alongside) = &alongside {
-            alongside.observe(&status);
-        }
-        on_status(status);
+    let may_run_again =
+        || !only_once && ready.dir_failures.first().is_none() && ready.failures.get().is_empty();
+    let client = runner.client.clone();
+    let mut attempts = Attempts::new(client, caches.lanes(), stores, stops.clone());
+    let solve = async |request: &_, stop: &_, report: &mut dyn FnMut(_)| {
+        attempts.solve(request, stop, report).await
     };
-    let companion = alongside
-        .as_ref()
-        .map(|alongside| alongside as &dyn Companion);
-    let result = solve::solve(&runner.client, &request, companion, cancel, on_status).await;
-    if let Some(alongside) = &alongside {
-        match &result {
-            Ok(_) => alongside.stop().await,
-            Err(_) => alongside.keep().await,
-        }
-    }
+    let result = Box::pin(read.solve(&mut request, cancel, on_status, may_run_again, solve)).await;
+    attempts.end(result.is_err()).await;
     let published = match &result {
         Ok(_) => caches.publish(&request, runner, cancel).await,
         Err(_) => Ok(Vec::new()),
@@ -248,16 +228,39 @@ pub async fn run(
     while session.join_next().await.is_some() {}
 
     let result = match result {
-        Ok(outcome) => published.map(|published| {
-            let mut outcome = taken(spec, outcome);
-            exports::drop_config_digest(&exports, &mut outcome.response);
-            outcome.caches = published;
-            outcome
+        Ok(outcome) => published.map(|caches| BuildOutcome {
+            caches,
+            warnings: read.take_warnings(),
+            build_ref: request.build_ref,
+            ..taken(spec, &exports, outcome)
         }),
         Err(solve) => Err(failure(solve, &ready.dir_failures, &ready.failures, &caches).await),
     };
     caches.stop(&runner.caches).await;
     result
+}
+
+fn plan(
+    spec: &BuildSpec,
+    runner: &Runner<'_>,
+    workers: &[WorkerRecord],
+    facts: BuilderFacts,
+) -> Result<Vec<Export>, ExportError> {
+    let mut exports = exports::plan(
+        &spec.outputs,
+        &spec.tags,
+        &spec.annotations,
+        runner.facts(spec),
+    )?;
+    if exports.len() > 1 && too_old_for_several_exporters(workers) {
+        return Err(ExportError::Several);
+    }
+    exports::add_image_attrs(
+        &mut exports,
+        spec.build_args.get(BUILDINFO_ARG).map(String::as_str),
+        spec.no_oci_artifact && facts.attestations,
+    );
+    Ok(exports)
 }
 
 /// What happened on this side tells more than what the builder made of it.
@@ -286,16 +289,17 @@ async fn failure(
 }
 
 /// The answer of a call stands among those of the exporters, as in buildx.
-fn taken(spec: &BuildSpec, outcome: SolveOutcome) -> BuildOutcome {
+fn taken(spec: &BuildSpec, exports: &[Export], outcome: SolveOutcome) -> BuildOutcome {
     let mut response = outcome.exporter_response;
     if spec.call.is_some() {
         let texts = outcome.result_metadata.into_iter();
         response.extend(texts.map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
     }
+    exports::drop_config_digest(exports, &mut response);
     BuildOutcome {
         response,
         definitions: outcome.definitions,
-        caches: Vec::new(),
+        ..BuildOutcome::default()
     }
 }
 

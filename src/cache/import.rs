@@ -6,6 +6,7 @@
 //! `cache/remotecache/local`, containerd `core/content/proxy`).
 
 mod ahead;
+mod lost;
 mod trim;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use crate::buildkit::session::content::{ContentStore, NewBlob, Pieces, StoreErro
 use crate::digest::Digest;
 use crate::registry::{RawManifest, RegistryError, Repository};
 
+pub use self::lost::{lost_layers, without};
 pub use self::trim::Trim;
 
 /// Why a cache cannot be served.
@@ -69,9 +71,19 @@ impl RegistryImport {
         repository: Repository,
         reference: &str,
     ) -> Result<Option<Self>, ImportError> {
-        let Some(raw) = repository.manifest(reference).await? else {
-            return Ok(None);
-        };
+        match repository.manifest(reference).await? {
+            Some(raw) => Self::of(repository, raw).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes a manifest that was read already. A cache whose manifest or config is larger than
+    /// BuildKit reads is made smaller.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the registry refuses, or the manifest is none of a cache.
+    pub async fn of(repository: Repository, raw: RawManifest) -> Result<Self, ImportError> {
         let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
         let store = RegistryStore::new(repository);
         let mut served = raw.digest.clone();
@@ -87,12 +99,12 @@ impl RegistryImport {
             None => store.state().keep(raw.digest, raw.bytes),
         }
         store.state().learn(&manifest);
-        Ok(Some(Self {
+        Ok(Self {
             manifest: served,
             layers: manifest.layers.len(),
             trimmed,
             store: Arc::new(store),
-        }))
+        })
     }
 
     /// Returns the digest of the manifest that BuildKit is to be told.
@@ -161,6 +173,14 @@ impl State {
     }
 }
 
+/// Tells whether BuildKit refuses a cache because its manifest or config is over 1 MiB.
+pub fn is_too_large(raw: &RawManifest, manifest: &CacheManifest) -> bool {
+    let Some(config) = manifest.config.as_ref().filter(|_| manifest.is_cache()) else {
+        return false;
+    };
+    config.size.max(raw.bytes.len() as u64) > MAX_METADATA as u64
+}
+
 fn is_manifest(entry: &Descriptor) -> bool {
     [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&entry.media_type.as_str())
 }
@@ -183,13 +203,13 @@ impl RegistryStore {
         raw: &RawManifest,
         manifest: &CacheManifest,
     ) -> Result<Option<Trimmed>, ImportError> {
-        let Some(config) = manifest.config.as_ref().filter(|_| manifest.is_cache()) else {
+        let Some(config) = manifest
+            .config
+            .as_ref()
+            .filter(|_| is_too_large(raw, manifest))
+        else {
             return Ok(None);
         };
-        let largest = config.size.max(raw.bytes.len() as u64);
-        if largest <= MAX_METADATA as u64 {
-            return Ok(None);
-        }
         if config.size > CacheConfig::MAX_BYTES as u64 {
             return Err(ImportError::ConfigTooLarge(config.size));
         }

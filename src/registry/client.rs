@@ -202,6 +202,16 @@ impl RegistryClient {
         self.inner.requests.load(Ordering::Relaxed) + self.inner.auth.token_requests()
     }
 
+    /// Tells whether the host takes connections. No proxy is asked, and nothing is sent.
+    pub async fn takes_connections(&self) -> bool {
+        let url = self.home();
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return false;
+        };
+        let host = host.trim_matches(['[', ']']);
+        tokio::net::TcpStream::connect((host, port)).await.is_ok()
+    }
+
     /// Waits until abandoned uploads are cancelled, at most as long as one cancel request may take.
     pub async fn close(&self) {
         let cleanup = &self.inner.cleanup;

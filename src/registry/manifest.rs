@@ -65,6 +65,15 @@ impl Repository {
         }
     }
 
+    /// Reads a manifest as [`manifest`](Self::manifest) does, but tries nothing again.
+    pub async fn manifest_at_once(
+        &self,
+        reference: &str,
+    ) -> Result<Option<RawManifest>, RegistryError> {
+        check_reference(reference)?;
+        self.manifest_once(reference).await
+    }
+
     async fn manifest_once(&self, reference: &str) -> Result<Option<RawManifest>, RegistryError> {
         let reply = self.ask_manifest(Method::GET, reference).await?;
         if reply.status == StatusCode::NOT_FOUND {

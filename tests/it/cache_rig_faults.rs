@@ -2,8 +2,6 @@
 //! programs, real BuildKit, real registry.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -13,6 +11,7 @@ use fs_err as fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::own_registry::OwnRegistry;
 use crate::support::registry::Registry;
 use crate::support::rig::{Builder, Client, Rig, context, text, unique};
 use crate::support::scripted_registry::{Login, ScriptedRegistry, TokenServer};
@@ -111,80 +110,6 @@ fn args<'a>(builder: &'a Builder<'_>, to: &'a str, folder: &'a TempDir) -> Vec<&
         to,
         path(folder),
     ]
-}
-
-/// A registry of its own with a folder that outlives it.
-struct OwnRegistry {
-    host: String,
-    folder: TempDir,
-    child: Option<Child>,
-}
-
-impl OwnRegistry {
-    fn new() -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port")
-            .port();
-        let host = format!("127.0.0.1:{port}");
-        let config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: \"{host}\"}}\n",
-            folder.path().display()
-        );
-        fs::write(folder.path().join("config.yml"), config).expect("a file");
-        let child = None;
-        Self {
-            host,
-            folder,
-            child,
-        }
-    }
-
-    fn start(&mut self) {
-        let child = Command::new(Rig::get().tool("docker-registry"))
-            .arg("serve")
-            .arg(self.folder.path().join("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the registry");
-        self.child = Some(child);
-        let end = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(&self.host).is_err() {
-            assert!(Instant::now() < end, "the registry does not listen");
-            sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _gone = child.kill();
-            let _status = child.wait();
-        }
-    }
-
-    /// Bytes in files of uploads that are not done.
-    fn uploading(&self) -> u64 {
-        fn sum(folder: &Path) -> u64 {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            entries
-                .map(|entry| match entry.metadata() {
-                    Ok(meta) if meta.is_dir() => sum(&entry.path()),
-                    Ok(meta) if entry.path().to_string_lossy().contains("/_uploads/") => meta.len(),
-                    _ => 0,
-                })
-                .sum()
-        }
-        sum(self.folder.path())
-    }
-}
-
-impl Drop for OwnRegistry {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod build;
 mod builders;
 mod cache_client;
 mod cache_faults;
+mod cache_heal;
 mod cache_import;
 mod cache_inspect;
 mod cache_layout;

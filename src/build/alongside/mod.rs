@@ -11,8 +11,11 @@
 //! [`Companion`]). What has not been exported is exported then, and
 //! [`keep`](Alongside::keep) publishes the parts as one cache.
 
+mod attempts;
 mod queue;
 mod swallow;
+
+pub use attempts::Attempts;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,6 +92,8 @@ struct Shared {
     request: SolveRequest,
     lanes: Vec<Lane>,
     stops: Stops,
+    /// Ends the solve.
+    stop: CancellationToken,
     state: Mutex<State>,
     changed: Notify,
     tasks: TaskTracker,
@@ -125,13 +130,15 @@ struct Part {
 }
 
 impl Alongside {
-    /// Makes ready for a build. `request` is the build's own; `None` where there is nothing to do.
+    /// Makes ready for a solve. `request` is the build's own; `stop` ends it, because the user cancels or
+    /// because it is run again. `None` where there is nothing to do.
     pub fn new(
         lanes: Vec<Lane>,
         client: Client,
         stores: ContentStores,
         request: &SolveRequest,
         stops: Stops,
+        stop: CancellationToken,
     ) -> Option<Self> {
         let useful = |lane: &Lane| lane.early != Early::Nothing || keeps(lane);
         if !lanes.iter().any(useful) || request.internal {
@@ -151,6 +158,7 @@ impl Alongside {
                 request,
                 lanes,
                 stops,
+                stop,
                 state: Mutex::default(),
                 changed: Notify::new(),
                 tasks: TaskTracker::new(),
@@ -198,7 +206,7 @@ impl Alongside {
             of_lane.entry(part.lane).or_default().push(part.export);
         }
         let enough = async || {
-            let deadline = tokio::time::Instant::from_std(deadline - FOR_PUBLISHING);
+            let deadline = before(deadline, FOR_PUBLISHING);
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => {}
                 () = shared.stops.hurry.cancelled() => {}
@@ -241,6 +249,10 @@ impl Companion for Alongside {
 
     async fn broken(&self) {
         let shared = &self.shared;
+        if shared.stop.is_cancelled() && !shared.stops.cancel.is_cancelled() {
+            // It is run again.
+            return;
+        }
         {
             let mut state = shared.state();
             if matches!(state.phase, Phase::Broken(_)) {
@@ -252,7 +264,7 @@ impl Companion for Alongside {
         }
         shared.changed.notify_waiters();
         let failed_before = !shared.stops.cancel.is_cancelled();
-        let deadline = tokio::time::Instant::from_std(shared.deadline() - FOR_PUBLISHING);
+        let deadline = before(shared.deadline(), FOR_PUBLISHING);
         tokio::select! {
             () = shared.export_rest() => {}
             () = tokio::time::sleep_until(deadline) => {}
@@ -467,6 +479,10 @@ impl Shared {
             () = self.end.cancelled() => None,
         }
     }
+}
+
+fn before(time: Instant, span: Duration) -> tokio::time::Instant {
+    time.checked_sub(span).unwrap_or(time).into()
 }
 
 /// Tells whether a cache is published when the build fails.

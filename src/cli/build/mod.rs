@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::build::alongside::Stops;
+use crate::build::cache::CacheError;
 use crate::build::client_cache::ClientTools;
+use crate::build::imports::Asked;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::{BuildSpec, cache, dockerfile_url, provenance};
@@ -99,6 +101,9 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         warn_without_output(&spec, &builder, ctx);
     }
     let outcome = result?;
+    for warning in &outcome.warnings {
+        ctx.ui.warning(warning);
+    }
     for ignored in outcome
         .caches
         .iter()
@@ -193,7 +198,11 @@ fn check_caches(spec: &BuildSpec) -> Result<(), CommandError> {
     cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)
         .and_then(|_| cache::imports(&spec.cache_from))
         .map(drop)
-        .map_err(|error| finish::failure(BuildError::Cache(error)))
+        .map_err(check_failed)
+}
+
+fn check_failed(error: CacheError) -> CommandError {
+    finish::failure(BuildError::Cache(error))
 }
 
 /// One build on one node.
@@ -216,6 +225,13 @@ impl Job<'_> {
         mode: Mode,
     ) -> Result<BuildOutcome, CommandError> {
         self.record_activity();
+        // One store for the builder's questions and for our own requests: what a helper answered is
+        // remembered, and a warning is told once.
+        let credentials = Arc::new(self.credentials()?);
+        let caches = self.cache_tools(progress, Arc::clone(&credentials));
+        // The registries answer while the builder is being reached.
+        let imports = cache::imports(&self.spec.cache_from).map_err(check_failed)?;
+        let asked = Asked::start(&imports, &caches.registries);
         let engine_imports_oci = async {
             match self.spec.outputs.iter().find(|output| output.loads()) {
                 Some(output) => {
@@ -227,12 +243,10 @@ impl Job<'_> {
         };
         let work = async { tokio::join!(self.connect(progress), engine_imports_oci) };
         let (client, engine_imports_oci) = cancellable(self.ctx, Box::pin(work)).await?;
-        // One store for the builder's questions and for our own requests: what a helper answered is
-        // remembered, and a warning is told once.
-        let credentials = Arc::new(self.credentials()?);
         let runner = Runner {
             client: client?,
-            caches: self.cache_tools(progress, Arc::clone(&credentials)),
+            caches,
+            asked,
             credentials,
             loader: Arc::new(loader::EngineLoader::new(
                 Arc::clone(self.surroundings),
@@ -264,6 +278,10 @@ impl Job<'_> {
         let result = run::run(self.spec, inputs, &build_ref, &runner, &stops, on_status).await;
         match result {
             Ok(mut outcome) => {
+                if outcome.build_ref != build_ref {
+                    self.record_build(&outcome.build_ref);
+                }
+                let build_ref = outcome.build_ref.clone();
                 if self.spec.call.is_none() {
                     let provenance = self.provenance(&runner.client, &build_ref, progress);
                     let mut provenance = cancellable(self.ctx, provenance).await??;

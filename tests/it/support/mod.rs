@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod locked;
+pub(crate) mod own_registry;
 pub(crate) mod recorder;
 pub(crate) mod registry;
 pub(crate) mod rig;

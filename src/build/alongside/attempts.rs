@@ -1,0 +1,75 @@
+//! The solves of one build: it is run again where it dies of a cache that it can do without.
+
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use tokio_util::sync::CancellationToken;
+
+use super::{Alongside, Lane, Stops};
+use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::solve::{self, Companion, SolveOutcome, SolveRequest};
+use crate::buildkit::{Client, RpcError};
+
+/// The solves of one build, each with the exports beside it.
+#[derive(Debug)]
+pub struct Attempts {
+    client: Client,
+    lanes: Vec<Lane>,
+    stores: ContentStores,
+    stops: Stops,
+    last: Option<Alongside>,
+}
+
+impl Attempts {
+    /// Makes ready for a build that exports to these caches.
+    pub fn new(client: Client, lanes: Vec<Lane>, stores: ContentStores, stops: Stops) -> Self {
+        Self {
+            client,
+            lanes,
+            stores,
+            stops,
+            last: None,
+        }
+    }
+
+    /// Solves. `stop` ends this attempt, which another may follow.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`solve`](solve::solve) does.
+    pub async fn solve(
+        &mut self,
+        request: &SolveRequest,
+        stop: &CancellationToken,
+        report: &mut dyn FnMut(StatusResponse),
+    ) -> Result<SolveOutcome, RpcError> {
+        if let Some(last) = self.last.take() {
+            last.stop().await;
+        }
+        let beside = Alongside::new(
+            self.lanes.clone(),
+            self.client.clone(),
+            self.stores.clone(),
+            request,
+            self.stops.clone(),
+            stop.clone(),
+        );
+        let beside = &*self.last.insert(match beside {
+            Some(beside) => beside,
+            None => return solve::solve(&self.client, request, None, stop, report).await,
+        });
+        let on_status = |status| {
+            beside.observe(&status);
+            report(status);
+        };
+        let companion: &dyn Companion = beside;
+        solve::solve(&self.client, request, Some(companion), stop, on_status).await
+    }
+
+    /// Ends the exports beside the last solve. What has finished is kept where it failed.
+    pub async fn end(self, has_failed: bool) {
+        match self.last {
+            Some(last) if has_failed => last.keep().await,
+            Some(last) => last.stop().await,
+            None => {}
+        }
+    }
+}

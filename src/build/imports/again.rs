@@ -1,0 +1,362 @@
+//! A build that dies of a cache is run again without what BuildKit could not read.
+//!
+//! Steps that ran stay in the builder, and only what was cut off or hung on the lost blob runs anew. A
+//! cache is changed at most twice: first it is served through the session without the blob and without
+//! all others that the registry says are gone, and if that is not enough it is left out. So the number
+//! of runs is bounded by the number of caches.
+//!
+//! A solve is also begun anew when a registry tells late that BuildKit must not read a cache by itself.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+
+use super::ask::DEADLINE;
+use super::watch::Watch;
+use super::{Decision, Imports, Remote, Slot, unread_warning, unreadable};
+use crate::buildkit::RpcError;
+use crate::buildkit::solve::{Entry, SolveRequest};
+use crate::cache::import::{RegistryImport, lost_layers, without};
+use crate::cache::manifest::CacheManifest;
+use crate::digest::Digest;
+
+/// Registries that became silent together are given up together.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// What became of a cache that could not be read.
+#[derive(Debug, PartialEq, Eq)]
+enum Healed {
+    /// It is served without so many layers.
+    Without(usize),
+    /// It is left out.
+    GivenUp,
+}
+
+/// How one run of the build ended.
+enum Run<T> {
+    Ended(Result<T, RpcError>),
+    /// It was broken off: these caches, by their place, are to be read otherwise.
+    BrokenOff(Vec<(usize, Decision)>),
+}
+
+impl Imports {
+    /// Solves, and solves again as long as the build dies of a cache that can be done without. The
+    /// request is the one that was solved last; each has an identifier of its own.
+    ///
+    /// `may_run_again` is asked before that: what the build sent or took on this side may have been
+    /// the reason of its failure, or may be spent.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error of the last solve.
+    pub async fn solve<T>(
+        &mut self,
+        request: &mut SolveRequest,
+        cancel: &CancellationToken,
+        mut on_status: impl FnMut(StatusResponse),
+        may_run_again: impl Fn() -> bool,
+        mut solve: impl AsyncFnMut(
+            &SolveRequest,
+            &CancellationToken,
+            &mut dyn FnMut(StatusResponse),
+        ) -> Result<T, RpcError>,
+    ) -> Result<T, RpcError> {
+        request.cache_imports = self.entries();
+        let watch = RefCell::new(Watch::default());
+        loop {
+            let stop = cancel.child_token();
+            let mut report = |mut status| {
+                watch.borrow_mut().look(&mut status);
+                on_status(status);
+            };
+            let in_time = |cache: &str, decision: &Decision| match decision {
+                // BuildKit waits for it without end.
+                Decision::Unreadable(_) => !watch.borrow().finished(cache),
+                _ => !watch.borrow().runs(),
+            };
+            let news = self.news(in_time);
+            let run = run(solve(request, &stop, &mut report), news, &stop).await;
+            let again = match run {
+                Run::BrokenOff(_) if cancel.is_cancelled() => false,
+                Run::BrokenOff(changes) => self.change(changes),
+                Run::Ended(result) => {
+                    let again = match &result {
+                        Err(error) if may_run_again() => self.heal_unless(error, cancel).await,
+                        _ => false,
+                    };
+                    if !again {
+                        let mut watch = watch.into_inner();
+                        self.warn_of_unread(&watch);
+                        watch.failures().into_iter().for_each(on_status);
+                        return result;
+                    }
+                    again
+                }
+            };
+            if !again {
+                return Err(tonic::Status::cancelled("the build was cancelled").into());
+            }
+            watch
+                .borrow_mut()
+                .anew()
+                .into_iter()
+                .for_each(&mut on_status);
+            request.cache_imports = self.entries();
+            request.build_ref = crate::buildkit::new_id();
+        }
+    }
+
+    /// Waits until registries that have not answered yet say what BuildKit cannot find out by itself.
+    /// `in_time` tells whether a decision about a cache may still change something.
+    async fn news(&self, in_time: impl Fn(&str, &Decision) -> bool) -> Vec<(usize, Decision)> {
+        let late = self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let remote = slot.registry.as_ref().filter(|r| r.answer.is_none())?;
+            slot.entry.as_ref()?;
+            Some(async move {
+                let answer = self.asked.answer(index).await?;
+                match remote.decide(&answer, true).await {
+                    Decision::AsGiven => None,
+                    decision => Some((remote.source.raw_ref.as_str(), index, decision)),
+                }
+            })
+        });
+        let mut late: FuturesUnordered<_> = late.collect();
+        let mut changes = Vec::new();
+        while let Some(change) = late.next().await {
+            let Some((_, index, decision)) = change.filter(|(cache, _, d)| in_time(cache, d))
+            else {
+                continue;
+            };
+            changes.push((index, decision));
+            let more = async {
+                while let Some(change) = late.next().await {
+                    changes.extend(change.map(|(_, index, decision)| (index, decision)));
+                }
+            };
+            // What does not come together with the first comes in the next run.
+            let _late = tokio::time::timeout(TOGETHER, more).await;
+            return changes;
+        }
+        std::future::pending().await
+    }
+
+    /// Does what was decided about caches while the build ran.
+    fn change(&mut self, changes: Vec<(usize, Decision)>) -> bool {
+        for (index, decision) in changes {
+            let answer = self.asked.now(index);
+            let Some(slot) = self.slots.get_mut(index) else {
+                continue;
+            };
+            if let Some(remote) = &mut slot.registry {
+                remote.answer = answer;
+                let warning = remote.follow(decision, &mut slot.entry, &self.tools);
+                self.warnings.extend(warning);
+            }
+        }
+        true
+    }
+
+    async fn heal_unless(&mut self, error: &RpcError, cancel: &CancellationToken) -> bool {
+        if error.is_cancelled() || error.is_connection_broken() {
+            return false;
+        }
+        tokio::select! {
+            healed = self.heal(error.message()) => healed,
+            () = cancel.cancelled() => false,
+        }
+    }
+
+    /// Takes what is to be said after the build.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    fn warn_of_unread(&mut self, watch: &Watch) {
+        for (cache, error) in watch.unread() {
+            self.warnings.push(unread_warning(cache, error));
+        }
+    }
+
+    /// Does without what an error names. `false` where no cache has to do with it.
+    async fn heal(&mut self, message: &str) -> bool {
+        let blobs = unreadable::blobs(message);
+        if blobs.is_empty() {
+            return false;
+        }
+        let asked = &self.asked;
+        let looked = self.slots.iter_mut().enumerate();
+        let looked = looked.filter(|(_, slot)| slot.entry.is_some());
+        let looked = looked.map(async |(index, slot)| {
+            let remote = slot.registry.as_mut()?;
+            if remote.answer.is_none() {
+                remote.answer = asked.answer(index).await;
+            }
+            let lost = remote.listed(&blobs);
+            let blob = lost.first()?.clone();
+            let (healed, entry) = remote.without(lost).await;
+            slot.entry = entry;
+            Some((remote.source.raw_ref.clone(), blob, healed))
+        });
+        let healed = futures_util::future::join_all(looked).await;
+        let healed: Vec<_> = healed.into_iter().flatten().collect();
+        if healed.is_empty() {
+            return self.give_up_unknown(message);
+        }
+        for (reference, blob, healed) in &healed {
+            let step = self.tools.observer.import(reference);
+            step.done(&format!("{blob} cannot be read: {}", remark(healed)));
+        }
+        self.warnings.push(warning(&healed));
+        true
+    }
+
+    /// Leaves out the caches whose blobs are not known here, where a blob could not be fetched that none
+    /// of the others has.
+    fn give_up_unknown(&mut self, message: &str) -> bool {
+        if !unreadable::is_fetch_failure(message) {
+            return false;
+        }
+        let mut left_out = Vec::new();
+        for slot in &mut self.slots {
+            let unknown = slot.registry.as_ref().is_none_or(|r| !r.knows_layers());
+            if let Some(entry) = slot.entry.take_if(|_| unknown) {
+                left_out.push(name(slot, &entry));
+            }
+        }
+        if left_out.is_empty() {
+            return false;
+        }
+        for cache in &left_out {
+            let step = self.tools.observer.import(cache);
+            step.done("a blob cannot be read: building again without this cache");
+        }
+        self.warnings.push(format!(
+            "a blob cannot be read, the build was run again without the cache {}: {message}",
+            left_out.join(", ")
+        ));
+        true
+    }
+}
+
+/// The name of a cache for the user.
+fn name(slot: &Slot, entry: &Entry) -> String {
+    match (&slot.registry, entry.attrs.get("src")) {
+        (Some(remote), _) => remote.source.raw_ref.clone(),
+        (None, Some(folder)) => folder.clone(),
+        (None, None) => format!("of type {}", entry.kind),
+    }
+}
+
+impl Remote {
+    /// Tells whether the layers are known; those of an index of images are not.
+    fn knows_layers(&self) -> bool {
+        self.manifest()
+            .is_some_and(|manifest| manifest.config.is_some())
+    }
+
+    fn manifest(&self) -> Option<CacheManifest> {
+        let (_, raw) = self.found()?;
+        CacheManifest::parse(&raw.bytes, &raw.media_type).ok()
+    }
+
+    /// Returns which of the blobs are layers of this cache.
+    fn listed(&self, blobs: &[Digest]) -> Vec<Digest> {
+        let Some(manifest) = self.manifest() else {
+            return Vec::new();
+        };
+        let is_layer = |blob: &&Digest| manifest.layers.iter().any(|layer| layer.digest == **blob);
+        blobs.iter().filter(is_layer).cloned().collect()
+    }
+
+    /// Serves the cache without these blobs, or gives it up.
+    async fn without(&mut self, lost: Vec<Digest>) -> (Healed, Option<Entry>) {
+        let served = match self.found().filter(|_| !self.healed) {
+            Some((repository, raw)) => {
+                let smaller = smaller(repository.clone(), raw, lost);
+                tokio::time::timeout(DEADLINE, smaller).await.ok().flatten()
+            }
+            None => None,
+        };
+        self.healed = true;
+        match served {
+            Some((count, import)) => (Healed::Without(count), Some(self.serve(&import))),
+            None => (Healed::GivenUp, None),
+        }
+    }
+}
+
+/// Makes a cache without some layers and without those that are gone, too. `None` where the registry
+/// cannot be read from here, or nothing is left.
+async fn smaller(
+    repository: crate::registry::Repository,
+    raw: &crate::registry::RawManifest,
+    mut lost: Vec<Digest>,
+) -> Option<(usize, RegistryImport)> {
+    let made = async {
+        let manifest =
+            CacheManifest::parse(&raw.bytes, &raw.media_type).map_err(|e| e.to_string())?;
+        let gone = lost_layers(&repository, &manifest).await;
+        for blob in gone.map_err(|error| crate::error::chain(&error))? {
+            if !lost.contains(&blob) {
+                lost.push(blob);
+            }
+        }
+        let told = |error| super::told(&error);
+        let Some(smaller) = without(raw, &lost).map_err(told)? else {
+            return Ok(None);
+        };
+        let import = RegistryImport::of(repository, smaller)
+            .await
+            .map_err(told)?;
+        Ok::<_, String>(Some((lost.len(), import)))
+    };
+    made.await.unwrap_or_else(|error| {
+        tracing::debug!(error, "the cache cannot be healed");
+        None
+    })
+}
+
+fn remark(healed: &Healed) -> String {
+    match healed {
+        Healed::Without(1) => "building again without that layer".to_owned(),
+        Healed::Without(count) => format!("building again without {count} layers"),
+        Healed::GivenUp => "building again without this cache".to_owned(),
+    }
+}
+
+/// One warning for all caches that one run of the build could not read.
+fn warning(healed: &[(String, Digest, Healed)]) -> String {
+    let caches = healed.iter().map(|(reference, blob, healed)| match healed {
+        Healed::Without(_) => format!("{reference} (without {blob})"),
+        Healed::GivenUp => format!("{reference} (left out, {blob} cannot be read)"),
+    });
+    let caches: Vec<_> = caches.collect();
+    format!(
+        "a cache could not be read and the build was run again: {}",
+        caches.join(", ")
+    )
+}
+
+/// Runs the build until it ends, or until there are news that it has to be begun anew with.
+async fn run<T>(
+    solve: impl Future<Output = Result<T, RpcError>>,
+    news: impl Future<Output = Vec<(usize, Decision)>>,
+    stop: &CancellationToken,
+) -> Run<T> {
+    tokio::pin!(solve);
+    tokio::select! {
+        result = &mut solve => Run::Ended(result),
+        changes = news => {
+            stop.cancel();
+            match solve.await {
+                // It was done at the same moment.
+                Ok(done) => Run::Ended(Ok(done)),
+                Err(_) => Run::BrokenOff(changes),
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Layers that a registry has lost, and a cache without them.
+
+use std::collections::BTreeSet;
+
+use super::ImportError;
+use crate::cache::manifest::{CacheManifest, ManifestError};
+use crate::cache::source::{CacheSource, SourceError};
+use crate::digest::Digest;
+use crate::registry::{RawManifest, Repository};
+
+/// Asks the registry for every layer of a cache and returns those that are gone. A layer that is there
+/// may still hold something else than it should; only who reads it learns that.
+///
+/// # Errors
+///
+/// Fails where the registry does not answer, or refuses.
+pub async fn lost_layers(
+    repository: &Repository,
+    manifest: &CacheManifest,
+) -> Result<Vec<Digest>, SourceError> {
+    let source = CacheSource::Registry {
+        repository: repository.clone(),
+        reference: String::new(),
+    };
+    let layers: BTreeSet<&Digest> = manifest.layers.iter().map(|layer| &layer.digest).collect();
+    let layers: Vec<Digest> = layers.into_iter().cloned().collect();
+    let gone = source.missing(&layers).await?;
+    Ok(gone.into_iter().collect())
+}
+
+/// Returns the manifest of a cache without some of its layers. Its config stays as it is: BuildKit
+/// leaves out each result that needs a layer which the manifest does not list, and keeps the keys that
+/// lead to those above it (BuildKit `cache/remotecache/v1/parse.go`).
+///
+/// `None` where no layer is left, or where it is an image with an inline cache, whose layers are
+/// counted.
+///
+/// # Errors
+///
+/// Fails where the manifest cannot be read or written.
+pub fn without(raw: &RawManifest, lost: &[Digest]) -> Result<Option<RawManifest>, ImportError> {
+    let mut manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
+    manifest
+        .layers
+        .retain(|layer| !lost.contains(&layer.digest));
+    if manifest.layers.is_empty() || !manifest.is_cache() {
+        return Ok(None);
+    }
+    let bytes = manifest.to_bytes().map_err(ManifestError::Json)?;
+    Ok(Some(RawManifest {
+        digest: Digest::of(&bytes),
+        bytes: bytes.into(),
+        media_type: raw.media_type.clone(),
+    }))
+}
