@@ -125,7 +125,8 @@ impl Layout {
         self.root.join("ingest")
     }
 
-    fn path_of(&self, digest: &Digest) -> PathBuf {
+    /// Returns where a blob is, whether it is there or not.
+    pub fn path_of(&self, digest: &Digest) -> PathBuf {
         self.root
             .join("blobs")
             .join(digest.algorithm())

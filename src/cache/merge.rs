@@ -31,6 +31,7 @@ use self::times::Times;
 use super::config::{self, CacheConfig, ConfigError};
 use super::manifest::{CacheManifest, Descriptor, Form, ManifestError};
 use super::media::{algorithm_of, layer_type};
+use super::source::CachePart;
 use crate::digest::Digest;
 
 pub use self::bound::{Bounds, Dropped};
@@ -110,6 +111,30 @@ impl Contents {
         contents.config = table.finish();
         contents.forget_unused();
         Ok(contents)
+    }
+
+    /// Makes the contents of a cache that was looked at. An inline cache gets the form of a cache.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the config contradicts itself.
+    pub fn of_part(manifest: &CacheManifest, part: &CachePart) -> Result<Self, ConfigError> {
+        let is_cache = manifest.is_cache();
+        let manifest = CacheManifest {
+            form: if is_cache {
+                manifest.form
+            } else {
+                Form::OciManifest
+            },
+            config: None,
+            layers: part.layers.clone(),
+            other: if is_cache {
+                manifest.other.clone()
+            } else {
+                Map::new()
+            },
+        };
+        Self::new(&manifest, &part.config)
     }
 
     /// Adds another cache: every result of both is kept under every key that it had in either. The

@@ -7,12 +7,14 @@
 //! | [`media`] | media types of layers and the compressions that they stand for |
 //! | [`registries`] | the registry clients of a build, one for each host |
 //! | [`merge`] | caches united, cut to bounds, and without what was lost |
+//! | [`bring`] | the blobs of caches brought into one repository |
 //! | [`known`] | what a cache in the registry holds already |
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
 //! | [`layout`] | a folder of the OCI image layout as the session's store |
 //! | [`source`], [`inspect`] | a cache that is looked at: where it is read from, and what is in it |
 
+pub mod bring;
 pub mod config;
 pub mod export;
 pub mod import;

@@ -79,7 +79,7 @@ pub enum Commands {
     /// Start a build
     #[command(visible_alias = "b")]
     Build(Box<build::BuildArgs>),
-    /// Look into registry caches
+    /// Look into registry caches, and unite them
     Cache(cache::CacheArgs),
     /// Generate the autocompletion script for a shell
     Completion(completion::CompletionArgs),

@@ -18,6 +18,7 @@ mod cache_import;
 mod cache_inspect;
 mod cache_layout;
 mod cache_limits;
+mod cache_merge;
 mod cache_registry;
 mod cache_rig_faults;
 mod call;

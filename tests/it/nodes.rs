@@ -114,14 +114,39 @@ fn each_platform_is_built_on_its_node_and_all_are_one_image() {
         assert_eq!(fs_err::read_to_string(file).expect("a file"), content);
     }
 
-    let cache = format!("{}/{}:cache", rig.registry.host(), unique("nodes"));
-    let refused = build("cachex", &["--cache-to", &cache]);
+    let local = format!("type=local,dest={}", out.display());
+    let refused = build("cachex", &["--cache-to", &local]);
     assert_eq!(refused.status.code(), Some(1));
     let errors = text(&refused.stderr);
     assert!(
         errors.contains("each would overwrite") && errors.contains("hint:"),
         "{errors}"
     );
+}
+
+#[test]
+fn the_caches_of_all_nodes_are_in_one_reference() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = TwoNodes::new(&client);
+    let seed = unique("seed");
+    let files = [("Dockerfile", DOCKERFILE), ("amd64", &seed), ("386", &seed)];
+    let folder = context(&files);
+    fs_err::write(folder.path().join("386"), format!("3 {seed}")).expect("a file");
+    let cache = format!("{}/{}:cache", rig.registry.host(), unique("nodes"));
+    let to = format!("type=registry,ref={cache},mode=max");
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let mut args = vec!["cachex", "build", "--builder", &builder.name];
+    args.extend(["--progress=plain", "--platform=linux/amd64,linux/386"]);
+    args.extend(["--cache-to", &to, path]);
+    client.docker_ok(&args);
+    for tool in ["buildx", "cachex"] {
+        let fresh = client.builder("cachex");
+        let args = ["--platform=linux/amd64,linux/386", "--cache-from", &cache];
+        let log = fresh.build(tool, &args, folder.path());
+        let hits = log.lines().filter(|line| line.ends_with(" CACHED"));
+        assert_eq!(hits.count(), 2, "{tool}: {log}");
+    }
 }
 
 #[test]

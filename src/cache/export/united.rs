@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::PublishError;
 use crate::cache::config::CacheConfig;
 use crate::cache::manifest::CacheManifest;
-use crate::cache::merge::{Bounds, Contents, Dropped};
+use crate::cache::merge::{Bounds, Contents, Dropped, Parts};
 use crate::digest::Digest;
 use crate::registry::{BlobSource, RawManifest, RegistryError, Repository, UploadOptions};
 
@@ -36,9 +36,9 @@ pub struct Place<'a> {
     pub repository: &'a Repository,
     /// The tag.
     pub reference: &'a str,
-    /// How much the united cache may hold. What is new is dropped last.
+    /// How much the united cache may hold.
     pub bounds: &'a Bounds,
-    /// The present time, which is that of the last use of everything that is new.
+    /// The present time.
     pub now: Timestamp,
 }
 
@@ -88,6 +88,22 @@ impl fmt::Display for United {
     }
 }
 
+/// Keeps a new cache of a build under a reference: as [`unite`], and all that is new counts as used at
+/// the present time, so that it is dropped last.
+///
+/// # Errors
+///
+/// Those of [`unite`].
+pub async fn publish(
+    place: Place<'_>,
+    ours: &Contents,
+    stored: &HashSet<Digest>,
+) -> Result<United, PublishError> {
+    let mut ours = ours.clone();
+    ours.touch(place.now);
+    unite(place, &ours, stored).await
+}
+
 /// Unites a cache with what a reference holds, and returns once the reference was seen to hold both.
 /// Costs two requests where nothing is new.
 ///
@@ -101,16 +117,14 @@ impl fmt::Display for United {
 /// [`Lost`](PublishError::Lost) where blobs of the new cache are not in the repository: nothing is
 /// written then. [`Overwritten`](PublishError::Overwritten) where others write without pause. Else
 /// where the registry refuses; what the reference held is intact.
-pub async fn publish(
+pub async fn unite(
     place: Place<'_>,
     ours: &Contents,
     stored: &HashSet<Digest>,
 ) -> Result<United, PublishError> {
-    let mut ours = ours.clone();
-    ours.touch(place.now);
     let mut writer = Writer {
         place,
-        ours,
+        ours: ours.clone(),
         stored: stored.clone(),
         lost: HashSet::new(),
         last: None,
@@ -121,6 +135,47 @@ pub async fn publish(
         replaced: None,
     };
     writer.run().await
+}
+
+/// Writes a cache in place of what a reference holds. All its blobs must be in the repository.
+///
+/// # Errors
+///
+/// Fails where the registry refuses; what the reference held is intact.
+pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<United, PublishError> {
+    let mut contents = contents.clone();
+    let dropped = contents.bound(place.bounds, place.now)?;
+    let parts = contents.to_parts()?;
+    put_config(place.repository, &parts, true).await?;
+    let manifest = place
+        .repository
+        .put_manifest(place.reference, parts.media_type, &parts.manifest)
+        .await?;
+    Ok(United {
+        manifest,
+        unchanged: false,
+        layers: contents.blobs().count(),
+        results: contents.results(),
+        others: 0,
+        dropped,
+        lost: 0,
+        replaced: None,
+    })
+}
+
+async fn put_config(
+    repository: &Repository,
+    parts: &Parts,
+    check_exists: bool,
+) -> Result<(), RegistryError> {
+    let options = UploadOptions {
+        check_exists,
+        ..UploadOptions::default()
+    };
+    let size = parts.config.len() as u64;
+    let source = BlobSource::Bytes(parts.config.clone());
+    let uploaded = repository.upload(&parts.config_digest, size, &source, &options);
+    uploaded.await.map(drop)
 }
 
 /// What the reference holds.
@@ -279,15 +334,7 @@ impl Writer<'_> {
     ) -> Result<Option<Digest>, PublishError> {
         let (repository, reference) = (self.place.repository, self.place.reference);
         let parts = united.to_parts()?;
-        let options = UploadOptions {
-            check_exists: held.digest.is_some(),
-            ..UploadOptions::default()
-        };
-        let size = parts.config.len() as u64;
-        let source = BlobSource::Bytes(parts.config.clone());
-        repository
-            .upload(&parts.config_digest, size, &source, &options)
-            .await?;
+        put_config(repository, &parts, held.digest.is_some()).await?;
         let begun = Instant::now();
         let digest = Digest::of(&parts.manifest);
         repository

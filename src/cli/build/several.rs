@@ -11,7 +11,7 @@ use crate::build::stdin::Stdin;
 use crate::builder::assign::Share;
 use crate::error::CommandError;
 use crate::options::boolean::parse_bool;
-use crate::options::cache::CacheTo;
+use crate::options::cache::{CacheTo, Via};
 use crate::options::output::{Output, OutputType};
 use crate::options::tag;
 use crate::progress::{Mode, Progress};
@@ -41,8 +41,8 @@ impl Plan {
                 target: None,
             });
         };
-        refuse_caches(spec)?;
         let mut common = spec.clone();
+        unite_caches(&mut common)?;
         common.multi_platform = true;
         let mut target = None;
         let tags = tag::attr(&spec.tags);
@@ -174,22 +174,31 @@ fn divide(output: &mut Output) -> Result<Option<Target>, CommandError> {
     }
 }
 
-/// Each node would overwrite what the others exported.
-fn refuse_caches(spec: &BuildSpec) -> Result<(), CommandError> {
-    let external = spec.cache_to.iter().find(|cache| cache.kind() != "inline");
-    match external {
-        Some(CacheTo::Registry(cache)) => Err(CommandError::failed(format!(
-            "failed to build: several nodes export their cache to {:?}, and each would overwrite the others'",
-            cache.raw_ref
-        ))
-        .hint("build each platform by itself with a cache reference of its own, and give all of them to --cache-from")),
-        Some(cache) => Err(CommandError::failed(format!(
-            "failed to build: several nodes export their cache to one of type {:?}, and each would overwrite the others'",
-            cache.kind()
-        ))
-        .hint("build each platform by itself with a cache of its own")),
-        None => Ok(()),
+/// Each node would overwrite what the others exported: registry caches are united, and there is nothing
+/// that unites the others.
+fn unite_caches(spec: &mut BuildSpec) -> Result<(), CommandError> {
+    for cache in &mut spec.cache_to {
+        match cache {
+            CacheTo::Registry(cache) if cache.via == Via::Builder => {
+                return Err(CommandError::failed(format!(
+                    "failed to build: several nodes export their cache to {:?}, and with via=builder each would \
+                     overwrite the others'",
+                    cache.raw_ref
+                ))
+                .hint("leave out via=builder: what the nodes export is united then"));
+            }
+            CacheTo::Registry(cache) => cache.merge = true,
+            CacheTo::Other { kind, .. } if kind == "inline" => {}
+            CacheTo::Other { kind, .. } => {
+                return Err(CommandError::failed(format!(
+                    "failed to build: several nodes export their cache to one of type {kind:?}, and each would \
+                     overwrite the others'"
+                ))
+                .hint("export to a registry, or build each platform by itself with a cache of its own"));
+            }
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -254,7 +263,7 @@ mod tests {
                 .message()
                 .contains("mode=delete")
         );
-        let cache = error("type=image", "r.io/cache");
+        let cache = error("type=image", "type=registry,ref=r.io/cache,via=builder");
         assert!(cache.message().contains("\"r.io/cache\"") && !cache.hints.is_empty());
         assert!(
             error("type=image", "type=gha")
@@ -263,6 +272,17 @@ mod tests {
         );
         for output in ["type=local,dest=x", "type=image", "type=cacheonly"] {
             assert!(plan(output, "").unwrap().target.is_none(), "{output}");
+        }
+    }
+
+    #[test]
+    fn registry_caches_of_the_nodes_are_united() {
+        let plan = plan("type=image", "r.io/cache").unwrap();
+        for spec in &plan.specs {
+            let [CacheTo::Registry(cache)] = &spec.cache_to[..] else {
+                panic!("{:?}", spec.cache_to)
+            };
+            assert!(cache.merge);
         }
     }
 

@@ -7,9 +7,10 @@ use crate::error::CommandError;
 use super::Context;
 
 pub mod inspect;
+pub mod merge;
 mod place;
 
-/// Look into registry caches
+/// Look into registry caches, and unite them
 #[derive(Debug, Clone, clap::Args)]
 #[command(subcommand_value_name = "COMMAND")]
 pub struct CacheArgs {
@@ -22,6 +23,8 @@ pub struct CacheArgs {
 pub enum CacheCommands {
     /// Show what is in a cache
     Inspect(inspect::InspectArgs),
+    /// Unite caches in one reference
+    Merge(merge::MergeArgs),
 }
 
 /// The help of the group, which stands in for a missing command as in buildx.
@@ -40,6 +43,7 @@ fn help() -> String {
 pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
     match args.command {
         Some(CacheCommands::Inspect(args)) => inspect::run(args, ctx).await,
+        Some(CacheCommands::Merge(args)) => merge::run(args, ctx).await,
         None => Ok(ctx.ui.data(help().trim_end())?),
     }
 }

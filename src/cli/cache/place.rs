@@ -11,7 +11,7 @@ use crate::docker::CredentialStore;
 use crate::error::CommandError;
 use crate::options::oci_layout::{LayoutRef, PREFIX};
 use crate::reference::{DEFAULT_TAG, Reference};
-use crate::registry::Access;
+use crate::registry::{Access, Repository};
 
 /// Finds a cache by what the user named. Nothing is read.
 ///
@@ -29,18 +29,52 @@ pub(super) fn find(text: &str, insecure: bool, ctx: &Context) -> Result<CacheSou
         });
     }
     let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
-    let surroundings = surroundings(ctx)?;
-    let credentials = CredentialStore::new(surroundings.config().clone(), &ctx.env)
-        .with_scoped(surroundings.store().dir())?;
-    let repository = registries(Arc::new(credentials), &ctx.env)
-        .repository(&reference, insecure, Access::Pull)
-        .map_err(CommandError::failed)?;
     let tag = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
     let named = reference.digest.as_deref().unwrap_or(tag);
     Ok(CacheSource::Registry {
-        repository,
+        repository: repository(&reference, insecure, Access::Pull, ctx)?,
         reference: named.to_owned(),
     })
+}
+
+/// Finds the repository and the tag that a cache is written to. Nothing is sent.
+///
+/// # Errors
+///
+/// Fails where the text is no reference with at most a tag, or docker's configuration is broken.
+pub(super) fn destination(
+    text: &str,
+    insecure: bool,
+    ctx: &Context,
+) -> Result<(Repository, String), CommandError> {
+    if layout(text)?.is_some() {
+        let error = format!("{text} is a folder; a cache is written to a reference of a registry");
+        return Err(CommandError::usage(error));
+    }
+    let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+    if reference.digest.is_some() {
+        let error = format!("a cache cannot be written to a digest ({text}), name a tag");
+        return Err(CommandError::usage(error));
+    }
+    let repository = repository(&reference, insecure, Access::Push, ctx)?;
+    Ok((
+        repository,
+        reference.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
+    ))
+}
+
+fn repository(
+    reference: &Reference,
+    insecure: bool,
+    access: Access,
+    ctx: &Context,
+) -> Result<Repository, CommandError> {
+    let surroundings = surroundings(ctx)?;
+    let credentials = CredentialStore::new(surroundings.config().clone(), &ctx.env)
+        .with_scoped(surroundings.store().dir())?;
+    registries(Arc::new(credentials), &ctx.env)
+        .repository(reference, insecure, access)
+        .map_err(CommandError::failed)
 }
 
 fn layout(text: &str) -> Result<Option<LayoutRef>, CommandError> {

@@ -1,0 +1,176 @@
+//! `cache merge`: caches united by hand.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cache::bring::{self, Given};
+use crate::cache::export::united::{self, Place, United};
+use crate::cache::merge::{Bounds, Contents};
+use crate::cache::source::{CacheSource, SourceError};
+use crate::cli::Context;
+use crate::digest::Digest;
+use crate::error::CommandError;
+use crate::options::{duration, size};
+
+use super::place;
+
+/// Unite caches in one reference
+///
+/// Every SRC is a cache as in `cache inspect`: a reference, or a folder of the OCI image layout. DST is
+/// a reference. What DST holds already is united, too, and nothing is lost where others write to it at
+/// the same time. Blobs are mounted where both are on one registry, and else copied.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MergeArgs {
+    /// The caches to unite
+    #[arg(value_name = "SRC", required = true, num_args = 1..)]
+    src: Vec<String>,
+    /// The reference of the united cache
+    #[arg(value_name = "DST", required = true)]
+    dst: String,
+    /// Pass over caches that do not exist
+    #[arg(long)]
+    ignore_missing: bool,
+    /// Use plain HTTP, or HTTPS with any certificate
+    #[arg(long)]
+    insecure: bool,
+    /// Drop what no build has used for longer
+    #[arg(long, value_name = "duration", value_parser = duration::parse)]
+    max_age: Option<Duration>,
+    /// Drop the least recently used records until there are so many
+    #[arg(long, value_name = "number")]
+    max_records: Option<u64>,
+    /// Drop the least recently used layers until they take so many bytes
+    #[arg(long, value_name = "bytes", value_parser = size::ram_in_bytes)]
+    max_size: Option<u64>,
+    /// Replace what DST holds
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Fails where a cache does not exist or cannot be read, or DST cannot be written.
+pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
+    let (repository, tag) = place::destination(&args.dst, args.insecure, ctx)?;
+    let given = load_all(&args, ctx).await?;
+    let Some(mut contents) = unite(&given) else {
+        return Ok(ctx.ui.data("nothing to merge: none of the caches exists")?);
+    };
+    let now = Timestamp::now();
+    let bounds = Bounds {
+        max_age: args.max_age,
+        max_size: args.max_size,
+        max_records: args.max_records,
+        ..Bounds::default()
+    };
+    // What would be dropped anyway need not be moved.
+    let dropped = contents.bound(&bounds, now).map_err(CommandError::failed)?;
+    let spool_dir = ctx.env.non_empty("TMPDIR");
+    let spool_dir = spool_dir.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+    let brought = bring::bring(&contents, &given, &repository, &spool_dir);
+    let brought = brought.await.map_err(CommandError::failed)?;
+    let lost = contents.drop_layers(&brought.lost);
+    let place = Place {
+        repository: &repository,
+        reference: &tag,
+        bounds: &bounds,
+        now,
+    };
+    let mut united = keep(place, &contents, &brought.there, args.replace).await?;
+    united.lost += lost;
+    united.dropped = united.dropped.or(dropped);
+    Ok(ctx.ui.data(&report(&args.dst, &brought, &united))?)
+}
+
+async fn keep(
+    place: Place<'_>,
+    contents: &Contents,
+    there: &HashSet<Digest>,
+    replace: bool,
+) -> Result<United, CommandError> {
+    let kept = if replace {
+        united::replace(place, contents).await
+    } else {
+        united::unite(place, contents, there).await
+    };
+    kept.map_err(CommandError::failed)
+}
+
+/// Reads the caches; those that do not exist are told, and an error unless they may be missing.
+async fn load_all(args: &MergeArgs, ctx: &Context) -> Result<Vec<Given>, CommandError> {
+    let mut all = Vec::new();
+    for name in &args.src {
+        let source = place::find(name, args.insecure, ctx)?;
+        match load(&source).await {
+            Ok(contents) => {
+                ctx.ui.data(&format!(
+                    "{name}: {} results in {} layers, {}",
+                    contents.results(),
+                    contents.blobs().count(),
+                    size::human_size(contents.size())
+                ))?;
+                all.push(Given { source, contents });
+            }
+            Err(SourceError::NotFound) if args.ignore_missing => {
+                ctx.ui
+                    .warning(&format!("cache {name} does not exist, passed over"));
+            }
+            Err(error) => {
+                let failed = place::failure(name, &error, ctx);
+                return Err(match error {
+                    SourceError::NotFound => {
+                        failed.hint("--ignore-missing passes over caches that do not exist")
+                    }
+                    _ => failed,
+                });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Reads a cache; the inline caches of an index of images are united.
+async fn load(source: &CacheSource) -> Result<Contents, SourceError> {
+    let loaded = source.load().await?;
+    let mut all: Option<Contents> = None;
+    for part in &loaded.parts {
+        let contents = Contents::of_part(&loaded.manifest, part)?;
+        match &mut all {
+            Some(all) => all.unite(&contents),
+            None => all = Some(contents),
+        }
+    }
+    all.ok_or(SourceError::NotFound)
+}
+
+/// The form is that of the first.
+fn unite(given: &[Given]) -> Option<Contents> {
+    let (first, rest) = given.split_first()?;
+    let mut all = first.contents.clone();
+    for given in rest {
+        all.unite(&given.contents);
+    }
+    Some(all)
+}
+
+fn report(dst: &str, brought: &bring::Brought, united: &United) -> String {
+    let mut text = format!(
+        "sent {} of {} layers, {}",
+        brought.sent,
+        brought.there.len(),
+        size::human_size(brought.bytes)
+    );
+    if brought.mounted > 0 {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "; {} mounted", brought.mounted);
+    }
+    let unchanged = if united.unchanged { "unchanged, " } else { "" };
+    let _ = write!(text, "\n{dst}: {unchanged}{united}\n{}", united.manifest);
+    text
+}
