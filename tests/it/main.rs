@@ -9,6 +9,7 @@
     reason = "a test tells a story, and fails loudly"
 )]
 
+mod alongside;
 mod build;
 mod builders;
 mod cache_client;
