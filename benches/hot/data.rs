@@ -1,0 +1,88 @@
+//! Data that is the same in every run.
+
+use docker_cachex::cache::config::{CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent};
+use docker_cachex::digest::Digest;
+use serde_json::Map;
+
+/// Records to a layer, about as in a cache of BuildKit: a key by the definition, one by the content, and the source's.
+const KEYS: usize = 3;
+
+/// Bytes that compress about as the programs and texts of a layer do, to a third.
+pub(crate) fn layer(size: usize) -> Vec<u8> {
+    let mut random = random(0x2545_f491_4f6c_dd1d);
+    let mut data = Vec::with_capacity(size + 4096);
+    while data.len() < size {
+        match random() % 16 {
+            0 => data.resize(data.len() + (random() % 4096) as usize, 0),
+            1..=3 => data.extend((0..32).flat_map(|_| random().to_le_bytes())),
+            _ => {
+                let word = random() % 1000;
+                data.extend_from_slice(format!("/usr/lib/{word:x}/lib{}.so\n", word * word).as_bytes());
+            }
+        }
+    }
+    data.truncate(size);
+    data
+}
+
+/// A cache of a long build: each step has [`KEYS`] records, which depend on the step before.
+pub(crate) fn cache(records: usize) -> CacheConfig {
+    let layers = (0..records / KEYS).map(|step| CacheLayer {
+        blob: digest("layer", step),
+        parent: Parent(step.checked_sub(1)),
+        annotations: None,
+        other: Map::new(),
+    });
+    let records = (0..records).map(|index| {
+        let step = index / KEYS;
+        CacheRecord {
+            results: (index % KEYS == 0 && step < records / KEYS)
+                .then(|| result(step))
+                .into_iter()
+                .collect(),
+            digest: digest("record", index).to_string(),
+            inputs: inputs(index),
+            ..CacheRecord::default()
+        }
+    });
+    CacheConfig {
+        layers: layers.collect(),
+        records: records.collect(),
+        other: Map::new(),
+    }
+}
+
+fn result(layer: usize) -> CacheResult {
+    CacheResult {
+        layer,
+        created_at: "2026-11-24T12:00:00.123456789Z".to_owned(),
+        other: Map::new(),
+    }
+}
+
+/// The first record of a step depends on all records of the step before, the others on nothing.
+fn inputs(index: usize) -> Vec<Vec<CacheInput>> {
+    if index < KEYS || index % KEYS != 0 {
+        return Vec::new();
+    }
+    let links = (index - KEYS..index).map(|link| CacheInput {
+        selector: String::new(),
+        link,
+        other: Map::new(),
+    });
+    vec![links.collect()]
+}
+
+fn digest(kind: &str, number: usize) -> Digest {
+    Digest::of(format!("{kind} {number}").as_bytes())
+}
+
+/// Numbers by xorshift: the same in every run, on every machine.
+fn random(mut seed: u64) -> impl FnMut() -> u64 {
+    move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    }
+}
