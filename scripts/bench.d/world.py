@@ -146,8 +146,8 @@ class World:
         return done.stdout
 
     def plugin(self, client: str, *args: str) -> list[str]:
-        """A command of a client as docker starts it, without docker itself."""
-        return [str(self.programs[client]), client, *args]
+        """A command of a client without docker before it."""
+        return [str(self.programs[client]), *args]
 
     def build(self, client: str, folder: Path, *args: str, output: str = "type=cacheonly", progress: str = "quiet"):
         """A build; no output where that is empty."""

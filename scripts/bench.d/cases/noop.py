@@ -22,7 +22,7 @@ def noop(world):
 @case("noop-docker", "the same through the docker command line")
 def noop_docker(world):
     folder = _project(world)
-    return [Series(client, lambda _run, client=client: ["docker", *world.build(client, folder)[1:]])
+    return [Series(client, lambda _run, client=client: ["docker", client, *world.build(client, folder)[1:]])
             for client in CLIENTS]
 
 
