@@ -17,6 +17,9 @@ from model import CASES, Case
 from world import Failed, World
 
 
+LEAST_RUNS = 3
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
@@ -25,6 +28,8 @@ def arguments() -> argparse.Namespace:
         "cachex is the faster one. Starts the test rig (needs root) unless --builder is given.")
     parser.add_argument("--quick", action="store_true", help="3 runs of each instead of 5")
     parser.add_argument("--runs", type=int, metavar="N", help="another number of runs")
+    parser.add_argument("--minutes", type=float, default=15, metavar="N",
+                        help="where the machine is slow, cases get fewer runs (never under 3) to end in N minutes; default: 15")
     parser.add_argument("--case", action="append", default=[], metavar="NAME",
                         help="only this case, or all whose names begin with it and a dash; can be given again")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples as JSON, too")
@@ -73,19 +78,23 @@ def surroundings(world: World, runs: int) -> dict:
     }
 
 
-def run_case(world: World, case: Case, runs: int) -> dict | None:
-    """One warm-up of each series, then `runs` of each in turn. Nothing where the case cannot be measured here."""
+def run_case(world: World, case: Case, runs: int, seconds: float) -> dict | None:
+    """One warm-up of each client, then `runs` of each series in turn; 3 where the time is short. Nothing where the case
+    cannot be measured here."""
     if case.needs_line and not world.far_host:
         return None
+    end = time.monotonic() + seconds
     world.empty()
     series = case.make(world)
     if not series:
         return None
-    for run in range(runs + 1):
+    for one in {one.client: one for one in reversed(series)}.values():
+        world.measure(one.command(), one.tail)
+    for run in range(runs):
+        if run >= LEAST_RUNS and time.monotonic() > end:
+            break
         for one in series:
-            sample = world.measure(one.command(run), one.tail)
-            if run > 0:
-                one.samples.append(sample)
+            one.samples.append(world.measure(one.command(), one.tail))
     return report.case_json(case.name, case.about, series)
 
 
@@ -94,9 +103,11 @@ def run_all(world: World, args) -> None:
     result = surroundings(world, args.runs)
     print(report.machine_line(result))
     print(report.head())
-    for case in args.chosen:
+    end = time.monotonic() + args.minutes * 60
+    for number, case in enumerate(args.chosen):
         begin = time.monotonic()
-        measured = run_case(world, case, args.runs)
+        share = case.cost / sum(case.cost for case in args.chosen[number:])
+        measured = run_case(world, case, args.runs, (end - begin) * share)
         if measured is None:
             print(f"{case.name}: cannot be measured here", flush=True)
             continue

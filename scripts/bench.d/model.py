@@ -11,14 +11,17 @@ PEER = "buildx"
 class Series:
     """One side of a comparison: the same command, run after run.
 
-    `command` gets the number of the run (0 is the warm-up), makes ready whatever the run needs (that is not timed) and
-    returns the arguments of the command that is.
+    `command` makes ready whatever the run needs (that is not timed) and returns the arguments of the command that is.
     """
 
     label: str
-    command: Callable[[int], list[str]]
+    command: Callable[[], list[str]]
     tail: bool = False  # the figure is the time after the last step, not the whole
     samples: list[dict] = field(default_factory=list)
+
+    @property
+    def client(self) -> str:
+        return self.label.partition(" ")[0]
 
     def figure(self) -> str:
         """The name of the value that is compared."""
@@ -37,6 +40,7 @@ class Series:
         ours, theirs = self.median(self.figure()), peer.median(self.figure()) if peer else None
         return {
             "label": self.label,
+            "runs": len(self.samples),
             "figure": self.figure(),
             "median": {name: self.median(name) for name in names if self.values(name)},
             "range": {name: [min(self.values(name)), max(self.values(name))] for name in names if self.values(name)},
@@ -47,22 +51,26 @@ class Series:
 
 @dataclass(frozen=True)
 class Case:
-    """A case by its name. `make` prepares it in a world and returns its series, the peer first."""
+    """A case by its name. `make` prepares it in a world and returns its series, the peer first.
+
+    `cost` is about how many seconds five runs take on two idle cores: its share of a bench that must end in time.
+    """
 
     name: str
     about: str
     make: Callable
-    needs_line: bool = False  # a registry that the bench can stand before
+    cost: float
+    needs_line: bool  # a registry that the bench can stand before
 
 
 CASES: dict[str, Case] = {}
 
 
-def case(name: str, about: str, needs_line: bool = False):
+def case(name: str, about: str, cost: float, needs_line: bool = False):
     """Puts a function into the list of cases."""
 
     def register(make):
-        CASES[name] = Case(name, about, make, needs_line)
+        CASES[name] = Case(name, about, make, cost, needs_line)
         return make
 
     return register

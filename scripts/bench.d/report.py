@@ -2,8 +2,8 @@
 
 from model import Series
 
-HEAD = ("client", "time, ms", "min-max", "CPU, ms", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
-FORM = "  {:<28} {:>9} {:>17} {:>9} {:>12} {:>9} {:>9} {:>13} {:>6}"
+HEAD = ("client", "runs", "time, ms", "min-max", "CPU, ms", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
+FORM = "  {:<28} {:>4} {:>9} {:>17} {:>9} {:>12} {:>9} {:>9} {:>13} {:>6}"
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -24,7 +24,7 @@ def row(series: dict) -> str:
     median, figure = series["median"], series["figure"]
     low, high = series["range"][figure]
     return FORM.format(
-        series["label"], time(median[figure]), f"{time(low)}-{time(high)}", time(median["cpu_ms"]),
+        series["label"], series["runs"], time(median[figure]), f"{time(low)}-{time(high)}", time(median["cpu_ms"]),
         number(median["peak_mib"], 1), number(median.get("requests")), number(median.get("up_mb"), 1),
         number(median.get("down_mb"), 1), number(series["ratio"], 2))
 
@@ -33,11 +33,17 @@ def case_json(name: str, about: str, series: list[Series]) -> dict:
     return {"name": name, "about": about, "series": [one.summary(series[0]) for one in series]}
 
 
+def runs(run: dict) -> str:
+    """How many runs the figures are made of."""
+    counts = {series["runs"] for case in run["cases"] for series in case["series"]} or {run["runs"]}
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
 def machine_line(run: dict) -> str:
     machine = run["machine"]
     return (f"{run['date']}: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, "
             f"Linux {machine['kernel']}; {run['versions']['cachex']}; {run['versions']['buildx']}; "
-            f"BuildKit {run['versions']['buildkit']}; {run['runs']} runs of each in turn after one that does not count")
+            f"BuildKit {run['versions']['buildkit']}; {runs(run)} runs of each in turn after one that does not count")
 
 
 def readme(run: dict) -> str:

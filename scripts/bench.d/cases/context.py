@@ -22,7 +22,7 @@ def _many_files(world):
 
 def _cold(world, folder):
     def series(client):
-        def command(_run):
+        def command():
             world.prune()
             return world.build(client, folder)
 
@@ -31,23 +31,23 @@ def _cold(world, folder):
     return [series(client) for client in CLIENTS]
 
 
-@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder")
+@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=60)
 def cold(world):
     return _cold(world, _many_files(world))
 
 
-@case("context-warm", "the same context again, unchanged")
+@case("context-warm", "the same context again, unchanged", cost=10)
 def warm(world):
     folder = _many_files(world)
-    return [Series(client, lambda _run, client=client: world.build(client, folder)) for client in CLIENTS]
+    return [Series(client, lambda client=client: world.build(client, folder)) for client in CLIENTS]
 
 
-@case("context-changed", "the same context, one file changed")
+@case("context-changed", "the same context, one file changed", cost=12)
 def changed(world):
     folder = _many_files(world)
 
     def series(client):
-        def command(_run):
+        def command():
             (folder / "package-7" / "src" / "7.bin").write_text(world.salt())
             return world.build(client, folder)
 
@@ -56,7 +56,7 @@ def changed(world):
     return [series(client) for client in CLIENTS]
 
 
-@case("context-large", "context of one file of 1 GB on an empty builder")
+@case("context-large", "context of one file of 1 GB on an empty builder", cost=80)
 def large(world):
     folder = world.project(DOCKERFILE.format(base=world.small_base))
     piece = os.urandom(1 << 20)

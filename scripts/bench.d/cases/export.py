@@ -2,17 +2,17 @@
 
 from model import Series, case
 
-from .layers import LARGE, export, made
+from .layers import LARGE, MEDIUM, export, made
 
 # What cachex is told beside the compression.
 PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT = "", "via=client", "compressor=client"
 
 
-def _exports(world, compression: str, variants):
-    folder = world.project(LARGE.format(base=world.base))
+def _exports(world, project: str, compression: str, variants):
+    folder = world.project(project.format(base=world.base, end=""))
 
     def series(client, variant):
-        def command(_run):
+        def command():
             salt = made(world, folder)
             options = "".join(f",{option}" for option in (compression, variant) if option)
             return export(world, client, folder, world.fresh(), options, *salt)
@@ -22,31 +22,31 @@ def _exports(world, compression: str, variants):
     return [series("buildx", PLAIN), *(series("cachex", variant) for variant in variants)]
 
 
-@case("export-gzip", "cold export of 300 MB in 6 steps of 3 stages, gzip")
+@case("export-gzip", "cold export, mode=max, of 300 MB in 6 steps of 3 stages, gzip", cost=110)
 def gzip(world):
-    return _exports(world, "", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
+    return _exports(world, LARGE, "", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
 
 
-@case("export-gzip-9", "the same, gzip level 9")
+@case("export-gzip-9", "cold export of 100 MB, gzip level 9", cost=55)
 def gzip_9(world):
-    return _exports(world, "compression=gzip,compression-level=9", (PLAIN, COMPRESSOR_CLIENT))
+    return _exports(world, MEDIUM, "compression=gzip,compression-level=9", (PLAIN, COMPRESSOR_CLIENT))
 
 
-@case("export-zstd", "the same, zstd")
+@case("export-zstd", "cold export of 300 MB, zstd", cost=90)
 def zstd(world):
-    return _exports(world, "compression=zstd", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
+    return _exports(world, LARGE, "compression=zstd", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
 
 
-@case("export-uncompressed", "the same, uncompressed")
+@case("export-uncompressed", "cold export of 100 MB, uncompressed", cost=35)
 def uncompressed(world):
-    return _exports(world, "compression=uncompressed", (PLAIN, VIA_CLIENT))
+    return _exports(world, MEDIUM, "compression=uncompressed", (PLAIN, VIA_CLIENT))
 
 
 def _pushes(world, compression: str):
-    folder = world.project(LARGE.format(base=world.base))
+    folder = world.project(MEDIUM.format(base=world.base, end=""))
 
     def series(client, variant):
-        def command(_run):
+        def command():
             salt = made(world, folder)
             image = f"type=image,name={world.fresh()},push=true{compression}"
             options = f"{compression},{variant}" if variant else compression
@@ -58,11 +58,11 @@ def _pushes(world, compression: str):
     return [series("buildx", PLAIN), series("cachex", PLAIN), series("cachex", VIA_CLIENT)]
 
 
-@case("push-gzip", "the cold export with --push of the image, gzip")
+@case("push-gzip", "cold export of 100 MB with --push of the image, gzip", cost=45)
 def push_gzip(world):
     return _pushes(world, "")
 
 
-@case("push-zstd", "the same, zstd")
+@case("push-zstd", "the same, zstd", cost=30)
 def push_zstd(world):
     return _pushes(world, ",compression=zstd")

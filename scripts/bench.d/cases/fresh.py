@@ -14,7 +14,7 @@ def imports(world, change: bool = False, far: bool = False, output: str = "type=
     world.quiet(export(world, "buildx", folder, ref, "", *salt))
 
     def series(client):
-        def command(_run):
+        def command():
             world.prune()
             changed = arg("LAST", world.salt()) if change else ()
             return world.build(client, folder, "--cache-from", ref, *salt, *changed, *args, output=output)
@@ -24,17 +24,17 @@ def imports(world, change: bool = False, far: bool = False, output: str = "type=
     return [series(client) for client in CLIENTS]
 
 
-@case("import-full", "import of 100 MB on an empty builder, nothing changed")
+@case("import-full", "import of 100 MB on an empty builder, nothing changed", cost=8)
 def full(world):
     return imports(world)
 
 
-@case("import-changed", "the same, last step changed")
+@case("import-changed", "the same, last step changed", cost=20)
 def changed(world):
     return imports(world, change=True)
 
 
-@case("import-load", "the same, nothing changed, with --load")
+@case("import-load", "the same, nothing changed, with --load", cost=30)
 def load(world):
     name = f"bench-{world.builder}"
     world.at_end(["docker", "image", "rm", "--force", name])

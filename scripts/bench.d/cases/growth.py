@@ -1,10 +1,10 @@
 """Many steps with next to nothing in them: what each step and record costs."""
 
+import itertools
+
 from model import Series, case
 
 from .layers import arg, export, made
-
-SIZES = (10, 100, 400)
 
 
 def _project(world, steps: int):
@@ -20,7 +20,7 @@ def _exports(world, steps: int):
     folder = _project(world, steps)
 
     def series(client, options):
-        def command(_run):
+        def command():
             salt = made(world, folder)
             return export(world, client, folder, world.fresh(), options, *salt)
 
@@ -35,7 +35,7 @@ def _imports(world, steps: int):
     world.quiet(export(world, "buildx", folder, ref, "", *salt))
 
     def series(client):
-        def command(_run):
+        def command():
             world.prune()
             return world.build(client, folder, "--cache-from", ref, *salt)
 
@@ -46,32 +46,33 @@ def _imports(world, steps: int):
 
 def _merges(world, steps: int):
     """The peer replaces a cache of as many records; cachex keeps the records of two builds."""
+    if not world.accepts("merge=true"):
+        return []
     folder = _project(world, steps)
     salts = [arg("SALT", world.salt()) for _ in range(2)]
 
     def series(client, options):
-        ref = world.fresh()
+        ref, turns = world.fresh(), itertools.cycle(salts)
 
-        def command(run):
-            for salt in salts if run == 0 else ():
-                world.quiet(export(world, client, folder, ref, options, *salt))
-            return export(world, client, folder, ref, options, *salts[run % 2])
+        def command():
+            return export(world, client, folder, ref, options, *next(turns))
 
+        for _ in salts:
+            world.quiet(command())
         return Series(f"{client} {options.strip(',')}".strip(), command)
 
-    # As long as there is no merge there is nothing to measure.
-    ours = [series("cachex", ",merge=true")] if world.accepts("merge=true") else []
-    return [series("buildx", ""), *ours] if ours else []
+    return [series("buildx", ""), series("cachex", ",merge=true")]
 
 
-def _add(steps: int):
-    case(f"growth-export-{steps}", f"cold export of {steps} steps of one small file")(
+def _add(steps: int, export_cost: float, cost: float):
+    case(f"growth-export-{steps}", f"cold export of {steps} steps of one small file", cost=export_cost)(
         lambda world: _exports(world, steps))
-    case(f"growth-merge-{steps}", f"export of {steps} finished steps onto a cache of as many others")(
+    case(f"growth-merge-{steps}", f"export of {steps} finished steps onto a cache of as many others", cost=cost)(
         lambda world: _merges(world, steps))
-    case(f"growth-import-{steps}", f"import of {steps} steps on an empty builder")(
+    case(f"growth-import-{steps}", f"import of {steps} steps on an empty builder", cost=cost)(
         lambda world: _imports(world, steps))
 
 
-for size in SIZES:
-    _add(size)
+_add(10, 15, 5)
+_add(100, 45, 10)
+_add(400, 150, 30)

@@ -12,22 +12,18 @@ def changes(world, changed: str, far: bool = False):
 
     def series(client, options):
         ref = world.fresh(far)
-
-        def command(run):
-            if run == 0:
-                world.quiet(export(world, client, folder, ref, options, *salt))
-            return export(world, client, folder, ref, options, *salt, *arg(changed, world.salt()))
-
-        return Series(f"{client} {options.strip(',')}".strip(), command)
+        world.quiet(export(world, client, folder, ref, options, *salt))
+        return Series(f"{client} {options.strip(',')}".strip(), lambda: export(
+            world, client, folder, ref, options, *salt, *arg(changed, world.salt())))
 
     return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client")]
 
 
-@case("incremental-last", "build and export, last step changed, 100 MB")
+@case("incremental-last", "build and export of 100 MB, last step changed", cost=25)
 def last(world):
     return changes(world, "LAST")
 
 
-@case("incremental-middle", "the same, a step in the middle changed (46 MB after it)")
+@case("incremental-middle", "the same, a step in the middle changed, 50 MB from it on", cost=25)
 def middle(world):
     return changes(world, "MIDDLE")
