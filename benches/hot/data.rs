@@ -62,7 +62,7 @@ fn result(layer: usize) -> CacheResult {
 
 /// The first record of a step depends on all records of the step before, the others on nothing.
 fn inputs(index: usize) -> Vec<Vec<CacheInput>> {
-    if index < KEYS || index % KEYS != 0 {
+    if index < KEYS || !index.is_multiple_of(KEYS) {
         return Vec::new();
     }
     let links = (index - KEYS..index).map(|link| CacheInput {
