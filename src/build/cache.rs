@@ -237,13 +237,18 @@ fn local_tag(attrs: &BTreeMap<String, String>) -> Result<String, CacheError> {
     }
 }
 
-/// Tells whether this program moves the cache: where it is asked to, or must because it compresses.
+/// Tells whether this program moves the cache: where it is asked to, or must because it compresses,
+/// unites or cuts.
 fn goes_through_session(cache: &RegistryCacheTo) -> bool {
     match cache.via {
         Via::Client => true,
         Via::Builder => false,
-        Via::Auto => cache.compressor == Compressor::Client,
+        Via::Auto => cache.compressor == Compressor::Client || cache.merge || is_bounded(cache),
     }
+}
+
+fn is_bounded(cache: &RegistryCacheTo) -> bool {
+    cache.max_age.is_some() || cache.max_size.is_some() || cache.max_records.is_some()
 }
 
 /// The attributes of BuildKit's exporter to the session's store. It has those of the registry's
@@ -279,6 +284,16 @@ fn check_reference(
 
 fn check_keys(cache: &RegistryCacheTo, outputs: &[Output]) -> Result<(), CacheError> {
     refuse_unserved(cache)?;
+    if cache.via == Via::Builder && cache.merge {
+        return Err(CacheError::Contradiction(
+            "merge=true needs via=client: the builder replaces what the reference holds",
+        ));
+    }
+    if cache.via == Via::Builder && is_bounded(cache) {
+        return Err(CacheError::Contradiction(
+            "max-age, max-size and max-records need via=client: the builder drops nothing",
+        ));
+    }
     if cache.compressor != Compressor::Client {
         return Ok(());
     }
@@ -370,13 +385,9 @@ fn image_names(tags: &[Tag], outputs: &[Output]) -> Vec<Reference> {
 
 fn refuse_unserved(cache: &RegistryCacheTo) -> Result<(), CacheError> {
     let keys = [
-        ("merge=true", cache.merge),
         ("on-failure", cache.on_failure == OnFailure::Skip),
         ("on-failure-timeout", cache.on_failure_timeout.is_some()),
         ("alongside", cache.alongside.is_some()),
-        ("max-age", cache.max_age.is_some()),
-        ("max-size", cache.max_size.is_some()),
-        ("max-records", cache.max_records.is_some()),
     ];
     match keys.into_iter().find(|(_, given)| *given) {
         Some((key, _)) => Err(CacheError::Unsupported(format!("{key} in --cache-to"))),
@@ -472,12 +483,8 @@ mod tests {
     #[test]
     fn keys_of_later_versions_are_refused_by_name() {
         for key in [
-            "merge=true",
             "on-failure=skip",
             "alongside=true",
-            "max-age=1h",
-            "max-size=1g",
-            "max-records=10",
             "on-failure-timeout=10s",
         ] {
             let name = key.split('=').next().unwrap();
@@ -584,6 +591,20 @@ mod tests {
                 .contains_key("compression-level")
         );
         assert!(plan("via=builder").client.is_empty());
+    }
+
+    #[test]
+    fn what_is_united_or_cut_goes_through_the_session() {
+        for key in ["merge=true", "max-age=1h", "max-size=1g", "max-records=10"] {
+            let line = format!("type=registry,ref=r.io/a:c,{key}");
+            let plan = exports(&to(&[&line]), &[], &[], &BTreeMap::new()).unwrap();
+            assert_eq!(plan.client.len(), 1, "{key}");
+            let contradiction = exports_of(&[&format!("{line},via=builder")], &[], &[]);
+            let Err(CacheError::Contradiction(text)) = contradiction else {
+                panic!("{key}: {contradiction:?}")
+            };
+            assert!(text.contains(key.split('=').next().unwrap()), "{text}");
+        }
     }
 
     #[test]

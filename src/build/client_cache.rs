@@ -10,9 +10,10 @@ use super::spec::BuildSpec;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::Entry;
 use crate::cache::export::{
-    ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Storage, publish,
+    ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, publish,
 };
 use crate::cache::known::Known;
+use crate::cache::merge::Bounds;
 use crate::cache::registries::Registries;
 use crate::compress::{Algorithm, Level, Workers};
 use crate::options::cache::{Compression, Compressor, RegistryCacheTo};
@@ -145,11 +146,12 @@ impl ClientCache {
         E: std::error::Error + Send + Sync + 'static,
     {
         let reference = self.export.cache.raw_ref.clone();
-        let mut result = publish::publish(&self.sink, tag(&self.export.cache)).await;
+        let (tag, rules) = (tag(&self.export.cache), rules(&self.export.cache));
+        let mut result = publish::publish(&self.sink, tag, &rules).await;
         if let Err(PublishError::Lost(lost)) = &result {
             tracing::debug!(reference, lost = lost.len(), "the old cache has lost blobs");
             result = match again(self.export.entry.clone()).await {
-                Ok(()) => publish::publish(&self.sink, tag(&self.export.cache)).await,
+                Ok(()) => publish::publish(&self.sink, tag, &rules).await,
                 Err(error) => Err(PublishError::NotAgain(Box::new(error))),
             };
         }
@@ -184,12 +186,29 @@ fn summary(published: Option<&Published>) -> String {
             size::human_size(published.sent_bytes)
         )
     };
+    let more = published.united.iter().map(ToString::to_string);
+    for more in more.chain(published.dropped.iter().map(ToString::to_string)) {
+        text.push_str("; ");
+        text.push_str(&more);
+    }
     if published.too_large {
         text.push_str(
             "; WARNING: its manifest or config is over 1 MiB, BuildKit will not import it",
         );
     }
     text
+}
+
+fn rules(cache: &RegistryCacheTo) -> Rules {
+    Rules {
+        merge: cache.merge,
+        bounds: Bounds {
+            max_age: cache.max_age,
+            max_size: cache.max_size,
+            max_records: cache.max_records,
+            ..Bounds::default()
+        },
+    }
 }
 
 fn tag(cache: &RegistryCacheTo) -> &str {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`client`] | one HTTP/2 connection over any byte stream, Control and gateway stubs on it |
 //! | [`solve`] | one build in gateway mode: control solve, frontend solve and status stream together |
+//! | [`llb`] | the graph of a build's steps, and definitions that end at one of them |
 //! | [`content_read`] | small blobs of the daemon's content store |
 //! | [`subrequest`] | questions to a frontend, and a frontend that answers them where another does not |
 //! | [`disk`] | what the daemon's cache takes, and freeing it |
@@ -14,6 +15,7 @@ pub mod client;
 pub mod content_read;
 pub mod disk;
 pub mod error;
+pub mod llb;
 pub mod proto;
 pub mod session;
 pub mod solve;

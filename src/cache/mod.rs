@@ -6,6 +6,7 @@
 //! | [`manifest`] | the manifest that lists the layers' blobs, in its four forms |
 //! | [`media`] | media types of layers and the compressions that they stand for |
 //! | [`registries`] | the registry clients of a build, one for each host |
+//! | [`merge`] | caches united, cut to bounds, and without what was lost |
 //! | [`known`] | what a cache in the registry holds already |
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
@@ -20,6 +21,7 @@ pub mod known;
 pub mod layout;
 pub mod manifest;
 pub mod media;
+pub mod merge;
 pub mod registries;
 pub mod source;
 

@@ -57,7 +57,7 @@ impl CacheConfig {
 
     /// Returns the records so that those of its inputs come before each. Without recursion: a hostile
     /// config may be as deep as it is long.
-    fn inputs_first(&self) -> Vec<usize> {
+    pub(in crate::cache) fn inputs_first(&self) -> Vec<usize> {
         let mut users: HashMap<usize, Vec<usize>> = HashMap::new();
         let mut waiting = Vec::with_capacity(self.records.len());
         for (index, record) in self.records.iter().enumerate() {

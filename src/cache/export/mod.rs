@@ -3,15 +3,17 @@
 //! BuildKit exports to the session's content store (its `type=local` exporter). The store
 //! ([`sink`]) answers `exists` for what the registry has, and sends the rest on as it comes
 //! ([`layer`]); manifest and config stay in memory. After the solve [`publish`] rewrites both for the
-//! blobs as they are stored and writes config and manifest, the tag last.
+//! blobs as they are stored and writes config and manifest, the tag last; [`united`] does so together
+//! with what the tag holds.
 
 pub mod layer;
 pub mod publish;
 pub mod sink;
+pub mod united;
 
 use std::sync::Arc;
 
-pub use publish::{PublishError, Published};
+pub use publish::{PublishError, Published, Rules};
 pub use sink::RegistrySink;
 
 use crate::compress::Level;

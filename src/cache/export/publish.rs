@@ -5,16 +5,19 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 use serde_json::Value;
 use thiserror::Error;
 
 use super::layer::StoredLayer;
 use super::sink::{Collected, RegistrySink};
+use super::united::{self, Place, United, read_blob};
 use crate::cache::MAX_METADATA;
 use crate::cache::config::{CacheConfig, ConfigError};
 use crate::cache::known::Known;
 use crate::cache::manifest::{CacheManifest, Descriptor, ManifestError};
 use crate::cache::media::layer_type;
+use crate::cache::merge::{Bounds, Contents, ContentsError, Dropped};
 use crate::digest::Digest;
 use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
 
@@ -48,9 +51,32 @@ pub enum PublishError {
         "the registry has lost blobs of the cache that it holds, and the builder cannot give them"
     )]
     NotAgain(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What was made for the registry cannot be read back.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+    /// Others write to the reference without pause.
+    #[error(
+        "others write to the same reference all the time: after {0} tries it does not hold this cache"
+    )]
+    Overwritten(usize),
     /// The registry refused.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+}
+
+/// What is published of a new cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// The cache is united with the one that the reference holds.
+    pub merge: bool,
+    /// How much is kept. Without `merge` it is cut only where the user named a bound.
+    pub bounds: Bounds,
+}
+
+impl Rules {
+    fn cut(&self) -> bool {
+        self.bounds != Bounds::default()
+    }
 }
 
 /// A cache that is in the registry.
@@ -68,6 +94,10 @@ pub struct Published {
     pub sent_bytes: u64,
     /// The manifest or the config is larger than BuildKit reads: no BuildKit can import this cache.
     pub too_large: bool,
+    /// What it was united with.
+    pub united: Option<United>,
+    /// What the bounds did not leave room for, where it was not united.
+    pub dropped: Option<Dropped>,
 }
 
 /// Publishes what a sink has collected; `None` where BuildKit had nothing to export.
@@ -78,31 +108,78 @@ pub struct Published {
 pub async fn publish(
     sink: &RegistrySink,
     reference: &str,
+    rules: &Rules,
 ) -> Result<Option<Published>, PublishError> {
     let collected = sink.finish().await.map_err(PublishError::Layer)?;
     let Some(manifest) = manifest_of(&collected) else {
         return Ok(None);
     };
-    let made = rewrite(&collected, manifest, sink.settings().oci_types)?;
+    let mut made = rewrite(&collected, manifest, sink.settings().oci_types)?;
+    let published = if rules.merge {
+        unite(sink.repository(), reference, rules, &made).await
+    } else {
+        let dropped = if rules.cut() {
+            made.cut(&rules.bounds)?
+        } else {
+            None
+        };
+        let alone = alone(sink, reference, &made).await;
+        alone.map(|published| Published {
+            dropped,
+            ..published
+        })
+    };
+    if let Err(PublishError::Lost(lost)) = &published {
+        sink.export_again(lost, collected).await;
+    }
+    published.map(Some)
+}
+
+/// Publishes a cache in place of what the reference holds.
+async fn alone(
+    sink: &RegistrySink,
+    reference: &str,
+    made: &Made,
+) -> Result<Published, PublishError> {
     let mut published = made.report();
     let known = sink.known().await;
     let repository = sink.repository();
     if let Some(old) = known.manifest()
-        && (*old == published.manifest || adds_nothing(repository, &known, &made).await?)
+        && (*old == published.manifest || adds_nothing(repository, &known, made).await?)
     {
         published.manifest = old.clone();
         published.unchanged = true;
-        return Ok(Some(published));
+        return Ok(published);
     }
-    match check_reused(repository, &made.layers).await {
-        Err(PublishError::Lost(lost)) => {
-            sink.export_again(&lost, collected).await;
-            return Err(PublishError::Lost(lost));
-        }
-        checked => checked?,
-    }
-    store(repository, &known, &made, reference).await?;
-    Ok(Some(published))
+    check_reused(repository, &made.layers).await?;
+    store(repository, &known, made, reference).await?;
+    Ok(published)
+}
+
+/// Publishes a cache united with what the reference holds.
+async fn unite(
+    repository: &Repository,
+    reference: &str,
+    rules: &Rules,
+    made: &Made,
+) -> Result<Published, PublishError> {
+    let contents = Contents::parse(&made.manifest, made.media_type, &made.config)?;
+    let sent = made.layers.iter().filter(|layer| layer.sent > 0);
+    let stored = sent.map(|layer| layer.digest.clone()).collect();
+    let place = Place {
+        repository,
+        reference,
+        bounds: &rules.bounds,
+        now: Timestamp::now(),
+    };
+    let united = united::publish(place, &contents, &stored).await?;
+    Ok(Published {
+        manifest: united.manifest.clone(),
+        unchanged: united.unchanged,
+        too_large: false,
+        united: Some(united),
+        ..made.report()
+    })
 }
 
 /// Tells whether the old cache has the same layers and at least the same records: BuildKit writes fewer
@@ -123,7 +200,7 @@ async fn adds_nothing(
     if made.layers.iter().any(|layer| layer.sent > 0) || !known.lists_the_same(&manifest) {
         return Ok(false);
     }
-    let old = match read(repository, old).await {
+    let old = match read_blob(repository, &old.digest, old.size).await {
         Ok(bytes) => CacheConfig::parse(&bytes),
         Err(error) => {
             // Then it is time to write a new one.
@@ -132,15 +209,6 @@ async fn adds_nothing(
         }
     };
     Ok(old.is_ok_and(|old| CacheConfig::parse(&made.config).is_ok_and(|new| old.covers(&new))))
-}
-
-async fn read(repository: &Repository, blob: &Descriptor) -> Result<Vec<u8>, RegistryError> {
-    let mut download = repository.download(&blob.digest, Some(blob.size)).await?;
-    let mut bytes = Vec::new();
-    while let Some(piece) = download.next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes)
 }
 
 /// Finds the manifest among what BuildKit handed over. Its answer names it too, but under one key for
@@ -170,7 +238,22 @@ impl Made {
             sent_layers: self.layers.iter().filter(|layer| layer.sent > 0).count(),
             sent_bytes: self.layers.iter().map(|layer| layer.sent).sum(),
             too_large: self.manifest.len().max(self.config.len()) > MAX_METADATA,
+            united: None,
+            dropped: None,
         }
+    }
+
+    /// Cuts the cache to bounds. What stays within them keeps every byte.
+    fn cut(&mut self, bounds: &Bounds) -> Result<Option<Dropped>, PublishError> {
+        let mut contents = Contents::parse(&self.manifest, self.media_type, &self.config)?;
+        let dropped = contents.bound(bounds, Timestamp::now())?;
+        if dropped.is_some() {
+            let parts = contents.to_parts()?;
+            let kept: HashSet<&Digest> = contents.blobs().map(|blob| &blob.digest).collect();
+            self.layers.retain(|layer| kept.contains(&layer.digest));
+            (self.manifest, self.config) = (parts.manifest, parts.config);
+        }
+        Ok(dropped)
     }
 }
 

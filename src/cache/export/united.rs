@@ -1,0 +1,382 @@
+//! A cache kept under a reference together with what is there.
+//!
+//! Registries have no compare-and-swap. So: read the tag, unite, write the manifest under its digest,
+//! look whether the tag is still what was read, write it, wait, and read it again until it was seen to
+//! hold the cache. The wait is longer than others take from their look to their write, as measured by
+//! the writer's own; where others were seen to write, the tag is looked at twice. One who is held up
+//! between look and write for longer than that may still overwrite what was finished meanwhile.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+
+use super::PublishError;
+use crate::cache::config::CacheConfig;
+use crate::cache::manifest::CacheManifest;
+use crate::cache::merge::{Bounds, Contents, Dropped};
+use crate::digest::Digest;
+use crate::registry::{BlobSource, RawManifest, RegistryError, Repository, UploadOptions};
+
+/// Blobs whose presence is asked for at the same time.
+const CHECKS: usize = 16;
+/// How often the tag is written or looked at.
+const TRIES: usize = 30;
+/// The shortest and the longest wait for others that are between their look and their write.
+const WAIT: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(3));
+/// A use that was noted is noted anew after this time, or a quarter of `max-age`.
+const STALE: Duration = Duration::from_secs(6 * 3600);
+
+/// Where a cache is kept, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// The tag.
+    pub reference: &'a str,
+    /// How much the united cache may hold. What is new is dropped last.
+    pub bounds: &'a Bounds,
+    /// The present time, which is that of the last use of everything that is new.
+    pub now: Timestamp,
+}
+
+/// A cache that the reference holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct United {
+    /// Digest of the manifest.
+    pub manifest: Digest,
+    /// Everything was there already; nothing was written.
+    pub unchanged: bool,
+    /// Blobs of the united cache.
+    pub layers: usize,
+    /// Results of the united cache.
+    pub results: usize,
+    /// Those of them that were there before and are not among the new ones.
+    pub others: usize,
+    /// What the bounds did not leave room for.
+    pub dropped: Option<Dropped>,
+    /// Results that were there and whose blobs the registry has lost.
+    pub lost: usize,
+    /// Why what the reference held before was not united but replaced.
+    pub replaced: Option<String>,
+}
+
+impl fmt::Display for United {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.others > 0 {
+            let now = format_args!("now {} in {} layers", self.results, self.layers);
+            write!(f, "united with {} other results, {now}", self.others)?;
+        } else {
+            write!(f, "{} results in {} layers", self.results, self.layers)?;
+        }
+        if let Some(why) = &self.replaced {
+            write!(f, "; replaced what was there, which is no cache: {why}")?;
+        }
+        if self.lost > 0 {
+            write!(
+                f,
+                "; left out {} results that the registry has lost",
+                self.lost
+            )?;
+        }
+        if let Some(dropped) = &self.dropped {
+            write!(f, "; {dropped}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Unites a cache with what a reference holds, and returns once the reference was seen to hold both.
+/// Costs two requests where nothing is new.
+///
+/// `stored` are blobs known to be in the repository. Of all others the registry is asked before they
+/// are referred to.
+///
+/// What the reference holds and is no cache, or cannot be read as one, is replaced; the answer says so.
+///
+/// # Errors
+///
+/// [`Lost`](PublishError::Lost) where blobs of the new cache are not in the repository: nothing is
+/// written then. [`Overwritten`](PublishError::Overwritten) where others write without pause. Else
+/// where the registry refuses; what the reference held is intact.
+pub async fn publish(
+    place: Place<'_>,
+    ours: &Contents,
+    stored: &HashSet<Digest>,
+) -> Result<United, PublishError> {
+    let mut ours = ours.clone();
+    ours.touch(place.now);
+    let mut writer = Writer {
+        place,
+        ours,
+        stored: stored.clone(),
+        lost: HashSet::new(),
+        last: None,
+        contended: false,
+        wait: WAIT.0,
+        lost_results: 0,
+        dropped: None,
+        replaced: None,
+    };
+    writer.run().await
+}
+
+/// What the reference holds.
+#[derive(Clone)]
+struct Held {
+    digest: Option<Digest>,
+    contents: Option<Contents>,
+}
+
+struct Writer<'a> {
+    place: Place<'a>,
+    ours: Contents,
+    /// Blobs that are there.
+    stored: HashSet<Digest>,
+    /// Blobs of others that are not.
+    lost: HashSet<Digest>,
+    last: Option<Held>,
+    /// Others write at the same time.
+    contended: bool,
+    wait: Duration,
+    lost_results: usize,
+    dropped: Option<Dropped>,
+    replaced: Option<String>,
+}
+
+impl Writer<'_> {
+    async fn run(&mut self) -> Result<United, PublishError> {
+        let mut written = None;
+        let mut seen = 0;
+        for attempt in 0..TRIES {
+            let held = self.read().await?;
+            let is_ours = written.is_some() && held.digest == written;
+            let united = if is_ours {
+                None
+            } else {
+                // Where others write in another form, theirs is as good.
+                self.unite(&held, written.is_some()).await?
+            };
+            if let Some(united) = united {
+                self.contended |= written.is_some();
+                seen = 0;
+                if let Some(digest) = self.write(&united, &held).await? {
+                    written = Some(digest);
+                }
+            } else {
+                seen += 1;
+                let enough = written.is_none() || seen > usize::from(self.contended);
+                if let (true, Some(digest), Some(contents)) = (enough, held.digest, held.contents) {
+                    return Ok(self.report(digest, &contents, written.is_none()));
+                }
+            }
+            self.pause(attempt).await;
+        }
+        Err(PublishError::Overwritten(TRIES))
+    }
+
+    /// Reads what the reference holds. What was read last is not read again.
+    async fn read(&mut self) -> Result<Held, PublishError> {
+        let (repository, reference) = (self.place.repository, self.place.reference);
+        if let Some(last) = &self.last {
+            let now = repository.manifest_descriptor(reference).await?;
+            if now.map(|now| now.digest) == last.digest {
+                return Ok(last.clone());
+            }
+        }
+        let held = match repository.manifest(reference).await? {
+            None => Held {
+                digest: None,
+                contents: None,
+            },
+            Some(raw) => {
+                let contents = match read_contents(repository, &raw).await? {
+                    Ok(contents) => Some(contents),
+                    Err(why) => {
+                        self.replaced.get_or_insert(why);
+                        None
+                    }
+                };
+                Held {
+                    digest: Some(raw.digest),
+                    contents,
+                }
+            }
+        };
+        self.last = Some(held.clone());
+        Ok(held)
+    }
+
+    /// Makes the union; `None` where it is what is there.
+    async fn unite(
+        &mut self,
+        held: &Held,
+        any_form: bool,
+    ) -> Result<Option<Contents>, PublishError> {
+        loop {
+            let mut united = self.ours.clone();
+            if let Some(contents) = &held.contents {
+                let mut contents = contents.clone();
+                if !self.lost.is_empty() {
+                    self.lost_results = contents.drop_layers(&self.lost);
+                }
+                united.unite(&contents);
+            }
+            let dropped = united.bound(self.place.bounds, self.place.now)?;
+            if let Some(contents) = &held.contents
+                && contents.is_still(&united, self.stale())
+                && (any_form || contents.form() == united.form())
+            {
+                return Ok(None);
+            }
+            let lost = self.missing(&united).await?;
+            if lost.is_empty() {
+                if dropped.is_some() {
+                    self.dropped = dropped;
+                }
+                return Ok(Some(united));
+            }
+            let ours: Vec<Digest> = self.ours.blobs().map(|b| b.digest.clone()).collect();
+            let ours: Vec<Digest> = ours.into_iter().filter(|b| lost.contains(b)).collect();
+            if !ours.is_empty() {
+                return Err(PublishError::Lost(ours));
+            }
+            self.lost.extend(lost);
+        }
+    }
+
+    fn stale(&self) -> Duration {
+        let age = self.place.bounds.max_age;
+        age.map_or(STALE, |age| STALE.min(age / 4))
+    }
+
+    /// Returns the blobs that are not in the repository. Each is asked for once.
+    async fn missing(&mut self, contents: &Contents) -> Result<HashSet<Digest>, RegistryError> {
+        let repository = self.place.repository;
+        let unknown = contents.blobs().map(|blob| blob.digest.clone());
+        let unknown: Vec<Digest> = unknown.filter(|b| !self.stored.contains(b)).collect();
+        let mut checks = stream::iter(unknown)
+            .map(|digest| async move { (repository.blob_size(&digest).await, digest) })
+            .buffer_unordered(CHECKS);
+        let mut missing = HashSet::new();
+        while let Some((found, digest)) = checks.next().await {
+            match found? {
+                Some(_) => self.stored.insert(digest),
+                None => missing.insert(digest),
+            };
+        }
+        Ok(missing)
+    }
+
+    /// Writes the union, unless the reference holds something else by now. Returns the manifest's
+    /// digest if it was written.
+    async fn write(
+        &mut self,
+        united: &Contents,
+        held: &Held,
+    ) -> Result<Option<Digest>, PublishError> {
+        let (repository, reference) = (self.place.repository, self.place.reference);
+        let parts = united.to_parts()?;
+        let options = UploadOptions {
+            check_exists: held.digest.is_some(),
+            ..UploadOptions::default()
+        };
+        let size = parts.config.len() as u64;
+        let source = BlobSource::Bytes(parts.config.clone());
+        repository
+            .upload(&parts.config_digest, size, &source, &options)
+            .await?;
+        let begun = Instant::now();
+        let digest = Digest::of(&parts.manifest);
+        repository
+            .put_manifest(digest.as_str(), parts.media_type, &parts.manifest)
+            .await?;
+        let now = repository.manifest_descriptor(reference).await?;
+        if now.map(|now| now.digest) != held.digest {
+            tracing::debug!(reference, "another build was quicker");
+            self.contended = true;
+            return Ok(None);
+        }
+        repository
+            .put_manifest(reference, parts.media_type, &parts.manifest)
+            .await?;
+        self.wait = (begun.elapsed() * 2).clamp(WAIT.0, WAIT.1);
+        self.last = Some(Held {
+            digest: Some(digest.clone()),
+            contents: Some(united.clone()),
+        });
+        Ok(Some(digest))
+    }
+
+    /// Waits for others; longer, and by chance, where there are some.
+    async fn pause(&self, attempt: usize) {
+        let spread = if self.contended {
+            f64::from(u32::try_from(attempt.min(4)).unwrap_or(4))
+        } else {
+            0.2
+        };
+        let factor = 1.0 + rand::random::<f64>() * spread;
+        tokio::time::sleep(self.wait.mul_f64(factor).min(WAIT.1)).await;
+    }
+
+    fn report(&mut self, manifest: Digest, held: &Contents, unchanged: bool) -> United {
+        United {
+            manifest,
+            unchanged,
+            layers: held.blobs().count(),
+            results: held.results(),
+            others: held.results().saturating_sub(self.ours.results()),
+            dropped: self.dropped.take(),
+            lost: self.lost_results,
+            replaced: self.replaced.take(),
+        }
+    }
+}
+
+/// Reads a cache; the inner error says why what is there is none.
+async fn read_contents(
+    repository: &Repository,
+    raw: &RawManifest,
+) -> Result<Result<Contents, String>, RegistryError> {
+    let manifest = match CacheManifest::parse(&raw.bytes, &raw.media_type) {
+        Ok(manifest) => manifest,
+        Err(error) => return Ok(Err(crate::error::chain(&error))),
+    };
+    let Some(config) = manifest.config.as_ref().filter(|_| manifest.is_cache()) else {
+        return Ok(Err("it is an image or an index of images".to_owned()));
+    };
+    if config.size > CacheConfig::MAX_BYTES as u64 {
+        return Ok(Err(format!("its config has {} bytes", config.size)));
+    }
+    let bytes = match read_blob(repository, &config.digest, config.size).await {
+        Ok(bytes) => bytes,
+        Err(error)
+            if error.is_not_found() || matches!(error, RegistryError::DigestMismatch { .. }) =>
+        {
+            return Ok(Err(crate::error::chain(&error)));
+        }
+        Err(error) => return Err(error),
+    };
+    let config = CacheConfig::parse(&bytes);
+    let contents = config.and_then(|config| Contents::new(&manifest, &config));
+    Ok(contents.map_err(|error| crate::error::chain(&error)))
+}
+
+/// Reads a small blob whole.
+pub(super) async fn read_blob(
+    repository: &Repository,
+    digest: &Digest,
+    size: u64,
+) -> Result<Vec<u8>, RegistryError> {
+    let mut download = repository.download(digest, Some(size)).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = download.next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+use serde_json::Map;
+
+use super::*;
+use crate::cache::config::{CacheLayer, CacheRecord, CacheResult, Parent};
+use crate::cache::manifest::{DOCKER_LIST, Descriptor, Form, OCI_MANIFEST};
+use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
+
+const REPO: &str = "team/app";
+const TAG: &str = "cache";
+
+/// A cache of one step of its own on one that all have.
+fn cache(name: &str) -> Contents {
+    let layer = |blob: &str, parent| CacheLayer {
+        blob: Digest::of(blob.as_bytes()),
+        parent: Parent(parent),
+        annotations: None,
+        other: Map::new(),
+    };
+    let record = |name: &str, layer| CacheRecord {
+        results: vec![CacheResult {
+            layer,
+            created_at: "2026-01-01T00:00:00Z".to_owned(),
+            other: Map::new(),
+        }],
+        digest: name.to_owned(),
+        ..CacheRecord::default()
+    };
+    let config = CacheConfig {
+        layers: vec![layer("base", None), layer(name, Some(0))],
+        records: vec![record("base", 0), record(name, 1)],
+        ..CacheConfig::default()
+    };
+    let blob = |layer: &CacheLayer| Descriptor {
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+        digest: layer.blob.clone(),
+        size: 4,
+        annotations: Map::new(),
+        other: Map::new(),
+    };
+    let manifest = CacheManifest {
+        form: Form::OciManifest,
+        config: None,
+        layers: config.layers.iter().map(blob).collect(),
+        other: Map::new(),
+    };
+    Contents::new(&manifest, &config).unwrap()
+}
+
+fn stored(contents: &Contents) -> HashSet<Digest> {
+    contents.blobs().map(|blob| blob.digest.clone()).collect()
+}
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+async fn publish_all(repository: &Repository, contents: &Contents) -> Result<United, PublishError> {
+    let place = Place {
+        repository,
+        reference: TAG,
+        bounds: &Bounds::default(),
+        now: now(),
+    };
+    publish(place, contents, &stored(contents)).await
+}
+
+async fn held(repository: &Repository) -> Contents {
+    let raw = repository.manifest(TAG).await.unwrap().unwrap();
+    read_contents(repository, &raw).await.unwrap().unwrap()
+}
+
+fn put_blobs(registry: &ScriptedRegistry, names: &[&str]) {
+    for name in ["base"].iter().chain(names) {
+        registry.put_blob(REPO, name.as_bytes());
+    }
+}
+
+async fn put(repository: &Repository, contents: &Contents) {
+    let parts = contents.to_parts().unwrap();
+    let source = BlobSource::Bytes(parts.config.clone());
+    let size = parts.config.len() as u64;
+    let options = UploadOptions::default();
+    repository
+        .upload(&parts.config_digest, size, &source, &options)
+        .await
+        .unwrap();
+    repository
+        .put_manifest(TAG, parts.media_type, &parts.manifest)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_there_stays_and_what_is_the_same_is_not_written() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    put_blobs(&registry, &["a", "b"]);
+    let first = publish_all(&repository, &cache("a")).await.unwrap();
+    assert_eq!(
+        (first.results, first.others, first.unchanged),
+        (2, 0, false)
+    );
+    let second = publish_all(&repository, &cache("b")).await.unwrap();
+    assert_eq!((second.results, second.others, second.layers), (3, 1, 3));
+    let mut both = cache("a");
+    both.unite(&cache("b"));
+    assert_eq!(held(&repository).await, both);
+
+    let before = registry.seen().len();
+    let again = publish_all(&repository, &cache("a")).await.unwrap();
+    assert!(again.unchanged);
+    assert_eq!(again.manifest, second.manifest);
+    assert_eq!(registry.seen().len() - before, 2, "manifest and config");
+    // The manifest is there by digest too.
+    let staged = repository.manifest(second.manifest.as_str()).await.unwrap();
+    assert!(staged.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_at_the_same_time_keep_all() {
+    for round in 0..5 {
+        let registry = ScriptedRegistry::start().await;
+        let names: Vec<String> = (0..8).map(|writer| format!("{round} {writer}")).collect();
+        let mut all = cache(&names[0]);
+        let mut writers = Vec::new();
+        for name in &names {
+            put_blobs(&registry, &[name]);
+            let contents = cache(name);
+            all.unite(&contents);
+            let repository = pushable(&registry);
+            writers.push(tokio::spawn(async move {
+                publish_all(&repository, &contents).await
+            }));
+        }
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+        assert_eq!(held(&pushable(&registry)).await, all, "round {round}");
+    }
+}
+
+/// Another writer had read before and writes after; it does not know of this cache.
+#[tokio::test]
+async fn what_was_overwritten_is_written_again() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    put_blobs(&registry, &["a", "b"]);
+    // The look after the write hangs until the client asks again.
+    let path = format!("manifests/{TAG}");
+    registry.fault("HEAD", &path, (1, 1), Fault::StallBeforeAnswer);
+    let other = {
+        let repository = pushable(&registry);
+        let overwrite = async move { put(&repository, &cache("b")).await };
+        async {
+            while registry.count("HEAD", &path) < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            overwrite.await;
+        }
+    };
+    let ours = cache("a");
+    let (published, ()) = tokio::join!(publish_all(&repository, &ours), other);
+    assert_eq!(published.unwrap().results, 3);
+    let mut both = cache("a");
+    both.unite(&cache("b"));
+    assert_eq!(held(&repository).await, both);
+}
+
+#[tokio::test]
+async fn lost_blobs_are_not_referred_to() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    put_blobs(&registry, &["a"]);
+    put(&repository, &cache("gone")).await;
+    let published = publish_all(&repository, &cache("a")).await.unwrap();
+    assert_eq!((published.results, published.lost), (2, 1));
+    assert!(
+        published.to_string().contains("left out 1 results"),
+        "{published}"
+    );
+    assert_eq!(held(&repository).await, cache("a"));
+
+    let bounds = Bounds::default();
+    let place = Place {
+        repository: &repository,
+        reference: TAG,
+        bounds: &bounds,
+        now: now(),
+    };
+    let before = registry.count("PUT", "");
+    let lost = publish(place, &cache("never sent"), &HashSet::new()).await;
+    let Err(PublishError::Lost(lost)) = lost else {
+        panic!("{lost:?}")
+    };
+    assert_eq!(lost, [Digest::of(b"never sent")]);
+    assert_eq!(registry.count("PUT", ""), before);
+}
+
+#[tokio::test]
+async fn what_is_no_cache_is_replaced_and_told() {
+    let image = r#"{"schemaVersion":2,"layers":[],"config":{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}}"#;
+    let gone = cache("gone").to_parts().unwrap().manifest;
+    for (bytes, told) in [
+        (bytes::Bytes::from(image), "image"),
+        (bytes::Bytes::from_static(b"{"), "JSON"),
+        (gone, "404"),
+    ] {
+        let registry = ScriptedRegistry::start().await;
+        let repository = pushable(&registry);
+        put_blobs(&registry, &["a"]);
+        repository
+            .put_manifest(TAG, OCI_MANIFEST, &bytes)
+            .await
+            .unwrap();
+        let published = publish_all(&repository, &cache("a")).await.unwrap();
+        let text = published.to_string();
+        assert!(text.contains("replaced") && text.contains(told), "{text}");
+        assert_eq!(held(&repository).await, cache("a"));
+    }
+}
+
+#[tokio::test]
+async fn the_new_form_wins() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    put_blobs(&registry, &["a"]);
+    publish_all(&repository, &cache("a")).await.unwrap();
+    let mut listed = cache("a");
+    listed.set_form(Form::DockerList);
+    let published = publish_all(&repository, &listed).await.unwrap();
+    assert!(!published.unchanged);
+    let raw = repository.manifest(TAG).await.unwrap().unwrap();
+    assert_eq!(raw.media_type, DOCKER_LIST);
+}
+
+#[tokio::test]
+async fn an_unreachable_registry_is_an_error_and_loses_nothing() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    put_blobs(&registry, &["a", "b"]);
+    publish_all(&repository, &cache("b")).await.unwrap();
+    let refused = Fault::Status(403, Vec::new(), "no");
+    registry.fault("GET", "blobs/", (0, 99), refused);
+    let published = publish_all(&repository, &cache("a")).await;
+    assert!(
+        matches!(published, Err(PublishError::Registry(_))),
+        "{published:?}"
+    );
+}

@@ -1,0 +1,327 @@
+//! A whole cache as a value: united with others, cut to bounds, without blobs that were lost.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`normal`] | several configs made one, in one order |
+//! | [`covered`] | results that another record has under more keys |
+//! | [`reduce`] | a config with some of its results |
+//! | [`bound`] | the least recently used dropped |
+//! | [`times`] | when a result was made and last used |
+//!
+//! Contents are always in the normal form, so the union of the same caches is the same bytes, whoever
+//! makes it and in whatever order.
+
+mod bound;
+mod covered;
+mod normal;
+mod reduce;
+mod times;
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use self::normal::{Table, unite_maps};
+use self::reduce::{Place, layers_of, reduce};
+use self::times::Times;
+use super::config::{self, CacheConfig, ConfigError};
+use super::manifest::{CacheManifest, Descriptor, Form, ManifestError};
+use super::media::{algorithm_of, layer_type};
+use crate::digest::Digest;
+
+pub use self::bound::{Bounds, Dropped};
+
+/// A cache: its config, and the blobs that its manifest lists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contents {
+    config: CacheConfig,
+    /// What is referred to, and nothing else.
+    blobs: BTreeMap<Digest, Descriptor>,
+    form: Form,
+    /// Fields of the manifest, such as annotations.
+    other: Map<String, Value>,
+}
+
+/// Why a cache cannot be taken.
+#[derive(Debug, Error)]
+pub enum ContentsError {
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest is not that of a cache.
+    #[error("the manifest is that of an image, not of a cache")]
+    NoCache,
+    /// The config cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// A cache as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The manifest.
+    pub manifest: Bytes,
+    /// Media type of the manifest.
+    pub media_type: &'static str,
+    /// The config.
+    pub config: Bytes,
+    /// Digest of the config.
+    pub config_digest: Digest,
+}
+
+impl Contents {
+    /// Reads a cache as it is stored. `media_type` is what the registry says of the manifest.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the manifest or the config are not those of a cache.
+    pub fn parse(manifest: &[u8], media_type: &str, config: &[u8]) -> Result<Self, ContentsError> {
+        let manifest = CacheManifest::parse(manifest, media_type)?;
+        if !manifest.is_cache() {
+            return Err(ContentsError::NoCache);
+        }
+        Ok(Self::new(&manifest, &CacheConfig::parse(config)?)?)
+    }
+
+    /// Makes the contents of a manifest that was read and a config. As in BuildKit, results with a
+    /// blob that the manifest does not list are left out.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the config contradicts itself.
+    pub fn new(manifest: &CacheManifest, config: &CacheConfig) -> Result<Self, ConfigError> {
+        config.check()?;
+        let blobs = BTreeMap::new();
+        let mut contents = Self {
+            config: CacheConfig::default(),
+            blobs,
+            form: manifest.form,
+            other: manifest.other.clone(),
+        };
+        for blob in &manifest.layers {
+            contents.add_blob(blob.clone());
+        }
+        let mut table = Table::default();
+        table.add(config, |blob| contents.blobs.contains_key(blob));
+        contents.config = table.finish();
+        contents.forget_unused();
+        Ok(contents)
+    }
+
+    /// Adds another cache: every result of both is kept under every key that it had in either. The
+    /// form stays. Of a result that both have, and of what is said about a blob, the younger or else
+    /// the greater text stays, so that the order does not matter.
+    pub fn unite(&mut self, other: &Self) {
+        for blob in other.blobs.values() {
+            self.add_blob(blob.clone());
+        }
+        let mut table = Table::default();
+        for config in [&self.config, &other.config] {
+            table.add(config, |blob| self.blobs.contains_key(blob));
+        }
+        self.config = table.finish();
+        self.forget_unused();
+        unite_maps(&mut self.other, other.other.clone());
+    }
+
+    /// Removes the results that have one of these blobs below them, with the records and layers that
+    /// nothing needs any more. Returns how many results that were.
+    pub fn drop_layers(&mut self, lost: &HashSet<Digest>) -> usize {
+        let before = self.results();
+        let lost = self.on_lost(lost);
+        let mut kept = HashSet::new();
+        for (record, content) in self.config.records.iter().enumerate() {
+            for result in 0..content.results.len() + content.chains.len() {
+                let layers = layers_of(content, result);
+                let is_lost = |layer: &usize| lost.get(*layer).copied().unwrap_or_default();
+                if !layers.iter().any(is_lost) {
+                    kept.insert(Place { record, result });
+                }
+            }
+        }
+        if kept.len() < before {
+            *self = self.replaced(reduce(&self.config, &kept));
+        }
+        before - kept.len()
+    }
+
+    /// For each layer whether it or one below it is lost.
+    fn on_lost(&self, lost: &HashSet<Digest>) -> Vec<bool> {
+        let layers = &self.config.layers;
+        let mut known: Vec<Option<bool>> = vec![None; layers.len()];
+        for start in 0..layers.len() {
+            let mut open = Vec::new();
+            let mut next = Some(start);
+            let mut below = false;
+            while let Some(index) = next {
+                if let Some(told) = known.get(index).copied().flatten() {
+                    below = told;
+                    break;
+                }
+                open.push(index);
+                next = layers.get(index).and_then(|layer| layer.parent.0);
+            }
+            for index in open.into_iter().rev() {
+                below |= layers.get(index).is_some_and(|l| lost.contains(&l.blob));
+                if let Some(slot) = known.get_mut(index) {
+                    *slot = Some(below);
+                }
+            }
+        }
+        known.into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    /// Notes that a build has just used every result.
+    pub fn touch(&mut self, now: Timestamp) {
+        let touch = |created_at: &str, other: &mut Map<String, Value>| {
+            let mut times = Times::take(created_at, other);
+            times.touch(now);
+            times.put(other);
+        };
+        for record in &mut self.config.records {
+            for result in &mut record.results {
+                touch(&result.created_at, &mut result.other);
+            }
+            for chain in &mut record.chains {
+                touch(&chain.created_at, &mut chain.other);
+            }
+        }
+    }
+
+    /// Tells whether uniting these contents with others has added nothing: `united` has the same
+    /// results under the same keys, and none whose last use is later by more than `stale`.
+    pub fn is_still(&self, united: &Self, stale: Duration) -> bool {
+        let stale = SignedDuration::try_from(stale).unwrap_or(SignedDuration::MAX);
+        let (old, new) = (self.timeless(), united.timeless());
+        let times = old.1.iter().zip(&new.1);
+        let fresh = |(old, new): (&Times, &Times)| match (old.used(), new.used()) {
+            (Some(old), Some(new)) => new.duration_since(old) <= stale,
+            (_, new) => new.is_none(),
+        };
+        old.0 == new.0 && self.blobs.keys().eq(united.blobs.keys()) && times.into_iter().all(fresh)
+    }
+
+    /// The config without the times of its results, and these in the same order.
+    fn timeless(&self) -> (CacheConfig, Vec<Times>) {
+        let mut config = self.config.clone();
+        let mut all = Vec::new();
+        for record in &mut config.records {
+            record.results.sort_by_key(|result| result.layer);
+            for result in &mut record.results {
+                all.push(Times::take(&result.created_at, &mut result.other));
+                result.created_at.clear();
+            }
+            for chain in &mut record.chains {
+                all.push(Times::take(&chain.created_at, &mut chain.other));
+                chain.created_at.clear();
+            }
+        }
+        (config, all)
+    }
+
+    /// Writes manifest and config. Layers get the spelling of media types that goes with the form.
+    ///
+    /// # Errors
+    ///
+    /// Fails only where a kept unknown field cannot be written.
+    pub fn to_parts(&self) -> Result<Parts, serde_json::Error> {
+        let config = Bytes::from(self.config.to_bytes()?);
+        let config_digest = Digest::of(&config);
+        let oci = self.form != Form::DockerList;
+        let layer = |blob: &Descriptor| {
+            let mut blob = blob.clone();
+            if let Some(algorithm) = algorithm_of(&blob.media_type) {
+                layer_type(algorithm, oci).clone_into(&mut blob.media_type);
+            }
+            blob
+        };
+        let manifest = CacheManifest {
+            form: self.form,
+            config: Some(Descriptor {
+                media_type: config::MEDIA_TYPE.to_owned(),
+                digest: config_digest.clone(),
+                size: config.len() as u64,
+                annotations: Map::new(),
+                other: Map::new(),
+            }),
+            layers: self.blobs().map(layer).collect(),
+            other: self.other.clone(),
+        };
+        Ok(Parts {
+            manifest: manifest.to_bytes()?.into(),
+            media_type: self.form.media_type(),
+            config,
+            config_digest,
+        })
+    }
+
+    /// Returns the config.
+    pub fn config(&self) -> &CacheConfig {
+        &self.config
+    }
+
+    /// Returns the form of the manifest.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Sets the form of the manifest.
+    pub fn set_form(&mut self, form: Form) {
+        self.form = form;
+    }
+
+    /// Returns the blobs, each once, in the order of their digests.
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.blobs.values()
+    }
+
+    /// Returns the size of all blobs together, in bytes.
+    pub fn size(&self) -> u64 {
+        let sizes = self.blobs().map(|blob| blob.size);
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    /// Returns the number of results.
+    pub fn results(&self) -> usize {
+        let results = self.config.records.iter();
+        results.map(|r| r.results.len() + r.chains.len()).sum()
+    }
+
+    fn replaced(&self, config: CacheConfig) -> Self {
+        let mut contents = Self {
+            config,
+            blobs: self.blobs.clone(),
+            form: self.form,
+            other: self.other.clone(),
+        };
+        contents.forget_unused();
+        contents
+    }
+
+    /// Of two descriptors of a blob one that tells the content's digest stays, else the greater text.
+    fn add_blob(&mut self, blob: Descriptor) {
+        let order = |blob: &Descriptor| {
+            let text = serde_json::to_string(blob).unwrap_or_default();
+            (blob.diff_id().is_some(), text)
+        };
+        match self.blobs.get_mut(&blob.digest) {
+            Some(known) if *known == blob => {}
+            Some(known) if order(&blob) > order(known) => *known = blob,
+            Some(_) => {}
+            None => drop(self.blobs.insert(blob.digest.clone(), blob)),
+        }
+    }
+
+    fn forget_unused(&mut self) {
+        let layers = self.config.layers.iter();
+        let used: HashSet<&Digest> = layers.map(|layer| &layer.blob).collect();
+        self.blobs.retain(|digest, _| used.contains(digest));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+//! Several configs made one, in a form that does not depend on their order.
+//!
+//! Two records are the same where their digest is, and for each input the set of (selector, record)
+//! that it may come from, recursively. So each record has a hash of all that is below it, and uniting
+//! is putting records into a table by that hash: nothing is lost, and no key leads to a result that it
+//! did not lead to before.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::covered;
+use super::times::Times;
+use crate::cache::config::{
+    CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, ChainedResult, LayerAnnotations,
+    Parent,
+};
+use crate::digest::Digest;
+
+/// What is unknown to this program, by name.
+type Other = Map<String, Value>;
+/// Hash of a layer with all below it, or of a record with all its inputs.
+type Hash = [u8; 32];
+
+/// A layer on its parent.
+struct Layer {
+    blob: Digest,
+    parent: Option<usize>,
+    hash: Hash,
+    annotations: Option<LayerAnnotations>,
+    other: Other,
+}
+
+/// Where an input of a record may come from.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) selector: String,
+    /// Place of the record, which is before that of the record with this link.
+    pub(super) record: usize,
+    pub(super) other: Other,
+}
+
+/// One key with the results of all configs.
+pub(super) struct Record {
+    pub(super) hash: Hash,
+    pub(super) digest: String,
+    pub(super) inputs: Vec<Vec<Link>>,
+    /// By the topmost layer; `None` is the result without any.
+    pub(super) results: HashMap<Option<usize>, Found>,
+    pub(super) other: Other,
+}
+
+/// What is known of a result besides its layers.
+#[derive(Clone, Default)]
+pub(super) struct Found {
+    pub(super) times: Times,
+    other: Other,
+}
+
+impl Found {
+    /// Takes over what another writer knew.
+    pub(super) fn unite(&mut self, other: Self) {
+        self.times.unite(other.times);
+        unite_maps(&mut self.other, other.other);
+    }
+}
+
+/// The table that configs are put into.
+#[derive(Default)]
+pub(super) struct Table {
+    layers: Vec<Layer>,
+    layer_at: HashMap<(Digest, Option<usize>), usize>,
+    records: Vec<Record>,
+    record_at: HashMap<Hash, usize>,
+    other: Other,
+}
+
+impl Table {
+    /// Adds a config that was checked. Results with a layer whose blob is not `listed` by the
+    /// manifest are left out, as BuildKit does.
+    pub(super) fn add(&mut self, config: &CacheConfig, listed: impl Fn(&Digest) -> bool) {
+        unite_maps(&mut self.other, config.other.clone());
+        let layers = self.add_layers(config, &listed);
+        let mut at = vec![usize::MAX; config.records.len()];
+        for index in config.inputs_first() {
+            let Some(record) = config.records.get(index) else {
+                continue;
+            };
+            let place = self.record(record, &at);
+            if let Some(slot) = at.get_mut(index) {
+                *slot = place;
+            }
+            for result in &record.results {
+                if let Some(layer) = layers.get(result.layer).copied().flatten() {
+                    self.found(place, Some(layer), &result.created_at, &result.other);
+                }
+            }
+            for chain in &record.chains {
+                if let Some(top) = self.chain(config, &chain.layers, &listed) {
+                    self.found(place, top, &chain.created_at, &chain.other);
+                }
+            }
+        }
+    }
+
+    /// Adds the layers; `None` for those that cannot be used.
+    fn add_layers(
+        &mut self,
+        config: &CacheConfig,
+        listed: &impl Fn(&Digest) -> bool,
+    ) -> Vec<Option<usize>> {
+        let mut at: Vec<Option<Option<usize>>> = vec![None; config.layers.len()];
+        for start in 0..config.layers.len() {
+            // Down to a layer that was added, and up again: without recursion, because a hostile
+            // config may be as deep as it is long.
+            let mut open = Vec::new();
+            let mut next = Some(start);
+            while let Some(index) = next.filter(|index| at.get(*index) == Some(&None)) {
+                open.push(index);
+                next = config.layers.get(index).and_then(|layer| layer.parent.0);
+            }
+            for index in open.into_iter().rev() {
+                let Some(layer) = config.layers.get(index) else {
+                    continue;
+                };
+                let parent = match layer.parent.0 {
+                    None => Some(None),
+                    Some(parent) => at.get(parent).copied().flatten().flatten().map(Some),
+                };
+                let place = parent
+                    .filter(|_| listed(&layer.blob))
+                    .map(|parent| self.layer(layer, parent));
+                if let Some(slot) = at.get_mut(index) {
+                    *slot = Some(place);
+                }
+            }
+        }
+        at.into_iter().map(Option::flatten).collect()
+    }
+
+    /// A list of layers is the same result as the layers on each other. The inner `None` is the empty
+    /// list.
+    #[expect(
+        clippy::option_option,
+        reason = "no result, or a result that has no layer"
+    )]
+    fn chain(
+        &mut self,
+        config: &CacheConfig,
+        layers: &[usize],
+        listed: &impl Fn(&Digest) -> bool,
+    ) -> Option<Option<usize>> {
+        let mut top = None;
+        for index in layers {
+            let layer = config.layers.get(*index)?;
+            if !listed(&layer.blob) {
+                return None;
+            }
+            top = Some(self.layer(layer, top));
+        }
+        Some(top)
+    }
+
+    fn layer(&mut self, layer: &CacheLayer, parent: Option<usize>) -> usize {
+        let key = (layer.blob.clone(), parent);
+        let place = *self.layer_at.entry(key).or_insert_with(|| {
+            let below = parent.and_then(|parent| self.layers.get(parent));
+            let mut hasher = Sha256::new();
+            put(&mut hasher, layer.blob.as_str().as_bytes());
+            put(&mut hasher, below.map_or(&[][..], |below| &below.hash));
+            self.layers.push(Layer {
+                blob: layer.blob.clone(),
+                parent,
+                hash: hasher.finalize().into(),
+                annotations: None,
+                other: Map::new(),
+            });
+            self.layers.len() - 1
+        });
+        if let Some(known) = self.layers.get_mut(place) {
+            unite_maps(&mut known.other, layer.other.clone());
+            if text(&layer.annotations) > text(&known.annotations) {
+                known.annotations.clone_from(&layer.annotations);
+            }
+        }
+        place
+    }
+
+    /// Adds a record whose inputs are `at` these places already.
+    fn record(&mut self, record: &CacheRecord, at: &[usize]) -> usize {
+        let inputs: Vec<Vec<Link>> = record
+            .inputs
+            .iter()
+            .map(|input| self.links(input, at))
+            .collect();
+        let hash = self.hash(record, &inputs);
+        *self.record_at.entry(hash).or_insert_with(|| {
+            self.records.push(Record {
+                hash,
+                digest: record.digest.clone(),
+                inputs,
+                results: HashMap::new(),
+                other: record.other.clone(),
+            });
+            self.records.len() - 1
+        })
+    }
+
+    /// The alternatives of one input, each once, in an order that depends on what they are alone.
+    fn links(&self, input: &[CacheInput], at: &[usize]) -> Vec<Link> {
+        let mut links: Vec<Link> = input
+            .iter()
+            .map(|link| Link {
+                selector: link.selector.clone(),
+                record: at.get(link.link).copied().unwrap_or(usize::MAX),
+                other: link.other.clone(),
+            })
+            .collect();
+        links.sort_by_cached_key(|link| {
+            let hash = self.records.get(link.record).map(|record| record.hash);
+            (link.selector.clone(), hash, text(&link.other))
+        });
+        links.dedup();
+        links
+    }
+
+    fn hash(&self, record: &CacheRecord, inputs: &[Vec<Link>]) -> Hash {
+        let mut hasher = Sha256::new();
+        put(&mut hasher, record.digest.as_bytes());
+        put(&mut hasher, text(&record.other).as_bytes());
+        for input in inputs {
+            put(&mut hasher, &input.len().to_le_bytes());
+            for link in input {
+                put(&mut hasher, link.selector.as_bytes());
+                put(&mut hasher, text(&link.other).as_bytes());
+                let hash = self.records.get(link.record).map(|record| record.hash);
+                put(&mut hasher, &hash.unwrap_or_default());
+            }
+        }
+        hasher.finalize().into()
+    }
+
+    fn found(&mut self, record: usize, layer: Option<usize>, created_at: &str, other: &Other) {
+        let mut other = other.clone();
+        let times = Times::take(created_at, &mut other);
+        if let Some(record) = self.records.get_mut(record) {
+            let found = Found { times, other };
+            match record.results.get_mut(&layer) {
+                Some(known) => known.unite(found),
+                None => drop(record.results.insert(layer, found)),
+            }
+        }
+    }
+
+    /// Writes the config: results that another record has under at least the same keys are left to
+    /// it, as are records that lead to no result.
+    pub(super) fn finish(mut self) -> CacheConfig {
+        covered::fold(&mut self.records);
+        let records = self.needed();
+        let (layers, layer_at) = self.write_layers();
+        let record_at = places(&records, self.records.len());
+        let move_record = |old: usize| record_at.get(old).copied().unwrap_or_default();
+        let mut config = CacheConfig {
+            layers,
+            other: self.other,
+            ..CacheConfig::default()
+        };
+        let mut old: Vec<Option<Record>> = self.records.into_iter().map(Some).collect();
+        for index in records {
+            let Some(record) = old.get_mut(index).and_then(Option::take) else {
+                continue;
+            };
+            let input = |links: Vec<Link>| -> Vec<CacheInput> {
+                let link = |link: Link| CacheInput {
+                    selector: link.selector,
+                    link: move_record(link.record),
+                    other: link.other,
+                };
+                links.into_iter().map(link).collect()
+            };
+            let (results, chains) = write_results(record.results, &layer_at);
+            config.records.push(CacheRecord {
+                results,
+                chains,
+                digest: record.digest,
+                inputs: record.inputs.into_iter().map(input).collect(),
+                other: record.other,
+            });
+        }
+        config
+    }
+
+    /// The records with results and all that they come from, in the order of the output.
+    fn needed(&self) -> Vec<usize> {
+        let mut needed = HashSet::new();
+        let with_results = self.records.iter().enumerate();
+        let with_results = with_results.filter(|(_, record)| !record.results.is_empty());
+        let mut open: Vec<usize> = with_results.map(|(index, _)| index).collect();
+        while let Some(index) = open.pop() {
+            if needed.insert(index)
+                && let Some(record) = self.records.get(index)
+            {
+                open.extend(record.inputs.iter().flatten().map(|link| link.record));
+            }
+        }
+        let mut needed: Vec<usize> = needed.into_iter().collect();
+        needed.sort_unstable_by_key(|index| {
+            let record = self.records.get(*index);
+            record.map(|record| (record.digest.as_str(), record.hash))
+        });
+        needed
+    }
+
+    /// The layers of all results, and where each old one is now.
+    fn write_layers(&self) -> (Vec<CacheLayer>, Vec<usize>) {
+        let mut needed = HashSet::new();
+        for result in self.records.iter().flat_map(|r| r.results.keys()) {
+            let mut next = *result;
+            while let Some(index) = next.filter(|index| needed.insert(*index)) {
+                next = self.layers.get(index).and_then(|layer| layer.parent);
+            }
+        }
+        let mut needed: Vec<usize> = needed.into_iter().collect();
+        needed.sort_unstable_by_key(|index| {
+            let layer = self.layers.get(*index);
+            layer.map(|layer| (&layer.blob, layer.hash))
+        });
+        let at = places(&needed, self.layers.len());
+        let write = |layer: &Layer| CacheLayer {
+            blob: layer.blob.clone(),
+            parent: Parent(layer.parent.and_then(|parent| at.get(parent).copied())),
+            annotations: layer.annotations.clone(),
+            other: layer.other.clone(),
+        };
+        let kept = needed.iter().filter_map(|index| self.layers.get(*index));
+        (kept.map(write).collect(), at)
+    }
+}
+
+/// The results of a record, the youngest first.
+fn write_results(
+    found: HashMap<Option<usize>, Found>,
+    layer_at: &[usize],
+) -> (Vec<CacheResult>, Vec<ChainedResult>) {
+    let mut results = Vec::new();
+    let mut chains = Vec::new();
+    for (layer, found) in found {
+        let mut other = found.other;
+        let created_at = found.times.put(&mut other);
+        match layer {
+            Some(layer) => results.push(CacheResult {
+                layer: layer_at.get(layer).copied().unwrap_or_default(),
+                created_at,
+                other,
+            }),
+            None => chains.push(ChainedResult {
+                layers: Vec::new(),
+                created_at,
+                other,
+            }),
+        }
+    }
+    // Of results with one time and as many layers BuildKit takes the first.
+    results.sort_by_cached_key(|result| {
+        let times = Times::of(&result.created_at, &result.other);
+        (std::cmp::Reverse(times.order()), result.layer)
+    });
+    (results, chains)
+}
+
+/// Where each of the kept ones is found; the places of the others mean nothing.
+fn places(kept: &[usize], count: usize) -> Vec<usize> {
+    let mut at = vec![0; count];
+    for (new, old) in kept.iter().enumerate() {
+        if let Some(slot) = at.get_mut(*old) {
+            *slot = new;
+        }
+    }
+    at
+}
+
+fn put(hasher: &mut Sha256, bytes: &[u8]) {
+    hasher.update(bytes.len().to_le_bytes());
+    hasher.update(bytes);
+}
+
+/// JSON text as something that has an order; empty for what is empty.
+fn text(value: &impl serde::Serialize) -> String {
+    match serde_json::to_string(value) {
+        Ok(text) if text != "{}" && text != "null" => text,
+        // A map with text keys can always be written.
+        _ => String::new(),
+    }
+}
+
+/// Adds fields; of two values of one name the one whose text is greater stays, so that the order of
+/// uniting does not matter.
+pub(super) fn unite_maps(into: &mut Other, from: Other) {
+    if from.is_empty() {
+        return;
+    }
+    for (key, value) in from {
+        match into.get_mut(&key) {
+            Some(known) if value.to_string() > known.to_string() => *known = value,
+            Some(_) => {}
+            None => drop(into.insert(key, value)),
+        }
+    }
+    into.sort_keys();
+}

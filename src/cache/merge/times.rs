@@ -1,0 +1,78 @@
+//! When a result was made, and when a build last used it.
+//!
+//! BuildKit knows the first alone (`createdAt`). The second is kept beside it in a field that BuildKit
+//! passes over, as Go's JSON reader does with every field that it does not know: `lastUsed`, RFC 3339.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
+
+/// The field that BuildKit does not know.
+const LAST_USED: &str = "lastUsed";
+/// Uses that follow the making this closely are not written down: the field costs space.
+const NEAR: SignedDuration = SignedDuration::from_mins(5);
+
+/// The two times of a result. An unreadable time is the oldest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Times {
+    created: Option<Timestamp>,
+    /// The first time as it was written.
+    created_text: String,
+    used: Option<Timestamp>,
+}
+
+impl Times {
+    /// Reads the times of a result.
+    pub(super) fn of(created_at: &str, other: &Map<String, Value>) -> Self {
+        let used = other.get(LAST_USED).and_then(Value::as_str);
+        Self {
+            created: created_at.parse().ok(),
+            created_text: created_at.to_owned(),
+            used: used.and_then(|text| text.parse().ok()),
+        }
+    }
+
+    /// The same, and takes the field out of the others.
+    pub(super) fn take(created_at: &str, other: &mut Map<String, Value>) -> Self {
+        let times = Self::of(created_at, other);
+        other.shift_remove(LAST_USED);
+        times
+    }
+
+    /// Writes the field, if it says more than the first time, which is returned.
+    pub(super) fn put(self, other: &mut Map<String, Value>) -> String {
+        if let Some(used) = self.used
+            && self
+                .created
+                .is_none_or(|made| used.duration_since(made) > NEAR)
+        {
+            other.insert(LAST_USED.to_owned(), Value::from(used.to_string()));
+            other.sort_keys();
+        }
+        self.created_text
+    }
+
+    /// Takes the later ones of two writers.
+    pub(super) fn unite(&mut self, other: Self) {
+        if (other.created, &other.created_text) > (self.created, &self.created_text) {
+            self.created = other.created;
+            self.created_text = other.created_text;
+        }
+        self.used = self.used.max(other.used);
+    }
+
+    /// Notes a use, to the second.
+    pub(super) fn touch(&mut self, now: Timestamp) {
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        self.used = self.used.max(Some(now));
+    }
+
+    /// Returns the last use; making it is one.
+    pub(super) fn used(&self) -> Option<Timestamp> {
+        self.used.max(self.created)
+    }
+
+    /// Returns what results of one record are ordered by: the younger and the later used is greater.
+    pub(super) fn order(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        (self.created, self.used())
+    }
+}
