@@ -20,7 +20,9 @@ pub(crate) fn digest(criterion: &mut Criterion) {
     let layer = data::layer(SIZE);
     let mut group = criterion.benchmark_group("digest");
     group.throughput(Throughput::Bytes(SIZE as u64));
-    group.bench_function("sha256", |bencher| bencher.iter(|| Digest::of(black_box(&layer))));
+    group.bench_function("sha256", |bencher| {
+        bencher.iter(|| Digest::of(black_box(&layer)))
+    });
     group.finish();
 }
 
@@ -30,7 +32,9 @@ pub(crate) fn encoders(criterion: &mut Criterion) {
     let workers = Workers::new(NonZeroUsize::MIN);
     let layer = Bytes::from(data::layer(SIZE));
     let mut group = criterion.benchmark_group("compress");
-    group.throughput(Throughput::Bytes(SIZE as u64)).sample_size(10);
+    group
+        .throughput(Throughput::Bytes(SIZE as u64))
+        .sample_size(10);
     for algorithm in [Algorithm::Gzip, Algorithm::Zstd, Algorithm::Uncompressed] {
         let level = Level::new(algorithm, None).expect("every algorithm has a level of its own");
         let encode = || runtime.block_on(encode(level, &workers, layer.clone()));
@@ -41,18 +45,27 @@ pub(crate) fn encoders(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("decode", algorithm), |bencher| {
             bencher.iter(|| {
                 let decoded = runtime.block_on(decode(algorithm, &workers, &blob));
-                assert_eq!(decoded.expect("the blob is whole").compressed, digests.compressed);
+                assert_eq!(
+                    decoded.expect("the blob is whole").compressed,
+                    digests.compressed
+                );
             });
         });
     }
     group.finish();
 }
 
-async fn encode(level: Level, workers: &Workers, mut layer: Bytes) -> Result<(Vec<Bytes>, Digests), Error> {
+async fn encode(
+    level: Level,
+    workers: &Workers,
+    mut layer: Bytes,
+) -> Result<(Vec<Bytes>, Digests), Error> {
     let (mut encoder, mut output) = Encoder::new(level, workers);
     let write = async move {
         while !layer.is_empty() {
-            encoder.write(layer.split_to(PIECE.min(layer.len()))).await?;
+            encoder
+                .write(layer.split_to(PIECE.min(layer.len())))
+                .await?;
         }
         encoder.finish().await
     };

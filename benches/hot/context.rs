@@ -18,7 +18,9 @@ const FOLDERS: u32 = 400;
 /// A large `.dockerignore` on the paths of a large context.
 pub(crate) fn matcher(criterion: &mut Criterion) {
     let patterns = ignore_file();
-    let paths: Vec<String> = (0..FILES).map(|file| path(file).display().to_string()).collect();
+    let paths: Vec<String> = (0..FILES)
+        .map(|file| path(file).display().to_string())
+        .collect();
     let matcher = Matcher::new(&patterns).expect("the patterns are valid");
     let mut group = criterion.benchmark_group("matcher");
     group.sample_size(20);
@@ -27,7 +29,12 @@ pub(crate) fn matcher(criterion: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(u64::from(FILES)));
     group.bench_function("match", |bencher| {
-        bencher.iter(|| paths.iter().filter(|path| matcher.matches(black_box(path))).count());
+        bencher.iter(|| {
+            paths
+                .iter()
+                .filter(|path| matcher.matches(black_box(path)))
+                .count()
+        });
     });
     group.finish();
 }
@@ -37,10 +44,15 @@ pub(crate) fn walk(criterion: &mut Criterion) {
     let tree = tree();
     let runtime = Runtime::new().expect("the system gives threads");
     let mut group = criterion.benchmark_group("walk");
-    group.throughput(Throughput::Elements(u64::from(FILES))).sample_size(20);
+    group
+        .throughput(Throughput::Elements(u64::from(FILES)))
+        .sample_size(20);
     let cases = [("everything", Vec::new()), ("dockerignore", ignore_file())];
     for (name, exclude) in cases {
-        let filter = Filter { exclude, ..Filter::default() };
+        let filter = Filter {
+            exclude,
+            ..Filter::default()
+        };
         group.bench_function(name, |bencher| {
             bencher.iter(|| runtime.block_on(offer(tree.path(), filter.clone())));
         });
@@ -50,9 +62,16 @@ pub(crate) fn walk(criterion: &mut Criterion) {
 
 /// 100 patterns of every kind; none of them leaves out a file of the tree, so all are tried on each.
 fn ignore_file() -> Vec<String> {
-    let mut patterns: Vec<String> = ["**/node_modules", "**/.git", "*.log", "build/**/*.o", "docs/**", "!docs/README.md"]
-        .map(str::to_owned)
-        .into();
+    let mut patterns: Vec<String> = [
+        "**/node_modules",
+        "**/.git",
+        "*.log",
+        "build/**/*.o",
+        "docs/**",
+        "!docs/README.md",
+    ]
+    .map(str::to_owned)
+    .into();
     for number in 0..94 {
         patterns.push(match number % 4 {
             0 => format!("target-{number}"),
@@ -88,7 +107,10 @@ async fn offer(tree: &Path, filter: Filter) -> SendStats {
         while let Some(packet) = offered.recv().await {
             let packet: Packet = packet;
             if packet.packet_type() == Some(PacketType::PacketStat) && packet.stat.is_none() {
-                to_sender.send(Ok::<_, Infallible>(Packet::fin())).await.expect("the sender waits for the end");
+                to_sender
+                    .send(Ok::<_, Infallible>(Packet::fin()))
+                    .await
+                    .expect("the sender waits for the end");
             }
         }
     };

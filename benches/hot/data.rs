@@ -1,6 +1,9 @@
 //! Data that is the same in every run.
 
-use docker_cachex::cache::config::{CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent};
+use docker_cachex::cache::config::{
+    CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent,
+};
+use docker_cachex::cache::manifest::{CacheManifest, Descriptor, Form};
 use docker_cachex::digest::Digest;
 use serde_json::Map;
 
@@ -17,7 +20,9 @@ pub(crate) fn layer(size: usize) -> Vec<u8> {
             1..=3 => data.extend((0..32).flat_map(|_| random().to_le_bytes())),
             _ => {
                 let word = random() % 1000;
-                data.extend_from_slice(format!("/usr/lib/{word:x}/lib{}.so\n", word * word).as_bytes());
+                data.extend_from_slice(
+                    format!("/usr/lib/{word:x}/lib{}.so\n", word * word).as_bytes(),
+                );
             }
         }
     }
@@ -25,10 +30,16 @@ pub(crate) fn layer(size: usize) -> Vec<u8> {
     data
 }
 
-/// A cache of a long build: each step has [`KEYS`] records, which depend on the step before.
-pub(crate) fn cache(records: usize) -> CacheConfig {
-    let layers = (0..records / KEYS).map(|step| CacheLayer {
-        blob: digest("layer", step),
+/// A cache of a long build: each step has [`KEYS`] records, which depend on the step before. The second half of the steps
+/// is those of a branch, so two branches share the first half.
+pub(crate) fn cache(records: usize, branch: &str) -> CacheConfig {
+    let digest = |kind: &str, index: usize, of: usize| {
+        let name = if index < of / 2 { "main" } else { branch };
+        Digest::of(format!("{kind} {index} of {name}").as_bytes())
+    };
+    let steps = records / KEYS;
+    let layers = (0..steps).map(|step| CacheLayer {
+        blob: digest("layer", step, steps),
         parent: Parent(step.checked_sub(1)),
         annotations: None,
         other: Map::new(),
@@ -36,11 +47,11 @@ pub(crate) fn cache(records: usize) -> CacheConfig {
     let records = (0..records).map(|index| {
         let step = index / KEYS;
         CacheRecord {
-            results: (index % KEYS == 0 && step < records / KEYS)
+            results: (index.is_multiple_of(KEYS) && step < steps)
                 .then(|| result(step))
                 .into_iter()
                 .collect(),
-            digest: digest("record", index).to_string(),
+            digest: digest("record", index, records).to_string(),
             inputs: inputs(index),
             ..CacheRecord::default()
         }
@@ -73,8 +84,21 @@ fn inputs(index: usize) -> Vec<Vec<CacheInput>> {
     vec![links.collect()]
 }
 
-fn digest(kind: &str, number: usize) -> Digest {
-    Digest::of(format!("{kind} {number}").as_bytes())
+/// The manifest of a cache.
+pub(crate) fn manifest(config: &CacheConfig) -> CacheManifest {
+    let layers = config.layers.iter().map(|layer| Descriptor {
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+        digest: layer.blob.clone(),
+        size: 1_000_000,
+        annotations: Map::new(),
+        other: Map::new(),
+    });
+    CacheManifest {
+        form: Form::OciManifest,
+        config: None,
+        layers: layers.collect(),
+        other: Map::new(),
+    }
 }
 
 /// Numbers by xorshift: the same in every run, on every machine.

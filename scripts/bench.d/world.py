@@ -187,6 +187,10 @@ class World:
     def empty(self):
         """Forgets what the case before left in builder, registry and folders."""
         self.prune()
+        # What compressor=client changes in later builds ends with what it took from the builder.
+        if self.own_builder:
+            marks = Path(os.environ["DOCKER_CONFIG"]) / "buildx" / "cachex" / "uncompressed" / self.builder
+            shutil.rmtree(marks, ignore_errors=True)
         shutil.rmtree(self.folder / "registry", ignore_errors=True)
         shutil.rmtree(self.folder / "projects", ignore_errors=True)
 
