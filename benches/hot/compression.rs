@@ -21,7 +21,7 @@ pub(crate) fn digest(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("digest");
     group.throughput(Throughput::Bytes(SIZE as u64));
     group.bench_function("sha256", |bencher| {
-        bencher.iter(|| Digest::of(black_box(&layer)))
+        bencher.iter(|| Digest::of(black_box(&layer)));
     });
     group.finish();
 }
