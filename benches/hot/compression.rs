@@ -1,0 +1,92 @@
+//! Layers on their way to the registry: digests and compression with both digests.
+
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput};
+use docker_cachex::compress::{Algorithm, Decoder, Digests, Encoder, Error, Level, Workers};
+use docker_cachex::digest::Digest;
+use tokio::runtime::Runtime;
+
+use crate::data;
+
+const SIZE: usize = 16 << 20;
+/// What one read of a layer brings.
+const PIECE: usize = 32 << 10;
+
+/// The digest of a layer.
+pub(crate) fn digest(criterion: &mut Criterion) {
+    let layer = data::layer(SIZE);
+    let mut group = criterion.benchmark_group("digest");
+    group.throughput(Throughput::Bytes(SIZE as u64));
+    group.bench_function("sha256", |bencher| {
+        bencher.iter(|| Digest::of(black_box(&layer)));
+    });
+    group.finish();
+}
+
+/// Both ways of each compression at its own level, on one thread.
+pub(crate) fn encoders(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("the system gives threads");
+    let workers = Workers::new(NonZeroUsize::MIN);
+    let layer = Bytes::from(data::layer(SIZE));
+    let mut group = criterion.benchmark_group("compress");
+    group
+        .throughput(Throughput::Bytes(SIZE as u64))
+        .sample_size(10);
+    for algorithm in [Algorithm::Gzip, Algorithm::Zstd, Algorithm::Uncompressed] {
+        let level = Level::new(algorithm, None).expect("every algorithm has a level of its own");
+        let encode = || runtime.block_on(encode(level, &workers, layer.clone()));
+        group.bench_function(BenchmarkId::new("encode", algorithm), |bencher| {
+            bencher.iter(|| encode().expect("memory holds what was written"));
+        });
+        let (blob, digests) = encode().expect("memory holds what was written");
+        group.bench_function(BenchmarkId::new("decode", algorithm), |bencher| {
+            bencher.iter(|| {
+                let decoded = runtime.block_on(decode(algorithm, &workers, &blob));
+                assert_eq!(
+                    decoded.expect("the blob is whole").compressed,
+                    digests.compressed
+                );
+            });
+        });
+    }
+    group.finish();
+}
+
+async fn encode(
+    level: Level,
+    workers: &Workers,
+    mut layer: Bytes,
+) -> Result<(Vec<Bytes>, Digests), Error> {
+    let (mut encoder, mut output) = Encoder::new(level, workers);
+    let write = async move {
+        while !layer.is_empty() {
+            encoder
+                .write(layer.split_to(PIECE.min(layer.len())))
+                .await?;
+        }
+        encoder.finish().await
+    };
+    let take = async move {
+        let mut blob = Vec::new();
+        while let Some(piece) = output.next().await {
+            blob.push(piece?);
+        }
+        Ok(blob)
+    };
+    let (digests, blob) = tokio::try_join!(write, take)?;
+    Ok((blob, digests))
+}
+
+async fn decode(algorithm: Algorithm, workers: &Workers, blob: &[Bytes]) -> Result<Digests, Error> {
+    let mut decoder = Decoder::new(algorithm, workers)?;
+    for piece in blob {
+        decoder.push(piece.clone());
+        while let Some(content) = decoder.next().await? {
+            black_box(content);
+        }
+    }
+    decoder.finish()
+}

@@ -1,0 +1,112 @@
+//! Data that is the same in every run.
+
+use docker_cachex::cache::config::{
+    CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent,
+};
+use docker_cachex::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::digest::Digest;
+use serde_json::Map;
+
+/// Records to a layer, about as in a cache of BuildKit: a key by the definition, one by the content, and the source's.
+const KEYS: usize = 3;
+
+/// Bytes that compress about as the programs and texts of a layer do, to a third.
+pub(crate) fn layer(size: usize) -> Vec<u8> {
+    let mut random = random(0x2545_f491_4f6c_dd1d);
+    let mut data = Vec::with_capacity(size + 4096);
+    while data.len() < size {
+        match random() % 16 {
+            0 => data.resize(data.len() + (random() % 4096) as usize, 0),
+            1..=3 => data.extend((0..32).flat_map(|_| random().to_le_bytes())),
+            _ => {
+                let word = random() % 1000;
+                data.extend_from_slice(
+                    format!("/usr/lib/{word:x}/lib{}.so\n", word * word).as_bytes(),
+                );
+            }
+        }
+    }
+    data.truncate(size);
+    data
+}
+
+/// A cache of a long build: each step has [`KEYS`] records, which depend on the step before. The second half of the steps
+/// is those of a branch, so two branches share the first half.
+pub(crate) fn cache(records: usize, branch: &str) -> CacheConfig {
+    let digest = |kind: &str, index: usize, of: usize| {
+        let name = if index < of / 2 { "main" } else { branch };
+        Digest::of(format!("{kind} {index} of {name}").as_bytes())
+    };
+    let steps = records / KEYS;
+    let layers = (0..steps).map(|step| CacheLayer {
+        blob: digest("layer", step, steps),
+        parent: Parent(step.checked_sub(1)),
+        annotations: None,
+        other: Map::new(),
+    });
+    let records = (0..records).map(|index| {
+        let step = index / KEYS;
+        CacheRecord {
+            results: (index.is_multiple_of(KEYS) && step < steps)
+                .then(|| result(step))
+                .into_iter()
+                .collect(),
+            digest: digest("record", index, records).to_string(),
+            inputs: inputs(index),
+            ..CacheRecord::default()
+        }
+    });
+    CacheConfig {
+        layers: layers.collect(),
+        records: records.collect(),
+        other: Map::new(),
+    }
+}
+
+fn result(layer: usize) -> CacheResult {
+    CacheResult {
+        layer,
+        created_at: "2026-11-24T12:00:00.123456789Z".to_owned(),
+        other: Map::new(),
+    }
+}
+
+/// The first record of a step depends on all records of the step before, the others on nothing.
+fn inputs(index: usize) -> Vec<Vec<CacheInput>> {
+    if index < KEYS || !index.is_multiple_of(KEYS) {
+        return Vec::new();
+    }
+    let links = (index - KEYS..index).map(|link| CacheInput {
+        selector: String::new(),
+        link,
+        other: Map::new(),
+    });
+    vec![links.collect()]
+}
+
+/// The manifest of a cache.
+pub(crate) fn manifest(config: &CacheConfig) -> CacheManifest {
+    let layers = config.layers.iter().map(|layer| Descriptor {
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+        digest: layer.blob.clone(),
+        size: 1_000_000,
+        annotations: Map::new(),
+        other: Map::new(),
+    });
+    CacheManifest {
+        form: Form::OciManifest,
+        config: None,
+        layers: layers.collect(),
+        other: Map::new(),
+    }
+}
+
+/// Numbers by xorshift: the same in every run, on every machine.
+fn random(mut seed: u64) -> impl FnMut() -> u64 {
+    move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    }
+}

@@ -1,0 +1,66 @@
+"""Contexts: the time from the command to the step that has all of it, which does nothing."""
+
+import os
+
+from model import Series, case
+
+CLIENTS = ("buildx", "cachex")
+DOCKERFILE = "FROM {base}\nRUN --mount=target=/context true\n"
+FILES, SIZE = 20_000, 15_000  # 300 MB
+
+
+def _many_files(world):
+    folder = world.project(DOCKERFILE.format(base=world.small_base))
+    noise = os.urandom(SIZE + FILES)
+    for number in range(FILES):
+        below = folder / f"package-{number % 200}" / "src"
+        if number < 200:
+            below.mkdir(parents=True)
+        (below / f"{number}.bin").write_bytes(noise[number:number + SIZE])
+    return folder
+
+
+def _cold(world, folder):
+    def series(client):
+        def command():
+            world.prune()
+            return world.build(client, folder)
+
+        return Series(client, command)
+
+    return [series(client) for client in CLIENTS]
+
+
+@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=60)
+def cold(world):
+    return _cold(world, _many_files(world))
+
+
+@case("context-warm", "the same context again, unchanged", cost=10)
+def warm(world):
+    folder = _many_files(world)
+    return [Series(client, lambda client=client: world.build(client, folder)) for client in CLIENTS]
+
+
+@case("context-changed", "the same context, one file changed", cost=12)
+def changed(world):
+    folder = _many_files(world)
+
+    def series(client):
+        def command():
+            (folder / "package-7" / "src" / "7.bin").write_text(world.salt())
+            return world.build(client, folder)
+
+        return Series(client, command)
+
+    return [series(client) for client in CLIENTS]
+
+
+@case("context-large", "context of one file of 1 GB on an empty builder", cost=80)
+def large(world):
+    folder = world.project(DOCKERFILE.format(base=world.small_base))
+    piece = os.urandom(1 << 20)
+    with (folder / "large.bin").open("wb") as file:
+        for _ in range(1000):
+            file.write(piece)
+    return _cold(world, folder)

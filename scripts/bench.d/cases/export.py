@@ -1,0 +1,68 @@
+"""Cold exports: all steps are done, none has been exported."""
+
+from model import Series, case
+
+from .layers import LARGE, MEDIUM, export, made
+
+# What cachex is told beside the compression.
+PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT = "", "via=client", "compressor=client"
+
+
+def _exports(world, project: str, compression: str, variants):
+    folder = world.project(project.format(base=world.base, end=""))
+
+    def series(client, variant):
+        def command():
+            salt = made(world, folder)
+            options = "".join(f",{option}" for option in (compression, variant) if option)
+            return export(world, client, folder, world.fresh(), options, *salt)
+
+        return Series(f"{client} {variant}".strip(), command)
+
+    return [series("buildx", PLAIN), *(series("cachex", variant) for variant in variants)]
+
+
+@case("export-gzip", "cold export, mode=max, of 300 MB in 6 steps of 3 stages, gzip", cost=110)
+def gzip(world):
+    return _exports(world, LARGE, "", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
+
+
+@case("export-gzip-9", "cold export of 100 MB, gzip level 9", cost=55)
+def gzip_9(world):
+    return _exports(world, MEDIUM, "compression=gzip,compression-level=9", (PLAIN, COMPRESSOR_CLIENT))
+
+
+@case("export-zstd", "cold export of 300 MB, zstd", cost=90)
+def zstd(world):
+    return _exports(world, LARGE, "compression=zstd", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
+
+
+@case("export-uncompressed", "cold export of 100 MB, uncompressed", cost=35)
+def uncompressed(world):
+    return _exports(world, MEDIUM, "compression=uncompressed", (PLAIN, VIA_CLIENT))
+
+
+def _pushes(world, compression: str):
+    folder = world.project(MEDIUM.format(base=world.base, end=""))
+
+    def series(client, variant):
+        def command():
+            salt = made(world, folder)
+            image = f"type=image,name={world.fresh()},push=true{compression}"
+            options = f"{compression},{variant}" if variant else compression
+            return export(world, client, folder, world.fresh(), options, *salt, output=image)
+
+        return Series(f"{client} {variant}".strip(), command)
+
+    # compressor=client is refused where an image is made.
+    return [series("buildx", PLAIN), series("cachex", PLAIN), series("cachex", VIA_CLIENT)]
+
+
+@case("push-gzip", "cold export of 100 MB with --push of the image, gzip", cost=45)
+def push_gzip(world):
+    return _pushes(world, "")
+
+
+@case("push-zstd", "the same, zstd", cost=30)
+def push_zstd(world):
+    return _pushes(world, ",compression=zstd")

@@ -1,0 +1,41 @@
+"""Imports on a builder that holds nothing. All clients read the cache that buildx wrote."""
+
+from model import Series, case
+
+from .layers import MEDIUM, arg, export
+
+CLIENTS = ("buildx", "cachex")
+
+
+def imports(world, change: bool = False, far: bool = False, output: str = "type=cacheonly", args=()):
+    """The series of a build with `--cache-from` on an emptied builder; with `change` the last step is another one."""
+    folder = world.project(MEDIUM.format(base=world.base, end=""))
+    salt, ref = arg("SALT", world.salt()), world.fresh(far)
+    world.quiet(export(world, "buildx", folder, ref, "", *salt))
+
+    def series(client):
+        def command():
+            world.prune()
+            changed = arg("LAST", world.salt()) if change else ()
+            return world.build(client, folder, "--cache-from", ref, *salt, *changed, *args, output=output)
+
+        return Series(client, command)
+
+    return [series(client) for client in CLIENTS]
+
+
+@case("import-full", "import of 100 MB on an empty builder, nothing changed", cost=8)
+def full(world):
+    return imports(world)
+
+
+@case("import-changed", "the same, last step changed", cost=20)
+def changed(world):
+    return imports(world, change=True)
+
+
+@case("import-load", "the same, nothing changed, with --load", cost=30)
+def load(world):
+    name = f"bench-{world.builder}"
+    world.at_end(["docker", "image", "rm", "--force", name])
+    return imports(world, output="", args=("--load", "--tag", name))

@@ -1,0 +1,29 @@
+"""One step changed since the cache was exported, on the builder that holds the rest."""
+
+from model import Series, case
+
+from .layers import MEDIUM, arg, export
+
+
+def changes(world, changed: str, far: bool = False):
+    """The series where the ARG `changed` has another value in every run; each has a cache of its own."""
+    folder = world.project(MEDIUM.format(base=world.base, end=""))
+    salt = arg("SALT", world.salt())
+
+    def series(client, options):
+        ref = world.fresh(far)
+        world.quiet(export(world, client, folder, ref, options, *salt))
+        return Series(f"{client} {options.strip(',')}".strip(), lambda: export(
+            world, client, folder, ref, options, *salt, *arg(changed, world.salt())))
+
+    return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client")]
+
+
+@case("incremental-last", "build and export of 100 MB, last step changed", cost=25)
+def last(world):
+    return changes(world, "LAST")
+
+
+@case("incremental-middle", "the same, a step in the middle changed, 50 MB from it on", cost=25)
+def middle(world):
+    return changes(world, "MIDDLE")

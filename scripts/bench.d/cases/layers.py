@@ -1,0 +1,53 @@
+"""Projects with layers of a real system, made anew by every build with another SALT."""
+
+# Three stages, six steps, of which two copy from the others: 300 MB.
+LARGE = """\
+FROM {base} AS one
+ARG SALT
+RUN mkdir /one && cp -a /usr/lib /usr/sbin /one && echo "$SALT 1" >/one/salt
+RUN mkdir /share && cp -a /usr/share /share && echo "$SALT 2" >/share/salt
+FROM {base} AS two
+ARG SALT
+RUN mkdir /two && cp -a /usr/lib /usr/bin /two && echo "$SALT 3" >/two/salt
+RUN mkdir /rest && cp -a /usr/share /usr/sbin /rest && echo "$SALT 4" >/rest/salt
+FROM {base}
+COPY --from=one /one /one
+COPY --from=two /two /two
+"""
+
+# Two stages, five steps: 110 MB. What an ARG LAST or MIDDLE changes is small, so that exporting counts.
+MEDIUM = """\
+FROM {base} AS one
+ARG SALT
+RUN mkdir /one && cp -a /usr/lib /one && echo "$SALT 1" >/one/salt
+FROM {base}
+ARG SALT
+RUN mkdir /two && cp -a /usr/bin /two && echo "$SALT 2" >/two/salt
+ARG MIDDLE
+RUN mkdir /middle && cp -a /usr/sbin /middle && echo "$SALT $MIDDLE" >/middle/salt
+COPY --from=one /one /one
+ARG LAST
+RUN echo "$SALT $LAST" >/last{end}
+"""
+
+IDLE = " && sleep 2"
+# Both cores of a small machine.
+BUSY = " && (timeout 2 sha256sum /dev/zero & timeout 2 sha256sum /dev/zero & wait)"
+
+
+def export(world, client: str, folder, ref: str, options: str = "", *args: str, **kinds) -> list[str]:
+    """A build with a registry cache of mode=max."""
+    to = f"type=registry,ref={ref},mode=max{options}"
+    return world.build(client, folder, "--cache-to", to, *args, **kinds)
+
+
+def arg(name: str, value: str) -> tuple[str, str]:
+    return "--build-arg", f"{name}={value}"
+
+
+def made(world, folder) -> tuple[str, str]:
+    """Steps that are done and were never exported, in an otherwise empty builder; returns the argument that finds them."""
+    salt = arg("SALT", world.salt())
+    world.prune()
+    world.quiet(world.build("buildx", folder, *salt))
+    return salt

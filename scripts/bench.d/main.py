@@ -1,0 +1,147 @@
+"""The bench: cases by name, docker buildx and docker cachex in turn. Started by scripts/bench."""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from pathlib import Path
+
+import cases  # noqa: F401 - fills CASES
+import ready
+import report
+from model import CASES, Case
+from world import Failed, World
+
+
+LEAST_RUNS = 3
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Times docker cachex against docker buildx on one builder, in turn, and prints medians with minimum "
+        "and maximum, CPU time and peak memory of the client, and what the registry saw. A ratio under 1: docker "
+        "cachex is the faster one. Starts the test rig (needs root) unless --builder is given.")
+    parser.add_argument("--quick", action="store_true", help="3 runs of each instead of 5")
+    parser.add_argument("--runs", type=int, metavar="N", help="another number of runs")
+    parser.add_argument("--minutes", type=float, default=15, metavar="N",
+                        help="where the machine is slow, cases get fewer runs (never under 3) to end in N minutes; default: 15")
+    parser.add_argument("--case", action="append", default=[], metavar="NAME",
+                        help="only this case, or all whose names begin with it and a dash; can be given again")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples as JSON, too")
+    parser.add_argument("--list", action="store_true", help="print the cases and end")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="print the table of README.md from such a file and end")
+    parser.add_argument("--builder", metavar="NAME", help="a builder that is there; needs --registry. It is emptied again and again")
+    parser.add_argument("--registry", metavar="HOST[/PATH]", help="a registry that client and builder reach; not counted")
+    parser.add_argument("--base", metavar="IMAGE", help="base image with /usr and a shell; default: the rig's")
+    parser.add_argument("--plugin", type=Path, metavar="FILE", help="a built docker-cachex instead of a fresh release build")
+    args = parser.parse_args()
+    if (args.builder is None) != (args.registry is None):
+        parser.error("--builder and --registry go together")
+    if args.builder and not args.base:
+        args.base = "debian:bookworm"
+    args.runs = args.runs or (3 if args.quick else 5)
+    args.chosen = chosen(parser, args.case)
+    return args
+
+
+def chosen(parser, names: list[str]) -> list[Case]:
+    for name in names:
+        if not any(matches(name, case) for case in CASES.values()):
+            parser.error(f"no case {name}: --list shows them")
+    return [case for case in CASES.values() if not names or any(matches(name, case) for name in names)]
+
+
+def matches(name: str, case: Case) -> bool:
+    return case.name == name or case.name.startswith(f"{name}-")
+
+
+def surroundings(world: World, runs: int) -> dict:
+    """What the figures hold for."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    nodes = world.quiet(world.plugin("buildx", "inspect", world.builder)).splitlines()
+    buildkit = next((line.split()[-1] for line in nodes if line.startswith("BuildKit version")), "of the engine")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "runs": runs,
+        "machine": {"cores": os.cpu_count(), "processor": processor, "memory_gib": round(memory / 2**30),
+                    "kernel": platform.release()},
+        "versions": {name: world.quiet(world.plugin(name, "version")).splitlines()[0] for name in world.programs}
+        | {"buildkit": buildkit},
+        "cases": [],
+    }
+
+
+def run_case(world: World, case: Case, runs: int, seconds: float) -> dict | None:
+    """One warm-up of each client, then `runs` of each series in turn; 3 where the time is short. Nothing where the case
+    cannot be measured here."""
+    if case.needs_line and not world.far_host:
+        return None
+    end = time.monotonic() + seconds
+    world.empty()
+    series = case.make(world)
+    if not series:
+        return None
+    for one in {one.client: one for one in reversed(series)}.values():
+        world.measure(one.command(), one.tail)
+    for run in range(runs):
+        if run >= LEAST_RUNS and time.monotonic() > end:
+            break
+        for one in series:
+            one.samples.append(world.measure(one.command(), one.tail))
+    return report.case_json(case.name, case.about, series)
+
+
+def run_all(world: World, args) -> None:
+    world.boot()
+    result = surroundings(world, args.runs)
+    print(report.machine_line(result))
+    print(report.head())
+    end = time.monotonic() + args.minutes * 60
+    for number, case in enumerate(args.chosen):
+        begin = time.monotonic()
+        share = case.cost / sum(case.cost for case in args.chosen[number:])
+        measured = run_case(world, case, args.runs, (end - begin) * share)
+        if measured is None:
+            print(f"{case.name}: cannot be measured here", flush=True)
+            continue
+        result["cases"].append(measured)
+        print(f"{case.name}: {case.about} ({time.monotonic() - begin:.0f} s)")
+        print(*map(report.row, measured["series"]), sep="\n", flush=True)
+        if args.json:
+            # After each case, so that a run that is broken off leaves what it has.
+            args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def main() -> int:
+    args = arguments()
+    if args.list:
+        print(*(f"{case.name:<20} {case.about}" for case in CASES.values()), sep="\n")
+        return 0
+    if args.readme:
+        print(report.readme(json.loads(args.readme.read_text())))
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+    try:
+        args.plugin = args.plugin or ready.plugin()
+        helpers = ready.helpers()
+        if not args.builder:
+            ready.rig()
+        with contextlib.closing(World(args, helpers)) as world:
+            run_all(world, args)
+    except Failed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What a case is made of, and how its figures are summed up."""
+
+import statistics
+from dataclasses import dataclass, field
+from typing import Callable
+
+PEER = "buildx"
+
+
+@dataclass
+class Series:
+    """One side of a comparison: the same command, run after run.
+
+    `command` makes ready whatever the run needs (that is not timed) and returns the arguments of the command that is.
+    """
+
+    label: str
+    command: Callable[[], list[str]]
+    tail: bool = False  # the figure is the time after the last step, not the whole
+    samples: list[dict] = field(default_factory=list)
+
+    @property
+    def client(self) -> str:
+        return self.label.partition(" ")[0]
+
+    def figure(self) -> str:
+        """The name of the value that is compared."""
+        return "tail_ms" if self.tail else "wall_ms"
+
+    def values(self, name: str) -> list[float]:
+        return [sample[name] for sample in self.samples if sample.get(name) is not None]
+
+    def median(self, name: str) -> float | None:
+        values = self.values(name)
+        return statistics.median(values) if values else None
+
+    def summary(self, peer: "Series | None") -> dict:
+        """The object of this series in the JSON file."""
+        names = ("wall_ms", "tail_ms", "cpu_ms", "peak_mib", "requests", "up_mb", "down_mb")
+        ours, theirs = self.median(self.figure()), peer.median(self.figure()) if peer else None
+        return {
+            "label": self.label,
+            "runs": len(self.samples),
+            "figure": self.figure(),
+            "median": {name: self.median(name) for name in names if self.values(name)},
+            "range": {name: [min(self.values(name)), max(self.values(name))] for name in names if self.values(name)},
+            "ratio": ours / theirs if ours is not None and theirs else None,
+            "samples": self.samples,
+        }
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case by its name. `make` prepares it in a world and returns its series, the peer first.
+
+    `cost` is about how many seconds five runs take on two idle cores: its share of a bench that must end in time.
+    """
+
+    name: str
+    about: str
+    make: Callable
+    cost: float
+    needs_line: bool  # a registry that the bench can stand before
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(name: str, about: str, cost: float, needs_line: bool = False):
+    """Puts a function into the list of cases."""
+
+    def register(make):
+        CASES[name] = Case(name, about, make, cost, needs_line)
+        return make
+
+    return register

@@ -1,0 +1,73 @@
+"""Figures for readers: the table on the terminal and the one of README.md."""
+
+from model import Series
+
+HEAD = ("client", "runs", "time, ms", "min-max", "CPU, ms", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
+FORM = "  {:<28} {:>4} {:>9} {:>17} {:>9} {:>12} {:>9} {:>9} {:>13} {:>6}"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def time(value: float | None) -> str:
+    """Milliseconds; one decimal below 100."""
+    return number(value, 1 if value is not None and value < 100 else 0)
+
+
+def head() -> str:
+    return FORM.format(*HEAD)
+
+
+def row(series: dict) -> str:
+    """A line of the table on the terminal, from the JSON of a series."""
+    median, figure = series["median"], series["figure"]
+    low, high = series["range"][figure]
+    return FORM.format(
+        series["label"], series["runs"], time(median[figure]), f"{time(low)}-{time(high)}", time(median["cpu_ms"]),
+        number(median["peak_mib"], 1), number(median.get("requests")), number(median.get("up_mb"), 1),
+        number(median.get("down_mb"), 1), number(series["ratio"], 2))
+
+
+def case_json(name: str, about: str, series: list[Series]) -> dict:
+    return {"name": name, "about": about, "series": [one.summary(series[0]) for one in series]}
+
+
+def runs(run: dict) -> str:
+    """How many runs the figures are made of."""
+    counts = {series["runs"] for case in run["cases"] for series in case["series"]} or {run["runs"]}
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def machine_line(run: dict) -> str:
+    machine = run["machine"]
+    return (f"{run['date']}: {machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, "
+            f"Linux {machine['kernel']}; {run['versions']['cachex']}; {run['versions']['buildx']}; "
+            f"BuildKit {run['versions']['buildkit']}; {runs(run)} runs of each in turn after one that does not count")
+
+
+def readme(run: dict) -> str:
+    """The Markdown table of README.md."""
+    lines = ["| case | cachex with | buildx, ms | cachex, ms | ratio | CPU, ms | memory, MiB | registry, MB |",
+             "|---|---|---|---|---|---|---|---|"]
+    for case in run["cases"]:
+        peer, *ours = case["series"]
+        about = case["about"]
+        for series in ours:
+            options = series["label"].partition(" ")[2]
+            cells = [about, f"`{options}`" if options else "", time(peer["median"][peer["figure"]]),
+                     time(series["median"][series["figure"]]), number(series["ratio"], 2),
+                     pair(peer, series, "cpu_ms", time), pair(peer, series, "peak_mib", number), moved(peer, series)]
+            lines.append(f"| {' | '.join(cells)} |")
+            about = ""
+    return "\n".join([*lines, "", machine_line(run) + "."])
+
+
+def pair(peer: dict, ours: dict, name: str, form) -> str:
+    return f"{form(peer['median'].get(name))} → {form(ours['median'].get(name))}"
+
+
+def moved(peer: dict, ours: dict) -> str:
+    """Bytes to and from the registry, where there are any."""
+    totals = [sum(one["median"].get(name, 0) for name in ("up_mb", "down_mb")) for one in (peer, ours)]
+    return "" if max(totals) < 0.1 else " → ".join(number(total, 1) for total in totals)

@@ -1,0 +1,237 @@
+"""The surroundings of a case: clients, builder, registry, folders. All of it is gone at the end."""
+
+import datetime
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+PLUGIN_FOLDERS = ("/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
+                  "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins")
+STEP = "["  # how the name of a step begins in the progress of a build; exports have no bracket
+NO_STEPS = ("[internal]", "[auth]")
+FAR = ("30", str(200_000_000 // 8))  # round trip in ms, bytes per second
+
+
+class Failed(Exception):
+    """The bench cannot go on."""
+
+
+class Proxy:
+    """A counting proxy before the registry."""
+
+    def __init__(self, program: Path, upstream: str, *line: str):
+        self.process = subprocess.Popen([program, upstream, *line], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
+        self.host = f"127.0.0.1:{self.process.stdout.readline().strip()}"
+
+    def counters(self) -> tuple[int, int, int]:
+        """Requests, bytes to the registry, and bytes from it, since the start."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        requests, up, down = map(int, self.process.stdout.readline().split())
+        return requests, up, down
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class World:
+    """`host` is where clients and builder see the registry; `far_host` the same registry behind a long line."""
+
+    def __init__(self, args, helpers: Path):
+        self.folder = Path(tempfile.mkdtemp(prefix="cachex-bench-"))
+        self.helpers = helpers
+        self.salts = (f"{random.getrandbits(48):x}-{number}" for number in itertools.count())
+        self.names = itertools.count(1)
+        self.near = self.far = self.registry = None
+        self.own_builder = args.builder is None
+        self.builder = args.builder or f"bench-{os.getpid()}"
+        self.base = args.base or os.environ["CACHEX_RIG_BASE"]
+        self.small_base = args.base or os.environ["CACHEX_RIG_BUSYBOX"]
+        self.answers: dict[str, bool] = {}
+        self.last_commands: list[list[str]] = []
+        self._make_config(args.plugin)
+        self.host, self.far_host = args.registry, None
+
+    # Setting up.
+
+    def _make_config(self, plugin: Path):
+        """A docker configuration like the user's, but with this plugin."""
+        old = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+        new = self.folder / "config"
+        (new / "cli-plugins").mkdir(parents=True)
+        if not self.own_builder and old.is_dir():
+            for entry in old.iterdir():
+                if entry.name != "cli-plugins":
+                    (new / entry.name).symlink_to(entry.resolve())
+        if not (new / "config.json").exists():
+            (new / "config.json").write_text("{}")
+        places = [folder / "docker-buildx" for folder in (old / "cli-plugins", *map(Path, PLUGIN_FOLDERS))]
+        buildx = next((place for place in places if place.exists()), None)
+        if buildx is None:
+            raise Failed("docker buildx is not there: nothing to compare with")
+        self.programs = {"buildx": buildx.resolve(), "cachex": plugin.resolve()}
+        for name, program in self.programs.items():
+            (new / "cli-plugins" / f"docker-{name}").symlink_to(program)
+        os.environ["DOCKER_CONFIG"] = str(new)
+
+    def _start_registry(self):
+        """A registry of its own, so that each case begins with an empty one, and two proxies before it."""
+        program = Path(os.environ["CACHEX_RIG_DIR"]) / "packages/usr/bin/docker-registry"
+        free = Proxy(self.helpers / "proxy", "127.0.0.1:1")  # a port that nobody has
+        port = free.host.rpartition(":")[2]
+        free.close()
+        settings = self.folder / "registry.yml"
+        settings.write_text(
+            "version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"
+            f"storage: {{filesystem: {{rootdirectory: {self.folder / 'registry'}}}, delete: {{enabled: true}}}}\n"
+            f'http: {{addr: "127.0.0.1:{port}"}}\n')
+        log = (self.folder / "registry.log").open("w")
+        self.registry = subprocess.Popen([program, "serve", settings], stdout=log, stderr=log,
+                                         env={**os.environ, "OTEL_TRACES_EXPORTER": "none"})
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=1).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        else:
+            raise Failed(f"the registry does not start: {(self.folder / 'registry.log').read_text()}")
+        self.near = Proxy(self.helpers / "proxy", f"127.0.0.1:{port}")
+        self.far = Proxy(self.helpers / "proxy", f"127.0.0.1:{port}", *FAR)
+        self.host, self.far_host = self.near.host, self.far.host
+
+    def boot(self):
+        """Starts the registry and makes the builder, unless the user named others."""
+        if self.host is None:
+            self._start_registry()
+        if self.own_builder:
+            image = os.environ["CACHEX_RIG_BUILDER_IMAGE"]
+            self.quiet(["docker", "buildx", "create", "--name", self.builder, "--driver", "docker-container",
+                        "--driver-opt", f"image={image},network=host", "--bootstrap"])
+
+    def at_end(self, command: list[str]):
+        """A command that takes away what a case leaves outside of builder and registry."""
+        self.last_commands.append(command)
+
+    def close(self):
+        if self.own_builder:
+            self.at_end(["docker", "buildx", "rm", "--force", self.builder])
+        for command in self.last_commands:
+            subprocess.run(command, capture_output=True, check=False)
+        for proxy in filter(None, (self.near, self.far)):
+            proxy.close()
+        if self.registry:
+            self.registry.terminate()
+            self.registry.wait()
+        shutil.rmtree(self.folder)
+
+    # What cases use.
+
+    def quiet(self, command: list[str]) -> str:
+        """Runs a command that is not measured; fails where it fails."""
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+        return done.stdout
+
+    def plugin(self, client: str, *args: str) -> list[str]:
+        """A command of a client without docker before it."""
+        return [str(self.programs[client]), *args]
+
+    def build(self, client: str, folder: Path, *args: str, output: str = "type=cacheonly", progress: str = "quiet"):
+        """A build; no output where that is empty."""
+        outputs = ["--output", output] if output else []
+        return self.plugin(client, "build", "--builder", self.builder, "--progress", progress, *outputs, *args,
+                           str(folder))
+
+    def salt(self) -> str:
+        """A value that no build has seen."""
+        return next(self.salts)
+
+    def fresh(self, far: bool = False) -> str:
+        """A reference that holds nothing."""
+        host = self.far_host if far else self.host
+        return f"{host}/bench-{os.getpid()}/{next(self.names)}:cache"
+
+    def project(self, dockerfile: str) -> Path:
+        """A folder with a Dockerfile."""
+        folder = self.folder / "projects" / str(next(self.names))
+        folder.mkdir(parents=True)
+        (folder / "Dockerfile").write_text(dockerfile)
+        return folder
+
+    def prune(self):
+        """Empties the builder."""
+        self.quiet(self.plugin("buildx", "prune", "--builder", self.builder, "--all", "--force"))
+
+    def accepts(self, option: str) -> bool:
+        """Whether cachex has this option of --cache-to."""
+        if option not in self.answers:
+            folder = self.project(f"FROM {self.small_base}\n")
+            to = f"type=registry,ref={self.fresh()},{option}"
+            done = subprocess.run(self.build("cachex", folder, "--cache-to", to), capture_output=True, check=False)
+            self.answers[option] = done.returncode == 0
+        return self.answers[option]
+
+    def empty(self):
+        """Forgets what the case before left in builder, registry and folders."""
+        self.prune()
+        # What compressor=client changes in later builds ends with what it took from the builder.
+        if self.own_builder:
+            marks = Path(os.environ["DOCKER_CONFIG"]) / "buildx" / "cachex" / "uncompressed" / self.builder
+            shutil.rmtree(marks, ignore_errors=True)
+        shutil.rmtree(self.folder / "registry", ignore_errors=True)
+        shutil.rmtree(self.folder / "projects", ignore_errors=True)
+
+    # Measuring.
+
+    def measure(self, command: list[str], tail: bool) -> dict:
+        """Runs a command and returns its sample."""
+        report, errors = self.folder / "report", self.folder / "stderr"
+        before = self._counters()
+        with errors.open("wb") as stderr:
+            subprocess.run([self.helpers / "meter", report, *command], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=stderr, check=True)
+        took = json.loads(report.read_text())
+        text = errors.read_text(errors="replace")
+        if took["code"] != 0:
+            raise Failed(f"{' '.join(command)}: exit code {took['code']}: {text[-2000:].strip()}")
+        sample = {"wall_ms": took["wall"] / 1e6, "cpu_ms": took["cpu"] / 1e6, "peak_mib": took["peak"] / 1024}
+        after = self._counters()
+        if after:
+            requests, up, down = (new - old for new, old in zip(after, before))
+            sample |= {"requests": requests, "up_mb": up / 1e6, "down_mb": down / 1e6}
+        if tail:
+            sample["tail_ms"] = took["end"] / 1e6 - last_step(text) * 1000
+        return sample
+
+    def _counters(self) -> tuple[int, ...]:
+        if not self.near:
+            return ()
+        return tuple(map(sum, zip(self.near.counters(), self.far.counters())))
+
+
+def last_step(progress: str) -> float:
+    """When the last step of a build ended, in seconds since 1970, by its rawjson progress."""
+    ends = []
+    for line in progress.splitlines():
+        for vertex in json.loads(line).get("vertexes") or [] if line.startswith("{") else []:
+            name = vertex.get("name", "")
+            if vertex.get("completed") and name.startswith(STEP) and not name.startswith(NO_STEPS):
+                # Nanoseconds are more than Python reads.
+                text = re.sub(r"\.(\d{6})\d*", r".\1", vertex["completed"])
+                ends.append(datetime.datetime.fromisoformat(text).timestamp())
+    if not ends:
+        raise Failed("the build has shown no step")
+    return max(ends)
