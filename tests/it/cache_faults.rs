@@ -11,7 +11,7 @@ use docker_cachex::cache::config::{
     CacheConfig, CacheLayer, CacheRecord, CacheResult, MEDIA_TYPE, Parent,
 };
 use docker_cachex::cache::export::{
-    ExportSettings, PublishError, Published, RegistrySink, Storage, Unseen, publish,
+    ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, Unseen, publish,
 };
 use docker_cachex::cache::known::Known;
 use docker_cachex::cache::manifest::{CacheManifest, Descriptor, Form};
@@ -209,7 +209,7 @@ async fn export(exporter: &Exporter, sink: &RegistrySink) -> Result<Exported, St
                 Ok(wanted) => read += wanted,
                 Err(heard) => return Err(sink.failure().await.unwrap_or(heard.to_string())),
             }
-            match publish::publish(sink, TAG).await {
+            match publish::publish(sink, TAG, &Rules::default()).await {
                 Ok(published) => {
                     let published = published.expect("something to publish");
                     return Ok(Exported { published, read });
