@@ -170,7 +170,7 @@ async fn unite(
 ) -> Result<Published, PublishError> {
     let contents = Contents::parse(&made.manifest, made.media_type, &made.config)?;
     let sent = made.layers.iter().filter(|layer| layer.sent > 0);
-    let stored = sent.map(|layer| layer.digest.clone()).collect();
+    let stored: HashSet<Digest> = sent.map(|layer| layer.digest.clone()).collect();
     let place = Place {
         repository,
         reference,

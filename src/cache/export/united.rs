@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
@@ -94,10 +95,10 @@ impl fmt::Display for United {
 /// # Errors
 ///
 /// Those of [`unite`].
-pub async fn publish(
+pub async fn publish<S: BuildHasher>(
     place: Place<'_>,
     ours: &Contents,
-    stored: &HashSet<Digest>,
+    stored: &HashSet<Digest, S>,
 ) -> Result<United, PublishError> {
     let mut ours = ours.clone();
     ours.touch(place.now);
@@ -117,15 +118,15 @@ pub async fn publish(
 /// [`Lost`](PublishError::Lost) where blobs of the new cache are not in the repository: nothing is
 /// written then. [`Overwritten`](PublishError::Overwritten) where others write without pause. Else
 /// where the registry refuses; what the reference held is intact.
-pub async fn unite(
+pub async fn unite<S: BuildHasher>(
     place: Place<'_>,
     ours: &Contents,
-    stored: &HashSet<Digest>,
+    stored: &HashSet<Digest, S>,
 ) -> Result<United, PublishError> {
     let mut writer = Writer {
         place,
         ours: ours.clone(),
-        stored: stored.clone(),
+        stored: stored.iter().cloned().collect(),
         lost: HashSet::new(),
         last: None,
         contended: false,

@@ -402,7 +402,7 @@ pub(super) fn unite_maps(into: &mut Other, from: Other) {
     }
     for (key, value) in from {
         match into.get_mut(&key) {
-            Some(known) if value.to_string() > known.to_string() => *known = value,
+            Some(known) if text(&value) > text(known) => *known = value,
             Some(_) => {}
             None => drop(into.insert(key, value)),
         }

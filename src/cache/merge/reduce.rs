@@ -13,14 +13,12 @@ pub(super) struct Place {
 
 /// The layers of a result, the lowest ones possibly left out, as they are below the others.
 pub(super) fn layers_of(record: &CacheRecord, result: usize) -> Vec<usize> {
-    match record.results.get(result) {
-        Some(result) => vec![result.layer],
-        None => {
-            let chain = result.checked_sub(record.results.len());
-            let chain = chain.and_then(|chain| record.chains.get(chain));
-            chain.map(|chain| chain.layers.clone()).unwrap_or_default()
-        }
+    if let Some(result) = record.results.get(result) {
+        return vec![result.layer];
     }
+    let chain = result.checked_sub(record.results.len());
+    let chain = chain.and_then(|chain| record.chains.get(chain));
+    chain.map(|chain| chain.layers.clone()).unwrap_or_default()
 }
 
 /// Keeps some results, and the records and layers that they need, in the order they have.
