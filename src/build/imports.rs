@@ -12,7 +12,9 @@
 //! except where that is of no use:
 //!
 //! - its manifest or config is larger than BuildKit reads: it is made smaller and served,
-//! - the registry takes connections but is silent, and BuildKit would wait for it without end: left out,
+//! - the registry takes connections but is silent: left out. BuildKit would wait for it without end, and in its
+//!   scheduler (`solver/llbsolver/bridge.go`, `lazyCacheManager`), so that breaking the build off and beginning
+//!   it anew does not help; that was tried. So the answers are waited for before the solve,
 //! - the reference before it holds the very same cache: left out.
 //!
 //! Everything else stays with BuildKit, also what cannot be read or found from here: the builder may be in
@@ -20,10 +22,6 @@
 //! several of them cost no more time than one, and joining them would save nothing.
 //!
 //! # What shows later
-//!
-//! No build waits for an answer that only may matter: what is not known when everything else is ready goes
-//! to BuildKit as it is. BuildKit runs no step before it has read the caches, so an answer that comes
-//! meanwhile and changes something is still in time: the solve is broken off and begun anew ([`again`]).
 //!
 //! Whether the registry still has every layer is not asked: that is a request a layer in each build, for
 //! something that hardly ever happens. BuildKit notices when it reads a blob, and then the build dies. Then
@@ -59,7 +57,6 @@ use self::standby::Standby;
 #[derive(Debug)]
 pub struct Imports {
     slots: Vec<Slot>,
-    asked: Asked,
     tools: ClientTools,
     warnings: Vec<String>,
 }
@@ -79,7 +76,7 @@ struct Remote {
     /// Identifier of its store in the session, without the prefix.
     store_id: String,
     standby: Arc<Standby>,
-    /// What the registry said; `None` as long as it has not.
+    /// What the registry said.
     answer: Option<Arc<Answer>>,
     /// It is served without layers that could not be read.
     healed: bool,
@@ -106,12 +103,10 @@ impl Slot {
     }
 }
 
-/// Opens the caches, all at the same time, and offers their stores. A build that cannot be begun anew,
-/// because what it reads can be sent only once, waits for every answer.
+/// Opens the caches, all at the same time, and offers their stores.
 pub async fn open(
     imports: &[CacheImport],
     asked: &Asked,
-    only_once: bool,
     current_dir: &Path,
     tools: &ClientTools,
     stores: &mut ContentStores,
@@ -138,12 +133,7 @@ pub async fn open(
         let Some(remote) = &mut slot.registry else {
             return (slot, None, None);
         };
-        remote.answer = match slot.entry {
-            Some(_) if !only_once => asked.now(index),
-            Some(_) => asked.answer(index).await,
-            // BuildKit does not read it, so it is waited for.
-            None => asked.answer(index).await,
-        };
+        remote.answer = asked.answer(index).await;
         let warning = match &remote.answer {
             Some(answer) => {
                 let decision = remote.decide(answer, slot.entry.is_some()).await;
@@ -158,7 +148,6 @@ pub async fn open(
     let opened = futures_util::future::join_all(opened).await;
     let mut all = Imports {
         slots: Vec::new(),
-        asked: asked.clone(),
         tools: tools.clone(),
         warnings: Vec::new(),
     };

@@ -181,7 +181,7 @@ pub async fn run(
         let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
         let read = cache::imports(&spec.cache_from)?;
         let (dir, tools) = (&spec.inputs.current_dir, &runner.caches);
-        let read = imports::open(&read, &runner.asked, only_once, dir, tools, &mut stores).await;
+        let read = imports::open(&read, &runner.asked, dir, tools, &mut stores).await;
         Ok::<_, BuildError>((caches, read))
     };
     let (caches, mut read) = tokio::select! {
@@ -204,10 +204,7 @@ pub async fn run(
     request.session = ready.session.id().to_owned();
     request.attrs.append(&mut inputs.attrs.clone());
     request.attrs.append(&mut commit);
-    if let Some(call) = &spec.call {
-        subrequest::ask(&call.name, &mut request.attrs);
-        request.internal = true;
-    }
+    ask_call(spec, &mut request);
 
     let session_end = CancellationToken::new();
     let mut session = serve_session(&runner.client, ready.session, session_end.clone());
@@ -215,9 +212,8 @@ pub async fn run(
         || !only_once && ready.dir_failures.first().is_none() && ready.failures.get().is_empty();
     let client = runner.client.clone();
     let mut attempts = Attempts::new(client, caches.lanes(), stores, stops.clone());
-    let solve = async |request: &_, stop: &_, report: &mut dyn FnMut(_)| {
-        attempts.solve(request, stop, report).await
-    };
+    let solve =
+        async |request: &_, report: &mut dyn FnMut(_)| attempts.solve(request, report).await;
     let result = Box::pin(read.solve(&mut request, cancel, on_status, may_run_again, solve)).await;
     attempts.end(result.is_err()).await;
     let published = match &result {
@@ -261,6 +257,14 @@ fn plan(
         spec.no_oci_artifact && facts.attestations,
     );
     Ok(exports)
+}
+
+/// Asks for the answer of a call, and not for a build.
+fn ask_call(spec: &BuildSpec, request: &mut SolveRequest) {
+    if let Some(call) = &spec.call {
+        subrequest::ask(&call.name, &mut request.attrs);
+        request.internal = true;
+    }
 }
 
 /// What happened on this side tells more than what the builder made of it.

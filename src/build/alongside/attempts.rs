@@ -1,7 +1,6 @@
 //! The solves of one build: it is run again where it dies of a cache that it can do without.
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
-use tokio_util::sync::CancellationToken;
 
 use super::{Alongside, Lane, Stops};
 use crate::buildkit::session::content::ContentStores;
@@ -30,7 +29,7 @@ impl Attempts {
         }
     }
 
-    /// Solves. `stop` ends this attempt, which another may follow.
+    /// Solves.
     ///
     /// # Errors
     ///
@@ -38,30 +37,29 @@ impl Attempts {
     pub async fn solve(
         &mut self,
         request: &SolveRequest,
-        stop: &CancellationToken,
         report: &mut dyn FnMut(StatusResponse),
     ) -> Result<SolveOutcome, RpcError> {
         if let Some(last) = self.last.take() {
             last.stop().await;
         }
+        let cancel = &self.stops.cancel;
         let beside = Alongside::new(
             self.lanes.clone(),
             self.client.clone(),
             self.stores.clone(),
             request,
             self.stops.clone(),
-            stop.clone(),
         );
         let beside = &*self.last.insert(match beside {
             Some(beside) => beside,
-            None => return solve::solve(&self.client, request, None, stop, report).await,
+            None => return solve::solve(&self.client, request, None, cancel, report).await,
         });
         let on_status = |status| {
             beside.observe(&status);
             report(status);
         };
         let companion: &dyn Companion = beside;
-        solve::solve(&self.client, request, Some(companion), stop, on_status).await
+        solve::solve(&self.client, request, Some(companion), cancel, on_status).await
     }
 
     /// Ends the exports beside the last solve. What has finished is kept where it failed.

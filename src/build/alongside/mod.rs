@@ -92,8 +92,6 @@ struct Shared {
     request: SolveRequest,
     lanes: Vec<Lane>,
     stops: Stops,
-    /// Ends the solve.
-    stop: CancellationToken,
     state: Mutex<State>,
     changed: Notify,
     tasks: TaskTracker,
@@ -130,15 +128,13 @@ struct Part {
 }
 
 impl Alongside {
-    /// Makes ready for a solve. `request` is the build's own; `stop` ends it, because the user cancels or
-    /// because it is run again. `None` where there is nothing to do.
+    /// Makes ready for a solve. `request` is the build's own; `None` where there is nothing to do.
     pub fn new(
         lanes: Vec<Lane>,
         client: Client,
         stores: ContentStores,
         request: &SolveRequest,
         stops: Stops,
-        stop: CancellationToken,
     ) -> Option<Self> {
         let useful = |lane: &Lane| lane.early != Early::Nothing || keeps(lane);
         if !lanes.iter().any(useful) || request.internal {
@@ -158,7 +154,6 @@ impl Alongside {
                 request,
                 lanes,
                 stops,
-                stop,
                 state: Mutex::default(),
                 changed: Notify::new(),
                 tasks: TaskTracker::new(),
@@ -249,10 +244,6 @@ impl Companion for Alongside {
 
     async fn broken(&self) {
         let shared = &self.shared;
-        if shared.stop.is_cancelled() && !shared.stops.cancel.is_cancelled() {
-            // It is run again.
-            return;
-        }
         {
             let mut state = shared.state();
             if matches!(state.phase, Phase::Broken(_)) {

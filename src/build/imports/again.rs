@@ -4,28 +4,18 @@
 //! cache is changed at most twice: first it is served through the session without the blob and without
 //! all others that the registry says are gone, and if that is not enough it is left out. So the number
 //! of runs is bounded by the number of caches.
-//!
-//! A solve is also begun anew when a registry tells late that BuildKit must not read a cache by itself.
-
-use std::cell::RefCell;
-use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use super::ask::DEADLINE;
 use super::watch::Watch;
-use super::{Decision, Imports, Remote, Slot, unread_warning, unreadable};
+use super::{Imports, Remote, Slot, unread_warning, unreadable};
 use crate::buildkit::RpcError;
 use crate::buildkit::solve::{Entry, SolveRequest};
 use crate::cache::import::{RegistryImport, lost_layers, without};
 use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
-
-/// Registries that became silent together are given up together.
-const TOGETHER: Duration = Duration::from_millis(100);
 
 /// What became of a cache that could not be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,13 +24,6 @@ enum Healed {
     Without(usize),
     /// It is left out.
     GivenUp,
-}
-
-/// How one run of the build ended.
-enum Run<T> {
-    Ended(Result<T, RpcError>),
-    /// It was broken off: these caches, by their place, are to be read otherwise.
-    BrokenOff(Vec<(usize, Decision)>),
 }
 
 impl Imports {
@@ -59,105 +42,29 @@ impl Imports {
         cancel: &CancellationToken,
         mut on_status: impl FnMut(StatusResponse),
         may_run_again: impl Fn() -> bool,
-        mut solve: impl AsyncFnMut(
-            &SolveRequest,
-            &CancellationToken,
-            &mut dyn FnMut(StatusResponse),
-        ) -> Result<T, RpcError>,
+        mut solve: impl AsyncFnMut(&SolveRequest, &mut dyn FnMut(StatusResponse)) -> Result<T, RpcError>,
     ) -> Result<T, RpcError> {
         request.cache_imports = self.entries();
-        let watch = RefCell::new(Watch::default());
+        let mut watch = Watch::default();
         loop {
-            let stop = cancel.child_token();
             let mut report = |mut status| {
-                watch.borrow_mut().look(&mut status);
+                watch.look(&mut status);
                 on_status(status);
             };
-            let in_time = |cache: &str, decision: &Decision| match decision {
-                // BuildKit waits for it without end.
-                Decision::Unreadable(_) => !watch.borrow().finished(cache),
-                _ => !watch.borrow().runs(),
-            };
-            let news = self.news(in_time);
-            let run = run(solve(request, &stop, &mut report), news, &stop).await;
-            let again = match run {
-                Run::BrokenOff(_) if cancel.is_cancelled() => false,
-                Run::BrokenOff(changes) => self.change(changes),
-                Run::Ended(result) => {
-                    let again = match &result {
-                        Err(error) if may_run_again() => self.heal_unless(error, cancel).await,
-                        _ => false,
-                    };
-                    if !again {
-                        let mut watch = watch.into_inner();
-                        self.warn_of_unread(&watch);
-                        watch.failures().into_iter().for_each(on_status);
-                        return result;
-                    }
-                    again
-                }
+            let result = solve(request, &mut report).await;
+            let again = match &result {
+                Err(error) if may_run_again() => self.heal_unless(error, cancel).await,
+                _ => false,
             };
             if !again {
-                return Err(tonic::Status::cancelled("the build was cancelled").into());
+                self.warn_of_unread(&watch);
+                watch.failures().into_iter().for_each(on_status);
+                return result;
             }
-            watch
-                .borrow_mut()
-                .anew()
-                .into_iter()
-                .for_each(&mut on_status);
+            watch.anew().into_iter().for_each(&mut on_status);
             request.cache_imports = self.entries();
             request.build_ref = crate::buildkit::new_id();
         }
-    }
-
-    /// Waits until registries that have not answered yet say what BuildKit cannot find out by itself.
-    /// `in_time` tells whether a decision about a cache may still change something.
-    async fn news(&self, in_time: impl Fn(&str, &Decision) -> bool) -> Vec<(usize, Decision)> {
-        let late = self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let remote = slot.registry.as_ref().filter(|r| r.answer.is_none())?;
-            slot.entry.as_ref()?;
-            Some(async move {
-                let answer = self.asked.answer(index).await?;
-                match remote.decide(&answer, true).await {
-                    Decision::AsGiven => None,
-                    decision => Some((remote.source.raw_ref.as_str(), index, decision)),
-                }
-            })
-        });
-        let mut late: FuturesUnordered<_> = late.collect();
-        let mut changes = Vec::new();
-        while let Some(change) = late.next().await {
-            let Some((_, index, decision)) = change.filter(|(cache, _, d)| in_time(cache, d))
-            else {
-                continue;
-            };
-            changes.push((index, decision));
-            let more = async {
-                while let Some(change) = late.next().await {
-                    changes.extend(change.map(|(_, index, decision)| (index, decision)));
-                }
-            };
-            // What does not come together with the first comes in the next run.
-            let _late = tokio::time::timeout(TOGETHER, more).await;
-            return changes;
-        }
-        std::future::pending().await
-    }
-
-    /// Does what was decided about caches while the build ran.
-    fn change(&mut self, changes: Vec<(usize, Decision)>) -> bool {
-        for (index, decision) in changes {
-            let answer = self.asked.now(index);
-            let Some(slot) = self.slots.get_mut(index) else {
-                continue;
-            };
-            if let Some(remote) = &mut slot.registry {
-                remote.answer = answer;
-                let warning = remote.follow(decision, &mut slot.entry, &self.tools);
-                self.warnings.extend(warning);
-            }
-        }
-        true
     }
 
     async fn heal_unless(&mut self, error: &RpcError, cancel: &CancellationToken) -> bool {
@@ -187,14 +94,9 @@ impl Imports {
         if blobs.is_empty() {
             return false;
         }
-        let asked = &self.asked;
-        let looked = self.slots.iter_mut().enumerate();
-        let looked = looked.filter(|(_, slot)| slot.entry.is_some());
-        let looked = looked.map(async |(index, slot)| {
+        let looked = self.slots.iter_mut().filter(|slot| slot.entry.is_some());
+        let looked = looked.map(async |slot| {
             let remote = slot.registry.as_mut()?;
-            if remote.answer.is_none() {
-                remote.answer = asked.answer(index).await;
-            }
             let lost = remote.listed(&blobs);
             let blob = lost.first()?.clone();
             let (healed, entry) = remote.without(lost).await;
@@ -339,24 +241,4 @@ fn warning(healed: &[(String, Digest, Healed)]) -> String {
         "a cache could not be read and the build was run again: {}",
         caches.join(", ")
     )
-}
-
-/// Runs the build until it ends, or until there are news that it has to be begun anew with.
-async fn run<T>(
-    solve: impl Future<Output = Result<T, RpcError>>,
-    news: impl Future<Output = Vec<(usize, Decision)>>,
-    stop: &CancellationToken,
-) -> Run<T> {
-    tokio::pin!(solve);
-    tokio::select! {
-        result = &mut solve => Run::Ended(result),
-        changes = news => {
-            stop.cancel();
-            match solve.await {
-                // It was done at the same moment.
-                Ok(done) => Run::Ended(Ok(done)),
-                Err(_) => Run::BrokenOff(changes),
-            }
-        }
-    }
 }

@@ -64,12 +64,6 @@ impl Asked {
         Self(imports.iter().map(ask).collect())
     }
 
-    /// Returns what is said about the import at that place, if there is an answer by now.
-    pub(super) fn now(&self, index: usize) -> Option<Arc<Answer>> {
-        let later = self.0.get(index)?.clone()?;
-        later.now_or_never()
-    }
-
     /// Waits for what is said about the import at that place.
     pub(super) async fn answer(&self, index: usize) -> Option<Arc<Answer>> {
         let later = self.0.get(index)?.clone()?;

@@ -1,6 +1,6 @@
 //! What the reports of a solve tell about its caches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 
@@ -17,10 +17,6 @@ pub(super) struct Watch {
     held: Vec<Vertex>,
     /// Caches that BuildKit did not read, with its errors.
     unread: BTreeMap<String, String>,
-    /// Caches that BuildKit has done with, read or not.
-    finished: BTreeSet<String>,
-    /// A step has printed something, so a program of the user's runs.
-    runs: bool,
 }
 
 impl Watch {
@@ -30,13 +26,7 @@ impl Watch {
             if let Some((cache, error)) = quiet_import::unread(vertex) {
                 self.unread.insert(cache.to_owned(), error.to_owned());
             }
-            if let Some(cache) = quiet_import::imported(vertex)
-                && vertex.completed.is_some()
-            {
-                self.finished.insert(cache.to_owned());
-            }
         }
-        self.runs |= !status.logs.is_empty();
         let mut shown = Vec::with_capacity(status.vertexes.len());
         for vertex in status.vertexes.drain(..) {
             if self.may_be_healed(&vertex) {
@@ -65,8 +55,6 @@ impl Watch {
     /// cancelled.
     pub(super) fn anew(&mut self) -> Option<StatusResponse> {
         self.unread.clear();
-        self.finished.clear();
-        self.runs = false;
         self.release(|vertex| CANCELED.clone_into(&mut vertex.error))
     }
 
@@ -77,16 +65,6 @@ impl Watch {
             vertexes,
             ..StatusResponse::default()
         })
-    }
-
-    /// Tells whether BuildKit has done with a cache, read or not.
-    pub(super) fn finished(&self, cache: &str) -> bool {
-        self.finished.contains(cache)
-    }
-
-    /// Tells whether a program of the user's runs, as far as it says anything.
-    pub(super) fn runs(&self) -> bool {
-        self.runs
     }
 
     /// Returns the caches that BuildKit did not read, with its errors.

@@ -43,7 +43,7 @@ pub async fn keep(
         return Ok(None);
     };
     let sent = collected.layers.values().filter(|layer| layer.sent > 0);
-    let stored = sent.clone().map(|layer| layer.digest.clone()).collect();
+    let stored: HashSet<_> = sent.clone().map(|layer| layer.digest.clone()).collect();
     let place = Place {
         repository: sink.repository(),
         reference,
