@@ -13,6 +13,7 @@
 
 mod bound;
 mod covered;
+mod joint;
 mod normal;
 mod reduce;
 mod times;
@@ -254,7 +255,7 @@ impl Contents {
     ///
     /// Fails only where a kept unknown field cannot be written.
     pub fn to_parts(&self) -> Result<Parts, serde_json::Error> {
-        let config = Bytes::from(self.config.to_bytes()?);
+        let config = Bytes::from(joint::join(&self.config).to_bytes()?);
         let config_digest = Digest::of(&config);
         let oci = self.form != Form::DockerList;
         let layer = |blob: &Descriptor| {
