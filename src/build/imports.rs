@@ -8,7 +8,7 @@
 //! step hits it (BuildKit `cache/remotecache/local`, `worker/base`). There is no third way to offer a
 //! changed cache: BuildKit's registry importer reads manifest, config and layers from the repository that
 //! the reference names, so a smaller or joined cache would have to be pushed there. So this program only
-//! looks at what each reference holds ([`ask`]), and BuildKit gets the reference as the user wrote it,
+//! looks at what each reference holds (`ask`), and BuildKit gets the reference as the user wrote it,
 //! except where that is of no use:
 //!
 //! - its manifest or config is larger than BuildKit reads: it is made smaller and served,
@@ -26,7 +26,7 @@
 //! Whether the registry still has every layer is not asked: that is a request a layer in each build, for
 //! something that hardly ever happens. BuildKit notices when it reads a blob, and then the build dies. Then
 //! the caches that list the blob are looked at closely, and the build is run again with them served
-//! without what is lost, or without them ([`again`]).
+//! without what is lost, or without them (`again`).
 
 mod again;
 mod ask;

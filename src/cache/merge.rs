@@ -2,11 +2,11 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`normal`] | several configs made one, in one order |
-//! | [`covered`] | results that another record has under more keys |
-//! | [`reduce`] | a config with some of its results |
-//! | [`bound`] | the least recently used dropped |
-//! | [`times`] | when a result was made and last used |
+//! | `normal` | several configs made one, in one order |
+//! | `covered` | results that another record has under more keys |
+//! | `reduce` | a config with some of its results |
+//! | `bound` | the least recently used dropped |
+//! | `times` | when a result was made and last used |
 //!
 //! Contents are always in the normal form, so the union of the same caches is the same bytes, whoever
 //! makes it and in whatever order.
