@@ -86,7 +86,7 @@ impl RpcError {
 
     /// Tells whether the call was cancelled, by this side or by the daemon.
     pub fn is_cancelled(&self) -> bool {
-        self.code == Code::Cancelled
+        self.code == Code::Cancelled && !self.broken
     }
 
     /// Returns the kind of command failure that buildx makes of this code.
@@ -94,7 +94,7 @@ impl RpcError {
         match self.code {
             Code::Internal => ErrorKind::Internal,
             Code::ResourceExhausted => ErrorKind::ResourceExhausted,
-            Code::Cancelled => ErrorKind::Cancelled,
+            Code::Cancelled if !self.broken => ErrorKind::Cancelled,
             _ => ErrorKind::Failed,
         }
     }
@@ -117,8 +117,10 @@ impl From<Status> for RpcError {
             vertex: None,
             subrequest: None,
             // A status that came over the wire has no cause on this side.
-            broken: matches!(status.code(), Code::Unavailable | Code::Unknown)
-                && status.source().is_some(),
+            broken: matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::Cancelled
+            ) && status.source().is_some(),
         };
         if let Ok(details) = rpc::Status::decode(status.details()) {
             for detail in details.details {

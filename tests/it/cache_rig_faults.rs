@@ -162,10 +162,7 @@ fn a_builder_that_is_killed_is_an_error_and_the_old_cache_is_not_lost() {
     // What had been sent may have been added to it.
     whole(&rig.registry, &repository);
     let fresh = client.builder("cachex");
-    let from = format!(
-        "type=registry,ref={}/{repository}:cache",
-        rig.registry.host()
-    );
+    let from = format!("type=registry,ref={}/{repository}:c", rig.registry.host());
     let progress = fresh.build(
         "buildx",
         &["--cache-from", &from],
