@@ -30,7 +30,6 @@
 
 mod again;
 mod ask;
-mod standby;
 mod unreadable;
 mod watch;
 
@@ -41,9 +40,9 @@ use std::sync::Arc;
 use super::cache::{CacheImport, LayoutImport, RegistrySource};
 use super::client_cache::ClientTools;
 use super::quiet_import::MISSING;
-use crate::buildkit::session::content::{ContentStore, ContentStores};
+use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::Entry;
-use crate::cache::import::{ImportError, RegistryImport, is_too_large};
+use crate::cache::import::{RegistryImport, is_too_large};
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
@@ -51,13 +50,13 @@ use crate::registry::{RawManifest, Repository};
 
 pub use self::ask::Asked;
 use self::ask::{Answer, no_answer};
-use self::standby::Standby;
 
 /// The caches of a build.
 #[derive(Debug)]
 pub struct Imports {
     slots: Vec<Slot>,
     tools: ClientTools,
+    stores: ContentStores,
     warnings: Vec<String>,
 }
 
@@ -69,13 +68,10 @@ struct Slot {
     registry: Option<Remote>,
 }
 
-/// A cache in a registry, and the place in the session where it can be served.
+/// A cache in a registry.
 #[derive(Debug)]
 struct Remote {
     source: RegistrySource,
-    /// Identifier of its store in the session, without the prefix.
-    store_id: String,
-    standby: Arc<Standby>,
     /// What the registry said.
     answer: Option<Arc<Answer>>,
     /// It is served without layers that could not be read.
@@ -109,17 +105,14 @@ pub async fn open(
     asked: &Asked,
     current_dir: &Path,
     tools: &ClientTools,
-    stores: &mut ContentStores,
+    stores: &ContentStores,
 ) -> Imports {
     let opened = imports.iter().enumerate().map(async |(index, import)| {
         let mut slot = match import {
             CacheImport::Builder(entry) => Slot::plain(Some(entry.clone())),
             CacheImport::Layout(layout) => {
-                let opened = open_layout(layout, current_dir, tools).await;
-                return match opened {
-                    Some((entry, id, store)) => (Slot::plain(Some(entry)), Some((id, store)), None),
-                    None => (Slot::plain(None), None, None),
-                };
+                let entry = open_layout(layout, current_dir, tools, stores).await;
+                return (Slot::plain(entry), None);
             }
             CacheImport::Registry(source, entry) => Slot {
                 entry: Some(entry.clone()),
@@ -131,30 +124,26 @@ pub async fn open(
             },
         };
         let Some(remote) = &mut slot.registry else {
-            return (slot, None, None);
+            return (slot, None);
         };
         remote.answer = asked.answer(index).await;
         let warning = match &remote.answer {
             Some(answer) => {
                 let decision = remote.decide(answer, slot.entry.is_some()).await;
-                remote.follow(decision, &mut slot.entry, tools)
+                remote.follow(decision, &mut slot.entry, tools, stores)
             }
             None => None,
         };
-        let store: Arc<dyn ContentStore> = Arc::<Standby>::clone(&remote.standby);
-        let id = format!("local:{}", remote.store_id);
-        (slot, Some((id, store)), warning)
+        (slot, warning)
     });
     let opened = futures_util::future::join_all(opened).await;
     let mut all = Imports {
         slots: Vec::new(),
         tools: tools.clone(),
+        stores: stores.clone(),
         warnings: Vec::new(),
     };
-    for (slot, store, warning) in opened {
-        if let Some((id, store)) = store {
-            stores.add(id, store);
-        }
+    for (slot, warning) in opened {
         all.slots.push(slot);
         all.warnings.extend(warning);
     }
@@ -198,8 +187,6 @@ impl Remote {
     fn new(source: &RegistrySource) -> Self {
         Self {
             source: source.clone(),
-            store_id: crate::buildkit::new_id(),
-            standby: Arc::default(),
             answer: None,
             healed: false,
         }
@@ -222,7 +209,7 @@ impl Remote {
                     Ok(import) => Decision::Served(Box::new(import)),
                     // BuildKit may say it better.
                     Err(_) if builder_reads => Decision::AsGiven,
-                    Err(error) => Decision::Unreadable(told(&error)),
+                    Err(error) => Decision::Unreadable(crate::error::chain(&error)),
                 }
             }
             Answer::Silent => Decision::Unreadable(no_answer(ask::DEADLINE)),
@@ -243,13 +230,14 @@ impl Remote {
         decision: Decision,
         entry: &mut Option<Entry>,
         tools: &ClientTools,
+        stores: &ContentStores,
     ) -> Option<String> {
         let step = tools.observer.import(&self.source.raw_ref);
         match decision {
             Decision::AsGiven => None,
             Decision::Served(import) => {
                 step.done(&import.summary());
-                *entry = Some(self.serve(&import));
+                *entry = Some(serve(&import, stores));
                 None
             }
             Decision::LeftOut(remark) => {
@@ -264,15 +252,16 @@ impl Remote {
             }
         }
     }
+}
 
-    /// Serves a cache in the session and returns what BuildKit is told.
-    fn serve(&self, import: &RegistryImport) -> Entry {
-        self.standby.set(import.store());
-        local(BTreeMap::from([
-            ("src".to_owned(), self.store_id.clone()),
-            ("digest".to_owned(), import.manifest().to_string()),
-        ]))
-    }
+/// Serves a cache in the session and returns what BuildKit is told.
+fn serve(import: &RegistryImport, stores: &ContentStores) -> Entry {
+    let id = crate::buildkit::new_id();
+    stores.add(format!("local:{id}"), import.store());
+    local(BTreeMap::from([
+        ("src".to_owned(), id),
+        ("digest".to_owned(), import.manifest().to_string()),
+    ]))
 }
 
 fn must_be_smaller(raw: &RawManifest) -> bool {
@@ -281,22 +270,17 @@ fn must_be_smaller(raw: &RawManifest) -> bool {
         .is_ok_and(|manifest| is_too_large(raw, &manifest))
 }
 
-fn told(error: &ImportError) -> String {
-    crate::error::chain(error)
-}
-
 /// The warning about a cache that is left out because it cannot be read.
 fn unread_warning(reference: &str, why: &str) -> String {
     format!("cannot read the cache {reference}, built without it: {why}")
 }
 
-type OpenedLayout = (Entry, String, Arc<dyn ContentStore>);
-
 async fn open_layout(
     import: &LayoutImport,
     current_dir: &Path,
     tools: &ClientTools,
-) -> Option<OpenedLayout> {
+    stores: &ContentStores,
+) -> Option<Entry> {
     let layout = Layout::new(current_dir.join(&import.src));
     let found = {
         let (layout, import) = (layout.clone(), import.clone());
@@ -317,12 +301,12 @@ async fn open_layout(
     };
     let mut attrs = import.attrs.clone();
     attrs.insert("digest".into(), digest.to_string());
-    Some((
-        local(attrs),
-        // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
+    // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
+    stores.add(
         format!("local:{}", import.src),
         Arc::new(LayoutStore::new(layout)),
-    ))
+    );
+    Some(local(attrs))
 }
 
 fn find(layout: &Layout, import: &LayoutImport) -> Result<Option<Digest>, LayoutError> {

@@ -343,7 +343,7 @@ impl Inputs {
     }
 
     /// Offers the layout folders in the session.
-    pub fn offer_layouts(&self, stores: &mut ContentStores) {
+    pub fn offer_layouts(&self, stores: &ContentStores) {
         for (name, folder) in &self.layouts {
             // BuildKit `client/solve.go`: the store of a layout context has this prefix.
             let store = Arc::new(LayoutStore::new(folder.clone()));

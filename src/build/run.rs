@@ -174,14 +174,14 @@ pub async fn run(
     let facts = builder_facts(&workers);
     let exports = plan(spec, runner, &workers, facts)?;
     let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
-    let mut stores = ContentStores::default();
+    let stores = ContentStores::default();
     // Standard input can be sent only once.
     let only_once = inputs.upload.is_some();
     let opened = async {
         let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
         let read = cache::imports(&spec.cache_from)?;
         let (dir, tools) = (&spec.inputs.current_dir, &runner.caches);
-        let read = imports::open(&read, &runner.asked, dir, tools, &mut stores).await;
+        let read = imports::open(&read, &runner.asked, dir, tools, &stores).await;
         Ok::<_, BuildError>((caches, read))
     };
     let (caches, mut read) = tokio::select! {
@@ -189,7 +189,7 @@ pub async fn run(
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
     caches.offer(&stores);
-    inputs.offer_layouts(&mut stores);
+    inputs.offer_layouts(&stores);
     let parts = SessionParts {
         secrets: &spec.secrets,
         ssh: &spec.ssh,

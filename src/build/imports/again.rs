@@ -10,12 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::ask::DEADLINE;
 use super::watch::Watch;
-use super::{Imports, Remote, Slot, unread_warning, unreadable};
+use super::{Imports, Remote, Slot, serve, unread_warning, unreadable};
 use crate::buildkit::RpcError;
+use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{Entry, SolveRequest};
 use crate::cache::import::{RegistryImport, lost_layers, without};
 use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
+use crate::error::chain;
+use crate::registry::{RawManifest, Repository};
 
 /// What became of a cache that could not be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,12 +97,13 @@ impl Imports {
         if blobs.is_empty() {
             return false;
         }
+        let stores = &self.stores;
         let looked = self.slots.iter_mut().filter(|slot| slot.entry.is_some());
         let looked = looked.map(async |slot| {
             let remote = slot.registry.as_mut()?;
             let lost = remote.listed(&blobs);
             let blob = lost.first()?.clone();
-            let (healed, entry) = remote.without(lost).await;
+            let (healed, entry) = remote.without(lost, stores).await;
             slot.entry = entry;
             Some((remote.source.raw_ref.clone(), blob, healed))
         });
@@ -175,7 +179,11 @@ impl Remote {
     }
 
     /// Serves the cache without these blobs, or gives it up.
-    async fn without(&mut self, lost: Vec<Digest>) -> (Healed, Option<Entry>) {
+    async fn without(
+        &mut self,
+        lost: Vec<Digest>,
+        stores: &ContentStores,
+    ) -> (Healed, Option<Entry>) {
         let served = match self.found().filter(|_| !self.healed) {
             Some((repository, raw)) => {
                 let smaller = smaller(repository.clone(), raw, lost);
@@ -185,7 +193,7 @@ impl Remote {
         };
         self.healed = true;
         match served {
-            Some((count, import)) => (Healed::Without(count), Some(self.serve(&import))),
+            Some((count, import)) => (Healed::Without(count), Some(serve(&import, stores))),
             None => (Healed::GivenUp, None),
         }
     }
@@ -194,26 +202,25 @@ impl Remote {
 /// Makes a cache without some layers and without those that are gone, too. `None` where the registry
 /// cannot be read from here, or nothing is left.
 async fn smaller(
-    repository: crate::registry::Repository,
-    raw: &crate::registry::RawManifest,
+    repository: Repository,
+    raw: &RawManifest,
     mut lost: Vec<Digest>,
 ) -> Option<(usize, RegistryImport)> {
     let made = async {
         let manifest =
             CacheManifest::parse(&raw.bytes, &raw.media_type).map_err(|e| e.to_string())?;
         let gone = lost_layers(&repository, &manifest).await;
-        for blob in gone.map_err(|error| crate::error::chain(&error))? {
+        for blob in gone.map_err(|error| chain(&error))? {
             if !lost.contains(&blob) {
                 lost.push(blob);
             }
         }
-        let told = |error| super::told(&error);
-        let Some(smaller) = without(raw, &lost).map_err(told)? else {
+        let Some(smaller) = without(raw, &lost).map_err(|error| chain(&error))? else {
             return Ok(None);
         };
         let import = RegistryImport::of(repository, smaller)
             .await
-            .map_err(told)?;
+            .map_err(|error| chain(&error))?;
         Ok::<_, String>(Some((lost.len(), import)))
     };
     made.await.unwrap_or_else(|error| {

@@ -211,8 +211,8 @@ fn a_layout_folder_is_a_store_of_the_session() {
             inputs.attrs["context:base"],
             format!("oci-layout://{store}{tag}@{digest}")
         );
-        let mut stores = ContentStores::default();
-        inputs.offer_layouts(&mut stores);
+        let stores = ContentStores::default();
+        inputs.offer_layouts(&stores);
         assert!(format!("{stores:?}").contains(&format!("oci:{store}")));
     }
     for path in ["layout", "layout:v2", "nowhere:v1"] {
