@@ -106,6 +106,11 @@ impl Env {
         self.get(name).filter(|v| !v.is_empty())
     }
 
+    /// Returns the folder for temporary files: `TMPDIR`, else `/tmp`.
+    pub fn temp_dir(&self) -> PathBuf {
+        self.non_empty("TMPDIR").unwrap_or("/tmp").into()
+    }
+
     /// Returns the home folder of the user, if there is one.
     pub fn home(&self) -> Option<&Path> {
         self.home.as_deref()

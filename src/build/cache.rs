@@ -35,9 +35,6 @@ pub enum CacheError {
         /// The value as written.
         value: String,
     },
-    /// A key or type that this version does not serve.
-    #[error("{0} is not supported by this version of cachex")]
-    Unsupported(String),
 }
 
 impl CacheError {
@@ -52,7 +49,6 @@ impl CacheError {
             Self::Local { key: "tag", .. } => "give a tag, or leave the key out".to_owned(),
             Self::Local { .. } => "give true or false".to_owned(),
             Self::Contradiction(_) => "change one of the keys of --cache-to".to_owned(),
-            Self::Unsupported(_) => "leave it out, or use docker buildx for it".to_owned(),
         }
     }
 }

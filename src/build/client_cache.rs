@@ -21,7 +21,7 @@ use crate::compress::{Algorithm, Level, Workers};
 use crate::options::cache::{Compression, Compressor, Mode, OnFailure, RegistryCacheTo};
 use crate::options::output::Output;
 use crate::options::size;
-use crate::reference::Reference;
+use crate::reference::{DEFAULT_TAG, Reference};
 use crate::registry::{Access, RegistryError};
 
 /// Shows the export of each cache.
@@ -283,7 +283,7 @@ fn rules(cache: &RegistryCacheTo) -> Rules {
 }
 
 fn tag(cache: &RegistryCacheTo) -> &str {
-    cache.reference.tag.as_deref().unwrap_or("latest")
+    cache.reference.tag.as_deref().unwrap_or(DEFAULT_TAG)
 }
 
 fn settings(

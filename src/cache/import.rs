@@ -213,18 +213,12 @@ impl RegistryStore {
         if config.size > CacheConfig::MAX_BYTES as u64 {
             return Err(ImportError::ConfigTooLarge(config.size));
         }
-        let bytes = self.download(&config.digest, config.size).await?;
+        let bytes = self
+            .repository
+            .read_blob(&config.digest, config.size)
+            .await?;
         let config = CacheConfig::parse(&bytes)?;
         Ok(Some(trim::trim(&config, manifest, MAX_METADATA)?))
-    }
-
-    async fn download(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, RegistryError> {
-        let mut download = self.repository.download(digest, Some(size)).await?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = download.next().await? {
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(bytes)
     }
 
     /// Returns a manifest, which is read once.

@@ -281,9 +281,7 @@ impl ContentStore for LayoutStore {
 
     async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {
         let failed = |error: LayoutError| StoreError::failed(&error);
-        // BuildKit writes manifest and config under their own digest as key
-        // (`cache/remotecache/export.go`, containerd `content.WriteBlob`).
-        let metadata = (blob.key == blob.digest.as_str()).then(|| Arc::clone(&self.metadata));
+        let metadata = blob.is_metadata().then(|| Arc::clone(&self.metadata));
         if self
             .layout
             .blob_size(&blob.digest)

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -22,8 +21,6 @@ pub const DESCRIPTION: &str = "buildkit/description";
 const MAX_DEPTH: usize = 4;
 /// Images of one index that are looked at.
 const MAX_IMAGES: usize = 256;
-/// Blobs whose presence is asked for at the same time.
-const CHECKS: usize = 16;
 
 /// Why a cache cannot be looked at.
 #[derive(Debug, Error)]
@@ -239,18 +236,14 @@ impl CacheSource {
         }
         match self {
             Self::Registry { repository, .. } => {
-                let download = repository.download(digest, Some(blob.size)).await;
-                let mut download = download.map_err(|error| {
+                let bytes = repository.read_blob(digest, blob.size).await;
+                let bytes = bytes.map_err(|error| {
                     if error.is_not_found() {
                         SourceError::Gone(digest.clone())
                     } else {
                         error.into()
                     }
                 })?;
-                let mut bytes = Vec::new();
-                while let Some(piece) = download.next().await? {
-                    bytes.extend_from_slice(&piece);
-                }
                 Ok(bytes.into())
             }
             Self::Layout { layout, .. } => layout
@@ -265,23 +258,20 @@ impl CacheSource {
     ///
     /// Fails where it cannot be told.
     pub async fn missing(&self, blobs: &[Digest]) -> Result<HashSet<Digest>, SourceError> {
-        let mut checks = stream::iter(blobs)
-            .map(|digest| async move {
-                let size = match self {
-                    Self::Registry { repository, .. } => repository.blob_size(digest).await?,
-                    Self::Layout { layout, .. } => layout.blob_size(digest)?,
-                };
-                Ok::<_, SourceError>((digest, size.is_some()))
-            })
-            .buffer_unordered(CHECKS);
-        let mut missing = HashSet::new();
-        while let Some(check) = checks.next().await {
-            let (digest, there) = check?;
-            if !there {
-                missing.insert(digest.clone());
+        match self {
+            Self::Registry { repository, .. } => {
+                Ok(repository.missing_blobs(blobs.iter().cloned()).await?)
+            }
+            Self::Layout { layout, .. } => {
+                let mut missing = HashSet::new();
+                for digest in blobs {
+                    if layout.blob_size(digest)?.is_none() {
+                        missing.insert(digest.clone());
+                    }
+                }
+                Ok(missing)
             }
         }
-        Ok(missing)
     }
 }
 

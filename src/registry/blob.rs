@@ -1,5 +1,8 @@
-//! Blobs without their content: is it there, how large is it, delete it.
+//! Blobs without their content: is it there, how large is it, delete it; and small ones whole.
 
+use std::collections::HashSet;
+
+use futures_util::{StreamExt as _, stream};
 use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use http::{Method, StatusCode};
 
@@ -9,6 +12,9 @@ use super::manifest::content_length;
 use super::reply::Reply;
 use super::repository::Repository;
 use crate::digest::Digest;
+
+/// Blobs that are asked for at the same time.
+const CHECKS: usize = 16;
 
 impl Repository {
     /// Returns the size of a blob that the repository has, in bytes; `None` if it has it not.
@@ -20,6 +26,42 @@ impl Repository {
                 Err(error) => drop(budget.pause(error).await?),
             }
         }
+    }
+
+    /// Asks for several blobs, many at a time, and returns those that the repository has not.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the registry does not answer, or refuses.
+    pub async fn missing_blobs(
+        &self,
+        blobs: impl IntoIterator<Item = Digest>,
+    ) -> Result<HashSet<Digest>, RegistryError> {
+        let mut checks = stream::iter(blobs)
+            .map(|digest| async move { (self.blob_size(&digest).await, digest) })
+            .buffer_unordered(CHECKS);
+        let mut missing = HashSet::new();
+        while let Some((found, digest)) = checks.next().await {
+            if found?.is_none() {
+                missing.insert(digest);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Reads a blob whole into memory; its digest and size are verified. For small ones, such as a
+    /// config.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it is not there, or is not what digest and size say.
+    pub async fn read_blob(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, RegistryError> {
+        let mut download = self.download(digest, Some(size)).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = download.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
     }
 
     pub(super) async fn blob_size_once(

@@ -34,9 +34,7 @@ impl ContentStore for Swallow {
     }
 
     async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {
-        // BuildKit writes manifest and config under their own digest as key, layers under another
-        // (`cache/remotecache/export.go`, containerd `content.WriteBlob`).
-        if blob.key != blob.digest.as_str() {
+        if !blob.is_metadata() {
             return Ok(Write::Exists);
         }
         Ok(Write::Open(Box::new(Swallowed {

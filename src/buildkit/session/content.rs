@@ -46,6 +46,14 @@ pub struct NewBlob {
     pub size: Option<u64>,
 }
 
+impl NewBlob {
+    /// Tells whether it is a manifest or a config: BuildKit writes those under their own digest as key,
+    /// and layers under another (`cache/remotecache/export.go`, containerd `content.WriteBlob`).
+    pub fn is_metadata(&self) -> bool {
+        self.key == self.digest.as_str()
+    }
+}
+
 /// Why a store does not do what it is asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {

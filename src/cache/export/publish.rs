@@ -4,14 +4,13 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use thiserror::Error;
 
 use super::layer::StoredLayer;
 use super::sink::{Collected, RegistrySink};
-use super::united::{self, Place, United, read_blob};
+use super::united::{self, Place, United, put_config};
 use crate::cache::MAX_METADATA;
 use crate::cache::config::{CacheConfig, ConfigError};
 use crate::cache::known::Known;
@@ -19,10 +18,7 @@ use crate::cache::manifest::{CacheManifest, Descriptor, ManifestError};
 use crate::cache::media::layer_type;
 use crate::cache::merge::{Bounds, Contents, ContentsError, Dropped};
 use crate::digest::Digest;
-use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
-
-/// Blobs whose presence is asked for at the same time.
-const CHECKS: usize = 16;
+use crate::registry::{RegistryError, Repository};
 
 /// Why a cache cannot be published.
 #[derive(Debug, Error)]
@@ -205,7 +201,7 @@ async fn adds_nothing(
     if made.layers.iter().any(|layer| layer.sent > 0) || !known.lists_the_same(&manifest) {
         return Ok(false);
     }
-    let old = match read_blob(repository, &old.digest, old.size).await {
+    let old = match repository.read_blob(&old.digest, old.size).await {
         Ok(bytes) => CacheConfig::parse(&bytes),
         Err(error) => {
             // Then it is time to write a new one.
@@ -349,26 +345,13 @@ fn drop_repeated(layers: &mut Vec<Descriptor>) {
 /// A manifest may list blobs that the registry's garbage collection has taken; nothing may be
 /// published on its word alone.
 async fn check_reused(repository: &Repository, layers: &[StoredLayer]) -> Result<(), PublishError> {
-    let mut reused: Vec<Digest> = layers
-        .iter()
-        .filter(|layer| layer.sent == 0)
-        .map(|layer| layer.digest.clone())
-        .collect();
-    reused.sort();
-    reused.dedup();
-    let mut checks = stream::iter(reused)
-        .map(|digest| async move { (repository.blob_size(&digest).await, digest) })
-        .buffer_unordered(CHECKS);
-    let mut lost = Vec::new();
-    while let Some((found, digest)) = checks.next().await {
-        if found?.is_none() {
-            lost.push(digest);
-        }
-    }
+    let reused = layers.iter().filter(|layer| layer.sent == 0);
+    let reused: HashSet<Digest> = reused.map(|layer| layer.digest.clone()).collect();
+    let lost = repository.missing_blobs(reused).await?;
     if lost.is_empty() {
         Ok(())
     } else {
-        Err(PublishError::Lost(lost))
+        Err(PublishError::Lost(lost.into_iter().collect()))
     }
 }
 
@@ -378,15 +361,8 @@ async fn store(
     made: &Made,
     reference: &str,
 ) -> Result<(), PublishError> {
-    let digest = Digest::of(&made.config);
-    let options = UploadOptions {
-        check_exists: known.manifest().is_some(),
-        ..Default::default()
-    };
-    let source = BlobSource::Bytes(made.config.clone());
-    repository
-        .upload(&digest, made.config.len() as u64, &source, &options)
-        .await?;
+    let (digest, known) = (Digest::of(&made.config), known.manifest().is_some());
+    put_config(repository, &digest, &made.config, known).await?;
     repository
         .put_manifest(reference, made.media_type, &made.manifest)
         .await?;

@@ -345,9 +345,7 @@ impl ContentStore for SinkStore {
     }
 
     async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {
-        // BuildKit writes manifest and config under their own digest as key
-        // (`cache/remotecache/export.go`, containerd `content.WriteBlob`).
-        if blob.key == blob.digest.as_str() {
+        if blob.is_metadata() {
             let writer = MetadataWriter {
                 metadata: Arc::clone(&self.metadata),
                 digest: blob.digest,

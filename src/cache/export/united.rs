@@ -11,18 +11,16 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt as _, stream};
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::PublishError;
 use crate::cache::config::CacheConfig;
 use crate::cache::manifest::CacheManifest;
-use crate::cache::merge::{Bounds, Contents, Dropped, Parts};
+use crate::cache::merge::{Bounds, Contents, Dropped};
 use crate::digest::Digest;
 use crate::registry::{BlobSource, RawManifest, RegistryError, Repository, UploadOptions};
 
-/// Blobs whose presence is asked for at the same time.
-const CHECKS: usize = 16;
 /// How often the tag is written or looked at.
 const TRIES: usize = 30;
 /// The shortest and the longest wait for others that are between their look and their write.
@@ -147,7 +145,7 @@ pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<United, Pu
     let mut contents = contents.clone();
     let dropped = contents.bound(place.bounds, place.now)?;
     let parts = contents.to_parts()?;
-    put_config(place.repository, &parts, true).await?;
+    put_config(place.repository, &parts.config_digest, &parts.config, true).await?;
     let manifest = place
         .repository
         .put_manifest(place.reference, parts.media_type, &parts.manifest)
@@ -164,18 +162,19 @@ pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<United, Pu
     })
 }
 
-async fn put_config(
+/// Stores a config, which is written before the manifest that names it.
+pub(super) async fn put_config(
     repository: &Repository,
-    parts: &Parts,
+    digest: &Digest,
+    config: &Bytes,
     check_exists: bool,
 ) -> Result<(), RegistryError> {
     let options = UploadOptions {
         check_exists,
         ..UploadOptions::default()
     };
-    let size = parts.config.len() as u64;
-    let source = BlobSource::Bytes(parts.config.clone());
-    let uploaded = repository.upload(&parts.config_digest, size, &source, &options);
+    let source = BlobSource::Bytes(config.clone());
+    let uploaded = repository.upload(digest, config.len() as u64, &source, &options);
     uploaded.await.map(drop)
 }
 
@@ -308,21 +307,14 @@ impl Writer<'_> {
         age.map_or(STALE, |age| STALE.min(age / 4))
     }
 
-    /// Returns the blobs that are not in the repository. Each is asked for once.
+    /// Returns the blobs that are not in the repository. One that is there is asked for once.
     async fn missing(&mut self, contents: &Contents) -> Result<HashSet<Digest>, RegistryError> {
-        let repository = self.place.repository;
         let unknown = contents.blobs().map(|blob| blob.digest.clone());
         let unknown: Vec<Digest> = unknown.filter(|b| !self.stored.contains(b)).collect();
-        let mut checks = stream::iter(unknown)
-            .map(|digest| async move { (repository.blob_size(&digest).await, digest) })
-            .buffer_unordered(CHECKS);
-        let mut missing = HashSet::new();
-        while let Some((found, digest)) = checks.next().await {
-            match found? {
-                Some(_) => self.stored.insert(digest),
-                None => missing.insert(digest),
-            };
-        }
+        let asked = self.place.repository.missing_blobs(unknown.iter().cloned());
+        let missing = asked.await?;
+        let there = unknown.into_iter().filter(|b| !missing.contains(b));
+        self.stored.extend(there);
         Ok(missing)
     }
 
@@ -335,7 +327,8 @@ impl Writer<'_> {
     ) -> Result<Option<Digest>, PublishError> {
         let (repository, reference) = (self.place.repository, self.place.reference);
         let parts = united.to_parts()?;
-        put_config(repository, &parts, held.digest.is_some()).await?;
+        let known = held.digest.is_some();
+        put_config(repository, &parts.config_digest, &parts.config, known).await?;
         let begun = Instant::now();
         let digest = Digest::of(&parts.manifest);
         repository
@@ -398,7 +391,7 @@ async fn read_contents(
     if config.size > CacheConfig::MAX_BYTES as u64 {
         return Ok(Err(format!("its config has {} bytes", config.size)));
     }
-    let bytes = match read_blob(repository, &config.digest, config.size).await {
+    let bytes = match repository.read_blob(&config.digest, config.size).await {
         Ok(bytes) => bytes,
         Err(error)
             if error.is_not_found() || matches!(error, RegistryError::DigestMismatch { .. }) =>
@@ -410,20 +403,6 @@ async fn read_contents(
     let config = CacheConfig::parse(&bytes);
     let contents = config.and_then(|config| Contents::new(&manifest, &config));
     Ok(contents.map_err(|error| crate::error::chain(&error)))
-}
-
-/// Reads a small blob whole.
-pub(super) async fn read_blob(
-    repository: &Repository,
-    digest: &Digest,
-    size: u64,
-) -> Result<Vec<u8>, RegistryError> {
-    let mut download = repository.download(digest, Some(size)).await?;
-    let mut bytes = Vec::new();
-    while let Some(piece) = download.next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

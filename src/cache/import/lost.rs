@@ -1,12 +1,11 @@
 //! Layers that a registry has lost, and a cache without them.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use super::ImportError;
 use crate::cache::manifest::{CacheManifest, ManifestError};
-use crate::cache::source::{CacheSource, SourceError};
 use crate::digest::Digest;
-use crate::registry::{RawManifest, Repository};
+use crate::registry::{RawManifest, RegistryError, Repository};
 
 /// Asks the registry for every layer of a cache and returns those that are gone. A layer that is there
 /// may still hold something else than it should; only who reads it learns that.
@@ -17,15 +16,10 @@ use crate::registry::{RawManifest, Repository};
 pub async fn lost_layers(
     repository: &Repository,
     manifest: &CacheManifest,
-) -> Result<Vec<Digest>, SourceError> {
-    let source = CacheSource::Registry {
-        repository: repository.clone(),
-        reference: String::new(),
-    };
-    let layers: BTreeSet<&Digest> = manifest.layers.iter().map(|layer| &layer.digest).collect();
-    let layers: Vec<Digest> = layers.into_iter().cloned().collect();
-    let gone = source.missing(&layers).await?;
-    Ok(gone.into_iter().collect())
+) -> Result<HashSet<Digest>, RegistryError> {
+    let layers = manifest.layers.iter().map(|layer| layer.digest.clone());
+    let layers: HashSet<Digest> = layers.collect();
+    repository.missing_blobs(layers).await
 }
 
 /// Returns the manifest of a cache without some of its layers. Its config stays as it is: BuildKit

@@ -358,9 +358,7 @@ impl Job<'_> {
         ClientTools {
             registries: Arc::new(registries::registries(credentials, env)),
             workers: Workers::all_cores(),
-            spool_dir: env
-                .non_empty("TMPDIR")
-                .map_or_else(|| "/tmp".into(), PathBuf::from),
+            spool_dir: env.temp_dir(),
             observer: Arc::new(CacheSteps::new(progress.sender())),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -71,8 +70,7 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     };
     // What would be dropped anyway need not be moved.
     let dropped = contents.bound(&bounds, now).map_err(CommandError::failed)?;
-    let spool_dir = ctx.env.non_empty("TMPDIR");
-    let spool_dir = spool_dir.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+    let spool_dir = ctx.env.temp_dir();
     let brought = bring::bring(&contents, &given, &repository, &spool_dir);
     let brought = brought.await.map_err(CommandError::failed)?;
     let lost = contents.drop_layers(&brought.lost);

@@ -201,8 +201,8 @@ async fn what_is_no_cache_is_replaced_and_told() {
     let image = r#"{"schemaVersion":2,"layers":[],"config":{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}}"#;
     let gone = cache("gone").to_parts().unwrap().manifest;
     for (bytes, told) in [
-        (bytes::Bytes::from(image), "image"),
-        (bytes::Bytes::from_static(b"{"), "JSON"),
+        (Bytes::from(image), "image"),
+        (Bytes::from_static(b"{"), "JSON"),
         (gone, "404"),
     ] {
         let registry = ScriptedRegistry::start().await;
