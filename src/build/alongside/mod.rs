@@ -244,21 +244,17 @@ impl Companion for Alongside {
 
     async fn broken(&self) {
         let shared = &self.shared;
-        {
-            let mut state = shared.state();
-            if matches!(state.phase, Phase::Broken(_)) {
-                // The user cancels a build that has failed: what is there is kept, and no more.
-                state.phase = Phase::Broken(shared.deadline());
-                return;
-            }
-            state.phase = Phase::Broken(shared.deadline());
+        let deadline = shared.deadline();
+        let phase = std::mem::replace(&mut shared.state().phase, Phase::Broken(deadline));
+        if matches!(phase, Phase::Broken(_)) {
+            // The user cancels a build that has failed: what is there is kept, and no more.
+            return;
         }
         shared.changed.notify_waiters();
         let failed_before = !shared.stops.cancel.is_cancelled();
-        let deadline = before(shared.deadline(), FOR_PUBLISHING);
         tokio::select! {
             () = shared.export_rest() => {}
-            () = tokio::time::sleep_until(deadline) => {}
+            () = tokio::time::sleep_until(before(deadline, FOR_PUBLISHING)) => {}
             () = shared.stops.hurry.cancelled() => {}
             () = shared.stops.cancel.cancelled(), if failed_before => {}
         }
@@ -344,26 +340,30 @@ impl Shared {
     /// Exports what has finished and is not exported yet, for the caches that outlive a failure.
     async fn export_rest(&self) {
         if !self.stops.cancel.is_cancelled() {
-            self.wait_for_failure().await;
+            // The error of a step comes by another way than the status, which tells what has finished
+            // before. A build may also fail without a step that does.
+            let seen = self.until(|state| state.saw_failure);
+            drop(tokio::time::timeout(STATUS_DELAY, seen).await);
         }
         // Those under way may have some of it.
-        while self.state().under_way > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.until(|state| state.under_way == 0).await;
         let rest = self.rest();
         let exports = stream::iter(rest).map(|step| async move { self.export(&step, true).await });
         exports.buffer_unordered(PARTS).collect::<()>().await;
     }
 
-    /// The error of a step comes by another way than the status, which tells what has finished before.
-    async fn wait_for_failure(&self) {
-        let seen = async {
-            while !self.state().saw_failure {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+    /// Waits for a change of the state.
+    async fn until(&self, done: impl Fn(&State) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // What happens from here on is not missed.
+            changed.as_mut().enable();
+            if done(&self.state()) {
+                return;
             }
-        };
-        // A build may fail without a step that does.
-        drop(tokio::time::timeout(STATUS_DELAY, seen).await);
+            changed.await;
+        }
     }
 
     fn rest(&self) -> BTreeSet<String> {
