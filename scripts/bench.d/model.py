@@ -2,9 +2,11 @@
 
 import statistics
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Callable
 
 PEER = "buildx"
+CLIENTS = (PEER, "cachex")
 
 
 @dataclass
@@ -47,6 +49,16 @@ class Series:
             "ratio": ours / theirs if ours is not None and theirs else None,
             "samples": self.samples,
         }
+
+
+def label(client: str, options: str = "") -> str:
+    """The name of a series: the client, and what it is told beside that."""
+    return f"{client} {options.strip(',')}".strip()
+
+
+def both(command: Callable[[str], list[str]]) -> list[Series]:
+    """One series a client, of the command that `command` returns for it."""
+    return [Series(client, partial(command, client)) for client in CLIENTS]
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,6 @@ class World:
         self.builder = args.builder or f"bench-{os.getpid()}"
         self.base = args.base or os.environ["CACHEX_RIG_BASE"]
         self.small_base = args.base or os.environ["CACHEX_RIG_BUSYBOX"]
-        self.answers: dict[str, bool] = {}
         self.last_commands: list[list[str]] = []
         self._make_config(args.plugin)
         self.host, self.far_host = args.registry, None
@@ -174,15 +173,6 @@ class World:
     def prune(self):
         """Empties the builder."""
         self.quiet(self.plugin("buildx", "prune", "--builder", self.builder, "--all", "--force"))
-
-    def accepts(self, option: str) -> bool:
-        """Whether cachex has this option of --cache-to."""
-        if option not in self.answers:
-            folder = self.project(f"FROM {self.small_base}\n")
-            to = f"type=registry,ref={self.fresh()},{option}"
-            done = subprocess.run(self.build("cachex", folder, "--cache-to", to), capture_output=True, check=False)
-            self.answers[option] = done.returncode == 0
-        return self.answers[option]
 
     def empty(self):
         """Forgets what the case before left in builder, registry and folders."""

@@ -2,9 +2,8 @@
 
 import os
 
-from model import Series, case
+from model import both, case
 
-CLIENTS = ("buildx", "cachex")
 DOCKERFILE = "FROM {base}\nRUN --mount=target=/context true\n"
 FILES, SIZE = 20_000, 15_000  # 300 MB
 
@@ -21,14 +20,11 @@ def _many_files(world):
 
 
 def _cold(world, folder):
-    def series(client):
-        def command():
-            world.prune()
-            return world.build(client, folder)
+    def command(client):
+        world.prune()
+        return world.build(client, folder)
 
-        return Series(client, command)
-
-    return [series(client) for client in CLIENTS]
+    return both(command)
 
 
 @case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=60)
@@ -39,21 +35,18 @@ def cold(world):
 @case("context-warm", "the same context again, unchanged", cost=10)
 def warm(world):
     folder = _many_files(world)
-    return [Series(client, lambda client=client: world.build(client, folder)) for client in CLIENTS]
+    return both(lambda client: world.build(client, folder))
 
 
 @case("context-changed", "the same context, one file changed", cost=12)
 def changed(world):
     folder = _many_files(world)
 
-    def series(client):
-        def command():
-            (folder / "package-7" / "src" / "7.bin").write_text(world.salt())
-            return world.build(client, folder)
+    def command(client):
+        (folder / "package-7" / "src" / "7.bin").write_text(world.salt())
+        return world.build(client, folder)
 
-        return Series(client, command)
-
-    return [series(client) for client in CLIENTS]
+    return both(command)
 
 
 @case("context-large", "context of one file of 1 GB on an empty builder", cost=80)

@@ -1,6 +1,6 @@
 """Cold exports: all steps are done, none has been exported."""
 
-from model import Series, case
+from model import Series, case, label
 
 from .layers import LARGE, MEDIUM, export, made
 
@@ -17,7 +17,7 @@ def _exports(world, project: str, compression: str, variants):
             options = "".join(f",{option}" for option in (compression, variant) if option)
             return export(world, client, folder, world.fresh(), options, *salt)
 
-        return Series(f"{client} {variant}".strip(), command)
+        return Series(label(client, variant), command)
 
     return [series("buildx", PLAIN), *(series("cachex", variant) for variant in variants)]
 
@@ -52,7 +52,7 @@ def _pushes(world, compression: str):
             options = f"{compression},{variant}" if variant else compression
             return export(world, client, folder, world.fresh(), options, *salt, output=image)
 
-        return Series(f"{client} {variant}".strip(), command)
+        return Series(label(client, variant), command)
 
     # compressor=client is refused where an image is made.
     return [series("buildx", PLAIN), series("cachex", PLAIN), series("cachex", VIA_CLIENT)]

@@ -1,6 +1,6 @@
 """The registry behind a line of 30 ms and 200 Mbit/s."""
 
-from model import Series, case
+from model import Series, case, label
 
 from .fresh import imports
 from .incremental import changes
@@ -16,7 +16,7 @@ def far_export(world):
             salt = made(world, folder)
             return export(world, client, folder, world.fresh(far=True), options, *salt)
 
-        return Series(f"{client} {options.strip(',')}".strip(), command)
+        return Series(label(client, options), command)
 
     return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client"),
             series("cachex", ",compressor=client")]

@@ -1,10 +1,8 @@
 """Imports on a builder that holds nothing. All clients read the cache that buildx wrote."""
 
-from model import Series, case
+from model import both, case
 
 from .layers import MEDIUM, arg, export
-
-CLIENTS = ("buildx", "cachex")
 
 
 def imports(world, change: bool = False, far: bool = False, output: str = "type=cacheonly", args=()):
@@ -13,15 +11,12 @@ def imports(world, change: bool = False, far: bool = False, output: str = "type=
     salt, ref = arg("SALT", world.salt()), world.fresh(far)
     world.quiet(export(world, "buildx", folder, ref, "", *salt))
 
-    def series(client):
-        def command():
-            world.prune()
-            changed = arg("LAST", world.salt()) if change else ()
-            return world.build(client, folder, "--cache-from", ref, *salt, *changed, *args, output=output)
+    def command(client):
+        world.prune()
+        changed = arg("LAST", world.salt()) if change else ()
+        return world.build(client, folder, "--cache-from", ref, *salt, *changed, *args, output=output)
 
-        return Series(client, command)
-
-    return [series(client) for client in CLIENTS]
+    return both(command)
 
 
 @case("import-full", "import of 100 MB on an empty builder, nothing changed", cost=8)

@@ -2,7 +2,7 @@
 
 import itertools
 
-from model import Series, case
+from model import Series, both, case, label
 
 from .layers import arg, export, made
 
@@ -24,7 +24,7 @@ def _exports(world, steps: int):
             salt = made(world, folder)
             return export(world, client, folder, world.fresh(), options, *salt)
 
-        return Series(f"{client} {options.strip(',')}".strip(), command)
+        return Series(label(client, options), command)
 
     return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client")]
 
@@ -34,20 +34,15 @@ def _imports(world, steps: int):
     salt = made(world, folder)
     world.quiet(export(world, "buildx", folder, ref, "", *salt))
 
-    def series(client):
-        def command():
-            world.prune()
-            return world.build(client, folder, "--cache-from", ref, *salt)
+    def command(client):
+        world.prune()
+        return world.build(client, folder, "--cache-from", ref, *salt)
 
-        return Series(client, command)
-
-    return [series("buildx"), series("cachex")]
+    return both(command)
 
 
 def _merges(world, steps: int):
     """The peer replaces a cache of as many records; cachex keeps the records of two builds."""
-    if not world.accepts("merge=true"):
-        return []
     folder = _project(world, steps)
     salts = [arg("SALT", world.salt()) for _ in range(2)]
 
@@ -59,7 +54,7 @@ def _merges(world, steps: int):
 
         for _ in salts:
             world.quiet(command())
-        return Series(f"{client} {options.strip(',')}".strip(), command)
+        return Series(label(client, options), command)
 
     return [series("buildx", ""), series("cachex", ",merge=true")]
 

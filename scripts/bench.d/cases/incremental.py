@@ -1,6 +1,6 @@
 """One step changed since the cache was exported, on the builder that holds the rest."""
 
-from model import Series, case
+from model import Series, case, label
 
 from .layers import MEDIUM, arg, export
 
@@ -13,7 +13,7 @@ def changes(world, changed: str, far: bool = False):
     def series(client, options):
         ref = world.fresh(far)
         world.quiet(export(world, client, folder, ref, options, *salt))
-        return Series(f"{client} {options.strip(',')}".strip(), lambda: export(
+        return Series(label(client, options), lambda: export(
             world, client, folder, ref, options, *salt, *arg(changed, world.salt())))
 
     return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client")]

@@ -1,11 +1,10 @@
 """A build that has nothing to do."""
 
-from model import Series, case
+from model import Series, both, case, label
 
 from .layers import export
 
 DOCKERFILE = "FROM {base}\nCOPY . /context\nRUN true\n"
-CLIENTS = ("buildx", "cachex")
 
 
 def _project(world):
@@ -18,14 +17,13 @@ def _project(world):
 @case("noop", "build of which everything is in the builder's cache", cost=4)
 def noop(world):
     folder = _project(world)
-    return [Series(client, lambda client=client: world.build(client, folder)) for client in CLIENTS]
+    return both(lambda client: world.build(client, folder))
 
 
 @case("noop-docker", "the same through the docker command line", cost=5)
 def noop_docker(world):
     folder = _project(world)
-    return [Series(client, lambda client=client: ["docker", client, *world.build(client, folder)[1:]])
-            for client in CLIENTS]
+    return both(lambda client: ["docker", client, *world.build(client, folder)[1:]])
 
 
 @case("noop-cache", "the same with --cache-from and --cache-to of an unchanged cache", cost=8)
@@ -41,6 +39,6 @@ def noop_cache(world):
         # The first run makes the cache, the second finds it: each leaves what the next sees.
         for _ in range(2):
             world.quiet(command())
-        return Series(f"{client} {options.strip(',')}".strip(), command)
+        return Series(label(client, options), command)
 
     return [series("buildx"), series("cachex"), series("cachex", ",via=client")]

@@ -1,29 +1,29 @@
 """Start-up: commands that need no builder, through docker and alone."""
 
-from model import Series, case
+from model import Series, both, case
 
 
-def _both(world, *words: str) -> list[Series]:
-    return [Series(client, lambda client=client: ["docker", client, *words]) for client in ("buildx", "cachex")]
+def _through_docker(*words: str) -> list[Series]:
+    return both(lambda client: ["docker", client, *words])
 
 
 def _alone(world, *words: str) -> list[Series]:
-    return [Series(client, lambda client=client: world.plugin(client, *words)) for client in ("buildx", "cachex")]
+    return both(lambda client: world.plugin(client, *words))
 
 
 @case("version", "`version`", cost=2)
 def version(world):
-    return _both(world, "version")
+    return _through_docker("version")
 
 
 @case("help", "`--help`", cost=2)
 def help_text(world):
-    return _both(world, "--help")
+    return _through_docker("--help")
 
 
 @case("ls", "`ls`", cost=3)
 def ls(world):
-    return _both(world, "ls")
+    return _through_docker("ls")
 
 
 @case("version-alone", "`version` without the docker command line", cost=1)

@@ -1,13 +1,12 @@
 """The tail: from the end of the last step to the end of the command, in a build that makes all its layers."""
 
-from model import Series, case
+from model import Series, case, label
 
 from .layers import BUSY, IDLE, MEDIUM, arg, export
 
 
 def _tails(world, end: str, options):
     folder = world.project(MEDIUM.format(base=world.base, end=end))
-    alongside = ",alongside=true" if world.accepts("alongside=true") else ""
 
     def series(client, options=""):
         def command():
@@ -15,9 +14,9 @@ def _tails(world, end: str, options):
             return export(world, client, folder, world.fresh(), options, *arg("SALT", world.salt()),
                           progress="rawjson")
 
-        return Series(f"{client} {options.strip(',')}".strip(), command, tail=True)
+        return Series(label(client, options), command, tail=True)
 
-    return [series("buildx"), series("cachex"), *(series("cachex", f",{option}{alongside}") for option in options)]
+    return [series("buildx"), series("cachex"), *(series("cachex", f",{option}") for option in options)]
 
 
 @case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 2 s", cost=105)
