@@ -89,12 +89,12 @@ def run_case(world: World, case: Case, runs: int, seconds: float) -> dict | None
     if not series:
         return None
     for one in {one.client: one for one in reversed(series)}.values():
-        world.measure(one.command(), one.tail)
+        world.measure(one.command(), one.times_steps())
     for run in range(runs):
         if run >= LEAST_RUNS and time.monotonic() > end:
             break
         for one in series:
-            one.samples.append(world.measure(one.command(), one.tail))
+            one.samples.append(world.measure(one.command(), one.times_steps()))
     return report.case_json(case.name, case.about, series)
 
 

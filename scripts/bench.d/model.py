@@ -18,16 +18,16 @@ class Series:
 
     label: str
     command: Callable[[], list[str]]
-    tail: bool = False  # the figure is the time after the last step, not the whole
+    figure: str = "wall_ms"  # the value that is compared; tail_ms: after the last step, steps_ms: until its end
     samples: list[dict] = field(default_factory=list)
 
     @property
     def client(self) -> str:
         return self.label.partition(" ")[0]
 
-    def figure(self) -> str:
-        """The name of the value that is compared."""
-        return "tail_ms" if self.tail else "wall_ms"
+    def times_steps(self) -> bool:
+        """Whether the progress of the build must tell when its last step ended."""
+        return self.figure != "wall_ms"
 
     def values(self, name: str) -> list[float]:
         return [sample[name] for sample in self.samples if sample.get(name) is not None]
@@ -38,12 +38,12 @@ class Series:
 
     def summary(self, peer: "Series | None") -> dict:
         """The object of this series in the JSON file."""
-        names = ("wall_ms", "tail_ms", "cpu_ms", "peak_mib", "requests", "up_mb", "down_mb")
-        ours, theirs = self.median(self.figure()), peer.median(self.figure()) if peer else None
+        names = ("wall_ms", "steps_ms", "tail_ms", "cpu_ms", "builder_cpu_ms", "peak_mib", "requests", "up_mb", "down_mb")
+        ours, theirs = self.median(self.figure), peer.median(self.figure) if peer else None
         return {
             "label": self.label,
             "runs": len(self.samples),
-            "figure": self.figure(),
+            "figure": self.figure,
             "median": {name: self.median(name) for name in names if self.values(name)},
             "range": {name: [min(self.values(name)), max(self.values(name))] for name in names if self.values(name)},
             "ratio": ours / theirs if ours is not None and theirs else None,

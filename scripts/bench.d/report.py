@@ -2,8 +2,8 @@
 
 from model import Series
 
-HEAD = ("client", "runs", "time, ms", "min-max", "CPU, ms", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
-FORM = "  {:<28} {:>4} {:>9} {:>17} {:>9} {:>12} {:>9} {:>9} {:>13} {:>6}"
+HEAD = ("client", "runs", "time, ms", "min-max", "CPU, ms", "builder's", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
+FORM = "  {:<28} {:>4} {:>9} {:>17} {:>9} {:>9} {:>12} {:>9} {:>9} {:>13} {:>6}"
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -25,6 +25,7 @@ def row(series: dict) -> str:
     low, high = series["range"][figure]
     return FORM.format(
         series["label"], series["runs"], time(median[figure]), f"{time(low)}-{time(high)}", time(median["cpu_ms"]),
+        time(median.get("builder_cpu_ms")),
         number(median["peak_mib"], 1), number(median.get("requests")), number(median.get("up_mb"), 1),
         number(median.get("down_mb"), 1), number(series["ratio"], 2))
 
@@ -48,8 +49,8 @@ def machine_line(run: dict) -> str:
 
 def readme(run: dict) -> str:
     """The Markdown table of README.md."""
-    lines = ["| case | cachex with | buildx, ms | cachex, ms | ratio | CPU, ms | memory, MiB | registry, MB |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = ["| case | cachex with | buildx, ms | cachex, ms | ratio | CPU, ms | builder's CPU, ms | memory, MiB | registry, MB |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for case in run["cases"]:
         peer, *ours = case["series"]
         about = case["about"]
@@ -57,13 +58,16 @@ def readme(run: dict) -> str:
             options = series["label"].partition(" ")[2]
             cells = [about, f"`{options}`" if options else "", time(peer["median"][peer["figure"]]),
                      time(series["median"][series["figure"]]), number(series["ratio"], 2),
-                     pair(peer, series, "cpu_ms", time), pair(peer, series, "peak_mib", number), moved(peer, series)]
+                     pair(peer, series, "cpu_ms", time), pair(peer, series, "builder_cpu_ms", time),
+                     pair(peer, series, "peak_mib", number), moved(peer, series)]
             lines.append(f"| {' | '.join(cells)} |")
             about = ""
     return "\n".join([*lines, "", machine_line(run) + "."])
 
 
 def pair(peer: dict, ours: dict, name: str, form) -> str:
+    if peer["median"].get(name) is None:
+        return ""
     return f"{form(peer['median'].get(name))} → {form(ours['median'].get(name))}"
 
 

@@ -14,6 +14,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import engine
+
 PLUGIN_FOLDERS = ("/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
                   "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins")
 STEP = "["  # how the name of a step begins in the progress of a build; exports have no bracket
@@ -186,10 +188,10 @@ class World:
 
     # Measuring.
 
-    def measure(self, command: list[str], tail: bool) -> dict:
+    def measure(self, command: list[str], times_steps: bool) -> dict:
         """Runs a command and returns its sample."""
         report, errors = self.folder / "report", self.folder / "stderr"
-        before = self._counters()
+        before, builder_before = self._counters(), engine.cpu_ms(self.builder)
         with errors.open("wb") as stderr:
             subprocess.run([self.helpers / "meter", report, *command], stdin=subprocess.DEVNULL,
                            stdout=subprocess.DEVNULL, stderr=stderr, check=True)
@@ -198,12 +200,15 @@ class World:
         if took["code"] != 0:
             raise Failed(f"{' '.join(command)}: exit code {took['code']}: {text[-2000:].strip()}")
         sample = {"wall_ms": took["wall"] / 1e6, "cpu_ms": took["cpu"] / 1e6, "peak_mib": took["peak"] / 1024}
-        after = self._counters()
+        after, builder_after = self._counters(), engine.cpu_ms(self.builder)
+        if builder_before is not None and builder_after is not None:
+            sample["builder_cpu_ms"] = builder_after - builder_before
         if after:
             requests, up, down = (new - old for new, old in zip(after, before))
             sample |= {"requests": requests, "up_mb": up / 1e6, "down_mb": down / 1e6}
-        if tail:
+        if times_steps:
             sample["tail_ms"] = took["end"] / 1e6 - last_step(text) * 1000
+            sample["steps_ms"] = sample["wall_ms"] - sample["tail_ms"]
         return sample
 
     def _counters(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::alongside::{Attempts, Stops};
+use super::alongside::{Attempts, Meter, Stops};
 use super::attrs::{self, AttrError, BuilderFacts};
 use super::cache::{self, CacheError, CacheExports};
 use super::caches::Caches;
@@ -25,7 +25,7 @@ use super::load::ImageLoader;
 use super::provenance::ProvenanceError;
 use super::session::{self, SessionParts, SessionSetupError};
 use super::spec::BuildSpec;
-use super::vcs;
+use super::vcs::Commit;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::CredentialSource;
 use crate::buildkit::session::content::ContentStores;
@@ -55,6 +55,10 @@ pub struct Runner<'a> {
     pub caches: ClientTools,
     /// What the registries were asked about the caches to read.
     pub asked: imports::Asked,
+    /// What git was asked about the context.
+    pub commit: Commit,
+    /// Tells how busy the builder is, where somebody knows.
+    pub meter: Option<Arc<dyn Meter>>,
     /// Layers were taken uncompressed out of this builder before; see
     /// [`Store::mark_uncompressed`](crate::builder::Store::mark_uncompressed).
     pub had_uncompressed: bool,
@@ -165,8 +169,7 @@ pub async fn run(
     on_status: impl FnMut(StatusResponse),
 ) -> Result<BuildOutcome, BuildError> {
     let cancel = &stops.cancel;
-    // git answers while the first answer of the builder is on its way.
-    let asked = async { tokio::join!(runner.client.list_workers(), commit_attrs(spec, &inputs)) };
+    let asked = async { tokio::join!(runner.client.list_workers(), runner.commit.attributes()) };
     let (workers, mut commit) = tokio::select! {
         (workers, commit) = asked => (workers.map_err(BuildError::Builder)?, commit),
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
@@ -211,7 +214,8 @@ pub async fn run(
     let may_run_again =
         || !only_once && ready.dir_failures.first().is_none() && ready.failures.get().is_empty();
     let client = runner.client.clone();
-    let mut attempts = Attempts::new(client, caches.lanes(), stores, stops.clone());
+    let (lanes, meter) = (caches.lanes(), runner.meter.clone());
+    let mut attempts = Attempts::new(client, lanes, stores, stops.clone(), meter);
     let solve =
         async |request: &_, report: &mut dyn FnMut(_)| attempts.solve(request, report).await;
     let result = Box::pin(read.solve(&mut request, cancel, on_status, may_run_again, solve)).await;
@@ -370,26 +374,20 @@ fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
     }
 }
 
-async fn commit_attrs(spec: &BuildSpec, inputs: &Inputs) -> BTreeMap<String, String> {
+/// Asks git about the context.
+pub fn ask_commit(spec: &BuildSpec, inputs: &Inputs) -> Commit {
     let Some(context) = inputs
         .local_dirs
         .get("context")
         .filter(|_| spec.inputs.context != "-")
     else {
-        return BTreeMap::new();
+        return Commit::none();
     };
-    let dockerfile = inputs.local_dirs.get("dockerfile").map_or_else(
-        || context.join("Dockerfile"),
-        |dir| {
-            dir.join(
-                inputs
-                    .attrs
-                    .get("filename")
-                    .map_or("Dockerfile", String::as_str),
-            )
-        },
-    );
-    vcs::attributes(spec.vcs, context, &dockerfile, &inputs.local_dirs).await
+    let name = inputs.attrs.get("filename");
+    let dockerfile = inputs.local_dirs.get("dockerfile").unwrap_or(context);
+    let dockerfile = dockerfile.join(name.map_or("Dockerfile", String::as_str));
+    let dirs = inputs.local_dirs.clone();
+    Commit::ask(spec.vcs, context.clone(), dockerfile, dirs)
 }
 
 /// Serves the session beside the solve. A session that breaks makes the builder fail the build, and

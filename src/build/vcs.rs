@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use tokio::process::Command;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Which facts are wanted (`BUILDX_GIT_INFO`, `BUILDX_GIT_LABELS`, `BUILDX_GIT_CHECK_DIRTY`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct VcsOptions {
     pub labels: bool,
     /// Mark the commit of a changed work tree as dirty; off by default.
     pub check_dirty: bool,
+    /// The environment names a repository, which need not lie around the context.
+    pub names_repository: bool,
 }
 
 impl Default for VcsOptions {
@@ -26,7 +31,41 @@ impl Default for VcsOptions {
             info: true,
             labels: false,
             check_dirty: false,
+            names_repository: false,
         }
+    }
+}
+
+/// The attributes for a context folder, asked for while other things are got ready: git is a process for
+/// each question.
+#[derive(Debug, Clone)]
+pub struct Commit(Shared<BoxFuture<'static, BTreeMap<String, String>>>);
+
+impl Commit {
+    /// Asks for what [`attributes`] returns. The questions end with this.
+    pub fn ask(
+        options: VcsOptions,
+        context: PathBuf,
+        dockerfile: PathBuf,
+        local_dirs: BTreeMap<String, PathBuf>,
+    ) -> Self {
+        let asked = async move { attributes(options, &context, &dockerfile, &local_dirs).await };
+        let asked = AbortOnDropHandle::new(tokio::spawn(asked));
+        Self(asked.map(Result::unwrap_or_default).boxed().shared())
+    }
+
+    /// For a build without a context folder.
+    pub fn none() -> Self {
+        Self(
+            futures_util::future::ready(BTreeMap::new())
+                .boxed()
+                .shared(),
+        )
+    }
+
+    /// Waits for the attributes.
+    pub async fn attributes(&self) -> BTreeMap<String, String> {
+        self.0.clone().await
     }
 }
 
@@ -39,7 +78,8 @@ pub async fn attributes(
     local_dirs: &BTreeMap<String, PathBuf>,
 ) -> BTreeMap<String, String> {
     let mut attrs = BTreeMap::new();
-    if !options.info && !options.labels {
+    let is_wanted = options.info || options.labels;
+    if !is_wanted || !(options.names_repository || may_be_in_work_tree(context)) {
         return attrs;
     }
     // All questions at once: each costs the start of a process.
@@ -98,6 +138,12 @@ pub async fn attributes(
         }
     }
     attrs
+}
+
+/// Tells whether git can find a work tree: where not, its processes need not be started.
+fn may_be_in_work_tree(dir: &Path) -> bool {
+    let dir = fs_err::canonicalize(dir);
+    dir.is_ok_and(|dir| dir.ancestors().any(|dir| dir.join(".git").exists()))
 }
 
 fn insert(

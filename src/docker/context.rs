@@ -110,6 +110,14 @@ pub struct Endpoint {
     pub context_name: String,
 }
 
+impl Endpoint {
+    /// Tells whether the daemon is reached over a socket of this machine.
+    pub fn is_local(&self) -> bool {
+        let local = ["unix://", "npipe://", "fd://"];
+        local.iter().any(|scheme| self.host.starts_with(scheme))
+    }
+}
+
 /// The flags that choose a daemon.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointOptions {

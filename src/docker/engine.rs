@@ -127,6 +127,12 @@ pub struct Engine {
     ping: Arc<Ping>,
 }
 
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({})", self.endpoint.host)
+    }
+}
+
 impl Engine {
     /// Connects to a daemon and agrees on the API version. `http_headers` are those of the
     /// configuration file.

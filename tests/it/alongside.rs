@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -27,14 +28,24 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Counter {
     port: u16,
     counts: Arc<Mutex<BTreeMap<String, usize>>>,
+    is_open: Arc<AtomicBool>,
 }
 
 impl Counter {
     fn start() -> Self {
+        let counter = Self::closed();
+        counter.open();
+        counter
+    }
+
+    /// One that refuses everybody until it is opened.
+    fn closed() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let counts = Arc::<Mutex<BTreeMap<String, usize>>>::default();
         let noted = Arc::clone(&counts);
+        let is_open = Arc::<AtomicBool>::default();
+        let open = Arc::clone(&is_open);
         thread::spawn(move || {
             for mut client in listener.incoming().map_while(Result::ok) {
                 let mut request = [0; 1024];
@@ -42,11 +53,26 @@ impl Counter {
                 let text = String::from_utf8_lossy(&request[..length]).into_owned();
                 let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
                 *noted.lock().expect("no panic").entry(path).or_default() += 1;
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                client.write_all(answer).ok();
+                let code = if open.load(Ordering::SeqCst) {
+                    200
+                } else {
+                    503
+                };
+                let answer = format!(
+                    "HTTP/1.1 {code} Code\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+                client.write_all(answer.as_bytes()).ok();
             }
         });
-        Self { port, counts }
+        Self {
+            port,
+            counts,
+            is_open,
+        }
+    }
+
+    fn open(&self) {
+        self.is_open.store(true, Ordering::SeqCst);
     }
 
     /// A command that tells of a step.
@@ -156,38 +182,91 @@ fn each_step_runs_once_whatever_it_is_made_of() {
     }
 }
 
+/// A bench whose builder nobody can tell to be busy, whatever other tests do: one of the remote driver.
+fn remote_bench() -> Bench {
+    let bench = Bench::new();
+    let address = format!("docker-container://{}", bench.container());
+    let create = ["cachex", "create", "--use", "--driver", "remote", &address];
+    bench.client.docker_ok(&create);
+    bench
+}
+
+/// The bytes that went to a registry.
+fn taken(registry: &Recorder) -> u64 {
+    registry.take().iter().map(|request| request.body).sum()
+}
+
+/// A step that makes a layer of 3 MB, and one that does some work until it is told to go on.
+fn layer_and(counter: &Counter, work: &str) -> String {
+    let base = &Rig::get().busybox;
+    let seed = unique("seed");
+    format!(
+        "FROM {base}\n\
+         RUN echo {seed} && head -c 3000000 /dev/urandom > /data && sleep 1.1\n\
+         RUN echo {seed} waits && {{ {work} until {}; do sleep 0.1; done; rm -f /work; }}\n",
+        counter.tell("go")
+    )
+}
+
 #[test]
 fn layers_are_sent_while_the_build_runs() {
-    let bench = Bench::shared(&SHARED);
-    let base = &Rig::get().busybox;
+    let bench = remote_bench();
     for (keys, early) in [("via=client", true), ("via=client,alongside=false", false)] {
-        let registry = Recorder::start(Rig::get().registry.host());
-        let reference = format!("{}/{}:cache", registry.host(), unique("early"));
-        let dockerfile = format!(
-            "FROM {base}\n\
-             RUN echo {0} && head -c 3000000 /dev/urandom > /data && sleep 1.1\n\
-             RUN echo {0} waits && sleep 5\n",
-            unique("seed")
+        let (counter, registry) = (
+            Counter::closed(),
+            Recorder::start(Rig::get().registry.host()),
         );
+        let reference = format!("{}/{}:cache", registry.host(), unique("early"));
         let build = Running::start(
             &bench,
             &[&export(&reference, &format!("mode=max,{keys}"))],
-            &dockerfile,
+            &layer_and(&counter, ""),
             " waits\n",
         );
-        sleep(Duration::from_secs(4));
-        let sent: u64 = registry.take().iter().map(|request| request.body).sum();
-        assert!(!build.progress().contains("exporting cache to registry"));
+        let mut sent = 0;
+        let end = Instant::now() + if early { LIMIT } else { Duration::from_secs(3) };
+        while sent < 2_000_000 && Instant::now() < end {
+            sleep(Duration::from_millis(100));
+            sent += taken(&registry);
+        }
         assert_eq!(
             sent > 2_000_000,
             early,
             "{keys}: {sent}\n{}",
             build.progress()
         );
+        assert!(!build.progress().contains("exporting cache to registry"));
+        counter.open();
         build.succeeds();
-        let after: u64 = registry.take().iter().map(|request| request.body).sum();
+        let after = taken(&registry);
         assert_eq!(after > 2_000_000, !early, "{keys}: {after}");
     }
+}
+
+#[test]
+fn steps_that_need_every_core_keep_them() {
+    let bench = Bench::new();
+    let (counter, registry) = (
+        Counter::closed(),
+        Recorder::start(Rig::get().registry.host()),
+    );
+    let reference = format!("{}/{}:cache", registry.host(), unique("busy"));
+    let cores = thread::available_parallelism().expect("cores");
+    let work =
+        format!("touch /work; for n in $(seq {cores}); do while [ -e /work ]; do :; done & done;");
+    let build = Running::start(
+        &bench,
+        &[&export(&reference, "mode=max,via=client")],
+        &layer_and(&counter, &work),
+        " waits\n",
+    );
+    sleep(Duration::from_secs(4));
+    let sent = taken(&registry);
+    assert!(sent < 2_000_000, "{sent}\n{}", build.progress());
+    counter.open();
+    build.succeeds();
+    let after = taken(&registry);
+    assert!(after > 2_000_000, "{after}");
 }
 
 /// Three steps that work and one that fails; `ok` makes it work. Each says a word.

@@ -34,6 +34,9 @@ IDLE = " && sleep 2"
 # Both cores of a small machine.
 BUSY = " && (timeout 2 sha256sum /dev/zero & timeout 2 sha256sum /dev/zero & wait)"
 
+# The same amount of work however slow the machine is, some seconds.
+WORK = " && for n in 1 2; do head -c 1G /dev/zero | sha256sum >/dev/null & done; wait"
+
 
 def export(world, client: str, folder, ref: str, options: str = "", *args: str, **kinds) -> list[str]:
     """A build with a registry cache of mode=max."""

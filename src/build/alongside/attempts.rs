@@ -1,8 +1,10 @@
 //! The solves of one build: it is run again where it dies of a cache that it can do without.
 
+use std::sync::Arc;
+
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
-use super::{Alongside, Lane, Stops};
+use super::{Alongside, Lane, Meter, Stops};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Companion, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError};
@@ -14,17 +16,25 @@ pub struct Attempts {
     lanes: Vec<Lane>,
     stores: ContentStores,
     stops: Stops,
+    meter: Option<Arc<dyn Meter>>,
     last: Option<Alongside>,
 }
 
 impl Attempts {
-    /// Makes ready for a build that exports to these caches.
-    pub fn new(client: Client, lanes: Vec<Lane>, stores: ContentStores, stops: Stops) -> Self {
+    /// Makes ready for a build that exports to these caches on a builder as busy as `meter` tells.
+    pub fn new(
+        client: Client,
+        lanes: Vec<Lane>,
+        stores: ContentStores,
+        stops: Stops,
+        meter: Option<Arc<dyn Meter>>,
+    ) -> Self {
         Self {
             client,
             lanes,
             stores,
             stops,
+            meter,
             last: None,
         }
     }
@@ -49,6 +59,7 @@ impl Attempts {
             self.stores.clone(),
             request,
             self.stops.clone(),
+            self.meter.clone(),
         );
         let beside = &*self.last.insert(match beside {
             Some(beside) => beside,

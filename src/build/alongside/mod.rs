@@ -5,19 +5,23 @@
 //! beside the build, in the same session. BuildKit shares the results of the running build with it, so
 //! nothing runs twice. Layers go on to the registry at once, or, where the builder itself is to send
 //! them, are only compressed: a store that claims to have everything makes it do no more. The export at
-//! the end finds the work done.
+//! the end finds the work done. The build comes first: an export begins when the builder has a core to
+//! spare (`gate`).
 //!
 //! When a step fails or the user cancels, the builder still holds the results of the others (see
 //! [`Companion`]). What has not been exported is exported then, and
 //! [`keep`](Alongside::keep) publishes the parts as one cache.
 
 mod attempts;
+mod gate;
+mod parts;
 mod queue;
 mod swallow;
 
 pub use attempts::Attempts;
+pub use gate::{CpuTime, Meter};
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,13 +32,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::gate::Gate;
 use self::queue::{Next, Queue};
-use self::swallow::Swallow;
 use super::client_cache::ClientCache;
 use crate::buildkit::Client;
 use crate::buildkit::llb::Graph;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::solve::{self, Companion, Entry, SolveRequest};
+use crate::buildkit::solve::{Companion, SolveRequest};
 use crate::cache::export::PartExport;
 use crate::options::cache::{Mode, OnFailure};
 
@@ -92,6 +96,7 @@ struct Shared {
     request: SolveRequest,
     lanes: Vec<Lane>,
     stops: Stops,
+    gate: Gate,
     state: Mutex<State>,
     changed: Notify,
     tasks: TaskTracker,
@@ -135,6 +140,7 @@ impl Alongside {
         stores: ContentStores,
         request: &SolveRequest,
         stops: Stops,
+        meter: Option<Arc<dyn Meter>>,
     ) -> Option<Self> {
         let useful = |lane: &Lane| lane.early != Early::Nothing || keeps(lane);
         if !lanes.iter().any(useful) || request.internal {
@@ -154,6 +160,7 @@ impl Alongside {
                 request,
                 lanes,
                 stops,
+                gate: Gate::new(meter),
                 state: Mutex::default(),
                 changed: Notify::new(),
                 tasks: TaskTracker::new(),
@@ -286,55 +293,55 @@ impl Shared {
             tokio::pin!(changed);
             // What happens from here on is not missed.
             changed.as_mut().enable();
-            let wait = {
-                let mut state = self.state();
+            let next = {
+                let state = self.state();
                 if state.phase != Phase::Running || self.end.is_cancelled() {
                     return;
                 }
-                match self.choose(&mut state) {
-                    Next::Export(step) => {
-                        let shared = Arc::clone(&self);
-                        self.tasks.spawn(async move {
-                            shared.export(&step, false).await;
-                            shared.state().under_way -= 1;
-                            shared.changed.notify_waiters();
-                        });
-                        continue;
-                    }
-                    Next::Wait(until) => Some(until),
-                    Next::Nothing => None,
-                }
+                self.next(&state)
             };
-            let timer = async {
-                match wait {
-                    Some(until) => tokio::time::sleep_until(until.into()).await,
-                    None => std::future::pending().await,
+            let due = async {
+                match next {
+                    // What finishes until then may come along.
+                    Next::Export(_) => self.gate.opened().await,
+                    Next::Wait(until) => tokio::time::sleep_until(until.into()).await,
+                    Next::Nothing => changed.await,
                 }
             };
             tokio::select! {
-                () = changed => {}
-                () = timer => {}
+                () = due => {}
+                () = self.until(|state| state.phase != Phase::Running) => return,
                 () = self.end.cancelled() => return,
+            }
+            if matches!(next, Next::Export(_)) {
+                self.start();
             }
         }
     }
 
-    fn choose(&self, state: &mut State) -> Next {
-        let now = Instant::now();
-        let early = self.lanes.iter().any(|lane| lane.early != Early::Nothing);
-        let Some(queue) = state
-            .queue
-            .as_mut()
-            .filter(|_| early && state.under_way < PARTS)
-        else {
-            return Next::Nothing;
+    /// Begins to export the step whose turn it is.
+    fn start(self: &Arc<Self>) {
+        let mut state = self.state();
+        let Next::Export(step) = self.next(&state) else {
+            return;
         };
-        let next = queue.next(now);
-        if let Next::Export(step) = &next {
-            queue.start(step, now);
-            state.under_way += 1;
+        if let Some(queue) = &mut state.queue {
+            queue.start(&step, Instant::now());
         }
-        next
+        state.under_way += 1;
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            shared.export(&step, false).await;
+            shared.state().under_way -= 1;
+            shared.changed.notify_waiters();
+        });
+    }
+
+    fn next(&self, state: &State) -> Next {
+        let early = self.lanes.iter().any(|lane| lane.early != Early::Nothing);
+        let queue = state.queue.as_ref();
+        let queue = queue.filter(|_| early && state.under_way < PARTS);
+        queue.map_or(Next::Nothing, |queue| queue.next(Instant::now()))
     }
 
     /// Exports what has finished and is not exported yet, for the caches that outlive a failure.
@@ -375,100 +382,6 @@ impl Shared {
         lanes
             .flat_map(|lane| queue.last_finished(lane.cache.mode() == Mode::Min))
             .collect()
-    }
-
-    /// Exports the part of the build that ends at one step. When the build is `over`, every cache that
-    /// is to be kept takes all of it.
-    async fn export(&self, step: &str, over: bool) {
-        let Some((definition, lanes)) = self.part(step, over) else {
-            return;
-        };
-        let mut entries = Vec::new();
-        let mut seen = HashSet::new();
-        let mut offered = Vec::new();
-        let mut parts = Vec::new();
-        for lane in lanes {
-            let Some(Lane { cache, early }) = self.lanes.get(lane) else {
-                continue;
-            };
-            let mut entry = cache.entry().clone();
-            entry.attrs.remove("dest");
-            let id = crate::buildkit::new_id();
-            let store_id = format!("local:{id}");
-            if !over && *early == Early::Compressed {
-                // Caches of one compression are one to the builder.
-                if !seen.insert(entry.attrs.clone()) {
-                    continue;
-                }
-                self.stores
-                    .add(store_id.clone(), Arc::new(Swallow::default()));
-            } else {
-                let (export, store) = cache.part();
-                self.stores
-                    .add_to(cache.store_id(), store_id.clone(), store);
-                parts.push(Part {
-                    lane,
-                    step: step.to_owned(),
-                    export,
-                });
-            }
-            offered.push(store_id);
-            entry.attrs.insert("dest".to_owned(), id);
-            entries.push(entry);
-        }
-        let solved = self.solve(definition, entries).await;
-        for id in offered {
-            self.stores.remove(&id);
-        }
-        match solved {
-            Some(Ok(())) => self.state().parts.append(&mut parts),
-            Some(Err(error)) => {
-                let error = crate::error::chain(&error);
-                tracing::debug!(step, error, "a part of the build was not exported");
-            }
-            None => {}
-        }
-    }
-
-    /// Returns the definition of a part, and the caches that want it.
-    fn part(&self, step: &str, over: bool) -> Option<(Definition, Vec<usize>)> {
-        let state = self.state();
-        let queue = state.queue.as_ref()?;
-        let has = |lane: usize| {
-            let mut parts = state.parts.iter();
-            parts.any(|part| part.lane == lane && part.step == step)
-        };
-        let wants = |(at, lane): &(usize, &Lane)| {
-            let now = if over {
-                keeps(lane) && !has(*at)
-            } else {
-                lane.early != Early::Nothing
-            };
-            now && (lane.cache.mode() == Mode::Max || queue.in_result(step))
-        };
-        let lanes = self.lanes.iter().enumerate().filter(wants);
-        let lanes: Vec<usize> = lanes.map(|(at, _)| at).collect();
-        if lanes.is_empty() {
-            return None;
-        }
-        Some((queue.graph().ending_at(step)?, lanes))
-    }
-
-    /// Solves a part; `None` where it was given up.
-    async fn solve(
-        &self,
-        definition: Definition,
-        cache_exports: Vec<Entry>,
-    ) -> Option<Result<(), crate::buildkit::RpcError>> {
-        let request = SolveRequest {
-            build_ref: crate::buildkit::new_id(),
-            cache_exports,
-            ..self.request.clone()
-        };
-        tokio::select! {
-            solved = solve::solve_definition(&self.client, &request, definition) => Some(solved),
-            () = self.end.cancelled() => None,
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::docker::engine::Engine;
 
 use super::Status;
 use super::container_options::ContainerOptions;
+use super::meter::ContainerMeter;
 
 const PREFIX: &str = "buildx_buildkit_";
 const WSL_LIBRARIES: &str = "/usr/lib/wsl";
@@ -27,16 +28,7 @@ pub struct Container {
     node: StoredNode,
     name: String,
     options: ContainerOptions,
-    engine: OnceCell<EngineHolder>,
-}
-
-/// An engine, which has no `Debug` of its own.
-struct EngineHolder(Engine);
-
-impl std::fmt::Debug for EngineHolder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Engine({})", self.0.endpoint().host)
-    }
+    engine: OnceCell<Engine>,
 }
 
 impl Container {
@@ -99,11 +91,8 @@ impl Container {
     ///
     /// Fails if the endpoint is unknown or the engine cannot be reached.
     pub async fn engine(&self) -> Result<&Engine, BuilderError> {
-        let connect = || async {
-            let engine = self.surroundings.engine(&self.node.endpoint).await?;
-            Ok::<_, BuilderError>(EngineHolder(engine))
-        };
-        Ok(&self.engine.get_or_try_init(connect).await?.0)
+        let connect = || self.surroundings.engine(&self.node.endpoint);
+        self.engine.get_or_try_init(connect).await
     }
 
     /// Under WSL the libraries for GPUs are on the host, which is here if the engine is local.
@@ -113,9 +102,7 @@ impl Container {
             .env()
             .non_empty("WSL_DISTRO_NAME")
             .is_some();
-        let local = ["unix://", "npipe://", "fd://"]
-            .iter()
-            .any(|scheme| engine.endpoint().host.starts_with(scheme));
+        let local = engine.endpoint().is_local();
         (in_wsl && local && std::path::Path::new(WSL_LIBRARIES).is_dir()).then_some(WSL_LIBRARIES)
     }
 
@@ -201,6 +188,20 @@ impl Container {
             [_, _, version, _] => Some((*version).to_owned()),
             _ => None,
         })
+    }
+
+    /// Returns what tells how busy the container is.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the engine cannot be reached.
+    pub async fn meter(&self) -> Result<ContainerMeter, BuilderError> {
+        let engine = self.engine().await?.clone();
+        Ok(ContainerMeter::new(
+            engine,
+            &self.name,
+            self.options.cores(),
+        ))
     }
 
     /// Stops the container if it runs.

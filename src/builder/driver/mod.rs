@@ -20,9 +20,11 @@ pub mod config_tar;
 pub mod container;
 pub mod container_options;
 pub mod docker;
+pub mod meter;
 pub mod remote;
 
 use container::Container;
+use meter::ContainerMeter;
 use remote::Remote;
 
 /// The state of a node.
@@ -207,6 +209,14 @@ impl Driver {
             Self::Container(container) => container.version().await,
             _ => Ok(None),
         }
+    }
+
+    /// Returns what tells how busy the node is; nothing where nobody can.
+    pub async fn meter(&self) -> Option<ContainerMeter> {
+        let Self::Container(container) = self else {
+            return None;
+        };
+        container.meter().await.ok()
     }
 
     /// Stops the node; only a container can be stopped.

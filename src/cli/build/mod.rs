@@ -35,6 +35,7 @@ mod call;
 mod display;
 mod finish;
 mod loader;
+mod meter;
 mod nodes;
 mod request;
 mod several;
@@ -229,9 +230,10 @@ impl Job<'_> {
         // remembered, and a warning is told once.
         let credentials = Arc::new(self.credentials()?);
         let caches = self.cache_tools(progress, Arc::clone(&credentials));
-        // The registries answer while the builder is being reached.
+        // Registries and git answer while the builder is being reached.
         let imports = cache::imports(&self.spec.cache_from).map_err(check_failed)?;
         let asked = Asked::start(&imports, &caches.registries);
+        let commit = run::ask_commit(self.spec, &inputs);
         let engine_imports_oci = async {
             match self.spec.outputs.iter().find(|output| output.loads()) {
                 Some(output) => {
@@ -247,6 +249,8 @@ impl Job<'_> {
             client: client?,
             caches,
             asked,
+            commit,
+            meter: meter::of(self.node).await,
             credentials,
             loader: Arc::new(loader::EngineLoader::new(
                 Arc::clone(self.surroundings),

@@ -294,6 +294,7 @@ fn vcs(env: &Env) -> VcsOptions {
         // "full" is an older spelling.
         labels: labels == Some("full") || switch(env::BUILDX_GIT_LABELS).unwrap_or(false),
         check_dirty: switch(env::BUILDX_GIT_CHECK_DIRTY).unwrap_or(false),
+        names_repository: env.non_empty("GIT_DIR").is_some(),
     }
 }
 

@@ -1,0 +1,108 @@
+//! Exports one part of a build: a step with everything that it is made of.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bollard_buildkit_proto::pb::Definition;
+
+use super::swallow::Swallow;
+use super::{Early, Lane, Part, Shared, keeps};
+use crate::buildkit::RpcError;
+use crate::buildkit::solve::{self, Entry, SolveRequest};
+use crate::options::cache::Mode;
+
+impl Shared {
+    /// Exports the part of the build that ends at one step. When the build is `over`, every cache that
+    /// is to be kept takes all of it.
+    pub(super) async fn export(&self, step: &str, over: bool) {
+        let Some((definition, lanes)) = self.part(step, over) else {
+            return;
+        };
+        let mut entries = Vec::new();
+        let mut seen = HashSet::new();
+        let mut offered = Vec::new();
+        let mut parts = Vec::new();
+        for lane in lanes {
+            let Some(Lane { cache, early }) = self.lanes.get(lane) else {
+                continue;
+            };
+            let mut entry = cache.entry().clone();
+            entry.attrs.remove("dest");
+            let id = crate::buildkit::new_id();
+            let store_id = format!("local:{id}");
+            if !over && *early == Early::Compressed {
+                // Caches of one compression are one to the builder.
+                if !seen.insert(entry.attrs.clone()) {
+                    continue;
+                }
+                self.stores
+                    .add(store_id.clone(), Arc::new(Swallow::default()));
+            } else {
+                let (export, store) = cache.part();
+                self.stores
+                    .add_to(cache.store_id(), store_id.clone(), store);
+                parts.push(Part {
+                    lane,
+                    step: step.to_owned(),
+                    export,
+                });
+            }
+            offered.push(store_id);
+            entry.attrs.insert("dest".to_owned(), id);
+            entries.push(entry);
+        }
+        let solved = self.solve(definition, entries).await;
+        for id in offered {
+            self.stores.remove(&id);
+        }
+        match solved {
+            Some(Ok(())) => self.state().parts.append(&mut parts),
+            Some(Err(error)) => {
+                let error = crate::error::chain(&error);
+                tracing::debug!(step, error, "a part of the build was not exported");
+            }
+            None => {}
+        }
+    }
+
+    /// Returns the definition of a part, and the caches that want it.
+    fn part(&self, step: &str, over: bool) -> Option<(Definition, Vec<usize>)> {
+        let state = self.state();
+        let queue = state.queue.as_ref()?;
+        let has = |lane: usize| {
+            let mut parts = state.parts.iter();
+            parts.any(|part| part.lane == lane && part.step == step)
+        };
+        let wants = |(at, lane): &(usize, &Lane)| {
+            let now = if over {
+                keeps(lane) && !has(*at)
+            } else {
+                lane.early != Early::Nothing
+            };
+            now && (lane.cache.mode() == Mode::Max || queue.in_result(step))
+        };
+        let lanes = self.lanes.iter().enumerate().filter(wants);
+        let lanes: Vec<usize> = lanes.map(|(at, _)| at).collect();
+        if lanes.is_empty() {
+            return None;
+        }
+        Some((queue.graph().ending_at(step)?, lanes))
+    }
+
+    /// Solves a part; `None` where it was given up.
+    async fn solve(
+        &self,
+        definition: Definition,
+        cache_exports: Vec<Entry>,
+    ) -> Option<Result<(), RpcError>> {
+        let request = SolveRequest {
+            build_ref: crate::buildkit::new_id(),
+            cache_exports,
+            ..self.request.clone()
+        };
+        tokio::select! {
+            solved = solve::solve_definition(&self.client, &request, definition) => Some(solved),
+            () = self.end.cancelled() => None,
+        }
+    }
+}

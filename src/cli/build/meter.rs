@@ -1,0 +1,71 @@
+//! How busy the node of a build is, as its driver tells, and this machine where the node is on it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fs_err::tokio as fs;
+
+use crate::build::alongside::{CpuTime, Meter};
+use crate::builder::Node;
+use crate::builder::driver::meter::ContainerMeter;
+
+/// What Linux counts CPU time in, for programs, on every architecture that Docker runs on: hundredths
+/// of a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Returns the meter of a node; nothing where nobody can tell.
+pub(super) async fn of(node: &Node) -> Option<Arc<dyn Meter>> {
+    let meter = node.driver().meter().await?;
+    Some(Arc::new(NodeMeter(meter)))
+}
+
+#[derive(Debug)]
+struct NodeMeter(ContainerMeter);
+
+#[tonic::async_trait]
+impl Meter for NodeMeter {
+    async fn cpu_time(&self) -> Option<CpuTime> {
+        let (used, cores) = match self.0.cpu_time().await {
+            Ok(time) => time?,
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::debug!(error, "nobody tells how busy the builder is");
+                return None;
+            }
+        };
+        let at = Instant::now();
+        let idle = if self.0.is_local() {
+            let stat = fs::read_to_string("/proc/stat").await.ok();
+            stat.and_then(|stat| idle(&stat))
+        } else {
+            None
+        };
+        Some(CpuTime {
+            used,
+            cores,
+            idle,
+            at,
+        })
+    }
+}
+
+/// Reads the idle time of all cores together out of `/proc/stat`: `cpu  user nice system idle iowait …`.
+fn idle(stat: &str) -> Option<Duration> {
+    let ticks = stat.lines().next()?.strip_prefix("cpu ")?;
+    let mut ticks = ticks.split_whitespace().skip(3);
+    let mut next = || ticks.next()?.parse::<u32>().ok();
+    Some(TICK * next()?.saturating_add(next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_disk_is_idle() {
+        let stat = "cpu  10 20 30 400 50 6 7 0 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
+        assert_eq!(idle(stat), Some(Duration::from_millis(4500)));
+        assert_eq!(idle("intr 1 2 3 4 5"), None);
+        assert_eq!(idle(""), None);
+    }
+}
