@@ -16,7 +16,7 @@ use crate::buildkit::session::file_sync::{DirFailures, LocalDirs};
 use crate::buildkit::session::secrets::{SecretError, SecretSource, Secrets};
 use crate::buildkit::session::ssh::{SshAgents, SshError};
 use crate::buildkit::session::upload::Uploads;
-use crate::buildkit::session::{Session, auth};
+use crate::buildkit::session::Session;
 use crate::env::{Env, SSH_AUTH_SOCK};
 use crate::options::secret::{Secret, SecretSource as SecretOption};
 use crate::options::ssh::Ssh;
@@ -72,9 +72,6 @@ pub enum SessionSetupError {
     /// `--ssh default` without an agent.
     #[error("--ssh {0} needs an SSH agent, and SSH_AUTH_SOCK is not set")]
     NoAgent(String),
-    /// The client for token requests cannot be made.
-    #[error("cannot set up the HTTP client for registry tokens")]
-    Http(#[source] reqwest::Error),
 }
 
 /// Makes the session. A context that came by standard input gets its URL in the inputs' attributes.
@@ -86,12 +83,9 @@ pub fn prepare(
     inputs: &mut Inputs,
     parts: &SessionParts<'_>,
 ) -> Result<ReadySession, SessionSetupError> {
-    let http = auth::http_client()
-        .build()
-        .map_err(SessionSetupError::Http)?;
     let mut builder = Session::builder()
         .shared_key(&inputs.shared_key)
-        .auth(Auth::new(Arc::clone(&parts.credentials), http).seed_folder(parts.config_dir))
+        .auth(Auth::new(Arc::clone(&parts.credentials)).seed_folder(parts.config_dir))
         .secrets(secrets(parts.secrets, parts.env)?)
         .ssh(agents(parts.ssh, parts.env)?);
     let mut dirs = LocalDirs::default();

@@ -30,7 +30,7 @@ ARG LAST
 RUN echo "$SALT $LAST" >/last{end}
 """
 
-IDLE = " && sleep 2"
+IDLE = " && sleep 5"
 # Both cores of a small machine.
 BUSY = " && (timeout 2 sha256sum /dev/zero & timeout 2 sha256sum /dev/zero & wait)"
 

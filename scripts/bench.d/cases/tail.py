@@ -6,30 +6,36 @@ from model import Series, case, label
 from .layers import BUSY, IDLE, MEDIUM, WORK, arg, export
 
 
-def _ends(world, end: str, figure: str, options):
+def _ends(world, end: str, figure: str = "tail_ms", push: bool = False):
     folder = world.project(MEDIUM.format(base=world.base, end=end))
 
     def series(client, options=""):
         def command():
             world.prune()
-            return export(world, client, folder, world.fresh(), options, *arg("SALT", world.salt()),
+            output = f"type=image,name={world.fresh()},push=true" if push else "type=cacheonly"
+            return export(world, client, folder, world.fresh(), options, *arg("SALT", world.salt()), output=output,
                           progress="rawjson")
 
         return Series(label(client, options), command, figure)
 
-    return [series("buildx"), series("cachex"), *(series("cachex", f",{option}") for option in options)]
+    return [series("buildx"), series("cachex"), series("cachex", ",via=client")]
 
 
-@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 2 s", cost=105)
+@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 5 s", cost=120)
 def idle(world):
-    return _ends(world, IDLE, "tail_ms", ("via=builder", "via=client"))
+    return _ends(world, IDLE)
 
 
-@case("tail-busy", "the same, the last step takes two cores for 2 s", cost=85)
+@case("tail-push", "the same with --push of the image", cost=120)
+def pushed(world):
+    return _ends(world, IDLE, push=True)
+
+
+@case("tail-busy", "time after the last step of the same build, the last step takes two cores for 2 s", cost=85)
 def busy(world):
-    return _ends(world, BUSY, "tail_ms", ("via=client",))
+    return _ends(world, BUSY)
 
 
-@case("steps-busy", "time until the end of the last step, where two cores have work in it for seconds", cost=85)
+@case("steps-busy", "time until the end of the last step, where two cores have work in it", cost=85)
 def slowed(world):
-    return _ends(world, WORK, "steps_ms", ("via=client",))
+    return _ends(world, WORK, "steps_ms")

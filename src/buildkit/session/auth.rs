@@ -20,7 +20,7 @@ use bollard_buildkit_proto::moby::filesync::v1::{
 };
 use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tonic::{Request, Response, Status};
 
 use super::MAX_MESSAGE;
@@ -77,7 +77,8 @@ type Tokens = HashMap<TokenRequest, Arc<Mutex<Option<Token>>>>;
 /// Answers for registries.
 pub struct Auth {
     source: Arc<dyn CredentialSource>,
-    http: reqwest::Client,
+    /// Made when the first token is fetched: it reads all certificates of the system.
+    http: OnceCell<reqwest::Client>,
     seed_folder: Option<PathBuf>,
     seeds: Mutex<HashMap<String, Seed>>,
     client_tokens: bool,
@@ -91,11 +92,11 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
-    /// Makes the answers from a source of credentials and a client made by [`http_client`].
-    pub fn new(source: Arc<dyn CredentialSource>, http: reqwest::Client) -> Self {
+    /// Makes the answers from a source of credentials.
+    pub fn new(source: Arc<dyn CredentialSource>) -> Self {
         Self {
             source,
-            http,
+            http: OnceCell::new(),
             seed_folder: None,
             seeds: Mutex::default(),
             client_tokens: true,
@@ -140,6 +141,16 @@ impl Auth {
         self
     }
 
+    async fn http(&self) -> Result<&reqwest::Client, Status> {
+        let made = self.http.get_or_try_init(async || http_client().build());
+        made.await.map_err(|error| {
+            let error = crate::error::chain(&error);
+            Status::internal(format!(
+                "cannot set up the HTTP client for registry tokens: {error}"
+            ))
+        })
+    }
+
     async fn credential(&self, host: &str, scopes: &[String]) -> Result<Credential, Status> {
         self.source.credential(host, scopes).await.map_err(|error| {
             let error: &(dyn StdError + 'static) = error.as_ref();
@@ -161,7 +172,8 @@ impl Auth {
         {
             return Ok(token.response());
         }
-        let mut fetched = wanted.fetch(&self.http, &credential).await;
+        let http = self.http().await?;
+        let mut fetched = wanted.fetch(http, &credential).await;
         if let Err(error) = &fetched
             && error.is_refused()
             && token::secret_of(&credential).is_some()
@@ -170,7 +182,7 @@ impl Auth {
             self.source.refused(&wanted.host).await;
             let fresh = self.credential(&wanted.host, &wanted.scopes).await?;
             if fresh != credential {
-                fetched = wanted.fetch(&self.http, &fresh).await;
+                fetched = wanted.fetch(http, &fresh).await;
             }
         }
         let token = fetched.map_err(|error| Status::unknown(crate::error::chain(&error)))?;

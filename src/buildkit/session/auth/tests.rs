@@ -132,7 +132,7 @@ async fn start_with(
         credentials: StdMutex::new(credentials.iter().cloned().collect()),
         refusals: AtomicUsize::new(0),
     });
-    let auth = Auth::new(source, http_client().build().unwrap()).client_tokens(client_tokens);
+    let auth = Auth::new(source).client_tokens(client_tokens);
     serve_auth(auth).await
 }
 
@@ -428,7 +428,7 @@ async fn sessions_with_one_seed_folder_are_one_user() {
             credentials: StdMutex::new([basic("pw")].into()),
             refusals: AtomicUsize::new(0),
         });
-        let auth = Auth::new(source, http_client().build().unwrap()).seed_folder(dir.path());
+        let auth = Auth::new(source).seed_folder(dir.path());
         let (_served, mut client) = serve_auth(auth).await;
         keys.push(public_key(&mut client, "a", b"salt").await);
     }
