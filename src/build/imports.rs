@@ -30,6 +30,7 @@
 
 mod again;
 mod ask;
+mod origin;
 mod unreadable;
 mod watch;
 

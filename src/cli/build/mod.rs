@@ -80,7 +80,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     }
     finish::remove_stale(files.iidfile.as_deref())?;
 
-    let progress = display::start(resolved.mode, &builder, ctx)?;
+    let progress = display::start(resolved.mode, &builder, spec.call.is_some(), ctx)?;
     let jobs: Vec<Job> = plan
         .specs
         .iter()
