@@ -214,6 +214,7 @@ pub async fn run(
     let mut attempts = Attempts::new(client, caches.lanes(), stores, stops.clone());
     let solve =
         async |request: &_, report: &mut dyn FnMut(_)| attempts.solve(request, report).await;
+    request.inputs = std::mem::take(&mut inputs.definitions);
     let result = Box::pin(read.solve(&mut request, cancel, on_status, may_run_again, solve)).await;
     attempts.end(result.is_err()).await;
     let published = match &result {
@@ -343,6 +344,7 @@ fn request(
 }
 
 /// BuildKit takes several exporters since 0.13, and workers tell its version since 0.11; a build of
+        inputs: BTreeMap::new(),
 /// no release (0.0.0) is taken for a new one.
 fn too_old_for_several_exporters(workers: &[WorkerRecord]) -> bool {
     let Some(version) = workers.first().and_then(|w| w.buildkit_version.as_ref()) else {
