@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::alongside::{Attempts, Stops};
 use super::attrs::{self, AttrError, BuilderFacts};
 use super::cache::{self, CacheError, CacheExports};
+use super::cache_kinds::Lacking;
 use super::caches::Caches;
 use super::client_cache::{CacheReport, ClientCacheError, ClientTools};
 use super::exports::{self, Export, ExportError, ExportFacts};
@@ -166,14 +167,23 @@ pub async fn run(
 ) -> Result<BuildOutcome, BuildError> {
     let cancel = &stops.cancel;
     // git answers while the first answer of the builder is on its way.
-    let asked = async { tokio::join!(runner.client.list_workers(), commit_attrs(spec, &inputs)) };
-    let (workers, mut commit) = tokio::select! {
-        (workers, commit) = asked => (workers.map_err(BuildError::Builder)?, commit),
+    let asked = async {
+        let builder = async {
+            tokio::try_join!(
+                runner.client.list_workers(),
+                Lacking::ask(&runner.client, spec)
+            )
+        };
+        tokio::join!(builder, commit_attrs(spec, &inputs))
+    };
+    let ((workers, lacking), mut commit) = tokio::select! {
+        (builder, commit) = asked => (builder.map_err(BuildError::Builder)?, commit),
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
     let facts = builder_facts(&workers);
     let exports = plan(spec, runner, &workers, facts)?;
     let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
+    request.cache_exports.retain(|entry| !lacking.has(entry));
     let stores = ContentStores::default();
     // Standard input can be sent only once.
     let only_once = inputs.upload.is_some();
@@ -188,6 +198,7 @@ pub async fn run(
         caches = Box::pin(opened) => caches?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
+    read.leave_out(&lacking);
     caches.offer(&stores);
     inputs.offer_layouts(&stores);
     let parts = SessionParts {
@@ -203,6 +214,7 @@ pub async fn run(
     let ready = session::prepare(&mut inputs, &parts)?;
     request.session = ready.session.id().to_owned();
     request.attrs.append(&mut inputs.attrs.clone());
+    request.inputs = std::mem::take(&mut inputs.definitions);
     request.attrs.append(&mut commit);
     ask_call(spec, &mut request);
 
@@ -214,7 +226,6 @@ pub async fn run(
     let mut attempts = Attempts::new(client, caches.lanes(), stores, stops.clone());
     let solve =
         async |request: &_, report: &mut dyn FnMut(_)| attempts.solve(request, report).await;
-    request.inputs = std::mem::take(&mut inputs.definitions);
     let result = Box::pin(read.solve(&mut request, cancel, on_status, may_run_again, solve)).await;
     attempts.end(result.is_err()).await;
     let published = match &result {
@@ -333,6 +344,7 @@ fn request(
         session: String::new(),
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
+        inputs: BTreeMap::new(),
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
         cache_exports: caches.entries.clone(),
         cache_imports: Vec::new(),
@@ -344,7 +356,6 @@ fn request(
 }
 
 /// BuildKit takes several exporters since 0.13, and workers tell its version since 0.11; a build of
-        inputs: BTreeMap::new(),
 /// no release (0.0.0) is taken for a new one.
 fn too_old_for_several_exporters(workers: &[WorkerRecord]) -> bool {
     let Some(version) = workers.first().and_then(|w| w.buildkit_version.as_ref()) else {

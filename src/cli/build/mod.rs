@@ -275,7 +275,8 @@ impl Job<'_> {
             cancel: self.ctx.cancel.clone(),
             hurry: self.ctx.hurry.clone(),
         };
-        let result = run::run(self.spec, inputs, &build_ref, &runner, &stops, on_status).await;
+        let build = run::run(self.spec, inputs, &build_ref, &runner, &stops, on_status);
+        let result = Box::pin(build).await;
         match result {
             Ok(mut outcome) => {
                 if outcome.build_ref != build_ref {
