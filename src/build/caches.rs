@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::alongside::{Early, Lane};
 use super::cache::{CacheExports, ClientExport};
-use super::client_cache::{Ask, CacheReport, ClientCache, ClientCacheError, ClientTools};
+use super::client_cache::{
+    Ask, CacheObserver, CacheReport, ClientCache, ClientCacheError, ClientTools,
+};
 use super::layout_cache::LayoutCache;
 use super::run::{BuildError, Runner, cancelled};
 use super::spec::BuildSpec;
@@ -22,6 +24,8 @@ pub(super) struct Caches {
     /// Registry caches that the builder stores; this program does only if the build fails.
     builder: Vec<Arc<ClientCache>>,
     layouts: Vec<LayoutCache>,
+    /// The builder sends caches, too, and does not tell how much.
+    builder_sends: bool,
 }
 
 impl Caches {
@@ -43,6 +47,7 @@ impl Caches {
             client: open(&exports.client, Ask::Now)?,
             builder: open(&exports.builder, Ask::Later)?,
             layouts,
+            builder_sends: exports.entries.iter().any(is_sent_by_builder),
         })
     }
 
@@ -106,11 +111,29 @@ impl Caches {
         tokio::select! {
             // One that fails does not keep the others from being published.
             reports = futures_util::future::join_all(published) => {
-                Ok(reports.into_iter().collect::<Result<_, _>>()?)
+                let reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
+                self.tell_sent(&reports, runner.caches.observer.as_ref());
+                Ok(reports)
             }
             () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
         }
     }
+
+    /// A part of what was sent is not told for the whole.
+    fn tell_sent(&self, reports: &[CacheReport], observer: &dyn CacheObserver) {
+        if reports.is_empty() || self.builder_sends {
+            return;
+        }
+        let published = reports
+            .iter()
+            .filter_map(|report| report.outcome.as_ref().ok()?.as_ref());
+        observer.sent(published.map(|published| published.sent_bytes).sum());
+    }
+}
+
+/// A `local` export goes through the session, and an `inline` one is part of the image.
+fn is_sent_by_builder(entry: &Entry) -> bool {
+    !matches!(entry.kind.as_str(), "local" | "inline")
 }
 
 /// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing

@@ -24,12 +24,18 @@ use crate::options::size;
 use crate::reference::{DEFAULT_TAG, Reference};
 use crate::registry::{Access, RegistryError};
 
-/// Shows the export of each cache.
+/// Shows what becomes of the caches.
 pub trait CacheObserver: Send + Sync {
     /// Begins to show the export to a reference.
     fn export(&self, reference: &str) -> Arc<dyn ExportProgress>;
     /// Begins to show how a cache is opened that this program reads.
     fn import(&self, reference: &str) -> Arc<dyn ExportProgress>;
+    /// So many bytes of layers were sent to caches.
+    fn sent(&self, bytes: u64);
+    /// So many bytes of layers were received from caches.
+    fn received(&self, bytes: u64);
+    /// The result of the step with that digest came from these caches.
+    fn origin(&self, vertex: &str, caches: &str);
 }
 
 /// What exports need besides the build's own request.
@@ -83,10 +89,18 @@ pub enum Ask {
 }
 
 /// One cache that is being exported.
-#[derive(Debug)]
 pub struct ClientCache {
     export: ClientExport,
     sink: RegistrySink,
+    observer: Arc<dyn CacheObserver>,
+}
+
+impl std::fmt::Debug for ClientCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientCache")
+            .field("export", &self.export)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ClientCache {
@@ -122,6 +136,7 @@ impl ClientCache {
         Ok(Self {
             export: export.clone(),
             sink,
+            observer: Arc::clone(&tools.observer),
         })
     }
 
@@ -187,7 +202,11 @@ impl ClientCache {
         let kept = keep::keep(&self.sink, parts, tag(cache), &rules(cache).bounds, enough).await;
         let progress = &self.sink.settings().progress;
         match &kept {
-            Ok(kept) => progress.done(&kept_summary(kept.as_ref())),
+            Ok(kept) => {
+                progress.done(&kept_summary(kept.as_ref()));
+                self.observer
+                    .sent(kept.as_ref().map_or(0, |kept| kept.sent_bytes));
+            }
             Err(error) => progress.failed(&crate::error::chain(error)),
         }
     }

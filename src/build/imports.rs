@@ -30,6 +30,7 @@
 
 mod again;
 mod ask;
+mod origin;
 mod unreadable;
 mod watch;
 
@@ -38,6 +39,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cache::{CacheImport, LayoutImport, RegistrySource};
+use super::cache_kinds::Lacking;
 use super::client_cache::ClientTools;
 use super::quiet_import::MISSING;
 use crate::buildkit::session::content::ContentStores;
@@ -158,6 +160,14 @@ impl Imports {
             .iter()
             .filter_map(|slot| slot.entry.clone())
             .collect()
+    }
+
+    /// Leaves out the caches that the builder does not have.
+    pub(super) fn leave_out(&mut self, lacking: &Lacking) {
+        for slot in &mut self.slots {
+            slot.entry = slot.entry.take().filter(|entry| !lacking.has(entry));
+        }
+        self.warnings.extend(lacking.warnings());
     }
 
     /// Leaves out a reference that holds the same cache as one before it, in the same repository.

@@ -5,11 +5,14 @@
 //! follows buildx, because the names and the shared key decide whether BuildKit finds the files of
 //! an earlier build again.
 
+mod git;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use bollard_buildkit_proto::pb::Definition;
 use fs_err as fs;
 use tempfile::TempDir;
 use thiserror::Error;
@@ -22,8 +25,6 @@ use crate::reference::DEFAULT_TAG;
 
 /// Capability that a frontend needs for named contexts.
 const CAP_CONTEXTS: &str = "moby.buildkit.frontend.contexts+forward";
-/// Capability that a frontend needs for Git URLs with a query.
-const CAP_GIT_QUERY: &str = "moby.buildkit.frontend.gitquerystring";
 
 /// What the user named as the build's inputs.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,10 @@ pub struct InputSpec {
     /// Makes this machine's folders tell apart from those of other clients of a builder
     /// (the store's `.buildNodeID`).
     pub node_id: String,
+    /// A Git URL with a query reaches the frontend as a definition, and not as it is.
+    pub git_query_as_input: bool,
+    /// The folder `.git` stays in a context that is such a definition, where the user said.
+    pub keep_git_dir: Option<bool>,
 }
 
 impl InputSpec {
@@ -55,6 +60,8 @@ impl InputSpec {
 pub struct Inputs {
     /// Attributes for the frontend.
     pub attrs: BTreeMap<String, String>,
+    /// Definitions that are inputs of the frontend, by name.
+    pub definitions: BTreeMap<String, Definition>,
     /// Folders that the session serves, by the name that BuildKit asks for.
     pub local_dirs: BTreeMap<String, PathBuf>,
     /// Key under which BuildKit keeps the context folder's files between builds.
@@ -119,6 +126,14 @@ pub enum InputError {
     /// A layout folder has no such tag, or is no layout folder.
     #[error("oci-layout reference {0:?} could not be resolved: no such tag")]
     LayoutNotFound(String),
+    /// The query of a Git URL is wrong.
+    #[error("invalid Git URL {url:?}: {why}")]
+    GitQuery {
+        /// The URL.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A form of input that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
@@ -191,7 +206,7 @@ impl Inputs {
         caps: &mut Vec<String>,
     ) -> Result<(), InputError> {
         self.attrs.insert("context".into(), spec.context.clone());
-        note_git_query(&spec.context, false, caps);
+        self.git_query(&spec.context, "context", spec, caps)?;
         match dockerfile {
             Some("-") => self.dockerfile_from_stdin(stdin()),
             Some(file) if is_http_url(file) => self.dockerfile_from_url(spec),
@@ -285,9 +300,8 @@ impl Inputs {
         let key = format!("context:{name}");
         if is_remote_url(path) || path.starts_with("docker-image://") || path.starts_with("target:")
         {
-            note_git_query(path, true, caps);
-            self.attrs.insert(key, path.to_owned());
-            return Ok(());
+            self.attrs.insert(key.clone(), path.to_owned());
+            return self.git_query(path, &key, spec, caps);
         }
         if let Some(layout) = LayoutRef::parse(path).map_err(InputError::LayoutRef)? {
             let value = self.add_layout(path, &layout, &spec.current_dir)?;
@@ -419,16 +433,6 @@ fn lower_case_dockerfile(folder: &Path, name: &str) -> Option<String> {
         }
     }
     lower
-}
-
-fn note_git_query(url: &str, named: bool, caps: &mut Vec<String>) {
-    if is_git_url(url) && url.split('#').next().is_some_and(|base| base.contains('?')) {
-        caps.push(if named {
-            format!("{CAP_GIT_QUERY}+forward")
-        } else {
-            CAP_GIT_QUERY.into()
-        });
-    }
 }
 
 fn is_http_url(text: &str) -> bool {

@@ -22,6 +22,7 @@
 pub mod alongside;
 pub mod attrs;
 pub mod cache;
+mod cache_kinds;
 mod caches;
 pub mod client_cache;
 pub mod dockerfile_url;

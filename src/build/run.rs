@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::alongside::{Attempts, Meter, Stops};
 use super::attrs::{self, AttrError, BuilderFacts};
 use super::cache::{self, CacheError, CacheExports};
+use super::cache_kinds::Lacking;
 use super::caches::Caches;
 use super::client_cache::{CacheReport, ClientCacheError, ClientTools};
 use super::exports::{self, Export, ExportError, ExportFacts};
@@ -169,14 +170,23 @@ pub async fn run(
     on_status: impl FnMut(StatusResponse),
 ) -> Result<BuildOutcome, BuildError> {
     let cancel = &stops.cancel;
-    let asked = async { tokio::join!(runner.client.list_workers(), runner.commit.attributes()) };
-    let (workers, mut commit) = tokio::select! {
-        (workers, commit) = asked => (workers.map_err(BuildError::Builder)?, commit),
+    let asked = async {
+        let builder = async {
+            tokio::try_join!(
+                runner.client.list_workers(),
+                Lacking::ask(&runner.client, spec)
+            )
+        };
+        tokio::join!(builder, runner.commit.attributes())
+    };
+    let ((workers, lacking), mut commit) = tokio::select! {
+        (builder, commit) = asked => (builder.map_err(BuildError::Builder)?, commit),
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
     let facts = builder_facts(&workers);
     let exports = plan(spec, runner, &workers, facts)?;
     let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
+    request.cache_exports.retain(|entry| !lacking.has(entry));
     let stores = ContentStores::default();
     // Standard input can be sent only once.
     let only_once = inputs.upload.is_some();
@@ -191,6 +201,7 @@ pub async fn run(
         caches = Box::pin(opened) => caches?,
         () = cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
     };
+    read.leave_out(&lacking);
     caches.offer(&stores);
     inputs.offer_layouts(&stores);
     let parts = SessionParts {
@@ -206,6 +217,7 @@ pub async fn run(
     let ready = session::prepare(&mut inputs, &parts)?;
     request.session = ready.session.id().to_owned();
     request.attrs.append(&mut inputs.attrs.clone());
+    request.inputs = std::mem::take(&mut inputs.definitions);
     request.attrs.append(&mut commit);
     ask_call(spec, &mut request);
 
@@ -336,6 +348,7 @@ fn request(
         session: String::new(),
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
+        inputs: BTreeMap::new(),
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
         cache_exports: caches.entries.clone(),
         cache_imports: Vec::new(),

@@ -15,6 +15,7 @@ use prost::Message as _;
 use serde::Deserialize;
 use tonic::{Code, Status};
 
+use super::frontend_caps;
 use crate::error::{CommandError, ErrorKind};
 
 /// A failed call to BuildKit.
@@ -82,6 +83,11 @@ impl RpcError {
     /// error.
     pub fn unsupported_subrequest(&self) -> Option<&str> {
         self.subrequest.as_deref()
+    }
+
+    /// Returns what can be done about the error, where it is known.
+    pub fn hint(&self) -> Option<String> {
+        frontend_caps::hint(&self.message)
     }
 
     /// Tells whether the call was cancelled, by this side or by the daemon.
@@ -158,6 +164,9 @@ impl From<RpcError> for CommandError {
 /// A connection that broke has an empty or a library's own message; its cause says more. What a
 /// server does not know says what kind of server it is.
 fn message_of(status: &Status) -> String {
+    if let Some(message) = frontend_caps::message(status.message()) {
+        return message;
+    }
     let message = status.message();
     if status.code() == Code::Unimplemented && message.contains("moby.buildkit") {
         return if message.starts_with("unknown service") {

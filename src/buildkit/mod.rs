@@ -15,6 +15,7 @@ pub mod client;
 pub mod content_read;
 pub mod disk;
 pub mod error;
+mod frontend_caps;
 pub mod llb;
 pub mod proto;
 pub mod session;

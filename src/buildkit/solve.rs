@@ -49,6 +49,8 @@ pub struct SolveRequest {
     pub frontend: String,
     /// Attributes of the frontend, without the cache imports.
     pub attrs: BTreeMap<String, String>,
+    /// Definitions that are inputs of the frontend, by name.
+    pub inputs: BTreeMap<String, Definition>,
     /// Exporters in the order of their identifiers.
     pub exporters: Vec<Entry>,
     /// Caches to write.
@@ -128,6 +130,7 @@ impl SolveRequest {
         gateway::SolveRequest {
             frontend: self.frontend.clone(),
             frontend_opt: self.attrs_with_imports(),
+            frontend_inputs: self.inputs.clone().into_iter().collect(),
             allow_result_return: true,
             allow_result_array_ref: true,
             ..Default::default()

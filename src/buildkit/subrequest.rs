@@ -40,9 +40,8 @@ pub(super) fn fallback(mut request: SolveRequest, status: &Status) -> Option<Sol
         Some(name) => ANSWERED.contains(&name),
         // BuildKit 0.8 has no typed errors.
         None => ANSWERED.iter().any(|name| {
-            error
-                .message()
-                .contains(&format!("unsupported request {name}"))
+            let message = status.message();
+            message.contains(&format!("unsupported request {name}"))
         }),
     };
     if !unknown {

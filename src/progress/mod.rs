@@ -42,7 +42,7 @@ use tokio::sync::oneshot;
 
 pub use colors::Colors;
 pub use logs::FailedStep;
-pub use model::Counts;
+pub use model::{Counts, Traffic};
 pub use resolve::{Mode, Request, ResolveError, Resolved, resolve};
 pub use sender::StatusSender;
 pub use step::Step;
@@ -83,6 +83,8 @@ pub struct RenderOptions {
     pub terminal_description: String,
     /// Rows of a log window (`BUILDKIT_TTY_LOG_LINES`); 6 by default.
     pub log_rows: usize,
+    /// The terminal display ends with a summary of steps, time and bytes of caches.
+    pub summary: bool,
     /// The plain printer cuts long names (`PROGRESS_NO_TRUNC=0`).
     pub truncate_names: bool,
 }
@@ -99,6 +101,7 @@ impl RenderOptions {
             description: String::new(),
             terminal_description: String::new(),
             log_rows: tty::Labels::default().log_rows,
+            summary: false,
             truncate_names: false,
         }
     }

@@ -33,7 +33,28 @@ pub struct Model {
     start: Option<Time>,
     clock_offset: Option<i64>,
     warnings: Warnings,
+    traffic: Traffic,
     policy: LogPolicy,
+}
+
+/// Bytes of caches that went between a registry and this build, as far as they are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes sent.
+    pub sent: Option<u64>,
+    /// Bytes received.
+    pub received: Option<u64>,
+}
+
+impl Traffic {
+    fn add(&mut self, more: Self) {
+        let sum = |old: Option<u64>, new: Option<u64>| match (old, new) {
+            (Some(old), Some(new)) => Some(old.saturating_add(new)),
+            (old, new) => old.or(new),
+        };
+        self.sent = sum(self.sent, more.sent);
+        self.received = sum(self.received, more.received);
+    }
 }
 
 /// How many steps there are.
@@ -59,6 +80,7 @@ impl Model {
             start: None,
             clock_offset: None,
             warnings: Warnings::default(),
+            traffic: Traffic::default(),
             policy,
         }
     }
@@ -101,6 +123,16 @@ impl Model {
         if let Some(index) = self.by_digest.get(digest) {
             self.vertices[*index].note = text;
         }
+    }
+
+    /// Adds to the bytes of caches.
+    pub fn add_traffic(&mut self, more: Traffic) {
+        self.traffic.add(more);
+    }
+
+    /// Returns the bytes of caches.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// Notes a change of the vertex with that digest, if it is known.
@@ -222,6 +254,19 @@ impl Model {
             counts.total += 1;
             counts.completed += usize::from(vertex.is_completed());
             counts.cached += usize::from(vertex.outcome() == Outcome::Cached);
+        }
+        counts
+    }
+
+    /// Counts the steps of the Dockerfile, which its frontend numbers; all steps where none is numbered.
+    pub fn numbered(&self) -> Counts {
+        let visible = || self.vertices.iter().filter(|v| !v.hidden);
+        let any = visible().any(Vertex::is_numbered);
+        let mut counts = Counts::default();
+        for vertex in visible().filter(|v| v.is_numbered() || !any) {
+            counts.total += 1;
+            counts.completed += usize::from(vertex.is_completed());
+            counts.cached += usize::from(vertex.came_from_cache());
         }
         counts
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
+use super::model::Traffic;
 use super::step::Step;
 use super::time::Time;
 
@@ -19,6 +20,8 @@ pub(super) enum Message {
     Status(u64, StatusResponse),
     /// A remark about the step with that digest.
     Note(String, String),
+    /// Bytes of caches went over the network.
+    Traffic(Traffic),
     /// The source of that number sends no more.
     Closed(u64),
     /// The build is over.
@@ -156,6 +159,12 @@ impl StatusSender {
                 .tx
                 .send(Message::Note(digest.to_owned(), text.to_owned())),
         );
+    }
+
+    /// Adds to the bytes of caches in the summary at the end of a build.
+    pub fn traffic(&self, more: Traffic) {
+        // After the end of the display nobody looks.
+        drop(self.source.tx.send(Message::Traffic(more)));
     }
 
     /// Begins a step of the client itself, such as `[internal] booting buildkit`.

@@ -47,6 +47,7 @@ impl Renderer {
                 let labels = Labels {
                     description: options.terminal_description,
                     log_rows: options.log_rows,
+                    summary: options.summary,
                     ..Labels::default()
                 };
                 Box::new(Tty::new(labels, options.colors, options.size))
@@ -77,6 +78,7 @@ impl Renderer {
                     self.status(source, status, &mut out);
                 }
                 Ok(Message::Note(digest, text)) => self.model.note(&digest, text),
+                Ok(Message::Traffic(more)) => self.model.add_traffic(more),
                 Ok(Message::Closed(source)) => {
                     self.log_sources.retain(|_, owner| *owner != source);
                 }

@@ -15,6 +15,7 @@
 mod frame;
 mod layout;
 mod row;
+mod summary;
 pub mod window;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;

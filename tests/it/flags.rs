@@ -1,8 +1,9 @@
 //! Every flag that the installed buildx shows in its help is there, with its short form, or is left
-//! out for a reason.
+//! out for a reason, and is compared with buildx in `parity`.
 
 use docker_cachex::cli;
 
+use crate::parity;
 use crate::support::rig::Rig;
 
 /// Flags of buildx that cachex does not have: command, flag, reason.
@@ -43,7 +44,7 @@ fn the_table_is_read() {
 }
 
 #[test]
-fn every_flag_of_buildx_is_there_or_left_out_for_a_reason() {
+fn every_flag_of_buildx_is_there_and_compared_or_left_out_for_a_reason() {
     let client = Rig::get().client();
     let mut root = cli::command();
     root.build();
@@ -52,6 +53,7 @@ fn every_flag_of_buildx_is_there_or_left_out_for_a_reason() {
         let (help, _) = client.docker_ok(&["buildx", name, "--help"]);
         let flags = flags_of(&help);
         assert!(flags.len() > 10, "{name}: {flags:?}");
+        let compared = parity::compared(name);
         for flag in flags {
             let own = command.get_arguments().find(|arg| {
                 arg.get_long() == Some(&flag.long)
@@ -67,6 +69,11 @@ fn every_flag_of_buildx_is_there_or_left_out_for_a_reason() {
                 None => assert!(left_out, "{name} --{} is missing", flag.long),
                 Some(arg) => {
                     assert!(!left_out, "{name} --{} is there", flag.long);
+                    assert!(
+                        compared.contains(flag.long.as_str()),
+                        "{name} --{} is not compared with buildx in parity",
+                        flag.long
+                    );
                     assert!(
                         flag.short.is_none() || arg.get_short() == flag.short,
                         "{flag:?}"

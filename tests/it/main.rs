@@ -35,6 +35,7 @@ mod kubernetes;
 mod login;
 mod metadata;
 mod nodes;
+mod parity;
 mod progress;
 mod proto;
 mod registry;

@@ -1,12 +1,15 @@
 //! What a person and a script see: plain progress as `docker buildx` prints it, errors and warnings.
 
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Mutex, Weak};
 
 use regex::Regex;
 use serde_json::Value;
 
 use crate::support::bench::{Bench, Shared};
-use crate::support::rig::{Rig, context, text, unique};
+use crate::support::rig::{Builder, Client, Rig, context, text, unique};
 
 static SHARED: Shared = Mutex::new(Weak::new());
 
@@ -203,4 +206,78 @@ fn rawjson_is_one_document_a_line() {
         keys
     };
     assert_eq!(keys("buildx"), keys("cachex"));
+}
+
+/// Builds in a terminal of 110 columns and gives the rows of the last picture.
+fn in_a_terminal(builder: &Builder<'_>, client: &Client, args: &str, folder: &Path) -> Vec<String> {
+    let name = &builder.name;
+    let folder = folder.display();
+    let line =
+        format!("stty cols 110 rows 40; docker cachex build --builder {name} {args} {folder}");
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]);
+    terminal.env("DOCKER_CONFIG", client.config());
+    let output = terminal.output().expect("script");
+    let (rows, columns) = (NonZeroU16::new(40), NonZeroU16::new(110));
+    let mut screen = vt100::Parser::new(rows.expect("some"), columns.expect("some"), 0);
+    screen.process(&output.stdout);
+    let contents = screen.screen().contents();
+    assert!(output.status.success(), "{contents}");
+    contents
+        .lines()
+        .map(|row| row.trim_end().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_terminal_shows_which_cache_a_step_came_from_and_ends_with_a_summary() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let seed = unique("x");
+    let dockerfile = format!(
+        "FROM {} AS a\nRUN echo {seed} > /a\nRUN head -c 300000 /dev/urandom > /b\nFROM scratch\nCOPY --from=a /b /\n",
+        rig.busybox
+    );
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let name = format!("{}/{}", rig.registry.host(), unique("it/shown"));
+    let summary = |rows: &[String], pattern: &str| {
+        let last = rows.last().expect("rows");
+        let pattern = Regex::new(&format!("^{pattern}$")).expect("a pattern");
+        assert!(pattern.is_match(last), "{rows:#?}");
+    };
+    let writer = client.builder("cachex");
+    let to = format!("-o type=cacheonly --cache-to type=registry,ref={name}:c,mode=max,via=client");
+    let rows = in_a_terminal(&writer, &client, &to, folder.path());
+    summary(
+        &rows,
+        r"4 steps, 0 cached, \d+\.\ds; cache: sent \d\.\d\dMB",
+    );
+    let other = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let to = format!("type=registry,ref={name}:other");
+    writer.build("cachex", &["--cache-to", &to], other.path());
+
+    for via in ["auto", "client"] {
+        let reader = client.builder("cachex");
+        let from = format!(
+            "--push -t {name}:{via} --cache-from {name}:other --cache-from type=registry,ref={name}:c,via={via}"
+        );
+        let rows = in_a_terminal(&reader, &client, &from, folder.path());
+        summary(
+            &rows,
+            r"4 steps, 3 cached, \d+\.\ds; cache: received \d{3}\.\d\dkB",
+        );
+        let copied = rows
+            .iter()
+            .find(|row| row.contains("COPY --from=a"))
+            .expect("a row");
+        assert!(
+            copied.starts_with(" => CACHED [stage-1 1/1] COPY")
+                && copied.contains(&format!("(from {name}:c)")),
+            "{rows:#?}"
+        );
+        // All is in the builder now, and there is nothing to fetch.
+        let rows = in_a_terminal(&reader, &client, &from, folder.path());
+        summary(&rows, r"4 steps, [34] cached, \d+\.\ds");
+        assert!(!rows.iter().any(|row| row.contains("(from")), "{rows:#?}");
+    }
 }

@@ -5,10 +5,13 @@
 //! all others that the registry says are gone, and if that is not enough it is left out. So the number
 //! of runs is bounded by the number of caches.
 
+use std::sync::Arc;
+
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use tokio_util::sync::CancellationToken;
 
 use super::ask::DEADLINE;
+use super::origin::{Cache, Origins};
 use super::watch::Watch;
 use super::{Imports, Remote, Slot, serve, unread_warning, unreadable};
 use crate::buildkit::RpcError;
@@ -50,11 +53,22 @@ impl Imports {
         request.cache_imports = self.entries();
         let mut watch = Watch::default();
         loop {
+            let mut origins = self.origins();
+            let observer = Arc::clone(&self.tools.observer);
             let mut report = |mut status| {
                 watch.look(&mut status);
+                let found = origins.look(&status);
                 on_status(status);
+                // The display must know a step before it is told about it.
+                for (vertex, caches) in found {
+                    observer.origin(&vertex, &caches);
+                }
             };
             let result = solve(request, &mut report).await;
+            origins
+                .received()
+                .into_iter()
+                .for_each(|bytes| observer.received(bytes));
             let again = match &result {
                 Err(error) if may_run_again() => self.heal_unless(error, cancel).await,
                 _ => false,
@@ -68,6 +82,21 @@ impl Imports {
             request.cache_imports = self.entries();
             request.build_ref = crate::buildkit::new_id();
         }
+    }
+
+    /// Begins to look where the results of cached steps come from.
+    fn origins(&self) -> Origins {
+        let caches = self.slots.iter().filter_map(|slot| {
+            let entry = slot.entry.as_ref()?;
+            let remote = slot
+                .registry
+                .as_ref()
+                .filter(|remote| remote.knows_layers());
+            let manifest = remote.and_then(Remote::manifest);
+            let layers = manifest.map(|m| m.layers.into_iter().map(|layer| layer.digest).collect());
+            Some(Cache::new(name(slot, entry), layers))
+        });
+        Origins::new(caches.collect())
     }
 
     async fn heal_unless(&mut self, error: &RpcError, cancel: &CancellationToken) -> bool {

@@ -138,7 +138,47 @@ fn urls_go_to_buildkit_as_they_are() {
         no_stdin,
     )
     .unwrap();
-    assert_eq!(inputs.attrs["frontend.caps"], CAP_GIT_QUERY);
+    assert_eq!(inputs.attrs["frontend.caps"], git::CAP_GIT_QUERY);
+}
+
+#[test]
+fn git_urls_with_a_query_become_inputs_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = "https://example.com/r.git?branch=main";
+    let mut spec = spec(dir.path(), url);
+    spec.git_query_as_input = true;
+    spec.named = vec![("lib".into(), url.into())];
+    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    assert!(!inputs.attrs.contains_key("context"));
+    assert_eq!(inputs.attrs["input:context"], url);
+    assert_eq!(inputs.attrs["context:lib"], "input:git_state_context:lib");
+    assert_eq!(inputs.attrs["input:context:lib"], url);
+    assert_eq!(inputs.attrs["frontend.caps"], CAP_CONTEXTS);
+    let names: Vec<_> = inputs.definitions.keys().collect();
+    assert_eq!(names, ["context", "git_state_context:lib"]);
+    // No difference between the two but that one may keep its `.git`.
+    assert_eq!(
+        inputs.definitions["context"],
+        inputs.definitions["git_state_context:lib"]
+    );
+    spec.keep_git_dir = Some(true);
+    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    assert_ne!(
+        inputs.definitions["context"],
+        inputs.definitions["git_state_context:lib"]
+    );
+
+    spec.context = "ssh://git@example.com/r.git?branch=main".into();
+    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    assert_eq!(inputs.attrs["context"], spec.context);
+    assert!(inputs.attrs["frontend.caps"].contains(git::CAP_GIT_QUERY));
+
+    spec.context = "https://example.com/r.git?depth=1".into();
+    let error = Inputs::resolve(&spec, no_stdin).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "invalid Git URL \"https://example.com/r.git?depth=1\": unexpected query \"depth\""
+    );
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Shows the export of each cache as a step of its own.
+//! Shows the export of each cache as a step of its own, and what is known of the caches besides.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::build::client_cache::CacheObserver;
 use crate::cache::export::ExportProgress;
-use crate::progress::{StatusSender, Step};
+use crate::progress::{StatusSender, Step, Traffic};
 
 /// Begins a step for each cache.
 #[derive(Debug)]
@@ -34,6 +34,24 @@ impl CacheObserver for CacheSteps {
 
     fn import(&self, reference: &str) -> Arc<dyn ExportProgress> {
         self.begin(format!("importing cache from {reference}"))
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.0.traffic(Traffic {
+            sent: Some(bytes),
+            ..Traffic::default()
+        });
+    }
+
+    fn received(&self, bytes: u64) {
+        self.0.traffic(Traffic {
+            received: Some(bytes),
+            ..Traffic::default()
+        });
+    }
+
+    fn origin(&self, vertex: &str, caches: &str) {
+        self.0.note(vertex, &format!("from {caches}"));
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn choose(args: &BuildArgs, ctx: &Context) -> Result<Resolved, Comman
     resolve(&request).map_err(CommandError::failed)
 }
 
-/// Starts the display of a build on a builder.
+/// Starts the display of a build on a builder, or of a call of its frontend.
 ///
 /// # Errors
 ///
@@ -37,9 +37,11 @@ pub(super) fn choose(args: &BuildArgs, ctx: &Context) -> Result<Resolved, Comman
 pub(super) fn start(
     mode: Mode,
     builder: &Builder,
+    is_call: bool,
     ctx: &Context,
 ) -> Result<Progress, CommandError> {
     let mut options = RenderOptions::new(io::stderr());
+    options.summary = !is_call;
     options.is_terminal = ctx.ui.stderr_is_terminal();
     options.debug = ctx.global.logs();
     options.description = format!(

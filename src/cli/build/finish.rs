@@ -119,6 +119,7 @@ struct BuildFailed(#[source] BuildError);
 fn hint(error: &BuildError) -> Option<String> {
     match error {
         BuildError::Cache(error) => Some(error.hint()),
+        BuildError::Solve(rpc) if rpc.hint().is_some() => rpc.hint(),
         BuildError::Solve(rpc)
             if rpc.message().contains("server gave HTTP response to HTTPS client") =>
         {

@@ -81,7 +81,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     }
     finish::remove_stale(files.iidfile.as_deref())?;
 
-    let progress = display::start(resolved.mode, &builder, ctx)?;
+    let progress = display::start(resolved.mode, &builder, spec.call.is_some(), ctx)?;
     let jobs: Vec<Job> = plan
         .specs
         .iter()
@@ -279,7 +279,8 @@ impl Job<'_> {
             cancel: self.ctx.cancel.clone(),
             hurry: self.ctx.hurry.clone(),
         };
-        let result = run::run(self.spec, inputs, &build_ref, &runner, &stops, on_status).await;
+        let build = run::run(self.spec, inputs, &build_ref, &runner, &stops, on_status);
+        let result = Box::pin(build).await;
         match result {
             Ok(mut outcome) => {
                 if outcome.build_ref != build_ref {

@@ -29,6 +29,9 @@ use crate::options::{
     OptionError, annotation, attest, build_arg, build_context, label, resource, size,
 };
 
+/// Build argument that keeps the folder `.git` in a context from Git.
+const KEEP_GIT_DIR_ARG: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
 /// The files that are written after the build.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Files {
@@ -169,6 +172,8 @@ fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
         "build-context",
         build_context::parse_list(&args.build_contexts),
     )?;
+    let lookup = |name: &str| env.get(name).map(str::to_owned);
+    let build_args = flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?;
     Ok(InputSpec {
         context: args.context.clone(),
         dockerfile: args.file.clone(),
@@ -176,6 +181,14 @@ fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
         named: named.into_iter().collect(),
         current_dir: env.current_dir().to_owned(),
         node_id: String::new(),
+        // What is no such value counts as false, as in buildx.
+        git_query_as_input: env
+            .get(env::BUILDX_SEND_GIT_QUERY_AS_INPUT)
+            .and_then(parse_bool)
+            .unwrap_or(false),
+        keep_git_dir: build_args
+            .get(KEEP_GIT_DIR_ARG)
+            .and_then(|text| parse_bool(text)),
     })
 }
 

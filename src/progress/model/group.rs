@@ -79,6 +79,7 @@ impl Group {
         }
         result.changed |= vertex.cached != cached || vertex.error != error;
         vertex.cached = cached;
+        vertex.was_cached |= cached && vertex.is_completed();
         vertex.error = error;
         if was_hidden && !vertex.hidden {
             result.changed = true;

@@ -76,6 +76,9 @@ pub struct Vertex {
     pub name: String,
     /// Its result came from the cache.
     pub cached: bool,
+    /// It was reported as cached once. BuildKit leaves that out when it reports on the step again because
+    /// a layer of its result is fetched.
+    pub(super) was_cached: bool,
     /// Error text, empty where there is none.
     pub error: String,
     /// A remark of the client, empty where there is none.
@@ -137,6 +140,22 @@ impl Vertex {
         }
     }
 
+    /// Tells whether it has ended well and its result came from a cache, whatever is reported about it
+    /// since.
+    pub fn came_from_cache(&self) -> bool {
+        self.was_cached && matches!(self.outcome(), Outcome::Cached | Outcome::Done)
+    }
+
+    /// Tells whether its name is numbered, as the steps of a Dockerfile are: `[stage 2/7] RUN make`.
+    pub fn is_numbered(&self) -> bool {
+        let number = || {
+            let (place, _) = self.name.strip_prefix('[')?.split_once(']')?;
+            place.rsplit(' ').next()?.split_once('/')
+        };
+        let is_number = |text: &str| text.parse::<u32>().is_ok();
+        number().is_some_and(|(step, steps)| is_number(step) && is_number(steps))
+    }
+
     /// Returns its parts that have begun, in the order they did.
     pub fn statuses(&self) -> impl Iterator<Item = &Status> {
         self.listed.iter().filter_map(|i| self.statuses.get(*i))
@@ -191,6 +210,7 @@ impl Vertex {
         self.digest.clone_from(&report.digest);
         self.name.clone_from(&report.name);
         self.cached = report.cached;
+        self.was_cached |= report.cached;
         self.error.clone_from(&report.error);
         if let Some(started) = report.started {
             self.intervals

@@ -8,6 +8,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::frame::{Frame, Line, Look, Size};
 use super::row::{self, Row, cut};
+use super::summary;
 use crate::progress::model::{Model, Vertex};
 use crate::progress::sanitize;
 use crate::progress::time::{self, Time};
@@ -27,6 +28,8 @@ pub struct Labels {
     pub description: String,
     /// Rows of a log window, at most.
     pub log_rows: usize,
+    /// The last picture ends with a summary.
+    pub summary: bool,
 }
 
 impl Default for Labels {
@@ -35,6 +38,7 @@ impl Default for Labels {
             phase: "Building".to_owned(),
             description: String::new(),
             log_rows: 6,
+            summary: false,
         }
     }
 }
@@ -54,12 +58,15 @@ pub fn live(model: &Model, size: Size, now: Time, labels: &Labels) -> Frame {
     Frame { lines }
 }
 
-/// Returns the picture of a build that is over: the head and every row, however many.
+/// Returns the picture of a build that is over: the head, every row, however many, and the summary.
 pub fn complete(model: &Model, size: Size, now: Time, labels: &Labels) -> Frame {
     let width = size.width.saturating_sub(1);
     let rows = row::rows(model, model.to_remote(now));
     let mut lines = vec![head(model, width, now, labels, true)];
     lines.extend(rows.iter().map(|row| row.line(width)));
+    if labels.summary {
+        lines.extend(summary::lines(model, width, now));
+    }
     Frame { lines }
 }
 

@@ -44,6 +44,7 @@ pub(super) fn rows(model: &Model, now: Time) -> Vec<Row<'_>> {
 fn step(vertex: &Vertex, now: Time) -> Row<'_> {
     let (prefix, look) = match vertex.outcome() {
         Outcome::Running => ("", Look::Plain),
+        _ if vertex.came_from_cache() => ("CACHED ", Look::Done),
         Outcome::Done => ("", Look::Done),
         Outcome::Cached => ("CACHED ", Look::Done),
         Outcome::Canceled => ("CANCELED ", Look::Canceled),

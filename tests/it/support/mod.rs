@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub(crate) mod bench;
+pub(crate) mod compare;
 pub(crate) mod locked;
 pub(crate) mod own_registry;
 pub(crate) mod recorder;

@@ -1,0 +1,329 @@
+//! Git URLs with a query: `https://example.com/app.git?branch=main&subdir=docker`.
+//!
+//! A frontend must know the query, which is asked of it as a capability; older ones do not. With
+//! `BUILDX_SEND_GIT_QUERY_AS_INPUT` the repository reaches the frontend as a definition instead, made here
+//! (BuildKit `frontend/dockerfile/dfgitutil`, `client/llb`).
+
+use std::collections::BTreeMap;
+
+use bollard_buildkit_proto::pb::{
+    Definition, Input, Op, OpMetadata, SourceOp, WorkerConstraints, op,
+};
+use percent_encoding::percent_decode_str;
+use prost::Message as _;
+use url::Url;
+
+use super::{InputError, InputSpec, Inputs, is_git_ssh, is_git_url};
+use crate::digest::Digest;
+use crate::options::boolean::parse_bool;
+
+/// Capability that a frontend needs for Git URLs with a query.
+pub(super) const CAP_GIT_QUERY: &str = "moby.buildkit.frontend.gitquerystring";
+/// Attribute of the main context.
+const CONTEXT: &str = "context";
+
+/// A Git repository and what is wanted of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Repository {
+    /// The URL for Git, without query and fragment.
+    remote: String,
+    /// Host and path, which are the same for all protocols.
+    place: String,
+    revision: String,
+    folder: String,
+    checksum: Option<String>,
+    keep_git_dir: bool,
+    without_submodules: bool,
+    modified: Option<String>,
+    fetch_by_commit: bool,
+}
+
+impl Inputs {
+    /// Sees to a Git URL with a query, which is the value of the attribute `key`. SSH stays with the
+    /// builder, which looks for the host's key.
+    pub(super) fn git_query(
+        &mut self,
+        url: &str,
+        key: &str,
+        spec: &InputSpec,
+        caps: &mut Vec<String>,
+    ) -> Result<(), InputError> {
+        let (base, _) = url.split_once('#').unwrap_or((url, ""));
+        if !is_git_url(url) || !base.contains('?') {
+            return Ok(());
+        }
+        let is_context = key == CONTEXT;
+        if !spec.git_query_as_input || is_git_ssh(url) {
+            let forward = if is_context { "" } else { "+forward" };
+            caps.push(format!("{CAP_GIT_QUERY}{forward}"));
+            return Ok(());
+        }
+        let mut repository = Repository::parse(url).map_err(|why| InputError::GitQuery {
+            url: url.to_owned(),
+            why,
+        })?;
+        repository.keep_git_dir |= is_context && spec.keep_git_dir == Some(true);
+        let input = if is_context {
+            self.attrs.remove(key);
+            key.to_owned()
+        } else {
+            let input = format!("git_state_{key}");
+            self.attrs.insert(key.to_owned(), format!("input:{input}"));
+            input
+        };
+        self.attrs.insert(format!("input:{key}"), url.to_owned());
+        self.definitions.insert(input, repository.definition(url));
+        Ok(())
+    }
+}
+
+impl Repository {
+    fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let port = url.port().map(|port| format!(":{port}"));
+        let fragment = decoded(url.fragment().unwrap_or_default());
+        let (revision, folder) = fragment.split_once(':').unwrap_or((&fragment, ""));
+        let mut repository = Self {
+            place: format!(
+                "{}{}{}",
+                url.host_str().unwrap_or_default(),
+                port.unwrap_or_default(),
+                cleaned(&decoded(url.path()))
+            ),
+            revision: revision.to_owned(),
+            folder: cleaned(folder).trim_start_matches('/').to_owned(),
+            ..Self::default()
+        };
+        repository.take_query(&url)?;
+        let mut remote = url;
+        remote.set_query(None);
+        remote.set_fragment(None);
+        repository.remote = remote.into();
+        Ok(repository)
+    }
+
+    fn take_query(&mut self, url: &Url) -> Result<(), String> {
+        let mut pairs = BTreeMap::new();
+        for (key, value) in url.query_pairs() {
+            if pairs.insert(key.clone(), value).is_some() {
+                return Err(format!("query {key:?} has multiple values"));
+            }
+        }
+        let mut names = Vec::new();
+        for (key, value) in &pairs {
+            let value = match (key.as_ref(), value.as_ref()) {
+                ("submodules" | "keep-git-dir" | "fetch-by-commit", "") => "true",
+                (_, "") => return Err(format!("query {key:?} has no value")),
+                (_, value) => value,
+            };
+            let flag =
+                || parse_bool(value).ok_or_else(|| format!("invalid {key} value: {value:?}"));
+            match key.as_ref() {
+                "ref" => names.push(value.to_owned()),
+                "tag" => names.push(within("refs/tags/", value)),
+                "branch" => names.push(within("refs/heads/", value)),
+                "subdir" => only(&mut self.folder, value, "subdir")?,
+                "checksum" | "commit" => self.checksum = Some(value.to_owned()),
+                "keep-git-dir" => self.keep_git_dir = flag()?,
+                "submodules" => self.without_submodules = !flag()?,
+                "fetch-by-commit" => self.fetch_by_commit = flag()?,
+                "mtime" if matches!(value, "checkout" | "commit") => {
+                    self.modified = Some(value.to_owned());
+                }
+                "mtime" => {
+                    return Err(format!(
+                        "invalid mtime value: {value:?} (must be \"checkout\" or \"commit\")"
+                    ));
+                }
+                _ => return Err(format!("unexpected query {key:?}")),
+            }
+        }
+        names
+            .iter()
+            .try_for_each(|name| only(&mut self.revision, name, "ref"))
+    }
+
+    /// The definition of a step that fetches the repository. `shown` is its URL for the user.
+    fn definition(&self, shown: &str) -> Definition {
+        let mut identifier = format!("git://{}", self.place);
+        if !self.revision.is_empty() || !self.folder.is_empty() {
+            identifier.push('#');
+            identifier.push_str(&self.revision);
+        }
+        if !self.folder.is_empty() {
+            identifier.push(':');
+            identifier.push_str(&self.folder);
+        }
+        let (attrs, caps) = self.attributes();
+        let fetch = Op {
+            op: Some(op::Op::Source(SourceOp { identifier, attrs })),
+            constraints: Some(WorkerConstraints::default()),
+            ..Op::default()
+        }
+        .encode_to_vec();
+        let fetched = Digest::of(&fetch).to_string();
+        let result = Op {
+            inputs: vec![Input {
+                digest: fetched.clone(),
+                index: 0,
+            }],
+            ..Op::default()
+        }
+        .encode_to_vec();
+        let name = format!("[internal] load git source {shown}");
+        let caps_of =
+            |caps: Vec<&str>| caps.into_iter().map(|cap| (cap.to_owned(), true)).collect();
+        let about_fetch = OpMetadata {
+            description: BTreeMap::from([("llb.customname".to_owned(), name)]),
+            caps: caps_of(caps),
+            ..OpMetadata::default()
+        };
+        let about_result = OpMetadata {
+            caps: caps_of(vec!["constraints", "platform", "meta.description"]),
+            ..OpMetadata::default()
+        };
+        let result_digest = Digest::of(&result).to_string();
+        Definition {
+            def: vec![fetch, result],
+            metadata: [(fetched, about_fetch), (result_digest, about_result)]
+                .into_iter()
+                .collect(),
+            source: None,
+        }
+    }
+
+    /// The attributes of the step and the capabilities that they need.
+    fn attributes(&self) -> (BTreeMap<String, String>, Vec<&'static str>) {
+        let mut caps = vec!["source.git", "source.git.fullurl"];
+        let mut attrs = BTreeMap::from([
+            ("git.fullurl".to_owned(), self.remote.clone()),
+            (
+                "git.authheadersecret".to_owned(),
+                "GIT_AUTH_HEADER".to_owned(),
+            ),
+            (
+                "git.authtokensecret".to_owned(),
+                "GIT_AUTH_TOKEN".to_owned(),
+            ),
+        ]);
+        let yes = |on: bool| on.then(|| "true".to_owned());
+        for (name, value) in [
+            ("keepgitdir", yes(self.keep_git_dir)),
+            ("checksum", self.checksum.clone()),
+            ("skipsubmodules", yes(self.without_submodules)),
+            ("mtime", self.modified.clone()),
+            ("fetchbycommit", yes(self.fetch_by_commit)),
+        ] {
+            if let Some(value) = value {
+                attrs.insert(format!("git.{name}"), value);
+                caps.push(match name {
+                    "keepgitdir" => "source.git.keepgitdir",
+                    "checksum" => "source.git.checksum",
+                    "skipsubmodules" => "source.git.skipsubmodules",
+                    "mtime" => "source.git.mtime",
+                    _ => "source.git.fetchbycommit",
+                });
+            }
+        }
+        (attrs, caps)
+    }
+}
+
+/// Sets what was not set to another value before.
+fn only(field: &mut String, value: &str, what: &str) -> Result<(), String> {
+    if !field.is_empty() && field != value {
+        return Err(format!("{what} conflicts: {field:?} vs {value:?}"));
+    }
+    value.clone_into(field);
+    Ok(())
+}
+
+fn within(prefix: &str, name: &str) -> String {
+    if name.starts_with(prefix) {
+        name.to_owned()
+    } else {
+        format!("{prefix}{name}")
+    }
+}
+
+/// An absolute path without `.`, `..` and empty parts.
+fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> (SourceOp, OpMetadata) {
+        let definition = Repository::parse(text).unwrap().definition(text);
+        let op = Op::decode(definition.def[0].as_slice()).unwrap();
+        let digest = Digest::of(&definition.def[0]).to_string();
+        let result = Op::decode(definition.def[1].as_slice()).unwrap();
+        assert_eq!(result.inputs[0].digest, digest);
+        let Some(op::Op::Source(source)) = op.op else {
+            panic!("{op:?}")
+        };
+        (source, definition.metadata[&digest].clone())
+    }
+
+    #[test]
+    fn a_query_becomes_a_source() {
+        let (plain, about) = source("https://me@example.com:8443/a/../r.git?branch=main");
+        assert_eq!(
+            plain.identifier,
+            "git://example.com:8443/r.git#refs/heads/main"
+        );
+        assert_eq!(
+            plain.attrs["git.fullurl"],
+            "https://me@example.com:8443/r.git"
+        );
+        assert_eq!(plain.attrs.len(), 3);
+        assert_eq!(about.caps.len(), 2);
+        let text = "http://h/r.git?tag=v1&subdir=a/b&commit=cafe&keep-git-dir&submodules=0&mtime=commit&fetch-by-commit=1";
+        let (all, about) = source(text);
+        assert_eq!(all.identifier, "git://h/r.git#refs/tags/v1:a/b");
+        for (name, value) in [
+            ("checksum", "cafe"),
+            ("keepgitdir", "true"),
+            ("skipsubmodules", "true"),
+            ("mtime", "commit"),
+            ("fetchbycommit", "true"),
+        ] {
+            assert_eq!(all.attrs[&format!("git.{name}")], value);
+            assert!(about.caps[&format!("source.git.{name}")]);
+        }
+        assert_eq!(
+            about.description["llb.customname"],
+            format!("[internal] load git source {text}")
+        );
+        let (fragment, _) = source("http://h/r.git?keep-git-dir=false#main:/a/./b");
+        assert_eq!(fragment.identifier, "git://h/r.git#main:a/b");
+    }
+
+    #[test]
+    fn what_contradicts_or_is_not_known_is_refused() {
+        for (query, want) in [
+            ("?ref=a#b", "ref conflicts: \"b\" vs \"a\""),
+            ("?tag=a&branch=b", "ref conflicts"),
+            ("?ref=a&ref=a", "query \"ref\" has multiple values"),
+            ("?subdir=a#b:c", "subdir conflicts"),
+            ("?ref=", "query \"ref\" has no value"),
+            ("?submodules=x", "invalid submodules value: \"x\""),
+            ("?mtime=now", "invalid mtime value: \"now\""),
+            ("?depth=1", "unexpected query \"depth\""),
+        ] {
+            let error = Repository::parse(&format!("https://h/r.git{query}")).unwrap_err();
+            assert!(error.starts_with(want), "{query}: {error}");
+        }
+    }
+}

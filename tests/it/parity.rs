@@ -1,0 +1,102 @@
+//! Every flag of `build` and `create` against the same flag of buildx: the same command line for both tools on one
+//! builder, and everything that comes of it compared. `flags.rs` looks that no flag is missing in these tables.
+
+mod cases;
+mod create;
+mod git;
+mod history;
+mod seen;
+
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixListener;
+use std::sync::{Mutex, Weak};
+
+use tempfile::TempDir;
+
+use crate::support::bench::{Bench, Shared};
+use crate::support::rig::{Rig, context};
+
+use self::cases::{Case, Errors, OTHERS, RESULTS, STEPS};
+use self::seen::{Run, Seen};
+
+static SHARED: Shared = Mutex::new(Weak::new());
+
+const TOOLS: [&str; 2] = ["buildx", "cachex"];
+
+/// Flags of a command that are in these tables, by their long names.
+pub(crate) fn compared(command: &str) -> BTreeSet<&'static str> {
+    let args: Vec<&'static str> = match command {
+        "create" => create::arguments().collect(),
+        _ => [&STEPS[..], &RESULTS, &OTHERS]
+            .concat()
+            .into_iter()
+            .flat_map(|(_, args, _)| args.split(' '))
+            .collect(),
+    };
+    let long = |arg: &'static str| match arg {
+        "-D" => Some("debug"),
+        "-f" => Some("file"),
+        "-o" => Some("output"),
+        "-q" => Some("quiet"),
+        "-t" => Some("tag"),
+        arg => arg.strip_prefix("--")?.split('=').next(),
+    };
+    args.into_iter().filter_map(long).collect()
+}
+
+/// The folder that both tools build.
+fn sources(dockerfile: &str) -> TempDir {
+    let with_base = |text: &str| text.replace("BUSYBOX", &Rig::get().busybox);
+    context(&[
+        ("Dockerfile", &with_base(dockerfile)),
+        (
+            "other.Dockerfile",
+            &with_base("FROM BUSYBOX\nRUN echo SAID of other\n"),
+        ),
+        ("file", "of the context"),
+        ("more/f", "of more"),
+    ])
+}
+
+fn compare(cases: &[Case]) {
+    let bench = Bench::shared(&SHARED);
+    let mut wrong = Vec::new();
+    for (dockerfile, args, errors) in cases {
+        let folder = sources(dockerfile);
+        let _agent = UnixListener::bind(folder.path().join("agent")).expect("a socket");
+        let run = Run {
+            bench: &bench,
+            folder: folder.path(),
+            args,
+        };
+        // What does not depend on the tool is in the builder before, so that both find the same.
+        run.look("buildx");
+        let mut seen = TOOLS.map(|tool| run.look(tool));
+        if *errors == Errors::OwnWords {
+            seen.iter_mut().for_each(Seen::forget_words);
+        }
+        if seen[0] != seen[1] {
+            let [theirs, ours] = seen;
+            wrong.push(format!(
+                "{args:?} of {dockerfile}: {}",
+                theirs.difference(&ours)
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn steps_run_as_with_buildx() {
+    compare(&STEPS);
+}
+
+#[test]
+fn results_are_those_of_buildx() {
+    compare(&RESULTS);
+}
+
+#[test]
+fn caches_calls_and_displays_are_those_of_buildx() {
+    compare(&OTHERS);
+}

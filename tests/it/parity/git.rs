@@ -1,0 +1,129 @@
+//! Git URLs with a query, as they reach the builder.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::bench::Bench;
+use crate::support::rig::{context, text, unique};
+
+use super::{SHARED, TOOLS};
+
+/// A repository that is served to the builder; it ends with this.
+struct Server {
+    daemon: Child,
+    port: u16,
+    _repositories: TempDir,
+}
+
+fn git(folder: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=x", "-c", "user.email=x@y", "-C"])
+        .arg(folder)
+        .args(args)
+        .output()
+        .expect("git");
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout).trim().to_owned()
+}
+
+impl Server {
+    /// Serves `r.git`, whose branch `main` has a folder `app`.
+    fn start() -> Self {
+        let dockerfile = format!("FROM scratch\nCOPY . /\nLABEL seed={}\n", unique("git"));
+        let repositories = context(&[("r.git/app/Dockerfile", &dockerfile), ("r.git/x", "")]);
+        let folder = repositories.path().join("r.git");
+        git(&folder, &["init", "-q", "-b", "main"]);
+        git(&folder, &["add", "."]);
+        git(&folder, &["commit", "-q", "-m", "first"]);
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let program = Path::new(&git(&folder, &["--exec-path"])).join("git-daemon");
+        let daemon = Command::new(program)
+            .args(["--listen=127.0.0.1", "--export-all", "--reuseaddr"])
+            .arg(format!("--port={port}"))
+            .arg(format!("--base-path={}", repositories.path().display()))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("git-daemon");
+        let server = Self {
+            daemon,
+            port,
+            _repositories: repositories,
+        };
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "git-daemon");
+            thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.daemon.kill());
+        drop(self.daemon.wait());
+    }
+}
+
+/// Digests of the steps by name; a step's digest tells all that it is made of.
+fn steps(progress: &str) -> BTreeMap<String, String> {
+    let reports = progress
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let vertices = reports.filter_map(|report| report["vertexes"].as_array().cloned());
+    let known = vertices.flatten().filter_map(|vertex| {
+        let name = vertex["name"].as_str()?;
+        let is_step = name.contains("git") || name.contains("COPY");
+        is_step.then(|| Some((name.to_owned(), vertex["digest"].as_str()?.to_owned())))?
+    });
+    known.collect()
+}
+
+#[test]
+fn git_queries_are_sent_as_buildx_sends_them() {
+    let bench = Bench::shared(&SHARED);
+    let server = Server::start();
+    let url = |query: &str| format!("git://127.0.0.1:{}/r.git?{query}", server.port);
+    let build = |tool: &str, as_input: &str, args: &[String]| {
+        let mut command = bench.client.command(&[tool, "build", "--progress=rawjson"]);
+        command
+            .args(args)
+            .env("BUILDX_SEND_GIT_QUERY_AS_INPUT", as_input);
+        let output = command.output().expect("the docker CLI");
+        let progress = text(&output.stderr);
+        (output.status.code(), steps(&progress), progress)
+    };
+    let named = format!("--build-context=lib={}", url("branch=main"));
+    for as_input in ["true", "false"] {
+        for args in [
+            vec![url("branch=main&subdir=app")],
+            vec![url("ref=main&subdir=app&keep-git-dir=true")],
+            vec![
+                "--build-arg=BUILDKIT_CONTEXT_KEEP_GIT_DIR=1".to_owned(),
+                named.clone(),
+                url("subdir=app&submodules=false"),
+            ],
+        ] {
+            let [theirs, ours] = TOOLS.map(|tool| build(tool, as_input, &args));
+            assert_eq!(ours.0, theirs.0, "{args:?} {}\n{}", ours.2, theirs.2);
+            assert_eq!(ours.1, theirs.1, "{as_input} {args:?} {}", ours.2);
+            assert!(ours.1.len() > 1, "{}", ours.2);
+        }
+    }
+    let [theirs, ours] = TOOLS.map(|tool| build(tool, "true", &[url("depth=1")]).0);
+    assert_eq!((theirs, ours), (Some(1), Some(1)));
+}
