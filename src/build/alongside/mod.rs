@@ -15,7 +15,7 @@ mod attempts;
 mod queue;
 mod swallow;
 
-pub use attempts::Attempts;
+pub use attempts::{Attempts, RunAgain};
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
