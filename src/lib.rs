@@ -25,9 +25,9 @@
 //! | [`build`] | a build: request, inputs, attributes, exporters, caches, session, run | [`options`], [`cache`], [`registry`], [`buildkit`] |
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
-//! | [`docker`] | config file, contexts, credential store, Engine API | – |
+//! | [`docker`] | config file, contexts, credential store, registry tokens, Engine API | – |
 //! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
-//! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`] |
+//! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`], [`docker`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
 //! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |

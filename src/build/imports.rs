@@ -51,7 +51,7 @@ use crate::digest::Digest;
 use crate::registry::{RawManifest, Repository};
 
 pub use self::ask::Asked;
-use self::ask::{Answer, no_answer};
+use self::ask::{Answer, no_answer, not_read};
 
 /// The caches of a build.
 #[derive(Debug)]
@@ -103,14 +103,13 @@ impl Slot {
 
 /// Opens the caches, all at the same time, and offers their stores.
 pub async fn open(
-    imports: &[CacheImport],
     asked: &Asked,
     current_dir: &Path,
     tools: &ClientTools,
     stores: &ContentStores,
 ) -> Imports {
-    let opened = imports.iter().enumerate().map(async |(index, import)| {
-        let mut slot = match import {
+    let opened = asked.questions().map(async |question| {
+        let mut slot = match &question.import {
             CacheImport::Builder(entry) => Slot::plain(Some(entry.clone())),
             CacheImport::Layout(layout) => {
                 let entry = open_layout(layout, current_dir, tools, stores).await;
@@ -128,7 +127,7 @@ pub async fn open(
         let Some(remote) = &mut slot.registry else {
             return (slot, None);
         };
-        remote.answer = asked.answer(index).await;
+        remote.answer = question.answer().await;
         let warning = match &remote.answer {
             Some(answer) => {
                 let decision = remote.decide(answer, slot.entry.is_some()).await;
@@ -215,11 +214,18 @@ impl Remote {
         match answer {
             Answer::Found(_, raw) if builder_reads && !must_be_smaller(raw) => Decision::AsGiven,
             Answer::Found(repository, raw) => {
-                match RegistryImport::of(repository.clone(), raw.clone()).await {
-                    Ok(import) => Decision::Served(Box::new(import)),
+                let deadline = if builder_reads {
+                    ask::DEADLINE
+                } else {
+                    ask::CLIENT_DEADLINE
+                };
+                let import = RegistryImport::of(repository.clone(), raw.clone());
+                match tokio::time::timeout(deadline, import).await {
+                    Ok(Ok(import)) => Decision::Served(Box::new(import)),
                     // BuildKit may say it better.
-                    Err(_) if builder_reads => Decision::AsGiven,
-                    Err(error) => Decision::Unreadable(crate::error::chain(&error)),
+                    Ok(Err(_)) if builder_reads => Decision::AsGiven,
+                    Ok(Err(error)) => Decision::Unreadable(crate::error::chain(&error)),
+                    Err(_) => Decision::Unreadable(not_read(deadline)),
                 }
             }
             Answer::Silent => Decision::Unreadable(no_answer(ask::DEADLINE)),

@@ -10,13 +10,14 @@ use super::exports::{Export, Sink};
 use super::inputs::Inputs;
 use super::load::{ImageLoader, LoadSink};
 use crate::buildkit::session::Session;
-use crate::buildkit::session::auth::{Auth, CredentialSource};
+use crate::buildkit::session::auth::Auth;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::session::file_send::{ExportFailures, Exports, FileSink, Target, WriterSink};
+use crate::buildkit::session::file_send::{Exports, FileSink, Target, WriterSink};
 use crate::buildkit::session::file_sync::{DirFailures, LocalDirs};
 use crate::buildkit::session::secrets::{SecretError, SecretSource, Secrets};
 use crate::buildkit::session::ssh::{SshAgents, SshError};
 use crate::buildkit::session::upload::Uploads;
+use crate::docker::CredentialSource;
 use crate::env::{Env, SSH_AUTH_SOCK};
 use crate::options::secret::{Secret, SecretSource as SecretOption};
 use crate::options::ssh::Ssh;
@@ -46,8 +47,8 @@ pub struct SessionParts<'a> {
 pub struct ReadySession {
     /// The session.
     pub session: Session,
-    /// Failures of the sinks, to be read after the build.
-    pub failures: ExportFailures,
+    /// What takes the results, to be asked after the build.
+    pub results: Exports,
     /// Failures to send local folders, to be read after the build.
     pub dir_failures: DirFailures,
 }
@@ -105,14 +106,13 @@ pub fn prepare(
     }
     // Stores may be added while the build runs.
     builder = builder.content(parts.stores.clone());
-    let exports = targets(parts.exports, &parts.loader);
-    let failures = exports.failures();
-    if !exports.is_empty() {
-        builder = builder.exports(exports);
+    let results = targets(parts.exports, &parts.loader);
+    if !results.is_empty() {
+        builder = builder.exports(results.clone());
     }
     Ok(ReadySession {
         session: builder.build(),
-        failures,
+        results,
         dir_failures,
     })
 }

@@ -157,6 +157,12 @@ pub trait Companion: Send + Sync {
     /// A step has failed, or the user has cancelled. The daemon holds the results of the others until
     /// this returns.
     async fn broken(&self);
+
+    /// Tells whether the build is run again after the error of a step. Then nothing is to be kept of this
+    /// run, and [`broken`](Self::broken) is not called.
+    fn is_run_again(&self, _error: &Status) -> bool {
+        false
+    }
 }
 
 /// Runs a build and hands every status message to `on_status`, in order.
@@ -271,7 +277,9 @@ async fn run_frontend(
     if let (Ok(made), Some(companion)) = (&result, companion) {
         companion.begin(&definitions(made));
         if let Err(status) = evaluate(&gateway, made, cancel).await {
-            companion.broken().await;
+            if !companion.is_run_again(&status) {
+                companion.broken().await;
+            }
             result = Err(status);
         } else {
             companion.built();

@@ -49,6 +49,9 @@ pub enum ImportError {
     /// The config is larger than is read.
     #[error("the cache config has {0} bytes, too many to be read")]
     ConfigTooLarge(u64),
+    /// The work on the config broke off.
+    #[error("the cache config was not read to its end")]
+    BrokenOff(#[from] tokio::task::JoinError),
 }
 
 /// A cache that is served.
@@ -217,8 +220,12 @@ impl RegistryStore {
             .repository
             .read_blob(&config.digest, config.size)
             .await?;
-        let config = CacheConfig::parse(&bytes)?;
-        Ok(Some(trim::trim(&config, manifest, MAX_METADATA)?))
+        let manifest = manifest.clone();
+        // Some megabytes of JSON take long enough to hold up what else this thread does.
+        let trimmed = tokio::task::spawn_blocking(move || {
+            trim::trim(&CacheConfig::parse(&bytes)?, &manifest, MAX_METADATA)
+        });
+        trimmed.await?.map(Some)
     }
 
     /// Returns a manifest, which is read once.

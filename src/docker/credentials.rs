@@ -16,13 +16,16 @@ use zeroize::Zeroizing;
 
 use super::config::{AuthEntry, ConfigFile};
 use super::secret::Secret;
+use super::token::Tokens;
 use crate::env::{DOCKER_AUTH_CONFIG, Env};
 
 mod helper;
 mod scoped;
+mod source;
 
 pub use helper::HelperError;
 pub use scoped::ScopedError;
+pub use source::{Anonymous, CredentialSource, Found};
 
 /// The key under which `docker login` keeps Docker Hub.
 pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -50,6 +53,19 @@ pub enum Credential {
     IdentityToken(Secret),
     /// Bearer token, sent to the registry as it is.
     RegistryToken(Secret),
+}
+
+impl Credential {
+    /// Returns the user and the secret that prove who it is to a token server; the user of an identity
+    /// token is empty.
+    pub fn secret(&self) -> Option<(&str, &Secret)> {
+        match self {
+            Self::Basic { username, password } => Some((username.as_str(), password)),
+            Self::IdentityToken(token) => Some(("", token)),
+            Self::Anonymous | Self::RegistryToken(_) => None,
+        }
+        .filter(|(_, secret)| !secret.is_empty())
+    }
 }
 
 /// Why credentials cannot be found.
@@ -102,6 +118,7 @@ pub struct CredentialStore {
     path: Option<String>,
     scoped: Vec<scoped::ScopedConfig>,
     cache: Mutex<HashMap<String, (Instant, Credential)>>,
+    tokens: Tokens,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +155,7 @@ impl CredentialStore {
             path: env.non_empty("PATH").map(str::to_owned),
             scoped: Vec::new(),
             cache: Mutex::default(),
+            tokens: Tokens::default(),
         }
     }
 
@@ -170,6 +188,12 @@ impl CredentialStore {
             return self.get_one("docker.io", scopes).await;
         }
         Ok(found)
+    }
+
+    /// Forgets a credential that a registry refused: it may have expired since it was looked up.
+    pub async fn forget(&self, refused: &Credential) {
+        let mut cache = self.cache.lock().await;
+        cache.retain(|_, (_, credential)| credential != refused);
     }
 
     async fn get_one(&self, host: &str, scopes: &[String]) -> Result<Credential, CredentialError> {

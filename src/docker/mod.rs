@@ -1,4 +1,4 @@
-//! Docker on this machine: config file, contexts, credential store, Engine API.
+//! Docker on this machine: config file, contexts, credential store, tokens of registries, Engine API.
 
 pub mod config;
 pub mod context;
@@ -14,10 +14,13 @@ pub mod process;
 pub mod secret;
 pub mod ssh;
 pub mod tls;
+pub mod token;
 
 pub use config::{ConfigError, ConfigFile, config_dir};
 pub use context::{ContextError, Contexts, DEFAULT_CONTEXT, Endpoint, EndpointOptions, TlsFiles};
-pub use credentials::{Credential, CredentialError, CredentialStore};
+pub use credentials::{
+    Anonymous, Credential, CredentialError, CredentialSource, CredentialStore, Found,
+};
 pub use engine::{Engine, EngineError};
 pub use exec::{ExecHandle, ExecOutput, ExecStream};
 pub use hijack::UpgradedStream;

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::auth::scope::{Access, Scopes};
-use super::auth::{AuthSettings, Authenticator, Authorization, CredentialSource};
+use super::auth::{AuthSettings, Authenticator, Authorization};
 use super::error::{RegistryError, RequestLabel};
 use super::host::{HostConfig, Transport};
 use super::idle::{self, Activity};
@@ -20,6 +20,7 @@ use super::redirect;
 use super::reply::{Reply, transport_error};
 use super::repository::Repository;
 use super::retry::{self, Budget, Clock, RetryPolicy};
+use crate::docker::CredentialSource;
 
 /// A client of one registry host. Clones share connections, tokens and limits; a program has one
 /// per host.
@@ -65,6 +66,9 @@ impl Quirks {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
+
+/// Logins of one request: a token or a credential that was kept may have ended, and then another follows.
+const MAX_LOGINS: usize = 2;
 
 // Values of `Inner::scheme`.
 const UNDECIDED: u8 = 0;
@@ -266,7 +270,7 @@ impl RegistryClient {
         loop {
             let home = self.home();
             if reply.1.status == StatusCode::UNAUTHORIZED
-                && logins == 0
+                && logins < MAX_LOGINS
                 && redirect::same_origin(&url, home)
             {
                 let secure = home.scheme() == "https";

@@ -9,7 +9,7 @@
 //! | `repository` | [`Repository`]: a name below the host and the scopes of its tokens |
 //! | `manifest`, `blob`, `upload`, `download` | the operations of a repository |
 //! | `source`, `outgoing` | where an upload's bytes come from; the body that counts and checks them |
-//! | `auth` | challenges, tokens, [`CredentialSource`] |
+//! | `auth` | challenges, logins |
 //! | `retry`, `limit`, `idle` | one budget per operation; concurrency; transfers that stand still |
 //! | `redirect`, `reply` | where a redirect may lead; reading answers |
 //! | `error`, `redact` | [`RegistryError`]; what may be shown |
@@ -17,8 +17,8 @@
 //! # Layers
 //!
 //! An *operation* (read a manifest, upload a blob) has a budget and tries again. It stands on
-//! `RegistryClient::send`, which tries nothing again: it logs in once on a 401 and follows
-//! redirects. Below it one request is sent and watched for progress.
+//! `RegistryClient::send`, which tries nothing again: it logs in on a 401, once more where
+//! what it had kept has ended, and follows redirects. Below it one request is sent and watched for progress.
 //!
 //! # What comes from `oci-client`
 //!
@@ -56,8 +56,8 @@ mod testing;
 pub(crate) mod tests;
 pub mod upload;
 
+pub use crate::docker::{Anonymous, CredentialSource};
 pub use auth::scope::Access;
-pub use auth::{Anonymous, CredentialSource};
 pub use client::RegistryClient;
 
 pub use download::Download;

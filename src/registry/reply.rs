@@ -105,29 +105,6 @@ impl Reply {
     }
 }
 
-/// Reads a body of at most `limit` bytes; the caller bounds the time.
-pub(super) async fn read_limited(
-    mut answer: reqwest::Response,
-    label: &RequestLabel,
-    limit: usize,
-) -> Result<Vec<u8>, RegistryError> {
-    let mut body = Vec::new();
-    while let Some(piece) = answer
-        .chunk()
-        .await
-        .map_err(|e| transport_error(label, e))?
-    {
-        if body.len() + piece.len() > limit {
-            return Err(RegistryError::TooLarge {
-                request: Box::new(label.clone()),
-                limit,
-            });
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body)
-}
-
 /// Makes the error of a status that is not wanted.
 pub(super) fn status_error(
     request: Box<RequestLabel>,

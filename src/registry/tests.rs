@@ -9,7 +9,6 @@ mod operations;
 mod transport;
 
 use std::collections::HashMap;
-use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use futures_util::future::BoxFuture;
 pub(crate) use self::scripted_registry::{Fault, Login, ScriptedRegistry, TokenServer, digest_of};
 use super::testing::TestClock;
 use super::*;
-use crate::docker::{Credential, Secret};
+use crate::docker::{Credential, Found, Secret};
 
 /// The name of the repository of most tests.
 const REPO: &str = "team/app";
@@ -28,11 +27,7 @@ const REPO: &str = "team/app";
 struct Logins(HashMap<String, Credential>);
 
 impl CredentialSource for Logins {
-    fn credential<'a>(
-        &'a self,
-        host: &'a str,
-        _scopes: &'a [String],
-    ) -> BoxFuture<'a, Result<Credential, Box<dyn StdError + Send + Sync>>> {
+    fn credential<'a>(&'a self, host: &'a str, _scopes: &'a [String]) -> BoxFuture<'a, Found> {
         Box::pin(async move { Ok(self.0.get(host).cloned().unwrap_or_default()) })
     }
 }

@@ -1,17 +1,10 @@
 //! Registry caches that this program reads for a builder: `--cache-from …,via=client`.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use docker_cachex::digest::Digest;
-use docker_cachex::registry::{
-    Access, Anonymous, BlobSource, HostConfig, RegistryClient, RetryPolicy, SystemClock,
-    UploadOptions,
-};
 use fs_err as fs;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::bench::{Bench, assert_all_cached, steps};
+use crate::support::large::enlarge;
 use crate::support::locked::{Locked, PASSWORD, auths};
 use crate::support::rig::{Rig, context, unique};
 
@@ -103,45 +96,6 @@ fn an_inline_cache_goes_through_the_client() {
     );
 }
 
-/// A cache with a config of more than 1 MiB: the real one, and many records with old results.
-async fn enlarge(repository: &str) {
-    let registry = &Rig::get().registry;
-    let manifest = registry.manifest(repository, "c").expect("a cache");
-    let mut config = registry.config(repository, &manifest);
-    let records = config["records"].as_array_mut().expect("records");
-    for n in 0..10_000 {
-        let digest = Digest::of(format!("old {n}").as_bytes());
-        let result = json!({"layer": 0, "createdAt": "2001-01-01T00:00:00Z"});
-        records.push(json!({"digest": digest, "layers": [result]}));
-    }
-    let config = Bytes::from(config.to_string());
-    assert!(config.len() > 1 << 20);
-    let mut json = manifest.json;
-    json["config"]["digest"] = json!(Digest::of(&config));
-    json["config"]["size"] = json!(config.len());
-    let client = RegistryClient::new(
-        HostConfig::new(registry.host()),
-        Arc::new(Anonymous),
-        RetryPolicy::default(),
-        Arc::new(SystemClock),
-    );
-    let target = client
-        .expect("a client")
-        .repository(repository, Access::Push)
-        .expect("a repository");
-    let source = BlobSource::Bytes(config.clone());
-    let options = UploadOptions::default();
-    target
-        .upload(&Digest::of(&config), config.len() as u64, &source, &options)
-        .await
-        .expect("the config");
-    let bytes = Bytes::from(json.to_string());
-    target
-        .put_manifest("c", &manifest.media_type, &bytes)
-        .await
-        .expect("the manifest");
-}
-
 #[test]
 fn a_cache_that_is_too_large_is_trimmed() {
     let bench = Bench::new();
@@ -159,8 +113,7 @@ fn a_cache_that_is_too_large_is_trimmed() {
         &["--cache-to", &format!("{cache},mode=max")],
         folder.path(),
     );
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(enlarge(&repository));
+    enlarge(rig.registry.host(), &repository);
 
     bench.prune();
     let progress = bench.build("buildx", &["--cache-from", &cache], folder.path());

@@ -1,13 +1,19 @@
 //! The solves of one build: it is run again where it dies of a cache that it can do without.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use bollard_buildkit_proto::pb::Definition;
+use tonic::Status;
 
 use super::{Alongside, Lane, Meter, Stops};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Companion, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError};
+
+/// Tells whether a build is run again after an error with this message.
+pub type RunAgain<'a> = &'a (dyn Fn(&str) -> bool + Sync);
 
 /// The solves of one build, each with the exports beside it.
 #[derive(Debug)]
@@ -39,7 +45,8 @@ impl Attempts {
         }
     }
 
-    /// Solves.
+    /// Solves. After an error that is run `again` nothing is exported any more: the next run finds the
+    /// results in the builder.
     ///
     /// # Errors
     ///
@@ -47,6 +54,7 @@ impl Attempts {
     pub async fn solve(
         &mut self,
         request: &SolveRequest,
+        again: RunAgain<'_>,
         report: &mut dyn FnMut(StatusResponse),
     ) -> Result<SolveOutcome, RpcError> {
         if let Some(last) = self.last.take() {
@@ -69,8 +77,8 @@ impl Attempts {
             beside.observe(&status);
             report(status);
         };
-        let companion: &dyn Companion = beside;
-        solve::solve(&self.client, request, Some(companion), cancel, on_status).await
+        let companion = Attempt { beside, again };
+        solve::solve(&self.client, request, Some(&companion), cancel, on_status).await
     }
 
     /// Ends the exports beside the last solve. What has finished is kept where it failed.
@@ -80,5 +88,30 @@ impl Attempts {
             Some(last) => last.stop().await,
             None => {}
         }
+    }
+}
+
+/// The exports beside a solve that may be followed by another.
+struct Attempt<'a> {
+    beside: &'a Alongside,
+    again: RunAgain<'a>,
+}
+
+#[tonic::async_trait]
+impl Companion for Attempt<'_> {
+    fn begin(&self, definitions: &BTreeMap<String, Definition>) {
+        self.beside.begin(definitions);
+    }
+
+    fn built(&self) {
+        self.beside.built();
+    }
+
+    async fn broken(&self) {
+        self.beside.broken().await;
+    }
+
+    fn is_run_again(&self, error: &Status) -> bool {
+        (self.again)(error.message())
     }
 }

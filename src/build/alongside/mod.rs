@@ -18,7 +18,7 @@ mod parts;
 mod queue;
 mod swallow;
 
-pub use attempts::Attempts;
+pub use attempts::{Attempts, RunAgain};
 pub use gate::{CpuTime, Meter};
 
 use std::collections::{BTreeMap, BTreeSet};

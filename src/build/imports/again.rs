@@ -14,6 +14,7 @@ use super::ask::DEADLINE;
 use super::origin::{Cache, Origins};
 use super::watch::Watch;
 use super::{Imports, Remote, Slot, serve, unread_warning, unreadable};
+use crate::build::alongside::RunAgain;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{Entry, SolveRequest};
@@ -47,8 +48,12 @@ impl Imports {
         request: &mut SolveRequest,
         cancel: &CancellationToken,
         mut on_status: impl FnMut(StatusResponse),
-        may_run_again: impl Fn() -> bool,
-        mut solve: impl AsyncFnMut(&SolveRequest, &mut dyn FnMut(StatusResponse)) -> Result<T, RpcError>,
+        may_run_again: impl Fn() -> bool + Sync,
+        mut solve: impl AsyncFnMut(
+            &SolveRequest,
+            RunAgain<'_>,
+            &mut dyn FnMut(StatusResponse),
+        ) -> Result<T, RpcError>,
     ) -> Result<T, RpcError> {
         request.cache_imports = self.entries();
         let mut watch = Watch::default();
@@ -64,7 +69,9 @@ impl Imports {
                     observer.origin(&vertex, &caches);
                 }
             };
-            let result = solve(request, &mut report).await;
+            let caches = &*self;
+            let run_again = |message: &str| may_run_again() && caches.is_to_blame(message);
+            let result = solve(request, &run_again, &mut report).await;
             origins
                 .received()
                 .into_iter()
@@ -100,11 +107,14 @@ impl Imports {
     }
 
     async fn heal_unless(&mut self, error: &RpcError, cancel: &CancellationToken) -> bool {
-        if error.is_cancelled() || error.is_connection_broken() {
+        if error.is_cancelled()
+            || error.is_connection_broken()
+            || !self.is_to_blame(error.message())
+        {
             return false;
         }
         tokio::select! {
-            healed = self.heal(error.message()) => healed,
+            () = self.heal(error.message()) => true,
             () = cancel.cancelled() => false,
         }
     }
@@ -120,12 +130,21 @@ impl Imports {
         }
     }
 
-    /// Does without what an error names. `false` where no cache has to do with it.
-    async fn heal(&mut self, message: &str) -> bool {
+    /// Tells whether an error says that one of the caches cannot be read.
+    pub fn is_to_blame(&self, message: &str) -> bool {
         let blobs = unreadable::blobs(message);
-        if blobs.is_empty() {
-            return false;
-        }
+        let is_fetch_failure = unreadable::is_fetch_failure(message);
+        let read = self.slots.iter().filter(|slot| slot.entry.is_some());
+        !blobs.is_empty()
+            && read.into_iter().any(|slot| {
+                let lists = |r: &Remote| !r.listed(&blobs).is_empty();
+                slot.registry.as_ref().is_some_and(lists) || (is_fetch_failure && slot.is_unknown())
+            })
+    }
+
+    /// Does without what an error names, which is one of a cache.
+    async fn heal(&mut self, message: &str) {
+        let blobs = unreadable::blobs(message);
         let stores = &self.stores;
         let looked = self.slots.iter_mut().filter(|slot| slot.entry.is_some());
         let looked = looked.map(async |slot| {
@@ -146,24 +165,17 @@ impl Imports {
             step.done(&format!("{blob} cannot be read: {}", remark(healed)));
         }
         self.warnings.push(warning(&healed));
-        true
     }
 
     /// Leaves out the caches whose blobs are not known here, where a blob could not be fetched that none
     /// of the others has.
-    fn give_up_unknown(&mut self, message: &str) -> bool {
-        if !unreadable::is_fetch_failure(message) {
-            return false;
-        }
+    fn give_up_unknown(&mut self, message: &str) {
         let mut left_out = Vec::new();
         for slot in &mut self.slots {
-            let unknown = slot.registry.as_ref().is_none_or(|r| !r.knows_layers());
+            let unknown = slot.is_unknown();
             if let Some(entry) = slot.entry.take_if(|_| unknown) {
                 left_out.push(name(slot, &entry));
             }
-        }
-        if left_out.is_empty() {
-            return false;
         }
         for cache in &left_out {
             let step = self.tools.observer.import(cache);
@@ -173,7 +185,13 @@ impl Imports {
             "a blob cannot be read, the build was run again without the cache {}: {message}",
             left_out.join(", ")
         ));
-        true
+    }
+}
+
+impl Slot {
+    /// Tells whether it is not known here which layers the cache has.
+    fn is_unknown(&self) -> bool {
+        self.registry.as_ref().is_none_or(|r| !r.knows_layers())
     }
 }
 

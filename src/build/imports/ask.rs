@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it may be silent after that.
 const REST: Duration = DEADLINE.saturating_sub(PATIENCE);
 /// How long a cache may take that only this program can read; its requests are tried again.
-const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a registry said.
 #[derive(Debug)]
@@ -39,12 +39,20 @@ pub(super) enum Answer {
 
 type Later = Shared<BoxFuture<'static, Arc<Answer>>>;
 
-/// The questions that are on their way. They end with this.
+/// The caches to read, in the order of the flags, and the questions that are on their way. They end with
+/// this.
 #[derive(Debug, Clone, Default)]
-pub struct Asked(Vec<Option<Later>>);
+pub struct Asked(Vec<Question>);
+
+/// One cache, and its registry's answer where it has one.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) import: CacheImport,
+    answer: Option<Later>,
+}
 
 impl Asked {
-    /// Asks for every registry cache, in the order of the imports.
+    /// Asks for every registry cache.
     pub fn start(imports: &[CacheImport], registries: &Arc<Registries>) -> Self {
         let ask = |import: &CacheImport| {
             let (source, through_session) = match import {
@@ -61,13 +69,22 @@ impl Asked {
                 }
             }))
         };
-        Self(imports.iter().map(ask).collect())
+        let question = |import: &CacheImport| Question {
+            import: import.clone(),
+            answer: ask(import),
+        };
+        Self(imports.iter().map(question).collect())
     }
 
-    /// Waits for what is said about the import at that place.
-    pub(super) async fn answer(&self, index: usize) -> Option<Arc<Answer>> {
-        let later = self.0.get(index)?.clone()?;
-        Some(later.await)
+    pub(super) fn questions(&self) -> impl Iterator<Item = &Question> {
+        self.0.iter()
+    }
+}
+
+impl Question {
+    /// Waits for what the registry says.
+    pub(super) async fn answer(&self) -> Option<Arc<Answer>> {
+        Some(self.answer.clone()?.await)
     }
 }
 
@@ -136,4 +153,9 @@ async fn silence(repository: Repository) -> Answer {
 /// What is said about a registry that does not answer.
 pub(super) fn no_answer(deadline: Duration) -> String {
     format!("no answer within {} s", deadline.as_secs())
+}
+
+/// What is said about a registry that answers, but too slowly.
+pub(super) fn not_read(deadline: Duration) -> String {
+    format!("its config did not come within {} s", deadline.as_secs())
 }

@@ -6,11 +6,10 @@
 //! (BuildKit `session/auth`, `util/resolver/authorizer.go`).
 
 use std::collections::HashMap;
-use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::{Auth as AuthApi, AuthServer};
 use bollard_buildkit_proto::moby::filesync::v1::{
@@ -22,16 +21,15 @@ use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::sync::{Mutex, OnceCell};
 use tonic::{Request, Response, Status};
+use url::Url;
 
 use super::MAX_MESSAGE;
-use crate::docker::{Credential, CredentialStore};
+use crate::docker::token::{Asking, LoginError, Token, TokenRequest, Tokens};
+use crate::docker::{Credential, CredentialSource};
 
 mod seed;
-mod token;
 
 use self::seed::Seed;
-pub use self::token::TokenError;
-use self::token::{Token, TokenRequest};
 
 pub(super) const METHODS: &[&str] = &[
     "/moby.filesync.v1.Auth/Credentials",
@@ -40,39 +38,8 @@ pub(super) const METHODS: &[&str] = &[
     "/moby.filesync.v1.Auth/VerifyTokenAuthority",
 ];
 
-/// Any failure to find a credential.
-pub type CredentialError = Box<dyn StdError + Send + Sync>;
-
-/// Where credentials come from: the docker config file and its helpers.
-#[tonic::async_trait]
-pub trait CredentialSource: Send + Sync {
-    /// Returns the credential for a registry host as BuildKit names it, such as
-    /// `registry-1.docker.io` or `127.0.0.1:5000`. `scopes` is what a token is wanted for, such as
-    /// `repository:app:pull`, or nothing. The source itself remembers what is costly to find.
-    async fn credential(
-        &self,
-        host: &str,
-        scopes: &[String],
-    ) -> Result<Credential, CredentialError>;
-
-    /// Hears that the registry refused a credential, so that the next one is found anew. A source
-    /// that remembers nothing has nothing to do.
-    async fn refused(&self, _host: &str) {}
-}
-
-#[tonic::async_trait]
-impl CredentialSource for CredentialStore {
-    async fn credential(
-        &self,
-        host: &str,
-        scopes: &[String],
-    ) -> Result<Credential, CredentialError> {
-        Ok(self.get(host, scopes).await?)
-    }
-}
-
-/// Tokens by what was asked for; the lock of one is held while it is fetched.
-type Tokens = HashMap<TokenRequest, Arc<Mutex<Option<Token>>>>;
+/// How long a token server may take.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Answers for registries.
 pub struct Auth {
@@ -82,7 +49,8 @@ pub struct Auth {
     seed_folder: Option<PathBuf>,
     seeds: Mutex<HashMap<String, Seed>>,
     client_tokens: bool,
-    tokens: Mutex<Tokens>,
+    /// Used where the source has none to share.
+    tokens: Tokens,
 }
 
 impl fmt::Debug for Auth {
@@ -100,7 +68,7 @@ impl Auth {
             seed_folder: None,
             seeds: Mutex::default(),
             client_tokens: true,
-            tokens: Mutex::default(),
+            tokens: Tokens::default(),
         }
     }
 
@@ -152,43 +120,37 @@ impl Auth {
     }
 
     async fn credential(&self, host: &str, scopes: &[String]) -> Result<Credential, Status> {
-        self.source.credential(host, scopes).await.map_err(|error| {
-            let error: &(dyn StdError + 'static) = error.as_ref();
-            let cause = crate::error::chain(error);
-            Status::unknown(format!("cannot get credentials for {host}: {cause}"))
+        let found = self.source.credential(host, scopes).await;
+        found.map_err(|source| {
+            let host = host.to_owned();
+            let error = LoginError::Credentials { host, source };
+            Status::unknown(crate::error::chain(&error))
         })
     }
 
     async fn token(&self, request: FetchTokenRequest) -> Result<FetchTokenResponse, Status> {
-        let credential = self.credential(&request.host, &request.scopes).await?;
-        if let Credential::RegistryToken(token) = &credential {
-            return Ok(Token::unlimited(token.expose()).response());
-        }
-        let wanted = TokenRequest::from(request);
-        let slot = Arc::clone(self.tokens.lock().await.entry(wanted.clone()).or_default());
-        let mut known = slot.lock().await;
-        if let Some(token) = known.as_ref()
-            && token.can_be_reused()
-        {
-            return Ok(token.response());
-        }
-        let http = self.http().await?;
-        let mut fetched = wanted.fetch(http, &credential).await;
-        if let Err(error) = &fetched
-            && error.is_refused()
-            && token::secret_of(&credential).is_some()
-        {
-            // The credential may have expired since it was found.
-            self.source.refused(&wanted.host).await;
-            let fresh = self.credential(&wanted.host, &wanted.scopes).await?;
-            if fresh != credential {
-                fetched = wanted.fetch(http, &fresh).await;
-            }
-        }
-        let token = fetched.map_err(|error| Status::unknown(crate::error::chain(&error)))?;
-        let response = token.response();
-        *known = Some(token);
-        Ok(response)
+        let realm = Url::parse(&request.realm).map_err(|error| {
+            let realm = request.realm;
+            Status::unknown(format!(
+                "the registry names an invalid token server {realm:?}: {error}"
+            ))
+        })?;
+        let wanted = TokenRequest {
+            realm,
+            service: request.service,
+            scopes: request.scopes,
+        };
+        let asking = Asking {
+            host: &request.host,
+            source: &*self.source,
+            http: self.http().await?,
+            timeout: TOKEN_TIMEOUT,
+            on_request: &|| (),
+        };
+        let tokens = self.source.tokens().unwrap_or(&self.tokens);
+        let token = tokens.get(&wanted, &asking, None, Instant::now()).await;
+        let token = token.map_err(|error| Status::unknown(crate::error::chain(&error)))?;
+        Ok(response(&token))
     }
 
     /// Makes the key that stands for the user of this host. It depends on a salt of the daemon and,
@@ -201,11 +163,26 @@ impl Auth {
         }
         let credential = self.credential(host, &[]).await?;
         let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
-        if token::secret_of(&credential).is_some() {
+        if credential.secret().is_some() {
             mac.update(&self.seed(host).await?);
         }
         Ed25519KeyPair::from_seed_unchecked(mac.sign().as_ref())
             .map_err(|_| Status::internal("cannot make the key of the token authority"))
+    }
+}
+
+/// Makes the answer to the daemon. Where the server's clock is unknown, the daemon counts from now, so the
+/// token's age is taken off.
+fn response(token: &Token) -> FetchTokenResponse {
+    let age = match token.issued_at {
+        Some(_) => 0,
+        None => token.received.elapsed().as_secs(),
+    };
+    let left = token.life.saturating_sub(age).max(1);
+    FetchTokenResponse {
+        token: token.text.expose().to_owned(),
+        expires_in: i64::try_from(left).unwrap_or(i64::MAX),
+        issued_at: token.issued_at.unwrap_or_default(),
     }
 }
 
@@ -227,7 +204,7 @@ pub fn http_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(same_server)
         .connect_timeout(Duration::from_secs(15))
-        .timeout(Duration::from_secs(50))
+        .timeout(TOKEN_TIMEOUT)
         .user_agent(concat!("docker-cachex/", env!("CARGO_PKG_VERSION")))
 }
 
@@ -243,7 +220,7 @@ impl AuthApi for Auth {
         request: Request<CredentialsRequest>,
     ) -> Result<Response<CredentialsResponse>, Status> {
         let credential = self.credential(&request.get_ref().host, &[]).await?;
-        let (user, secret) = token::secret_of(&credential).unzip();
+        let (user, secret) = credential.secret().unzip();
         Ok(Response::new(CredentialsResponse {
             username: user.unwrap_or_default().to_owned(),
             secret: secret

@@ -110,6 +110,16 @@ impl Exports {
         self.targets.is_empty()
     }
 
+    /// Tells whether the exporters may send their results once more: none failed to be taken, and
+    /// nothing was handed on that cannot be taken back.
+    pub fn may_be_sent_again(&self) -> bool {
+        let again = |target: &Target| match target {
+            Target::Directory { .. } => true,
+            Target::Stream(sink) => sink.may_open_again(),
+        };
+        self.failures.get().is_empty() && self.targets.values().all(again)
+    }
+
     /// Returns the place where failures are kept; it can be read when the build is over.
     pub fn failures(&self) -> ExportFailures {
         self.failures.clone()

@@ -119,6 +119,9 @@ struct BuildFailed(#[source] BuildError);
 fn hint(error: &BuildError) -> Option<String> {
     match error {
         BuildError::Cache(error) => Some(error.hint()),
+        BuildError::NotAgain { .. } => Some(
+            "run it once more: without that --cache-from, or with a file or folder for what went by a pipe".to_owned(),
+        ),
         BuildError::Solve(rpc) if rpc.hint().is_some() => rpc.hint(),
         BuildError::Solve(rpc)
             if rpc.message().contains("server gave HTTP response to HTTPS client") =>

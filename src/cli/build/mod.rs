@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::build::alongside::Stops;
-use crate::build::cache::CacheError;
+use crate::build::cache::CacheImport;
 use crate::build::client_cache::ClientTools;
 use crate::build::imports::Asked;
 use crate::build::inputs::Inputs;
@@ -69,7 +69,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         spec.outputs = apply_push_load(Vec::new(), false, true);
     }
     cancellable(ctx, fetch_dockerfile(&mut spec)).await??;
-    check_caches(&spec)?;
+    let imports = check_caches(&spec)?;
     let mut plan = Plan::new(&spec, &shares)?;
     for (spec, node) in plan.specs.iter_mut().zip(&nodes) {
         complete(spec, &surroundings, node)?;
@@ -88,6 +88,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         .zip(&nodes)
         .map(|(spec, node)| Job {
             spec,
+            imports: &imports,
             surroundings: &surroundings,
             builder: &builder,
             node,
@@ -195,20 +196,19 @@ fn refuse_policy_file(inputs: &Inputs) -> Result<(), CommandError> {
 }
 
 /// The caches are checked before the builder is booted for nothing.
-fn check_caches(spec: &BuildSpec) -> Result<(), CommandError> {
+///
+/// Returns those to read.
+fn check_caches(spec: &BuildSpec) -> Result<Vec<CacheImport>, CommandError> {
     cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)
         .and_then(|_| cache::imports(&spec.cache_from))
-        .map(drop)
-        .map_err(check_failed)
-}
-
-fn check_failed(error: CacheError) -> CommandError {
-    finish::failure(BuildError::Cache(error))
+        .map_err(|error| finish::failure(BuildError::Cache(error)))
 }
 
 /// One build on one node.
 struct Job<'a> {
     spec: &'a BuildSpec,
+    /// The caches to read.
+    imports: &'a [CacheImport],
     surroundings: &'a Arc<Surroundings>,
     builder: &'a Builder,
     node: &'a Node,
@@ -231,8 +231,7 @@ impl Job<'_> {
         let credentials = Arc::new(self.credentials()?);
         let caches = self.cache_tools(progress, Arc::clone(&credentials));
         // Registries and git answer while the builder is being reached.
-        let imports = cache::imports(&self.spec.cache_from).map_err(check_failed)?;
-        let asked = Asked::start(&imports, &caches.registries);
+        let asked = Asked::start(self.imports, &caches.registries);
         let commit = run::ask_commit(self.spec, &inputs);
         let engine_imports_oci = async {
             match self.spec.outputs.iter().find(|output| output.loads()) {

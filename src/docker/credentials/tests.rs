@@ -188,6 +188,22 @@ async fn helpers_are_asked_by_host() {
 }
 
 #[tokio::test]
+async fn a_refused_credential_is_asked_for_again() {
+    let helpers = Helpers::new().add(
+        "count",
+        r#"read -r host; log="$(dirname "$0")/log"; echo "$host" >> "$log"
+        echo "{\"Username\":\"u\",\"Secret\":\"$(grep -c . "$log")\"}""#,
+    );
+    let store = helpers.store(r#"{"credsStore":"count"}"#);
+    for _ in 0..2 {
+        assert_eq!(get(&store, "r.example").await.unwrap(), basic("u", "1"));
+        store.forget(&basic("u", "another")).await;
+    }
+    store.forget(&basic("u", "1")).await;
+    assert_eq!(get(&store, "r.example").await.unwrap(), basic("u", "2"));
+}
+
+#[tokio::test]
 async fn failing_helpers_are_explained() {
     let helpers = Helpers::new()
         .add("locked", "echo 'the keychain is locked' >&2; exit 3")

@@ -6,10 +6,8 @@
 
 pub(super) mod challenge;
 pub(super) mod scope;
-mod token;
 
 use std::collections::HashMap;
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,56 +15,16 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 
 use self::challenge::{Bearer, Wanted};
 use self::scope::Scopes;
-use self::token::TokenClient;
-use super::error::RegistryError;
+use super::error::{RegistryError, RequestLabel};
 use super::redact::clean;
-use super::retry::Clock;
-use crate::docker::{Credential, CredentialStore, Secret};
-
-/// Where credentials come from.
-pub trait CredentialSource: Send + Sync + 'static {
-    /// Returns the credential of a registry host as it is named in references (`docker.io`) for
-    /// scopes such as `repository:a/b:pull`. It is asked for each token, and for each request
-    /// where the registry wants a password; the source remembers what is slow to get.
-    ///
-    /// # Errors
-    /// The store could not be read. A host without a credential is
-    /// [`Credential::Anonymous`], not an error.
-    fn credential<'a>(
-        &'a self,
-        host: &'a str,
-        scopes: &'a [String],
-    ) -> BoxFuture<'a, Result<Credential, Box<dyn StdError + Send + Sync>>>;
-}
-
-impl CredentialSource for CredentialStore {
-    fn credential<'a>(
-        &'a self,
-        host: &'a str,
-        scopes: &'a [String],
-    ) -> BoxFuture<'a, Result<Credential, Box<dyn StdError + Send + Sync>>> {
-        Box::pin(async move { Ok(self.get(host, scopes).await?) })
-    }
-}
-
-/// No credentials: everything is asked for anonymously.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Anonymous;
-
-impl CredentialSource for Anonymous {
-    fn credential<'a>(
-        &'a self,
-        _host: &'a str,
-        _scopes: &'a [String],
-    ) -> BoxFuture<'a, Result<Credential, Box<dyn StdError + Send + Sync>>> {
-        Box::pin(async { Ok(Credential::Anonymous) })
-    }
-}
+use super::reply;
+use super::retry::{self, Clock};
+use crate::docker::token::{Asking, LoginError, TokenError, TokenRequest, Tokens};
+use crate::docker::{Credential, CredentialSource, Secret};
 
 /// The `Authorization` header of one request, and which login it came from.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +41,8 @@ pub(super) struct Authenticator {
     clock: Arc<dyn Clock>,
     settings: AuthSettings,
     known: Mutex<Known>,
+    /// Used where the source has none to share.
+    tokens: Tokens,
     generations: AtomicU64,
     token_requests: AtomicU64,
 }
@@ -104,6 +64,7 @@ struct Known {
 type Slot = tokio::sync::Mutex<Option<Token>>;
 
 struct Token {
+    text: Secret,
     header: HeaderValue,
     /// When the next one is fetched, before the server's own end.
     renew: Instant,
@@ -133,6 +94,7 @@ impl Authenticator {
             clock,
             settings,
             known: Mutex::default(),
+            tokens: Tokens::default(),
             generations: AtomicU64::new(0),
             token_requests: AtomicU64::new(0),
         }
@@ -169,7 +131,7 @@ impl Authenticator {
         self.check_realm(&wanted, secure)?;
         self.known().wanted = Some(wanted.clone());
         let better = match &wanted {
-            Wanted::Basic => self.basic(scopes).await?,
+            Wanted::Basic => self.basic_after(scopes, refused).await?,
             Wanted::Bearer(bearer) => self.bearer(bearer, scopes, Some(refused)).await?,
         };
         let same = better.header == refused.header;
@@ -194,15 +156,22 @@ impl Authenticator {
     }
 
     async fn basic(&self, scopes: &Scopes) -> Result<Authorization, RegistryError> {
-        let header = match self.credential(scopes).await? {
-            Credential::Basic { username, password } => Some(basic(&username, &password)),
-            Credential::RegistryToken(token) => bearer_header(token.expose()),
-            Credential::Anonymous | Credential::IdentityToken(_) => None,
-        };
-        Ok(Authorization {
-            header,
-            generation: 0,
-        })
+        Ok(password_login(&self.credential(scopes).await?))
+    }
+
+    /// Returns a login by password after one was refused, which may have expired since it was found.
+    async fn basic_after(
+        &self,
+        scopes: &Scopes,
+        refused: &Authorization,
+    ) -> Result<Authorization, RegistryError> {
+        let credential = self.credential(scopes).await?;
+        let login = password_login(&credential);
+        if login.header.is_none() || login.header != refused.header {
+            return Ok(login);
+        }
+        self.source.refused(&credential).await;
+        self.basic(scopes).await
     }
 
     async fn bearer(
@@ -230,33 +199,91 @@ impl Authenticator {
                 .and(&Scopes::parse(bearer.scopes.iter().map(String::as_str))),
             None => scopes.clone(),
         };
-        let credential = self.credential(&asked).await?;
-        if let Credential::RegistryToken(token) = credential {
-            return Ok(Authorization {
-                header: bearer_header(token.expose()),
-                generation: 0,
-            });
-        }
-        self.token_requests.fetch_add(1, Ordering::Relaxed);
-        let client = TokenClient {
-            http: &self.http,
-            clock: &*self.clock,
-            timeout: self.settings.timeout,
-            max_retry_after: self.settings.max_retry_after,
+        let request = TokenRequest {
+            realm: bearer.realm.clone(),
+            service: bearer.service.clone().unwrap_or_default(),
+            scopes: asked.texts().collect(),
         };
-        let fetched = client.fetch(bearer, &asked, &credential).await?;
+        let refused = slot.as_ref().filter(|_| refused.is_some());
+        let (text, renew) = self
+            .token(&request, refused.map(|token| &token.text))
+            .await?;
         let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
-        // A tenth of its life, at most half a minute, is left for the request that carries it.
-        let margin = (fetched.life / 10).min(Duration::from_secs(30));
-        let life = fetched.life.saturating_sub(margin);
-        let renew = self.clock.now() + life;
-        let header = Some(fetched.header.clone());
+        let Some(header) = bearer_header(text.expose()) else {
+            return Ok(Authorization::default());
+        };
         *slot = Some(Token {
-            header: fetched.header,
+            text,
+            header: header.clone(),
             renew,
             generation,
         });
-        Ok(Authorization { header, generation })
+        Ok(Authorization {
+            header: Some(header),
+            generation,
+        })
+    }
+
+    /// Gets a token, and the moment when the next one is fetched.
+    async fn token(
+        &self,
+        request: &TokenRequest,
+        refused: Option<&Secret>,
+    ) -> Result<(Secret, Instant), RegistryError> {
+        let asking = Asking {
+            host: &self.host,
+            source: &*self.source,
+            http: &self.http,
+            timeout: self.settings.timeout,
+            on_request: &|| {
+                self.token_requests.fetch_add(1, Ordering::Relaxed);
+            },
+        };
+        let tokens = self.source.tokens().unwrap_or(&self.tokens);
+        let token = tokens.get(request, &asking, refused, self.clock.now());
+        let token = token.await.map_err(|error| self.no_token(error))?;
+        // A tenth of its life, at most half a minute, is left for the request that carries it.
+        let life = Duration::from_secs(token.life);
+        let margin = (life / 10).min(Duration::from_secs(30));
+        Ok((
+            token.text.clone(),
+            token.received + life.saturating_sub(margin),
+        ))
+    }
+
+    fn no_token(&self, error: LoginError) -> RegistryError {
+        let error = match error {
+            LoginError::Credentials { host, source } => {
+                return RegistryError::Credentials { host, source };
+            }
+            LoginError::Token(error) => error,
+        };
+        match error {
+            TokenError::Request {
+                method,
+                url,
+                source,
+            } => reply::transport_error(&RequestLabel::new(&method, &url), source),
+            TokenError::Silent { method, url, after } => RegistryError::Idle {
+                request: RequestLabel::new(&method, &url),
+                after,
+            },
+            TokenError::Status {
+                method,
+                url,
+                status,
+                headers,
+                body,
+            } => {
+                let cap = self.settings.max_retry_after;
+                let after = retry::retry_after(&headers, &*self.clock, cap);
+                reply::status_error(RequestLabel::new(&method, &url), status, &body, after)
+            }
+            TokenError::NoToken { method, url } => RegistryError::Protocol {
+                request: RequestLabel::new(&method, &url),
+                what: "the token server's answer has no token".to_owned(),
+            },
+        }
     }
 
     async fn credential(&self, scopes: &Scopes) -> Result<Credential, RegistryError> {
@@ -272,6 +299,19 @@ impl Authenticator {
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the login of a registry that wants a password.
+fn password_login(credential: &Credential) -> Authorization {
+    let header = match credential {
+        Credential::Basic { username, password } => Some(basic(username, password)),
+        Credential::RegistryToken(token) => bearer_header(token.expose()),
+        Credential::Anonymous | Credential::IdentityToken(_) => None,
+    };
+    Authorization {
+        header,
+        generation: 0,
     }
 }
 

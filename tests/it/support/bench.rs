@@ -47,11 +47,25 @@ impl Bench {
         bench
     }
 
+    /// Boots a builder that nobody can tell to be busy, whatever other tests do: one of the remote driver.
+    pub(crate) fn remote() -> Self {
+        let bench = Self::new();
+        let address = format!("docker-container://{}", bench.container());
+        let create = ["cachex", "create", "--use", "--driver", "remote", &address];
+        bench.client.docker_ok(&create);
+        bench
+    }
+
     /// The bench of a file's tests. None of them may remove what is in the builder.
     pub(crate) fn shared(place: &Shared) -> Arc<Self> {
+        Self::shared_as(place, Self::new)
+    }
+
+    /// The bench of a file's tests, made by `make`.
+    pub(crate) fn shared_as(place: &Shared, make: fn() -> Self) -> Arc<Self> {
         let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
         place.upgrade().unwrap_or_else(|| {
-            let bench = Arc::new(Self::new());
+            let bench = Arc::new(make());
             *place = Arc::downgrade(&bench);
             bench
         })

@@ -2,11 +2,15 @@
 
 pub(crate) mod bench;
 pub(crate) mod compare;
+pub(crate) mod counter;
+pub(crate) mod large;
 pub(crate) mod locked;
 pub(crate) mod own_registry;
 pub(crate) mod recorder;
 pub(crate) mod registry;
+pub(crate) mod relay;
 pub(crate) mod rig;
+pub(crate) mod running;
 #[cfg(test)]
 #[expect(
     dead_code,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use bollard_buildkit_proto::moby::filesync::v1::auth_client::AuthClient;
+use futures_util::future::BoxFuture;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
@@ -14,7 +15,7 @@ use tonic::transport::Channel;
 use super::super::Session;
 use super::super::testing::{Served, serve, within};
 use super::*;
-use crate::docker::Secret;
+use crate::docker::{Found, Secret};
 
 /// What the server saw of a request: method, query, Authorization, body.
 type Seen = (String, String, String, String);
@@ -93,21 +94,24 @@ struct Source {
     refusals: AtomicUsize,
 }
 
-#[tonic::async_trait]
 impl CredentialSource for Source {
-    async fn credential(&self, host: &str, _: &[String]) -> Result<Credential, CredentialError> {
-        if host == "broken" {
-            return Err("the helper is broken".into());
-        }
-        Ok(self.credentials.lock().unwrap()[0].clone())
+    fn credential<'a>(&'a self, host: &'a str, _: &'a [String]) -> BoxFuture<'a, Found> {
+        Box::pin(async move {
+            if host == "broken" {
+                return Err("the helper is broken".into());
+            }
+            Ok(self.credentials.lock().unwrap()[0].clone())
+        })
     }
 
-    async fn refused(&self, _host: &str) {
+    fn refused<'a>(&'a self, credential: &'a Credential) -> BoxFuture<'a, ()> {
         self.refusals.fetch_add(1, Ordering::Relaxed);
         let mut credentials = self.credentials.lock().unwrap();
+        assert_eq!(*credential, credentials[0]);
         if credentials.len() > 1 {
             credentials.pop_front();
         }
+        Box::pin(async {})
     }
 }
 
@@ -157,22 +161,24 @@ fn request(realm: &str) -> FetchTokenRequest {
 
 const GOOD: &str = r#"{"access_token":"t1","expires_in":300,"issued_at":"2026-01-02T03:04:05Z"}"#;
 const FORM: &str = "scope=repository%3Aa%3Apull+repository%3Ab%3Apull&service=registry.test\
-                    &client_id=buildkit-client&grant_type=";
-const QUERY: &str = "service=registry.test&scope=repository%3Aa%3Apull&scope=repository%3Ab%3Apull";
+                    &client_id=docker-cachex&grant_type=";
+const QUERY: &str = "service=registry.test&scope=repository%3Aa%3Apull&scope=repository%3Ab%3Apull\
+                     &client_id=docker-cachex";
 
 #[tokio::test]
-async fn user_and_password_go_by_post() {
+async fn user_and_password_go_by_get() {
     let (server, realm) = Server::start(&[(200, GOOD)]).await;
-    let (_served, mut client) = start(&[basic("p&w")]).await;
+    let (_served, mut client) = start(&[basic("pw")]).await;
     let token = within(client.fetch_token(request(&realm))).await.unwrap();
     let token = token.into_inner();
     assert_eq!(token.token, "t1");
     assert_eq!(token.expires_in, 300);
     assert_eq!(token.issued_at, 1_767_323_045);
-    let form = format!("{FORM}password&username=me&password=p%26w");
+    let query = format!("{QUERY}&account=me");
+    let login = "Basic bWU6cHc=".to_owned();
     assert_eq!(
         server.seen(),
-        [("POST".to_owned(), String::new(), String::new(), form)]
+        [("GET".to_owned(), query, login, String::new())]
     );
 }
 
@@ -188,10 +194,10 @@ async fn identity_token_goes_by_post_as_refresh_token() {
 }
 
 #[tokio::test]
-async fn get_follows_where_post_is_unknown() {
+async fn post_follows_where_get_is_unknown() {
     for status in [401, 404, 405] {
         let (server, realm) = Server::start(&[(status, "no"), (200, r#"{"token":"t2"}"#)]).await;
-        let (_served, mut client) = start(&[basic("pw")]).await;
+        let (_served, mut client) = start(&[basic("p&w")]).await;
         let token = within(client.fetch_token(request(&realm))).await.unwrap();
         assert_eq!(token.get_ref().token, "t2");
         assert_eq!(
@@ -200,10 +206,9 @@ async fn get_follows_where_post_is_unknown() {
             "the default of the specification"
         );
         assert_eq!(token.get_ref().issued_at, 0);
-        let seen = server.seen();
-        assert_eq!(server.methods(), ["POST", "GET"]);
-        assert_eq!(seen[1].1, QUERY);
-        assert_eq!(seen[1].2, "Basic bWU6cHc=");
+        assert_eq!(server.methods(), ["GET", "POST"]);
+        let form = format!("{FORM}password&username=me&password=p%26w");
+        assert_eq!(server.seen()[1].3, form);
     }
 }
 
@@ -214,7 +219,7 @@ async fn other_errors_do_not_fall_back() {
     let error = within(client.fetch_token(request(&realm)))
         .await
         .unwrap_err();
-    assert_eq!(server.methods(), ["POST"]);
+    assert_eq!(server.methods(), ["GET"]);
     let text = error.message();
     assert!(
         text.contains("500 Internal Server Error: out of order"),
@@ -261,8 +266,8 @@ async fn refused_credential_is_found_anew_once() {
     let (server, realm) = Server::start(&answers).await;
     let (_served, mut client) = start(&[basic("old"), basic("new")]).await;
     within(client.fetch_token(request(&realm))).await.unwrap();
-    assert_eq!(server.methods(), ["POST", "GET", "POST"]);
-    assert!(server.seen()[2].3.ends_with("password=new"));
+    assert_eq!(server.methods(), ["GET", "POST", "GET"]);
+    assert_eq!(server.seen()[2].2, "Basic bWU6bmV3");
 
     let (server, realm) = Server::start(&[(401, "")]).await;
     let (_served, mut client) = start(&[basic("same")]).await;
@@ -271,7 +276,7 @@ async fn refused_credential_is_found_anew_once() {
         .unwrap_err();
     assert_eq!(
         server.methods(),
-        ["POST", "GET"],
+        ["GET", "POST"],
         "no second try with the same"
     );
 }
@@ -323,7 +328,7 @@ async fn redirect_to_another_server_gets_nothing() {
 
     let (server, realm) = Server::start_with([(307, "/here", ""), (200, "", GOOD)].into()).await;
     within(client.fetch_token(request(&realm))).await.unwrap();
-    assert_eq!(server.methods(), ["POST", "POST"]);
+    assert_eq!(server.methods(), ["GET", "GET"]);
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
@@ -21,6 +22,12 @@ pub trait OpenSink: Send + Sync {
     /// Opens the sink. `metadata` is what the exporter knows about the result, such as
     /// `containerimage.digest`.
     async fn open(&self, metadata: BTreeMap<String, String>) -> io::Result<Box<dyn Sink>>;
+
+    /// Tells whether nothing was handed on that cannot be taken back, so that a result may be sent once
+    /// more.
+    fn may_open_again(&self) -> bool {
+        true
+    }
 }
 
 /// Takes bytes. A sink that is dropped before [`Sink::finish`] was broken off and must leave nothing
@@ -34,32 +41,58 @@ pub trait Sink: Send {
     async fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
+/// Set once bytes went where they cannot be taken back from.
+#[derive(Debug, Clone, Default)]
+struct Spent(Arc<AtomicBool>);
+
+impl Spent {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn sent_twice() -> io::Error {
+    io::Error::other("the exporter has sent its result twice")
+}
+
 /// A file that appears, complete, at the end. A path that is not a regular file, such as a pipe or
 /// `/dev/null`, is written to directly.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
+    spent: Spent,
 }
 
 impl FileSink {
     /// Makes a sink for this path; its folders are made when the first byte comes.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            spent: Spent::default(),
+        }
     }
 }
 
 #[tonic::async_trait]
 impl OpenSink for FileSink {
     async fn open(&self, _metadata: BTreeMap<String, String>) -> io::Result<Box<dyn Sink>> {
-        let path = self.path.clone();
+        let (path, spent) = (self.path.clone(), self.spent.clone());
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let file = tokio::task::spawn_blocking(move || OpenFile::create(&path))
+        let file = tokio::task::spawn_blocking(move || OpenFile::create(&path, spent))
             .await
             .map_err(io::Error::other)??;
         // Blocking writes on a thread of their own take the buffers as they come; the thread ends
         // when the sink is dropped.
         let writer = tokio::task::spawn_blocking(move || file.fill(receiver));
         Ok(Box::new(FileWriter { sender, writer }))
+    }
+
+    fn may_open_again(&self) -> bool {
+        !self.spent.get()
     }
 }
 
@@ -93,17 +126,20 @@ enum OpenFile {
     /// Written beside its place, then moved there.
     Temporary { file: NamedTempFile, place: PathBuf },
     /// A device or a pipe.
-    Direct(fs_err::File),
+    Direct { file: fs_err::File, spent: Spent },
 }
 
 impl OpenFile {
-    fn create(path: &Path) -> io::Result<Self> {
+    fn create(path: &Path, spent: Spent) -> io::Result<Self> {
         // Through symbolic links: the file they point to is replaced, not the link.
         let place = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let existing = fs_err::metadata(&place).ok();
         if existing.as_ref().is_some_and(|meta| !meta.is_file()) {
+            if spent.get() {
+                return Err(sent_twice());
+            }
             let file = fs_err::OpenOptions::new().write(true).open(&place)?;
-            return Ok(Self::Direct(file));
+            return Ok(Self::Direct { file, spent });
         }
         let folder = match place.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -121,7 +157,10 @@ impl OpenFile {
         while let Some(data) = data.blocking_recv() {
             match &mut self {
                 Self::Temporary { file, .. } => file.write_all(&data)?,
-                Self::Direct(file) => file.write_all(&data)?,
+                Self::Direct { file, spent } => {
+                    spent.set();
+                    file.write_all(&data)?;
+                }
             }
         }
         Ok(self)
@@ -142,7 +181,7 @@ impl OpenFile {
                 })?;
                 Ok(())
             }
-            Self::Direct(mut file) => file.flush(),
+            Self::Direct { mut file, .. } => file.flush(),
         }
     }
 }
@@ -159,9 +198,18 @@ fn new_beside(folder: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-/// Any writer, used once: standard output, or the body of an image load.
+/// Any writer, such as standard output. It takes one result: a second one only where nothing of the first
+/// was written.
 pub struct WriterSink<W> {
-    writer: Mutex<Option<W>>,
+    place: Place<W>,
+    spent: Spent,
+}
+
+/// Where a writer is while nobody writes.
+type Place<W> = Arc<Mutex<Option<W>>>;
+
+fn lock<W>(place: &Place<W>) -> MutexGuard<'_, Option<W>> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<W> fmt::Debug for WriterSink<W> {
@@ -174,7 +222,8 @@ impl<W> WriterSink<W> {
     /// Makes a sink of a writer.
     pub fn new(writer: W) -> Self {
         Self {
-            writer: Mutex::new(Some(writer)),
+            place: Arc::new(Mutex::new(Some(writer))),
+            spent: Spent::default(),
         }
     }
 }
@@ -182,28 +231,54 @@ impl<W> WriterSink<W> {
 #[tonic::async_trait]
 impl<W: AsyncWrite + Send + Unpin + 'static> OpenSink for WriterSink<W> {
     async fn open(&self, _metadata: BTreeMap<String, String>) -> io::Result<Box<dyn Sink>> {
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match writer {
-            Some(writer) => Ok(Box::new(OpenWriter(writer))),
-            None => Err(io::Error::other("the exporter has sent its result twice")),
+        match lock(&self.place).take() {
+            Some(writer) => Ok(Box::new(OpenWriter {
+                writer: Some(writer),
+                place: Arc::clone(&self.place),
+                spent: self.spent.clone(),
+            })),
+            None => Err(sent_twice()),
+        }
+    }
+
+    fn may_open_again(&self) -> bool {
+        !self.spent.get()
+    }
+}
+
+struct OpenWriter<W> {
+    /// Until the end, or until it goes back to its place.
+    writer: Option<W>,
+    place: Place<W>,
+    spent: Spent,
+}
+
+impl<W> Drop for OpenWriter<W> {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take().filter(|_| !self.spent.get()) {
+            *lock(&self.place) = Some(writer);
         }
     }
 }
 
-struct OpenWriter<W>(W);
-
 #[tonic::async_trait]
 impl<W: AsyncWrite + Send + Unpin> Sink for OpenWriter<W> {
     async fn write(&mut self, data: Bytes) -> io::Result<()> {
-        self.0.write_all(&data).await
+        self.spent.set();
+        match &mut self.writer {
+            Some(writer) => writer.write_all(&data).await,
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 
     async fn finish(mut self: Box<Self>) -> io::Result<()> {
-        self.0.flush().await?;
-        self.0.shutdown().await
+        self.spent.set();
+        match self.writer.take() {
+            Some(mut writer) => {
+                writer.flush().await?;
+                writer.shutdown().await
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -155,6 +155,44 @@ async fn writer_gets_the_bytes_once() {
     served.end().await;
 }
 
+#[tokio::test]
+async fn a_result_that_broke_off_may_be_sent_again_where_nothing_was_handed_on() {
+    let metadata = BTreeMap::new;
+    let (theirs, mut ours) = tokio::io::duplex(1 << 20);
+    let writer = WriterSink::new(theirs);
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let (to_pipe, to_file) = (FileSink::new(&pipe), FileSink::new(dir.path().join("file")));
+    // Both ends, so that opening it waits for nobody.
+    let options = fs_err::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe);
+    let _reader = options.unwrap();
+
+    for sink in [&writer as &dyn OpenSink, &to_pipe, &to_file] {
+        let open = sink.open(metadata()).await.unwrap();
+        drop(open);
+        assert!(sink.may_open_again());
+        let mut open = sink.open(metadata()).await.unwrap();
+        open.write(Bytes::from_static(b"first")).await.unwrap();
+        open.finish().await.unwrap();
+    }
+    assert!(to_file.may_open_again());
+    assert!(to_file.open(metadata()).await.is_ok());
+    for sink in [&writer as &dyn OpenSink, &to_pipe] {
+        assert!(!sink.may_open_again());
+        let again = sink.open(metadata()).await;
+        assert!(again.is_err_and(|error| error.to_string().contains("twice")));
+    }
+    let mut received = String::new();
+    let read = tokio::io::AsyncReadExt::read_to_string(&mut ours, &mut received);
+    within(read).await.unwrap();
+    assert_eq!(received, "first");
+}
+
 /// Counts bytes, and takes a message only with a permit.
 #[derive(Clone)]
 struct SlowSink {

@@ -1,0 +1,91 @@
+//! Why a build failed.
+
+use thiserror::Error;
+
+use crate::build::attrs::AttrError;
+use crate::build::cache::CacheError;
+use crate::build::client_cache::ClientCacheError;
+use crate::build::exports::ExportError;
+use crate::build::layout_cache::LayoutCacheError;
+use crate::build::provenance::ProvenanceError;
+use crate::build::session::SessionSetupError;
+use crate::buildkit::RpcError;
+use crate::buildkit::session::file_send::ExportFailure;
+use crate::buildkit::session::file_sync::DirFailure;
+
+/// Why a build failed.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The outputs cannot be served.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The caches cannot be served.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The build succeeded and a cache was not exported.
+    #[error(transparent)]
+    ClientCache(#[from] ClientCacheError),
+    /// A cache was not written to its folder.
+    #[error(transparent)]
+    LayoutCache(#[from] LayoutCacheError),
+    /// The builder cannot do what is asked.
+    #[error(transparent)]
+    Attr(#[from] AttrError),
+    /// A secret or an agent is not there.
+    #[error(transparent)]
+    Session(#[from] SessionSetupError),
+    /// The provenance for the metadata file cannot be read.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
+    /// The builder does not answer as BuildKit does.
+    #[error("cannot talk to the builder")]
+    Builder(#[source] RpcError),
+    /// The build itself failed.
+    #[error("failed to solve")]
+    Solve(#[source] RpcError),
+    /// The build died of a cache that it could do without.
+    #[error("a cache cannot be read, and the build is not run again without it: {why}")]
+    NotAgain {
+        /// What stands against it.
+        why: &'static str,
+        /// The builder's error.
+        #[source]
+        solve: RpcError,
+    },
+    /// The builder went away.
+    #[error("the connection to the builder broke")]
+    Broken(#[source] RpcError),
+    /// A folder could not be sent.
+    #[error("cannot send a local folder")]
+    LocalDir {
+        /// What went wrong here.
+        #[source]
+        failure: DirFailure,
+        /// What the builder made of it.
+        solve: RpcError,
+    },
+    /// The result could not be taken on this side.
+    #[error("failed to export")]
+    Sink {
+        /// What went wrong here.
+        #[source]
+        failure: ExportFailure,
+        /// What the builder made of it.
+        solve: RpcError,
+    },
+}
+
+impl BuildError {
+    /// Returns the builder's error, if it has one.
+    pub fn rpc(&self) -> Option<&RpcError> {
+        match self {
+            Self::Builder(error)
+            | Self::Solve(error)
+            | Self::Broken(error)
+            | Self::NotAgain { solve: error, .. }
+            | Self::LocalDir { solve: error, .. }
+            | Self::Sink { solve: error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
