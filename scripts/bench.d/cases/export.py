@@ -32,9 +32,9 @@ def gzip_9(world):
     return _exports(world, MEDIUM, "compression=gzip,compression-level=9", (PLAIN, COMPRESSOR_CLIENT))
 
 
-@case("export-zstd", "cold export of 300 MB, zstd", cost=90)
+@case("export-zstd", "cold export of 100 MB, zstd", cost=45)
 def zstd(world):
-    return _exports(world, LARGE, "compression=zstd", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
+    return _exports(world, MEDIUM, "compression=zstd", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
 
 
 @case("export-uncompressed", "cold export of 100 MB, uncompressed", cost=35)

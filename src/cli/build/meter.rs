@@ -50,14 +50,14 @@ impl Meter for NodeMeter {
 }
 
 /// Reads the idle time of all cores together out of `/proc/stat`: `cpu  user nice system idle iowait …`.
-/// What runs at a low priority (nice) makes room for a build, and who waits for a disk needs no core.
+/// Who waits for a disk needs no core.
 fn idle(stat: &str) -> Option<Duration> {
     let ticks = stat.lines().next()?.strip_prefix("cpu ")?;
     let ticks = ticks
         .split_whitespace()
         .map_while(|text| text.parse::<u64>().ok());
-    let [_user, nice, _system, idle, iowait] = ticks.take(5).collect::<Vec<_>>().try_into().ok()?;
-    let ticks = nice.checked_add(idle)?.checked_add(iowait)?;
+    let [_user, _nice, _system, idle, iowait] = ticks.take(5).collect::<Vec<_>>().try_into().ok()?;
+    let ticks = idle.checked_add(iowait)?;
     Some(Duration::from_millis(ticks.checked_mul(TICK)?))
 }
 
@@ -66,9 +66,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn low_priority_and_waiting_for_a_disk_are_idle() {
+    fn waiting_for_a_disk_is_idle() {
         let stat = "cpu  10 20 30 400 50 6 7 0 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
-        assert_eq!(idle(stat), Some(Duration::from_millis(4700)));
+        assert_eq!(idle(stat), Some(Duration::from_millis(4500)));
         assert_eq!(idle("intr 1 2 3 4 5"), None);
         assert_eq!(idle(""), None);
     }
