@@ -152,8 +152,13 @@ async fn alone(
         published.unchanged = true;
         return Ok(published);
     }
-    check_reused(repository, &made.layers).await?;
-    store(repository, &known, made, reference).await?;
+    // A config whose layers are lost is in nobody's way.
+    let layers = check_reused(repository, &made.layers);
+    let config = store_config(repository, &known, made);
+    tokio::try_join!(layers, config)?;
+    repository
+        .put_manifest(reference, made.media_type, &made.manifest)
+        .await?;
     Ok(published)
 }
 
@@ -355,18 +360,14 @@ async fn check_reused(repository: &Repository, layers: &[StoredLayer]) -> Result
     }
 }
 
-async fn store(
+async fn store_config(
     repository: &Repository,
     known: &Known,
     made: &Made,
-    reference: &str,
 ) -> Result<(), PublishError> {
-    let (digest, known) = (Digest::of(&made.config), known.manifest().is_some());
-    put_config(repository, &digest, &made.config, known).await?;
-    repository
-        .put_manifest(reference, made.media_type, &made.manifest)
-        .await?;
-    Ok(())
+    let digest = Digest::of(&made.config);
+    let may_exist = known.config().is_some_and(|old| old.digest == digest);
+    Ok(put_config(repository, &digest, &made.config, may_exist).await?)
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ fn idle(stat: &str) -> Option<Duration> {
     let ticks = ticks
         .split_whitespace()
         .map_while(|text| text.parse::<u64>().ok());
-    let [_user, _nice, _system, idle, iowait] = ticks.take(5).collect::<Vec<_>>().try_into().ok()?;
+    let [_user, _nice, _system, idle, iowait] =
+        ticks.take(5).collect::<Vec<_>>().try_into().ok()?;
     let ticks = idle.checked_add(iowait)?;
     Some(Duration::from_millis(ticks.checked_mul(TICK)?))
 }
