@@ -72,8 +72,9 @@ fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
 
     // By a build that unites its cache with it.
     let (repository, reference) = place();
+    bench.prune();
     let log = bench.build("buildx", &["--cache-from", &reference], old.path());
-    assert!(log.contains("too"), "BuildKit itself refuses it: {log}");
+    assert_eq!(cached(&log), 0, "BuildKit itself refuses it: {log}");
     bench.prune();
     let log = bench.build("cachex", &[&export(&reference, ",merge=true")], new.path());
     assert!(log.contains("least recently used"), "{log}");
@@ -144,11 +145,8 @@ fn caches_are_united_over_three_registries() {
     assert_hits(&bench, locked_ref, &all);
 
     // A layer that its registry has lost is left out, and the rest is brought.
-    let client = Registry::new(&own.host);
-    let manifest = client.manifest(&repository, "c").expect("a cache");
-    let layers = manifest.json["layers"].as_array().expect("layers");
-    let last = layers.last().expect("a layer")["digest"].as_str();
-    fs::remove_file(own.data(last.expect("a digest"))).expect("the blob");
+    let last = own.layers(&repository, "c").pop().expect("a layer");
+    fs::remove_file(own.data(&last)).expect("the blob");
     let target = format!("{rig}/{}:c", unique("it/three"));
     let (code, told) = merge(&[own_ref, &target]);
     assert_eq!(code, Some(0), "{told}");
