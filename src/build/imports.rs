@@ -52,6 +52,7 @@ use crate::registry::{RawManifest, Repository};
 
 pub use self::ask::Asked;
 use self::ask::{Answer, no_answer, not_read};
+pub use self::unreadable::is_of_a_program;
 
 /// The caches of a build.
 #[derive(Debug)]

@@ -128,7 +128,7 @@ pub async fn run(
             build_ref: request.build_ref,
             ..taken(spec, &job.exports, outcome)
         }),
-        Err(solve) => Err(job.failure(solve, &read).await),
+        Err(solve) => Err(job.failure(solve, &read, stops.cancel.is_cancelled()).await),
     };
     job.caches.stop(&runner.caches).await;
     result

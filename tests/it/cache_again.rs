@@ -6,7 +6,6 @@ use std::process::{Output, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fs_err as fs;
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::bench::{Bench, assert_all_cached};
@@ -30,28 +29,6 @@ fn project(seed: &str, last: &str) -> TempDir {
     context(&[("Dockerfile", &dockerfile)])
 }
 
-/// The layers of the cache from the lowest to the highest; the base image's is the first.
-fn layers(registry: &OwnRegistry) -> Vec<String> {
-    let client = Registry::new(&registry.host);
-    let manifest = client.manifest(REPOSITORY, "c").expect("a cache");
-    let config = client.config(REPOSITORY, &manifest);
-    let all = config["layers"].as_array().expect("layers");
-    let mut sorted: Vec<&Value> = all.iter().collect();
-    sorted.sort_by_key(|layer| depth(all, layer));
-    let blobs = sorted.into_iter().map(|layer| layer["blob"].as_str());
-    blobs.map(|blob| blob.expect("a blob").to_owned()).collect()
-}
-
-/// How many layers lie below one.
-fn depth<'a>(all: &'a [Value], mut layer: &'a Value) -> usize {
-    let mut depth = 0;
-    while let Ok(parent) = usize::try_from(layer["parent"].as_i64().unwrap_or(0)) {
-        depth += 1;
-        layer = &all[parent];
-    }
-    depth
-}
-
 /// A cache of the project that has lost a layer: the base image's is number 0.
 struct Broken {
     registry: OwnRegistry,
@@ -65,7 +42,7 @@ fn broken(bench: &Bench, seed: &str, layer: usize) -> Broken {
     let place = format!("type=registry,ref={}/{REPOSITORY}:c", registry.host);
     let to = format!("--cache-to={place},mode=max");
     bench.build("buildx", &[&to], project(seed, "old").path());
-    let lost = layers(&registry).remove(layer);
+    let lost = registry.layers(REPOSITORY, "c").remove(layer);
     fs::remove_file(registry.data(&lost)).expect("the blob");
     bench.prune();
     Broken {

@@ -6,21 +6,32 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::bench::Bench;
+use crate::support::counter::Counter;
 use crate::support::registry::Registry;
 use crate::support::relay::Relay;
 use crate::support::rig::{Rig, unique};
 use crate::support::running::{Running, folder, ran};
 
-/// Two steps that finish, and one that takes a while unless it is `mended`.
-fn waiting(seed: &str, mended: bool) -> String {
+/// Two steps that finish, and one that does its work.
+fn steps(seed: &str, work: &str) -> String {
     let base = &Rig::get().busybox;
-    let work = if mended { "true" } else { "sleep 12" };
     format!(
         "FROM {base}\n\
          RUN echo first; echo {seed} > /first && head -c 500000 /dev/urandom > /data && sleep 1.1\n\
          RUN echo second; echo {seed} > /second\n\
          RUN echo last; echo {seed} > /last; {work}\n"
     )
+}
+
+/// Starts a build over a relay, and waits until its last step runs and the first one has been exported.
+fn start(bench: &Bench, name: &str, seed: &str, export: &str) -> Running {
+    let counter = Counter::start();
+    let dockerfile = steps(seed, &format!("{}; sleep 12", counter.tell("last")));
+    let running = Running::start(bench, &["--builder", name, export], &dockerfile, "#1 ");
+    counter.wait_for("/last");
+    // The first step is sent within this time, as another test shows.
+    sleep(Duration::from_secs(4));
+    running
 }
 
 /// A cache in the rig's registry.
@@ -65,7 +76,7 @@ impl Place {
         self.assert_whole();
         let from = format!("--cache-from=type=registry,ref={}", self.reference);
         let fresh = Bench::new();
-        let progress = fresh.build("buildx", &[&from], folder(&waiting(seed, true)).path());
+        let progress = fresh.build("buildx", &[&from], folder(&steps(seed, "true")).path());
         assert!(
             !ran(&progress, "first") && ran(&progress, "last"),
             "{progress}"
@@ -100,10 +111,7 @@ fn a_connection_that_breaks_keeps_what_was_sent() {
     for keys in ["mode=max,via=client", "mode=max,via=builder"] {
         let (relay, name) = remote(&bench);
         let (seed, place) = (unique("broken"), Place::new("broken"));
-        let args = ["--builder", &name, &place.export(keys)];
-        let mut running = Running::start(&bench, &args, &waiting(&seed, false), " last\n");
-        // The first step is sent within this time, as another test shows.
-        sleep(Duration::from_secs(4));
+        let mut running = start(&bench, &name, &seed, &place.export(keys));
         relay.break_connections();
         let status = running.ends();
         let progress = running.progress();
@@ -135,18 +143,22 @@ fn a_session_that_breaks_alone_breaks_no_cache() {
     for keys in ["mode=max,via=client", "mode=max,via=builder"] {
         let (relay, name) = remote(&bench);
         let (seed, place) = (unique("session"), Place::new("session"));
-        let args = ["--builder", &name, &place.export(keys)];
-        let mut running = Running::start(&bench, &args, &waiting(&seed, false), " last\n");
-        sleep(Duration::from_secs(4));
+        let mut running = start(&bench, &name, &seed, &place.export(keys));
         assert_eq!(relay.break_sessions(), 1, "{}", running.progress());
         let status = running.ends();
         let progress = running.progress();
         assert!(!progress.contains("panicked"), "{progress}");
-        println!("{keys}: {status:?}\n{progress}");
         if keys.contains("client") {
-            // The cache can no longer be handed over.
+            // The cache can no longer be handed over. Nobody has cancelled.
             assert_eq!(status.code(), Some(1), "{keys}\n{progress}");
+            assert!(
+                progress.contains("the session with the builder broke"),
+                "{progress}"
+            );
             assert!(progress.contains("kept what has finished"), "{progress}");
+        } else {
+            // Nothing of this side was needed any more.
+            assert_eq!(status.code(), Some(0), "{keys}\n{progress}");
         }
         place.assert_has_first(&seed);
         assert_lives(&bench);

@@ -20,9 +20,14 @@ const FETCHING: [&str; 3] = [
     "could not fetch content descriptor ",
 ];
 
+/// Tells whether an error is that of a user's program.
+pub fn is_of_a_program(message: &str) -> bool {
+    message.contains(USER_FAILURE)
+}
+
 /// Returns the digests that an error names, unless it is that of a user's program.
 pub(super) fn blobs(message: &str) -> Vec<Digest> {
-    if message.contains(USER_FAILURE) {
+    if is_of_a_program(message) {
         return Vec::new();
     }
     let mut found = Vec::new();
@@ -39,7 +44,7 @@ pub(super) fn blobs(message: &str) -> Vec<Digest> {
 
 /// Tells whether an error is one of fetching content.
 pub(super) fn is_fetch_failure(message: &str) -> bool {
-    !message.contains(USER_FAILURE) && FETCHING.iter().any(|text| message.contains(text))
+    !is_of_a_program(message) && FETCHING.iter().any(|text| message.contains(text))
 }
 
 #[cfg(test)]

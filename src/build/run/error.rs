@@ -43,6 +43,15 @@ pub enum BuildError {
     /// The build itself failed.
     #[error("failed to solve")]
     Solve(#[source] RpcError),
+    /// The builder could not ask this side any more.
+    #[error("the session with the builder broke ({why})")]
+    SessionLost {
+        /// How.
+        why: String,
+        /// What the builder made of it.
+        #[source]
+        solve: RpcError,
+    },
     /// The build died of a cache that it could do without.
     #[error("a cache cannot be read, and the build is not run again without it: {why}")]
     NotAgain {
@@ -82,6 +91,7 @@ impl BuildError {
             Self::Builder(error)
             | Self::Solve(error)
             | Self::Broken(error)
+            | Self::SessionLost { solve: error, .. }
             | Self::NotAgain { solve: error, .. }
             | Self::LocalDir { solve: error, .. }
             | Self::Sink { solve: error, .. } => Some(error),

@@ -14,7 +14,7 @@ use crate::build::cache::{self, CacheExports};
 use crate::build::cache_kinds::Lacking;
 use crate::build::caches::Caches;
 use crate::build::exports::{self, Export, ExportError, ExportFacts};
-use crate::build::imports::Imports;
+use crate::build::imports::{Imports, is_of_a_program};
 use crate::build::inputs::Inputs;
 use crate::build::session::{self, SessionParts};
 use crate::build::spec::BuildSpec;
@@ -47,8 +47,10 @@ pub(super) struct Job {
 
 /// A session that is served until it is ended.
 pub(super) struct Serving {
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Option<String>>,
     end: CancellationToken,
+    /// Why it ended by itself.
+    lost: Option<String>,
 }
 
 impl Job {
@@ -117,12 +119,24 @@ impl Job {
     }
 
     /// What happened on this side tells more than what the builder made of it.
-    pub(super) async fn failure(&self, solve: RpcError, read: &Imports) -> BuildError {
-        if solve.is_cancelled() {
+    pub(super) async fn failure(
+        &self,
+        solve: RpcError,
+        read: &Imports,
+        is_cancelled: bool,
+    ) -> BuildError {
+        if is_cancelled && solve.is_cancelled() {
             return BuildError::Solve(solve);
         }
         if solve.is_connection_broken() {
             return BuildError::Broken(solve);
+        }
+        let lost = self.session.lost.clone();
+        if let Some(why) = lost.filter(|_| !is_of_a_program(solve.message())) {
+            return BuildError::SessionLost { why, solve };
+        }
+        if solve.is_cancelled() {
+            return BuildError::Solve(solve);
         }
         if let Some(failure) = self.dir_failures.first() {
             return BuildError::LocalDir { failure, solve };
@@ -236,8 +250,7 @@ fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
 }
 
 impl Serving {
-    /// Serves a session beside the solve. One that breaks makes the builder fail the build, and its error
-    /// is the one to show; this one is for the log.
+    /// Serves a session beside the solve.
     fn start(client: &Client, session: Session) -> Self {
         let (channel, end) = (client.channel(), CancellationToken::new());
         let mut tasks = JoinSet::new();
@@ -245,24 +258,33 @@ impl Serving {
         tasks.spawn(async move {
             let opened = tokio::select! {
                 opened = tunnel::open(channel, session.metadata()) => opened,
-                () = ended.cancelled() => return,
+                () = ended.cancelled() => return None,
             };
-            match opened {
-                Ok(stream) => {
-                    if let Err(error) = session.serve(stream, ended).await {
-                        tracing::debug!(error = %crate::error::chain(&error), "the session broke");
-                    }
-                }
-                Err(status) => tracing::debug!(error = %status, "the session was refused"),
-            }
+            let why = match opened {
+                Ok(stream) => match session.serve(stream, ended.clone()).await {
+                    Ok(()) => "the builder has ended it".to_owned(),
+                    Err(error) => crate::error::chain(&error),
+                },
+                Err(status) => crate::error::chain(&status),
+            };
+            (!ended.is_cancelled()).then_some(why)
         });
-        Self { tasks, end }
+        Self {
+            tasks,
+            end,
+            lost: None,
+        }
     }
 
     /// Ends it, and waits until it has ended.
     pub(super) async fn end(&mut self) {
         self.end.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        while let Some(ended) = self.tasks.join_next().await {
+            self.lost = ended.unwrap_or_else(|error| Some(crate::error::chain(&error)));
+        }
+        if let Some(why) = &self.lost {
+            tracing::debug!(why, "the session ended before the build");
+        }
     }
 }
 

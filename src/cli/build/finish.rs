@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::request::Files;
 use crate::build::metadata;
 use crate::build::run::{BuildError, BuildOutcome};
+use crate::buildkit::RpcError;
 use crate::cli::Context;
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
@@ -92,12 +93,14 @@ fn add_warnings(data: &mut Map<String, Value>, summary: &Summary, ctx: &Context)
 
 /// Turns a failed build into the command's error, with the source lines that failed before it.
 pub(super) fn failure(error: BuildError) -> CommandError {
-    let kind = error
-        .rpc()
-        .map_or(ErrorKind::Failed, crate::buildkit::RpcError::kind);
+    let kind = match &error {
+        // The builder calls it a cancellation, and nobody has cancelled.
+        BuildError::SessionLost { .. } => ErrorKind::Failed,
+        error => error.rpc().map_or(ErrorKind::Failed, RpcError::kind),
+    };
     let detail: String = error
         .rpc()
-        .map(crate::buildkit::error::RpcError::sources)
+        .map(RpcError::sources)
         .unwrap_or_default()
         .iter()
         .filter_map(|s| source_error::excerpt(&s.filename, &s.data, &s.ranges))
@@ -119,6 +122,9 @@ struct BuildFailed(#[source] BuildError);
 fn hint(error: &BuildError) -> Option<String> {
     match error {
         BuildError::Cache(error) => Some(error.hint()),
+        BuildError::SessionLost { .. } => Some(
+            "a proxy before the builder may end connections after some time: run the build once more".to_owned(),
+        ),
         BuildError::NotAgain { .. } => Some(
             "run it once more: without that --cache-from, or with a file or folder for what went by a pipe".to_owned(),
         ),

@@ -6,6 +6,10 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a step may take to begin.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// An HTTP server that counts who asks for what: steps tell it that they run.
 pub(crate) struct Counter {
@@ -61,6 +65,15 @@ impl Counter {
     /// A command that tells of a step.
     pub(crate) fn tell(&self, step: &str) -> String {
         format!("wget -q -O /dev/null http://127.0.0.1:{}/{step}", self.port)
+    }
+
+    /// Waits until a step has told that it runs.
+    pub(crate) fn wait_for(&self, step: &str) {
+        let end = Instant::now() + LIMIT;
+        while !self.counts.lock().expect("no panic").contains_key(step) {
+            assert!(Instant::now() < end, "{step} does not run");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn take(&self) -> BTreeMap<String, usize> {

@@ -7,8 +7,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
+use serde_json::Value;
 use tempfile::TempDir;
 
+use super::registry::Registry;
 use super::rig::Rig;
 
 /// A registry of its own with a folder that outlives it.
@@ -94,6 +96,30 @@ impl OwnRegistry {
             .join("data/docker/registry/v2/blobs/sha256");
         blobs.join(&hex[..2]).join(hex).join("data")
     }
+}
+
+impl OwnRegistry {
+    /// The layers of a cache from the lowest to the highest; the base image's is the first.
+    pub(crate) fn layers(&self, repository: &str, tag: &str) -> Vec<String> {
+        let client = Registry::new(&self.host);
+        let manifest = client.manifest(repository, tag).expect("a cache");
+        let config = client.config(repository, &manifest);
+        let all = config["layers"].as_array().expect("layers");
+        let mut sorted: Vec<&Value> = all.iter().collect();
+        sorted.sort_by_key(|layer| depth(all, layer));
+        let blobs = sorted.into_iter().map(|layer| layer["blob"].as_str());
+        blobs.map(|blob| blob.expect("a blob").to_owned()).collect()
+    }
+}
+
+/// How many layers lie below one.
+fn depth<'a>(all: &'a [Value], mut layer: &'a Value) -> usize {
+    let mut depth = 0;
+    while let Ok(parent) = usize::try_from(layer["parent"].as_i64().unwrap_or(0)) {
+        depth += 1;
+        layer = &all[parent];
+    }
+    depth
 }
 
 impl Drop for OwnRegistry {
