@@ -268,9 +268,16 @@ fn a_summary_counts_all_steps_where_none_is_numbered_and_adds_up() {
         picture.lines.last().unwrap().text,
         "1 step, 0 cached, 0.2s; cache: received 1.50kB"
     );
+    screen.report(300, &failed("b", "make 2", 200, 300, "exit code: 1"));
+    let picture = complete(&screen.model, size, at(300), &labels);
+    let last = &picture.lines.last().unwrap().text;
+    assert!(
+        last.starts_with("2 steps, 0 cached, 1 failed, 0.3s; "),
+        "{last}"
+    );
     // A running build has none.
-    let picture = live(&screen.model, size, at(200), &labels);
-    assert_eq!(picture.lines.len(), 2);
+    let picture = live(&screen.model, size, at(400), &labels);
+    assert_eq!(picture.lines.len(), 3);
 }
 
 #[test]
