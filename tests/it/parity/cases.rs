@@ -196,7 +196,7 @@ pub(super) const RESULTS: [Case; 20] = [
 ];
 
 /// Caches, calls, and what is shown.
-pub(super) const OTHERS: [Case; 20] = [
+pub(super) const OTHERS: [Case; 22] = [
     (
         STAGES,
         "--cache-to=type=inline --push -t IMAGE --provenance=false",
@@ -205,6 +205,16 @@ pub(super) const OTHERS: [Case; 20] = [
     (STAGES, "--cache-to=type=registry,ref=IMAGE,mode=max", Same),
     (STAGES, "--cache-to=type=local,dest=OUT/cache", Same),
     (STAGES, "--cache-to=type=nosuch", OwnWords),
+    (
+        STAGES,
+        "--cache-to=type=gha,url=http://127.0.0.1:1/,token=t",
+        Same,
+    ),
+    (
+        STAGES,
+        "--cache-from=type=gha,url=http://127.0.0.1:1/,token=t",
+        Same,
+    ),
     // Without its variables this one is left out.
     (STAGES, "--cache-to=type=gha --cache-from=type=gha", Same),
     (
