@@ -220,6 +220,10 @@ impl Inputs {
                 let name = file.unwrap_or("Dockerfile");
                 self.attrs.insert("filename".into(), name.to_owned());
                 name.clone_into(&mut self.dockerfile_name);
+                // It lies in the context, which the frontend does not take for granted with inputs.
+                if let Some(context) = self.definitions.get("context").cloned() {
+                    self.definitions.insert("dockerfile".into(), context);
+                }
                 Ok(())
             }
         }

@@ -3,9 +3,11 @@
 //! The rules are those of BuildKit's `progressui` trace: which reports are worth printing, how
 //! groups show as one step, how a step that ran twice is timed.
 
+mod counts;
 mod group;
 mod interval;
 mod log;
+mod traffic;
 mod vertex;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,8 +15,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bollard_buildkit_proto::moby::buildkit::v1 as api;
 use bollard_buildkit_proto::pb::ProgressGroup;
 
+pub use counts::Counts;
 pub use interval::{Interval, Intervals};
 pub use log::{Log, LogPolicy};
+pub use traffic::Traffic;
 pub use vertex::{Outcome, Status, Vertex};
 
 use super::logs::FailedStep;
@@ -35,37 +39,6 @@ pub struct Model {
     warnings: Warnings,
     traffic: Traffic,
     policy: LogPolicy,
-}
-
-/// Bytes of caches that went between a registry and this build, as far as they are known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Bytes sent.
-    pub sent: Option<u64>,
-    /// Bytes received.
-    pub received: Option<u64>,
-}
-
-impl Traffic {
-    fn add(&mut self, more: Self) {
-        let sum = |old: Option<u64>, new: Option<u64>| match (old, new) {
-            (Some(old), Some(new)) => Some(old.saturating_add(new)),
-            (old, new) => old.or(new),
-        };
-        self.sent = sum(self.sent, more.sent);
-        self.received = sum(self.received, more.received);
-    }
-}
-
-/// How many steps there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Steps known, groups as one, hidden ones not counted.
-    pub total: usize,
-    /// Steps that have ended.
-    pub completed: usize,
-    /// Steps that came from the cache.
-    pub cached: usize,
 }
 
 impl Model {
@@ -249,26 +222,18 @@ impl Model {
 
     /// Counts the steps.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for vertex in self.vertices.iter().filter(|v| !v.hidden) {
-            counts.total += 1;
-            counts.completed += usize::from(vertex.is_completed());
-            counts.cached += usize::from(vertex.outcome() == Outcome::Cached);
-        }
-        counts
+        Counts::of(self.vertices.iter().filter(|v| !v.hidden))
     }
 
     /// Counts the steps of the Dockerfile, which its frontend numbers; all steps where none is numbered.
     pub fn numbered(&self) -> Counts {
-        let visible = || self.vertices.iter().filter(|v| !v.hidden);
-        let any = visible().any(Vertex::is_numbered);
-        let mut counts = Counts::default();
-        for vertex in visible().filter(|v| v.is_numbered() || !any) {
-            counts.total += 1;
-            counts.completed += usize::from(vertex.is_completed());
-            counts.cached += usize::from(vertex.came_from_cache());
+        let visible = self.vertices.iter().filter(|v| !v.hidden);
+        let numbered = Counts::of(visible.filter(|v| v.is_numbered()));
+        if numbered.total == 0 {
+            self.counts()
+        } else {
+            numbered
         }
-        counts
     }
 
     /// Returns the steps that failed, with the last lines of their logs.

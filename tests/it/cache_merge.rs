@@ -93,7 +93,7 @@ fn a_cache_of_buildx_is_united_and_an_unchanged_one_is_left_alone() {
     bench.build("buildx", &["--cache-to", &to], old.path());
     let to = merged(&reference);
     let log = bench.build("cachex", &["--cache-to", &to], new.path());
-    assert!(log.contains("united with 1 other results"), "{log}");
+    assert!(log.contains("united with 1 other result, now"), "{log}");
     let held = manifest(&reference);
     assert!(held["layers"].is_array(), "the new form: {held}");
     for project in [&old, &new] {

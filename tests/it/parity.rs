@@ -14,7 +14,7 @@ use std::sync::{Mutex, Weak};
 use tempfile::TempDir;
 
 use crate::support::bench::{Bench, Shared};
-use crate::support::rig::{Rig, context};
+use crate::support::rig::{Rig, context, unique};
 
 use self::cases::{Case, Errors, OTHERS, RESULTS, STEPS};
 use self::seen::{Run, Seen};
@@ -53,7 +53,8 @@ fn sources(dockerfile: &str) -> TempDir {
             "other.Dockerfile",
             &with_base("FROM BUSYBOX\nRUN echo SAID of other\n"),
         ),
-        ("file", "of the context"),
+        // Tests that run beside this one share no step with it.
+        ("file", &unique("file")),
         ("more/f", "of more"),
     ])
 }

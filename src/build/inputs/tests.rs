@@ -155,12 +155,16 @@ fn git_urls_with_a_query_become_inputs_where_that_is_asked_for() {
     assert_eq!(inputs.attrs["input:context:lib"], url);
     assert_eq!(inputs.attrs["frontend.caps"], CAP_CONTEXTS);
     let names: Vec<_> = inputs.definitions.keys().collect();
-    assert_eq!(names, ["context", "git_state_context:lib"]);
+    assert_eq!(names, ["context", "dockerfile", "git_state_context:lib"]);
     // No difference between the two but that one may keep its `.git`.
     assert_eq!(
         inputs.definitions["context"],
         inputs.definitions["git_state_context:lib"]
     );
+    spec.dockerfile = Some("-".into());
+    let from_stdin = Inputs::resolve(&spec, text("FROM scratch\n")).unwrap();
+    assert!(!from_stdin.definitions.contains_key("dockerfile"));
+    spec.dockerfile = None;
     spec.keep_git_dir = Some(true);
     let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
     assert_ne!(

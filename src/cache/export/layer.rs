@@ -193,6 +193,8 @@ async fn show<T>(
     loop {
         tokio::select! {
             result = &mut work => {
+                // What was sent since the last tick counts, too.
+                progress.part(name, sent.load(Ordering::Relaxed), total);
                 progress.part_done(name);
                 return result;
             }

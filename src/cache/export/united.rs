@@ -62,23 +62,28 @@ pub struct United {
     pub replaced: Option<String>,
 }
 
+/// `1 layer`, `2 layers`.
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 impl fmt::Display for United {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.others > 0 {
-            let now = format_args!("now {} in {} layers", self.results, self.layers);
-            write!(f, "united with {} other results, {now}", self.others)?;
+            let others = counted(self.others, "other result");
+            let layers = counted(self.layers, "layer");
+            write!(f, "united with {others}, now {} in {layers}", self.results)?;
         } else {
-            write!(f, "{} results in {} layers", self.results, self.layers)?;
+            let results = counted(self.results, "result");
+            write!(f, "{results} in {}", counted(self.layers, "layer"))?;
         }
         if let Some(why) = &self.replaced {
             write!(f, "; replaced what was there, which is no cache: {why}")?;
         }
         if self.lost > 0 {
-            write!(
-                f,
-                "; left out {} results that the registry has lost",
-                self.lost
-            )?;
+            let results = counted(self.lost, "result");
+            write!(f, "; left out {results} that the registry has lost")?;
         }
         if let Some(dropped) = &self.dropped {
             write!(f, "; {dropped}")?;

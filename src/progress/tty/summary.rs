@@ -29,8 +29,12 @@ fn steps(model: &Model, now: Time) -> String {
     let counts = model.numbered();
     let took = model.start().map_or(0, |start| now.since(start).max(0));
     let plural = if counts.total == 1 { "" } else { "s" };
+    let failed = match model.failed().len() {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
     format!(
-        "{} step{plural}, {} cached, {:.1}s",
+        "{} step{plural}, {} cached{failed}, {:.1}s",
         counts.total,
         counts.cached,
         time::seconds(took)

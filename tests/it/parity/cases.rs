@@ -20,7 +20,7 @@ const STAGES: &str = "FROM BUSYBOX AS base\nARG WHAT=none\nENV WHAT=$WHAT\nCOPY 
      FROM base AS other\nRUN echo SAID other $WHAT\n\
      FROM base AS prod\nLABEL from=dockerfile\nRUN echo SAID $WHAT $(cat /file) | tee /said\nCMD [\"x\"]\n";
 /// Files for outputs that are no images.
-const FILES: &str = "FROM BUSYBOX AS made\nRUN mkdir -p /o/d && echo SAID > /o/d/f && ln -s f /o/d/l && chmod 4711 /o/d/f\n\
+const FILES: &str = "FROM BUSYBOX AS made\nCOPY file /\nRUN mkdir -p /o/d && echo SAID > /o/d/f && ln -s f /o/d/l && chmod 4711 /o/d/f\n\
      FROM scratch\nCOPY --from=made /o /\n";
 /// For any platform.
 const BARE: &str = "FROM scratch\nARG TARGETPLATFORM\nCOPY file /file\nLABEL of=$TARGETPLATFORM\n";
@@ -53,7 +53,11 @@ pub(super) const STEPS: [Case; 21] = [
         "--no-cache --allow=security.insecure",
         Same,
     ),
-    ("FROM BUSYBOX\nRUN echo SAID\n", "--network=bridge", Same),
+    (
+        "FROM BUSYBOX\nRUN echo SAID\n",
+        "--network=bridge",
+        OwnWords,
+    ),
     (
         "FROM BUSYBOX\nRUN echo SAID $(cat /proc/self/cgroup | grep -c parity)\n",
         "--no-cache --cgroup-parent=/parity",
@@ -192,7 +196,7 @@ pub(super) const RESULTS: [Case; 20] = [
 ];
 
 /// Caches, calls, and what is shown.
-pub(super) const OTHERS: [Case; 20] = [
+pub(super) const OTHERS: [Case; 22] = [
     (
         STAGES,
         "--cache-to=type=inline --push -t IMAGE --provenance=false",
@@ -201,6 +205,16 @@ pub(super) const OTHERS: [Case; 20] = [
     (STAGES, "--cache-to=type=registry,ref=IMAGE,mode=max", Same),
     (STAGES, "--cache-to=type=local,dest=OUT/cache", Same),
     (STAGES, "--cache-to=type=nosuch", OwnWords),
+    (
+        STAGES,
+        "--cache-to=type=gha,url=http://127.0.0.1:1/,token=t",
+        Same,
+    ),
+    (
+        STAGES,
+        "--cache-from=type=gha,url=http://127.0.0.1:1/,token=t",
+        Same,
+    ),
     // Without its variables this one is left out.
     (STAGES, "--cache-to=type=gha --cache-from=type=gha", Same),
     (

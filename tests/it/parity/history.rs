@@ -115,5 +115,11 @@ fn history_shows_builds_as_those_of_buildx() {
         bench.try_build("buildx", args, folder.path());
         let shown = TOOLS.map(|tool| shown(&bench, tool, args, folder.path()));
         assert_eq!(shown[0], shown[1], "{args:?}");
+        let [listed, facts, steps] = &shown[1];
+        assert!(
+            listed[0].is_string() && facts[0][1].is_string(),
+            "{shown:#?}"
+        );
+        assert!(!steps.as_array().expect("a list").is_empty(), "{shown:#?}");
     }
 }

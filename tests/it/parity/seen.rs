@@ -26,7 +26,7 @@ pub(super) struct Seen {
     /// Lines that begin with `ERROR: `.
     errors: Vec<String>,
     stdout: String,
-    /// Instructions of the Dockerfile, and whether they came from the cache.
+    /// Instructions of the Dockerfile but for base images, and whether they came from the cache.
     steps: BTreeSet<(String, bool)>,
     /// What steps printed behind the word SAID.
     said: Vec<String>,
@@ -71,19 +71,42 @@ impl Run<'_> {
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
         let plain = |text: &str| self.plain(text, &own, tool);
-        Seen {
+        let seen = Seen {
             code: output.status.code(),
             errors: lines(&stderr, "ERROR: ").map(|line| plain(&line)).collect(),
             stdout: plain(&stdout),
             steps: steps(&stderr)
                 .into_iter()
+                // Builds that run beside this one may have named the base image.
+                .filter(|(name, _)| !name.contains("] FROM "))
                 .map(|(name, hit)| (plain(&name), hit))
                 .collect(),
             said: said(&stderr),
             json: keys(&stderr),
             image: self.image(&own),
             files: files(own.out.path()),
-        }
+        };
+        self.assert_complete(&seen);
+        seen
+    }
+
+    /// Nothing is compared where nothing was found: what the arguments ask for must be there.
+    fn assert_complete(&self, seen: &Seen) {
+        let asks = |word: &str| seen.code == Some(0) && self.args.contains(word);
+        assert!(
+            !asks("IMAGE") && !asks("LOADED") || !seen.image.is_null(),
+            "{seen:#?}"
+        );
+        assert!(!asks("OUT") || !seen.files.is_empty(), "{seen:#?}");
+        assert!(!asks("--no-cache ") || !seen.said.is_empty(), "{seen:#?}");
+        assert!(!asks("rawjson") || !seen.json.is_empty(), "{seen:#?}");
+        // A check that finds something fails without an error.
+        let failed = seen.code != Some(0);
+        assert!(failed || seen.errors.is_empty(), "{seen:#?}");
+        assert!(
+            !failed || !seen.errors.is_empty() || self.args == "--check",
+            "{seen:#?}"
+        );
     }
 
     fn filled(&self, arg: &str, own: &Own) -> String {

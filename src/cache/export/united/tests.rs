@@ -175,7 +175,7 @@ async fn lost_blobs_are_not_referred_to() {
     let published = publish_all(&repository, &cache("a")).await.unwrap();
     assert_eq!((published.results, published.lost), (2, 1));
     assert!(
-        published.to_string().contains("left out 1 results"),
+        published.to_string().contains("left out 1 result "),
         "{published}"
     );
     assert_eq!(held(&repository).await, cache("a"));
