@@ -44,7 +44,13 @@ impl Recorder {
         self.address.to_string()
     }
 
-    /// Takes what was noted since the last call.
+    /// The bytes of all bodies that went through since the last [`take`](Self::take).
+    pub(crate) fn bytes(&self) -> u64 {
+        let requests = self.requests.lock().expect("no panic");
+        requests.iter().map(|request| request.body).sum()
+    }
+
+    /// Takes what was noted since the last call. Of a request that is on its way the body is not counted.
     pub(crate) fn take(&self) -> Vec<Request> {
         std::mem::take(&mut *self.requests.lock().expect("no panic"))
     }
