@@ -2,6 +2,7 @@
 
 mod error;
 mod job;
+mod serving;
 
 use std::collections::BTreeMap;
 use std::path::Path;

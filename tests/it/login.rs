@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::support::bench::{Bench, assert_all_cached};
 use crate::support::locked::{Locked, PASSWORD, USER, auths};
 use crate::support::rig::{Rig, context, text, unique};
+use crate::support::scripted_registry::{Login, ScriptedRegistry, TokenServer};
 
 #[test]
 fn credentials_come_from_config_helper_and_environment() {
@@ -93,4 +94,34 @@ fn import(bench: &Bench, folder: &std::path::Path, cache: &str, set: impl Fn(&mu
     let progress = text(&output.stderr);
     assert!(output.status.success(), "{progress}");
     assert_all_cached(&progress, 1);
+}
+
+#[test]
+fn one_token_serves_the_program_and_the_builder() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let registry = runtime.block_on(ScriptedRegistry::start());
+    registry.login(Login::Token(TokenServer {
+        user: Some((USER, PASSWORD)),
+        ..TokenServer::default()
+    }));
+    let host = registry.host();
+    let bench = Bench::new();
+    fs::write(bench.client.config().join("config.json"), auths(&host)).expect("the config");
+    let dockerfile = format!("FROM {}\nRUN echo {}\n", Rig::get().busybox, unique("one"));
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let cache = format!("type=registry,ref={host}/team/cache:c");
+    let to = format!("{cache},mode=max");
+    bench.build("cachex", &["--cache-to", &to], folder.path());
+    bench.prune();
+
+    let before = registry.count("GET", "/token");
+    let progress = bench.build("cachex", &["--cache-from", &cache], folder.path());
+    assert_all_cached(&progress, 1);
+    assert_eq!(registry.count("GET", "/token") - before, 1, "{progress}");
+    // Each has asked for the cache by itself.
+    let manifests = registry.seen().into_iter().rev();
+    let manifests = manifests.filter(|seen| seen.path.ends_with("/manifests/c"));
+    let methods: Vec<String> = manifests.map(|seen| seen.method).take(2).collect();
+    assert!(methods.contains(&"HEAD".to_owned()), "{methods:?}");
+    assert_eq!(registry.count("POST", "/token"), 0);
 }

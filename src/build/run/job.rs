@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::types::WorkerRecord;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
+use super::serving::Serving;
 use super::{BuildError, Runner};
 use crate::build::attrs::{self, BuilderFacts};
 use crate::build::cache::{self, CacheExports};
@@ -21,9 +20,8 @@ use crate::build::spec::BuildSpec;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::Exports;
 use crate::buildkit::session::file_sync::DirFailures;
-use crate::buildkit::session::{Session, tunnel};
 use crate::buildkit::solve::SolveRequest;
-use crate::buildkit::{Client, RpcError, subrequest};
+use crate::buildkit::{RpcError, subrequest};
 
 /// Label of a worker of a Docker Engine: the address that `host-gateway` stands for.
 const HOST_GATEWAY_LABEL: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
@@ -43,14 +41,6 @@ pub(super) struct Job {
     pub(super) session: Serving,
     /// Its context comes by standard input.
     only_once: bool,
-}
-
-/// A session that is served until it is ended.
-pub(super) struct Serving {
-    tasks: JoinSet<Option<String>>,
-    end: CancellationToken,
-    /// Why it ended by itself.
-    lost: Option<String>,
 }
 
 impl Job {
@@ -246,45 +236,6 @@ fn builder_facts(workers: &[WorkerRecord]) -> BuilderFacts {
         host_gateway: worker
             .and_then(|w| w.labels.get(HOST_GATEWAY_LABEL))
             .and_then(|ip| ip.parse::<IpAddr>().ok()),
-    }
-}
-
-impl Serving {
-    /// Serves a session beside the solve.
-    fn start(client: &Client, session: Session) -> Self {
-        let (channel, end) = (client.channel(), CancellationToken::new());
-        let mut tasks = JoinSet::new();
-        let ended = end.clone();
-        tasks.spawn(async move {
-            let opened = tokio::select! {
-                opened = tunnel::open(channel, session.metadata()) => opened,
-                () = ended.cancelled() => return None,
-            };
-            let why = match opened {
-                Ok(stream) => match session.serve(stream, ended.clone()).await {
-                    Ok(()) => "the builder has ended it".to_owned(),
-                    Err(error) => crate::error::chain(&error),
-                },
-                Err(status) => crate::error::chain(&status),
-            };
-            (!ended.is_cancelled()).then_some(why)
-        });
-        Self {
-            tasks,
-            end,
-            lost: None,
-        }
-    }
-
-    /// Ends it, and waits until it has ended.
-    pub(super) async fn end(&mut self) {
-        self.end.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            self.lost = ended.unwrap_or_else(|error| Some(crate::error::chain(&error)));
-        }
-        if let Some(why) = &self.lost {
-            tracing::debug!(why, "the session ended before the build");
-        }
     }
 }
 

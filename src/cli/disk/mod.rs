@@ -40,9 +40,10 @@ pub(super) async fn connect(node: &Node, timeout: Duration) -> Result<Client, Co
 
 /// A connection that breaks, or is no BuildKit's, has a reason, which the driver may know.
 pub(super) async fn explained(node: &Node, error: RpcError) -> CommandError {
-    if matches!(error.code(), Code::Unavailable | Code::Unknown)
-        && let Some(reason) = node.driver().diagnose().await
-    {
+    // What breaks in the middle of a call comes as its cancellation.
+    let may_be_the_connection =
+        error.is_connection_broken() || matches!(error.code(), Code::Unavailable | Code::Unknown);
+    if may_be_the_connection && let Some(reason) = node.driver().diagnose().await {
         return reason.into();
     }
     error.into()

@@ -5,6 +5,7 @@
 //! Requests that need the same token wait for one token request.
 
 pub(super) mod challenge;
+mod header;
 pub(super) mod scope;
 
 use std::collections::HashMap;
@@ -13,11 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue};
 
 use self::challenge::{Bearer, Wanted};
+use self::header::{bearer_header, password_login};
 use self::scope::Scopes;
 use super::error::{RegistryError, RequestLabel};
 use super::redact::clean;
@@ -300,40 +300,4 @@ impl Authenticator {
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Makes the login of a registry that wants a password.
-fn password_login(credential: &Credential) -> Authorization {
-    let header = match credential {
-        Credential::Basic { username, password } => Some(basic(username, password)),
-        Credential::RegistryToken(token) => bearer_header(token.expose()),
-        Credential::Anonymous | Credential::IdentityToken(_) => None,
-    };
-    Authorization {
-        header,
-        generation: 0,
-    }
-}
-
-/// Makes the header of a password login (RFC 7617).
-fn basic(username: &str, password: &Secret) -> HeaderValue {
-    let mut pair = zeroize::Zeroizing::new(String::with_capacity(
-        username.len() + password.expose().len() + 1,
-    ));
-    pair.push_str(username);
-    pair.push(':');
-    pair.push_str(password.expose());
-    let text = zeroize::Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-    let mut header =
-        HeaderValue::from_str(&text).expect("base64 has only characters that a header can hold");
-    header.set_sensitive(true);
-    header
-}
-
-/// Makes the header of a token; `None` if it holds characters that no header can.
-fn bearer_header(token: &str) -> Option<HeaderValue> {
-    let text = zeroize::Zeroizing::new(format!("Bearer {token}"));
-    let mut header = HeaderValue::from_str(&text).ok()?;
-    header.set_sensitive(true);
-    Some(header)
 }

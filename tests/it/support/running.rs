@@ -45,12 +45,17 @@ impl Running {
             progress,
             _folder: folder,
         };
+        running.shows(|progress| progress.contains(until));
+        running
+    }
+
+    /// Waits until the progress shows something.
+    pub(crate) fn shows(&self, something: impl Fn(&str) -> bool) {
         let end = Instant::now() + LIMIT;
-        while !running.progress().contains(until) {
-            assert!(Instant::now() < end, "not in time:\n{}", running.progress());
+        while !something(&self.progress()) {
+            assert!(Instant::now() < end, "not in time:\n{}", self.progress());
             sleep(Duration::from_millis(20));
         }
-        running
     }
 
     pub(crate) fn progress(&self) -> String {

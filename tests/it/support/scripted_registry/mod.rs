@@ -367,8 +367,10 @@ fn token_delay(state: &Mutex<State>, request: &Request) -> Duration {
 }
 
 async fn head(connection: &mut Connection) -> Option<Seen> {
-    // A TLS handshake: this registry has none.
+    // A TLS handshake: this registry has none, and says so as Go's servers do. BuildKit then speaks plain HTTP.
     if connection.fill_buf().await.ok()?.first() == Some(&0x16) {
+        let refusal = b"HTTP/1.0 400 Bad Request\r\n\r\n";
+        connection.write_all(refusal).await.ok()?;
         return None;
     }
     let mut line = String::new();
