@@ -9,17 +9,14 @@ mod seen;
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixListener;
-use std::sync::{Mutex, Weak};
 
 use tempfile::TempDir;
 
-use crate::support::bench::{Bench, Shared};
+use crate::support::bench::Bench;
 use crate::support::rig::{Rig, context, unique};
 
 use self::cases::{Case, Errors, OTHERS, RESULTS, STEPS};
 use self::seen::{Run, Seen};
-
-static SHARED: Shared = Mutex::new(Weak::new());
 
 const TOOLS: [&str; 2] = ["buildx", "cachex"];
 
@@ -53,14 +50,15 @@ fn sources(dockerfile: &str) -> TempDir {
             "other.Dockerfile",
             &with_base("FROM BUSYBOX\nRUN echo SAID of other\n"),
         ),
-        // Tests that run beside this one share no step with it.
+        // No case finds the steps of another.
         ("file", &unique("file")),
         ("more/f", "of more"),
     ])
 }
 
 fn compare(cases: &[Case]) {
-    let bench = Bench::shared(&SHARED);
+    // A builder of its own: builds at the same time share base images, whose names and states are those of the first.
+    let bench = Bench::new();
     let mut wrong = Vec::new();
     for (dockerfile, args, errors) in cases {
         let folder = sources(dockerfile);

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::bench::Bench;
 use crate::support::rig::{context, text, unique};
 
-use super::{SHARED, TOOLS};
+use super::TOOLS;
 
 /// A repository that is served to the builder; it ends with this.
 struct Server {
@@ -95,7 +95,7 @@ fn steps(progress: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn git_queries_are_sent_as_buildx_sends_them() {
-    let bench = Bench::shared(&SHARED);
+    let bench = Bench::new();
     let server = Server::start();
     let url = |query: &str| format!("git://127.0.0.1:{}/r.git?{query}", server.port);
     let build = |tool: &str, as_input: &str, args: &[String]| {

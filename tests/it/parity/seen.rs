@@ -77,7 +77,7 @@ impl Run<'_> {
             stdout: plain(&stdout),
             steps: steps(&stderr)
                 .into_iter()
-                // Builds that run beside this one may have named the base image.
+                // Where two stages have one base image, which of them names it is chance.
                 .filter(|(name, _)| !name.contains("] FROM "))
                 .map(|(name, hit)| (plain(&name), hit))
                 .collect(),
