@@ -64,7 +64,7 @@ pub struct Imports {
 }
 
 /// One `--cache-from`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Slot {
     /// What BuildKit is told; `None` where the cache is left out.
     entry: Option<Entry>,
@@ -72,7 +72,7 @@ struct Slot {
 }
 
 /// A cache in a registry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Remote {
     source: RegistrySource,
     /// What the registry said.

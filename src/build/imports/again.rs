@@ -132,14 +132,7 @@ impl Imports {
 
     /// Tells whether an error says that one of the caches cannot be read.
     pub fn is_to_blame(&self, message: &str) -> bool {
-        let blobs = unreadable::blobs(message);
-        let is_fetch_failure = unreadable::is_fetch_failure(message);
-        let read = self.slots.iter().filter(|slot| slot.entry.is_some());
-        !blobs.is_empty()
-            && read.into_iter().any(|slot| {
-                let lists = |r: &Remote| !r.listed(&blobs).is_empty();
-                slot.registry.as_ref().is_some_and(lists) || (is_fetch_failure && slot.is_unknown())
-            })
+        is_to_blame(&self.slots, message)
     }
 
     /// Does without what an error names, which is one of a cache.
@@ -186,6 +179,17 @@ impl Imports {
             left_out.join(", ")
         ));
     }
+}
+
+fn is_to_blame(slots: &[Slot], message: &str) -> bool {
+    let blobs = unreadable::blobs(message);
+    let is_fetch_failure = unreadable::is_fetch_failure(message);
+    let lists = |remote: &Remote| !remote.listed(&blobs).is_empty();
+    let mut read = slots.iter().filter(|slot| slot.entry.is_some());
+    !blobs.is_empty()
+        && read.any(|slot| {
+            slot.registry.as_ref().is_some_and(lists) || (is_fetch_failure && slot.is_unknown())
+        })
 }
 
 impl Slot {
@@ -296,3 +300,6 @@ fn warning(healed: &[(String, Digest, Healed)]) -> String {
         caches.join(", ")
     )
 }
+
+#[cfg(test)]
+mod tests;
