@@ -11,9 +11,15 @@
 //! ```
 //!
 //! With `via=client` BuildKit exports the cache to the session's content store, whose other end is
-//! the registry: [`cache::export`]. `auto` is BuildKit's own exporter for `via` and `compressor`: it moves
-//! each byte once, while a cache that goes through the client crosses the connection to the builder
-//! first, and layers taken uncompressed stay so in the builder.
+//! the registry: [`cache::export`]. What is finished is exported while the build runs
+//! ([`build::alongside`]), and published when the build fails.
+//!
+//! `auto` is `builder` for `via` and for `compressor`, by the figures of `scripts/bench`: where cores are
+//! scarce the builder is the quicker one, because each byte moves once, while a cache that goes through
+//! the client crosses the connection to the builder first, and with exports alongside little is left to do after
+//! the last step either way. `via=client` wins over a long line to the registry and where little has
+//! changed; it is chosen where only this program can do what is asked (`merge`, bounds, `compressor=client`).
+//! `compressor=client` is never chosen: layers taken uncompressed stay so in the builder.
 //!
 //! # Rooms
 //!

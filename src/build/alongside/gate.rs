@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// How long the builder is watched at a time.
 const WINDOW: Duration = Duration::from_millis(250);
+/// The same while it is busy: looking costs the engine some work, too.
+const BUSY_WINDOW: Duration = Duration::from_secs(1);
 /// So many times in a row a core has to be idle: between two busy steps it is, too, for a moment.
 const CALM: u32 = 2;
 /// What has to be idle of a core, or of all that the builder has where that is less: compression takes
@@ -51,12 +53,16 @@ impl Gate {
             return;
         };
         let mut before = meter.cpu_time().await;
-        let mut calm = 0;
+        let (mut calm, mut window) = (0, WINDOW);
         while let Some(earlier) = before {
-            tokio::time::sleep(WINDOW).await;
+            tokio::time::sleep(window).await;
             let now = meter.cpu_time().await;
             let has_spare = now.is_some_and(|now| has_spare(earlier, now));
-            calm = if has_spare { calm + 1 } else { 0 };
+            (calm, window) = if has_spare {
+                (calm + 1, WINDOW)
+            } else {
+                (0, BUSY_WINDOW)
+            };
             if calm == CALM {
                 return;
             }

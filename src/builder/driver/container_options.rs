@@ -10,6 +10,8 @@ use bollard::models::{
 use crate::builder::buildkitd::{CONFIG_DIR, CONFIG_FILE};
 use crate::builder::text::{self, TextError};
 
+use super::meter::cores;
+
 /// Image of a builder whose options name none.
 pub const DEFAULT_IMAGE: &str = "moby/buildkit:buildx-stable-1";
 /// Folder of buildkitd's state in the container, on a volume.
@@ -174,14 +176,7 @@ impl ContainerOptions {
 
     /// Returns how many cores the container is limited to.
     pub(super) fn cores(&self) -> Option<f64> {
-        // The kernel's period where only the quota is given.
-        const PERIOD: i64 = 100_000;
-        let number = |n: i64| i32::try_from(n).ok().filter(|n| *n > 0).map(f64::from);
-        let quota = self.cpu_quota.and_then(number);
-        let period = number(self.cpu_period.unwrap_or(PERIOD));
-        let quota = quota.zip(period).map(|(quota, period)| quota / period);
-        let set = cpu_set(&self.cpuset_cpus);
-        quota.into_iter().chain(set).reduce(f64::min)
+        cores(self.cpu_quota, self.cpu_period, &self.cpuset_cpus)
     }
 
     fn set_env(&mut self, key: &str, value: &str) -> Result<(), OptionError> {
@@ -367,16 +362,6 @@ fn bad(key: &str, value: &str, expected: &'static str) -> OptionError {
     }
 }
 
-/// Counts a list of cores such as `0-2,5`; nothing if it is none.
-fn cpu_set(list: &str) -> Option<f64> {
-    let count = |part: &str| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let (from, to): (u16, u16) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
-        Some(f64::from(to.checked_sub(from)?) + 1.0)
-    };
-    list.split(',').map(count).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -511,30 +496,5 @@ mod tests {
             error,
             "invalid driver option cpuquota for docker-container driver, did you mean cpu-quota?"
         );
-    }
-
-    #[test]
-    fn limits_are_counted_in_cores() {
-        for (options, cores) in [
-            (&[][..], None),
-            (&[("cpu-quota", "50000")], Some(0.5)),
-            (
-                &[("cpu-quota", "50000"), ("cpu-period", "10000")],
-                Some(5.0),
-            ),
-            (&[("cpu-quota", "-1")], None),
-            (&[("cpuset-cpus", "0-2,5")], Some(4.0)),
-            (&[("cpuset-cpus", "2-0")], None),
-            (
-                &[("cpuset-cpus", "0-1"), ("cpu-quota", "150000")],
-                Some(1.5),
-            ),
-        ] {
-            let given = options
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-            let parsed = ContainerOptions::parse(&given.collect()).unwrap();
-            assert_eq!(parsed.cores(), cores, "{options:?}");
-        }
     }
 }
