@@ -217,6 +217,8 @@ fn in_a_terminal(builder: &Builder<'_>, client: &Client, args: &str, folder: &Pa
     let mut terminal = Command::new("script");
     terminal.args(["-qec", &line, "/dev/null"]);
     terminal.env("DOCKER_CONFIG", client.config());
+    // With it the display would be the plain one.
+    terminal.env_remove("CI");
     let output = terminal.output().expect("script");
     let (rows, columns) = (NonZeroU16::new(40), NonZeroU16::new(110));
     let mut screen = vt100::Parser::new(rows.expect("some"), columns.expect("some"), 0);
