@@ -28,6 +28,8 @@ pub const BUILDX_BUILDER: &str = "BUILDX_BUILDER";
 pub const BUILDX_NO_DEFAULT_ATTESTATIONS: &str = "BUILDX_NO_DEFAULT_ATTESTATIONS";
 /// True: a builder's default-load option is not applied.
 pub const BUILDX_NO_DEFAULT_LOAD: &str = "BUILDX_NO_DEFAULT_LOAD";
+/// Names a repository for git, wherever it is called.
+pub const GIT_DIR: &str = "GIT_DIR";
 /// True: Git URLs with a query reach the frontend as definitions made here.
 pub const BUILDX_SEND_GIT_QUERY_AS_INPUT: &str = "BUILDX_SEND_GIT_QUERY_AS_INPUT";
 /// True: images with attestations are not in the form of OCI artifacts.

@@ -160,9 +160,7 @@ pub trait Companion: Send + Sync {
 
     /// Tells whether the build is run again after the error of a step. Then nothing is to be kept of this
     /// run, and [`broken`](Self::broken) is not called.
-    fn is_run_again(&self, _error: &Status) -> bool {
-        false
-    }
+    fn is_run_again(&self, error: &Status) -> bool;
 }
 
 /// Runs a build and hands every status message to `on_status`, in order.

@@ -9,7 +9,7 @@
 //! spare (`gate`).
 //!
 //! When a step fails or the user cancels, the builder still holds the results of the others (see
-//! [`Companion`]). What has not been exported is exported then, and
+//! [`Companion`](crate::buildkit::solve::Companion)). What has not been exported is exported then, and
 //! [`keep`](Alongside::keep) publishes the parts as one cache.
 
 mod attempts;
@@ -38,7 +38,7 @@ use super::client_cache::ClientCache;
 use crate::buildkit::Client;
 use crate::buildkit::llb::Graph;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::solve::{Companion, SolveRequest};
+use crate::buildkit::solve::SolveRequest;
 use crate::cache::export::PartExport;
 use crate::options::cache::{Mode, OnFailure};
 
@@ -227,8 +227,8 @@ impl Alongside {
     }
 }
 
-#[tonic::async_trait]
-impl Companion for Alongside {
+/// What is heard of the build.
+impl Alongside {
     fn begin(&self, definitions: &BTreeMap<String, Definition>) {
         let graph = match Graph::of(definitions.values()) {
             Ok(graph) => graph,

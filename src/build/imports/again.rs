@@ -72,10 +72,9 @@ impl Imports {
             let caches = &*self;
             let run_again = |message: &str| may_run_again() && caches.is_to_blame(message);
             let result = solve(request, &run_again, &mut report).await;
-            origins
-                .received()
-                .into_iter()
-                .for_each(|bytes| observer.received(bytes));
+            if let Some(bytes) = origins.received() {
+                observer.received(bytes);
+            }
             let again = match &result {
                 Err(error) if may_run_again() => self.heal_unless(error, cancel).await,
                 _ => false,

@@ -172,15 +172,14 @@ impl Repository {
         }
         .encode_to_vec();
         let name = format!("[internal] load git source {shown}");
-        let caps_of =
-            |caps: Vec<&str>| caps.into_iter().map(|cap| (cap.to_owned(), true)).collect();
+        let caps_of = |caps: &[String]| caps.iter().map(|cap| (cap.clone(), true)).collect();
         let about_fetch = OpMetadata {
             description: BTreeMap::from([("llb.customname".to_owned(), name)]),
-            caps: caps_of(caps),
+            caps: caps_of(&caps),
             ..OpMetadata::default()
         };
         let about_result = OpMetadata {
-            caps: caps_of(vec!["constraints", "platform", "meta.description"]),
+            caps: caps_of(&["constraints", "platform", "meta.description"].map(str::to_owned)),
             ..OpMetadata::default()
         };
         let result_digest = Digest::of(&result).to_string();
@@ -194,8 +193,8 @@ impl Repository {
     }
 
     /// The attributes of the step and the capabilities that they need.
-    fn attributes(&self) -> (BTreeMap<String, String>, Vec<&'static str>) {
-        let mut caps = vec!["source.git", "source.git.fullurl"];
+    fn attributes(&self) -> (BTreeMap<String, String>, Vec<String>) {
+        let mut caps = vec!["source.git".to_owned(), "source.git.fullurl".to_owned()];
         let mut attrs = BTreeMap::from([
             ("git.fullurl".to_owned(), self.remote.clone()),
             (
@@ -217,13 +216,7 @@ impl Repository {
         ] {
             if let Some(value) = value {
                 attrs.insert(format!("git.{name}"), value);
-                caps.push(match name {
-                    "keepgitdir" => "source.git.keepgitdir",
-                    "checksum" => "source.git.checksum",
-                    "skipsubmodules" => "source.git.skipsubmodules",
-                    "mtime" => "source.git.mtime",
-                    _ => "source.git.fetchbycommit",
-                });
+                caps.push(format!("source.git.{name}"));
             }
         }
         (attrs, caps)

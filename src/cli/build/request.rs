@@ -60,9 +60,14 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
             env.get(env::BUILDX_METADATA_PROVENANCE).unwrap_or_default(),
         ),
     };
+    let mut inputs = inputs(args, env)?;
+    let build_args = flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?;
+    inputs.keep_git_dir = build_args
+        .get(KEEP_GIT_DIR_ARG)
+        .and_then(|text| parse_bool(text));
     let spec = BuildSpec {
-        inputs: inputs(args, env)?,
-        build_args: flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?,
+        inputs,
+        build_args,
         labels: flag("label", label::parse_list(&args.labels))?,
         tags: flag("tag", Tag::parse_list(&args.tags))?,
         annotations: flag("annotation", annotation::parse_list(&args.annotations))?,
@@ -172,8 +177,6 @@ fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
         "build-context",
         build_context::parse_list(&args.build_contexts),
     )?;
-    let lookup = |name: &str| env.get(name).map(str::to_owned);
-    let build_args = flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?;
     Ok(InputSpec {
         context: args.context.clone(),
         dockerfile: args.file.clone(),
@@ -186,9 +189,7 @@ fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
             .get(env::BUILDX_SEND_GIT_QUERY_AS_INPUT)
             .and_then(parse_bool)
             .unwrap_or(false),
-        keep_git_dir: build_args
-            .get(KEEP_GIT_DIR_ARG)
-            .and_then(|text| parse_bool(text)),
+        keep_git_dir: None,
     })
 }
 
@@ -307,7 +308,7 @@ fn vcs(env: &Env) -> VcsOptions {
         // "full" is an older spelling.
         labels: labels == Some("full") || switch(env::BUILDX_GIT_LABELS).unwrap_or(false),
         check_dirty: switch(env::BUILDX_GIT_CHECK_DIRTY).unwrap_or(false),
-        names_repository: env.non_empty("GIT_DIR").is_some(),
+        names_repository: env.non_empty(env::GIT_DIR).is_some(),
     }
 }
 
