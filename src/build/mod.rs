@@ -30,6 +30,7 @@ pub mod exports;
 pub mod imports;
 pub mod inputs;
 pub mod join;
+mod later;
 pub mod layout_cache;
 pub mod load;
 pub mod local_delete;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
 use tokio::process::Command;
-use tokio_util::task::AbortOnDropHandle;
+
+use super::later::{Later, later};
 
 /// Which facts are wanted (`BUILDX_GIT_INFO`, `BUILDX_GIT_LABELS`, `BUILDX_GIT_CHECK_DIRTY`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Default for VcsOptions {
 /// The attributes for a context folder, asked for while other things are got ready: git is a process for
 /// each question.
 #[derive(Debug, Clone)]
-pub struct Commit(Shared<BoxFuture<'static, BTreeMap<String, String>>>);
+pub struct Commit(Later<BTreeMap<String, String>>);
 
 impl Commit {
     /// Asks for what [`attributes`] returns. The questions end with this.
@@ -50,8 +50,7 @@ impl Commit {
         local_dirs: BTreeMap<String, PathBuf>,
     ) -> Self {
         let asked = async move { attributes(options, &context, &dockerfile, &local_dirs).await };
-        let asked = AbortOnDropHandle::new(tokio::spawn(asked));
-        Self(asked.map(Result::unwrap_or_default).boxed().shared())
+        Self(later(asked, |_died| BTreeMap::new()))
     }
 
     /// For a build without a context folder.

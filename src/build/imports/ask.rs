@@ -6,11 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
-use tokio_util::task::AbortOnDropHandle;
-
 use crate::build::cache::{CacheImport, RegistrySource};
+use crate::build::later::{Later, later};
 use crate::cache::registries::Registries;
 use crate::error::chain;
 use crate::registry::{Access, RawManifest, RegistryError, Repository};
@@ -37,8 +34,6 @@ pub(super) enum Answer {
     Silent,
 }
 
-type Later = Shared<BoxFuture<'static, Arc<Answer>>>;
-
 /// The caches to read, in the order of the flags, and the questions that are on their way. They end with
 /// this.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +43,7 @@ pub struct Asked(Vec<Question>);
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub(super) import: CacheImport,
-    answer: Option<Later>,
+    answer: Option<Later<Arc<Answer>>>,
 }
 
 impl Asked {
@@ -61,13 +56,15 @@ impl Asked {
                 CacheImport::Builder(_) | CacheImport::Layout(_) => return None,
             };
             let registries = Arc::clone(registries);
-            Some(later(async move {
-                if through_session {
+            let asked = async move {
+                Arc::new(if through_session {
                     ask_patiently(&source, &registries).await
                 } else {
                     ask_once(&source, &registries).await
-                }
-            }))
+                })
+            };
+            let lost = |error| Arc::new(Answer::Unknown(chain(&error)));
+            Some(later(asked, lost))
         };
         let question = |import: &CacheImport| Question {
             import: import.clone(),
@@ -86,18 +83,6 @@ impl Question {
     pub(super) async fn answer(&self) -> Option<Arc<Answer>> {
         Some(self.answer.clone()?.await)
     }
-}
-
-fn later(answer: impl Future<Output = Answer> + Send + 'static) -> Later {
-    let task = AbortOnDropHandle::new(tokio::spawn(answer));
-    async move {
-        Arc::new(match task.await {
-            Ok(answer) => answer,
-            Err(error) => Answer::Unknown(chain(&error)),
-        })
-    }
-    .boxed()
-    .shared()
 }
 
 async fn ask_once(source: &RegistrySource, registries: &Registries) -> Answer {
