@@ -2,20 +2,24 @@
 //!
 //! The real `buildctl dial-stdio` joins stdin and stdout to buildkitd's socket. In the rig `BuildKit` lives inside
 //! `dockerd`, which hands its gRPC connection out after an HTTP/1.1 upgrade (`POST /grpc`, `Upgrade: h2c`), so this
-//! program does the upgrade first and then passes bytes both ways. It is compiled by `scripts/rig` with plain
-//! `rustc` and therefore uses nothing but the standard library.
+//! program does the upgrade first and then passes bytes both ways. `serve` does so for everyone who connects to the
+//! socket that buildkitd would listen on. It is compiled by `scripts/rig` with plain `rustc` and therefore uses
+//! nothing but the standard library.
 
 use std::env;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 const SOCKET: &str = "/var/run/docker.sock";
+const SERVED: &str = "/run/buildkit/buildkitd.sock";
+const START_PAUSE: Duration = Duration::from_millis(20);
 const UPGRADE: &[u8] = b"POST /grpc HTTP/1.1\r\nHost: buildkit\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
 const PING: &[u8] = b"GET /_ping HTTP/1.1\r\nHost: buildkit\r\nConnection: close\r\n\r\n";
 const PING_WAIT: Duration = Duration::from_secs(5);
@@ -28,9 +32,10 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["dial-stdio"] => dial_stdio(),
         ["debug", "workers"] => ping(),
+        ["serve"] => serve(),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("only `dial-stdio` and `debug workers` are there, not {args:?}"),
+            format!("only `dial-stdio`, `debug workers` and `serve` are there, not {args:?}"),
         )),
     };
     match done {
@@ -64,12 +69,55 @@ fn ping() -> io::Result<()> {
     expect_status(&read_head(&mut socket)?.0, "200")
 }
 
-fn dial_stdio() -> io::Result<()> {
+/// Listens where buildkitd would, from when the engine answers.
+fn serve() -> io::Result<()> {
+    while ping().is_err() {
+        thread::sleep(START_PAUSE);
+    }
+    if let Some(folder) = Path::new(SERVED).parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match fs::remove_file(SERVED) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    for peer in UnixListener::bind(SERVED)?.incoming() {
+        let peer = peer?;
+        thread::spawn(move || {
+            if let Err(error) = join(peer) {
+                eprintln!("buildctl (test rig): a connection ended: {error}");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Joins a connection to the engine's BuildKit until either ends.
+fn join(mut peer: UnixStream) -> io::Result<()> {
+    let (mut socket, early) = upgraded()?;
+    peer.write_all(&early)?;
+    let (mut from, mut to) = (peer.try_clone()?, socket.try_clone()?);
+    let sender = thread::spawn(move || {
+        let how = if pass(&mut from, &mut to).is_ok() { Shutdown::Write } else { Shutdown::Both };
+        to.shutdown(how)
+    });
+    let passed = pass(&mut socket, &mut peer);
+    _ = peer.shutdown(Shutdown::Both);
+    _ = sender.join();
+    passed
+}
+
+/// Connects to the engine and asks for its BuildKit; gives what came after the answer, too.
+fn upgraded() -> io::Result<(UnixStream, Vec<u8>)> {
     let mut socket = UnixStream::connect(SOCKET)?;
     socket.write_all(UPGRADE)?;
     let (head, early) = read_head(&mut socket)?;
     expect_status(&head, "101")?;
+    Ok((socket, early))
+}
 
+fn dial_stdio() -> io::Result<()> {
+    let (mut socket, early) = upgraded()?;
     let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     stdout.write_all(&early)?;
