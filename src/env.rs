@@ -60,6 +60,8 @@ pub const NO_COLOR: &str = "NO_COLOR";
 pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Socket of the SSH agent.
 pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
+/// False: the container of a builder is reached by the Docker engine only, never past it.
+pub const CACHEX_DIRECT: &str = "CACHEX_DIRECT";
 
 /// The environment of the process, the home folder and the working folder.
 #[derive(Debug, Clone, Default)]

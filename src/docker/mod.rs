@@ -5,6 +5,8 @@ pub mod context;
 pub mod credentials;
 pub mod demux;
 pub mod dial;
+#[cfg(target_os = "linux")]
+pub mod direct;
 pub mod engine;
 pub mod exec;
 pub mod hijack;

@@ -27,6 +27,7 @@ mod cache_rig_faults;
 mod call;
 mod cancel;
 mod context;
+mod direct;
 mod disk;
 mod engine;
 mod environment;

@@ -15,6 +15,7 @@ use crate::docker::engine::Engine;
 
 use super::Status;
 use super::container_options::ContainerOptions;
+use super::in_container;
 use super::meter::ContainerMeter;
 
 const PREFIX: &str = "buildx_buildkit_";
@@ -150,9 +151,8 @@ impl Container {
     /// Fails with [`BuilderError::NotRunning`] if the container is not there or does not run.
     pub async fn dial(&self) -> Result<ByteStream, BuilderError> {
         let engine = self.engine().await?;
-        let command = ["buildctl", "dial-stdio"];
-        match engine.exec_stdio(&self.name, &command, &[], None).await {
-            Ok(stream) => Ok(Box::new(stream)),
+        match in_container::dial(engine, &self.name, &self.surroundings).await {
+            Ok(stream) => Ok(stream),
             Err(error) if error.is_conflict() && error.to_string().contains("paused") => {
                 Err(self.paused())
             }

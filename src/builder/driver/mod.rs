@@ -20,6 +20,7 @@ pub mod config_tar;
 pub mod container;
 pub mod container_options;
 pub mod docker;
+mod in_container;
 pub mod meter;
 pub mod remote;
 

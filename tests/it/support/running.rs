@@ -31,11 +31,23 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it and waits for a text in the progress.
     pub(crate) fn start(bench: &Bench, args: &[&str], dockerfile: &str, until: &str) -> Self {
+        Self::start_with(bench, &[], args, dockerfile, until)
+    }
+
+    /// The same with these variables.
+    pub(crate) fn start_with(
+        bench: &Bench,
+        env: &[(&str, &str)],
+        args: &[&str],
+        dockerfile: &str,
+        until: &str,
+    ) -> Self {
         use std::os::unix::process::CommandExt as _;
         let folder = folder(dockerfile);
         let progress = folder.path().join("progress");
         let child = bench
             .command("cachex", args, folder.path())
+            .envs(env.iter().copied())
             .stderr(File::create(&progress).expect("a file"))
             .process_group(0)
             .spawn()

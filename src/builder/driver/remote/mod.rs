@@ -21,6 +21,7 @@ use crate::builder::surroundings::Surroundings;
 use crate::docker::process::ProcessStream;
 
 use super::container_options::{OptionError, boolean};
+use super::in_container;
 
 pub mod address;
 pub mod preflight;
@@ -157,9 +158,7 @@ impl Remote {
     ) -> Result<ByteStream, BuilderError> {
         let current = self.surroundings.contexts().current_name();
         let engine = self.surroundings.engine(context.unwrap_or(current)).await?;
-        let command = ["buildctl", "dial-stdio"];
-        let stream = engine.exec_stdio(container, &command, &[], None).await?;
-        Ok(Box::new(stream))
+        Ok(in_container::dial(&engine, container, &self.surroundings).await?)
     }
 
     fn unreachable(&self, source: io::Error) -> BuilderError {
