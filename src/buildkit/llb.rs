@@ -101,8 +101,17 @@ impl Graph {
     /// Returns the steps whose layers are in the result: those that others only copy from are not among
     /// them.
     pub fn result_chain(&self) -> HashSet<&str> {
+        self.chain(self.results.iter().map(String::as_str))
+    }
+
+    /// Returns the steps whose layers are in those of one step, itself among them.
+    pub fn chain_of<'a>(&'a self, digest: &'a str) -> HashSet<&'a str> {
+        self.chain(std::iter::once(digest))
+    }
+
+    fn chain<'a>(&'a self, ends: impl Iterator<Item = &'a str>) -> HashSet<&'a str> {
         let mut chain = HashSet::new();
-        let mut open: Vec<&str> = self.results.iter().map(String::as_str).collect();
+        let mut open: Vec<&str> = ends.collect();
         while let Some((digest, node)) = open.pop().and_then(|d| self.nodes.get_key_value(d)) {
             if chain.insert(digest.as_str()) {
                 let below = node.below.iter().filter_map(|at| node.inputs.get(*at));
@@ -300,6 +309,9 @@ mod tests {
             assert!(chain.contains(step.as_str()));
         }
         assert!(!chain.contains(tool.as_str()));
+        let below_two = [&base, &one, &two].map(String::as_str);
+        assert_eq!(graph.chain_of(&two), HashSet::from(below_two));
+        assert!(graph.chain_of("sha256:unknown").is_empty());
     }
 
     #[test]

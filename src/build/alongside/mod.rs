@@ -8,6 +8,9 @@
 //! the end finds the work done. The build comes first: an export begins when the builder has a core to
 //! spare (`gate`).
 //!
+//! After the last step BuildKit makes the results, then the cache, one chain of layers after the other.
+//! What is left of the chains is exported beside that, too.
+//!
 //! When a step fails or the user cancels, the builder still holds the results of the others (see
 //! [`Companion`](crate::buildkit::solve::Companion)). What has not been exported is exported then, and
 //! [`keep`](Alongside::keep) publishes the parts as one cache.
@@ -44,6 +47,8 @@ use crate::options::cache::{Mode, OnFailure};
 
 /// Parts that are exported at the same time.
 const PARTS: usize = 2;
+/// An export at the end that takes longer than this has layers to make, also of steps that did not run.
+const SHORT_END: Duration = Duration::from_millis(250);
 /// How long after a failure the caches may still be exported.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// How long after a signal.
@@ -95,6 +100,8 @@ struct Shared {
     /// What the solves of parts have in common.
     request: SolveRequest,
     lanes: Vec<Lane>,
+    /// The build makes more than caches, and makes it first.
+    has_results: bool,
     stops: Stops,
     gate: Gate,
     state: Mutex<State>,
@@ -146,6 +153,7 @@ impl Alongside {
         if !lanes.iter().any(useful) || request.internal {
             return None;
         }
+        let has_results = !request.exporters.is_empty();
         let request = SolveRequest {
             session: request.session.clone(),
             entitlements: request.entitlements.clone(),
@@ -159,6 +167,7 @@ impl Alongside {
                 stores,
                 request,
                 lanes,
+                has_results,
                 stops,
                 gate: Gate::new(meter),
                 state: Mutex::default(),
@@ -247,6 +256,10 @@ impl Alongside {
     fn built(&self) {
         self.shared.state().phase = Phase::Built;
         self.shared.changed.notify_waiters();
+        let shared = Arc::clone(&self.shared);
+        self.shared
+            .tasks
+            .spawn(async move { shared.export_chains().await });
     }
 
     async fn broken(&self) {
@@ -331,7 +344,7 @@ impl Shared {
         state.under_way += 1;
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
-            shared.export(&step, false).await;
+            shared.export(&step, Phase::Running).await;
             shared.state().under_way -= 1;
             shared.changed.notify_waiters();
         });
@@ -355,8 +368,47 @@ impl Shared {
         // Those under way may have some of it.
         self.until(|state| state.under_way == 0).await;
         let rest = self.rest();
-        let exports = stream::iter(rest).map(|step| async move { self.export(&step, true).await });
-        exports.buffer_unordered(PARTS).collect::<()>().await;
+        let phase = self.state().phase;
+        self.export_all(rest, phase).await;
+    }
+
+    /// Exports each chain of layers by itself, while the build's own exports go through all of them.
+    async fn export_chains(&self) {
+        let late = tokio::time::sleep(SHORT_END);
+        self.export_all(self.chains(true), Phase::Built).await;
+        tokio::select! {
+            () = late => self.export_all(self.chains(false), Phase::Built).await,
+            () = self.end.cancelled() => {}
+        }
+    }
+
+    /// Takes the chains of layers that no export has; only `new` ones, or all. A chain alone is left to
+    /// the build's own export, where that has nothing else to do.
+    fn chains(&self, new: bool) -> Vec<String> {
+        let lanes = self.lanes.iter().filter(|l| l.early != Early::Nothing);
+        let in_result = lanes
+            .map(|lane| lane.cache.mode())
+            .all(|mode| mode == Mode::Min);
+        let mut state = self.state();
+        let Some(queue) = &mut state.queue else {
+            return Vec::new();
+        };
+        let mut chains = queue.chains(in_result);
+        if chains.len() < 2 && !self.has_results {
+            return Vec::new();
+        }
+        chains.retain(|chain| chain.is_new || !new);
+        for chain in &chains {
+            queue.take_chain(&chain.last);
+        }
+        chains.into_iter().map(|chain| chain.last).collect()
+    }
+
+    async fn export_all(&self, steps: impl IntoIterator<Item = String>, phase: Phase) {
+        let exports = stream::iter(steps)
+            .map(|step| async move { self.export(&step, phase).await })
+            .buffer_unordered(PARTS);
+        exports.collect::<()>().await;
     }
 
     /// Waits for a change of the state.

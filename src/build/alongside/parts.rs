@@ -6,15 +6,20 @@ use std::sync::Arc;
 use bollard_buildkit_proto::pb::Definition;
 
 use super::swallow::Swallow;
-use super::{Early, Lane, Part, Shared, keeps};
+use super::{Early, Lane, Part, Phase, Shared, keeps};
 use crate::buildkit::RpcError;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::options::cache::Mode;
 
 impl Shared {
-    /// Exports the part of the build that ends at one step. When the build is `over`, every cache that
-    /// is to be kept takes all of it.
-    pub(super) async fn export(&self, step: &str, over: bool) {
+    /// Exports the part of the build that ends at one step. When the build is broken, every cache that
+    /// is to be kept takes all of it. When it is built, only the chain of layers that ends at the step is
+    /// taken: the others are exported beside it.
+    pub(super) async fn export(&self, step: &str, phase: Phase) {
+        if self.end.is_cancelled() {
+            return;
+        }
+        let over = matches!(phase, Phase::Broken(_));
         let Some((definition, lanes)) = self.part(step, over) else {
             return;
         };
@@ -28,6 +33,9 @@ impl Shared {
             };
             let mut entry = cache.entry().clone();
             entry.attrs.remove("dest");
+            if phase == Phase::Built {
+                entry.attrs.insert("mode".to_owned(), "min".to_owned());
+            }
             let id = crate::buildkit::new_id();
             let store_id = format!("local:{id}");
             if !over && *early == Early::Compressed {
