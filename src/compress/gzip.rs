@@ -16,8 +16,9 @@ use super::{Algorithm, Error};
 /// Bytes that are compressed at a time: the loss by starting anew is 0.3 % of the ratio.
 pub(super) const BLOCK: usize = 1 << 20;
 
-/// BuildKit takes Go's default, which is 6.
-pub(super) const DEFAULT_LEVEL: i32 = 6;
+/// BuildKit takes Go's default, 6. libdeflate makes layers as large as that at 4, a third faster than
+/// at its own 6 (100 MB of programs and libraries: Go 6 .326, libdeflate 4 .326, 6 .316).
+pub(super) const DEFAULT_LEVEL: i32 = 4;
 
 /// RFC 1952: magic, deflate, no flags, no time, no extra flags, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];

@@ -12,7 +12,8 @@ pub struct Level {
 impl Level {
     /// Checks a level; none is the algorithm's default.
     ///
-    /// - gzip: 0 (stored) to 9 as for Go's `compress/gzip`; −1 and none are its default, 6.
+    /// - gzip: 0 (stored) to 9 as for Go's `compress/gzip`; −1 and none are 4, which makes layers of the
+    ///   size that Go's default has.
     /// - zstd: 0 to 22 as for the `zstd` program; 0 and none are its default, 3.
     /// - uncompressed: no level has a meaning; any is taken, as BuildKit does.
     ///
@@ -76,8 +77,8 @@ mod tests {
     fn levels_of_each_algorithm() {
         let number = |algorithm, number| Level::new(algorithm, number).map(Level::number).ok();
         for (algorithm, wanted, effective) in [
-            (Algorithm::Gzip, None, Some(6)),
-            (Algorithm::Gzip, Some(-1), Some(6)),
+            (Algorithm::Gzip, None, Some(4)),
+            (Algorithm::Gzip, Some(-1), Some(4)),
             (Algorithm::Gzip, Some(0), Some(0)),
             (Algorithm::Gzip, Some(9), Some(9)),
             (Algorithm::Gzip, Some(10), None),
