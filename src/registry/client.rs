@@ -22,6 +22,8 @@ use super::repository::Repository;
 use super::retry::{self, Budget, Clock, RetryPolicy};
 use crate::docker::CredentialSource;
 
+mod scheme;
+
 /// A client of one registry host. Clones share connections, tokens and limits; a program has one
 /// per host.
 #[derive(Clone)]
@@ -164,7 +166,7 @@ impl RegistryClient {
         );
         let scheme = match host.transport {
             Transport::Https => HTTPS,
-            Transport::Insecure => UNDECIDED,
+            Transport::Insecure | Transport::Loopback => UNDECIDED,
             Transport::Http => PLAIN,
         };
         let inner = Inner {
@@ -301,41 +303,6 @@ impl RegistryClient {
             } else {
                 return Ok(reply.1);
             }
-        }
-    }
-
-    /// Sends a request for the first time. Where it is not known yet whether the host has TLS,
-    /// TLS is tried first and plain HTTP where no TLS connection comes about.
-    async fn first(&self, call: &Call<'_>) -> Result<(Url, (Authorization, Reply)), RegistryError> {
-        let undecided = self.inner.scheme.load(Ordering::Relaxed) == UNDECIDED;
-        let url = resolve(&call.target, self.home())?;
-        let login = self.login(call, &url).await?;
-        let result = self.once(call, &url, login).await;
-        let decide = |scheme| self.inner.scheme.store(scheme, Ordering::Relaxed);
-        match (result, undecided, &call.target) {
-            (Ok(reply), undecided, _) => {
-                if undecided {
-                    decide(HTTPS);
-                }
-                Ok((url, reply))
-            }
-            (Err(tls @ RegistryError::Connect { .. }), true, Target::Path(_)) => {
-                let url = resolve(&call.target, &self.inner.plain)?;
-                match self.once(call, &url, Authorization::default()).await {
-                    Ok(reply) => {
-                        tracing::debug!(
-                            host = self.host(),
-                            "the registry has no TLS, using plain HTTP"
-                        );
-                        decide(PLAIN);
-                        Ok((url, reply))
-                    }
-                    // Neither came about; a refused port says the same for both.
-                    Err(RegistryError::Connect { .. }) => Err(tls),
-                    Err(error) => Err(error),
-                }
-            }
-            (Err(error), _, _) => Err(error),
         }
     }
 

@@ -22,8 +22,10 @@ pub enum Transport {
     /// TLS with a verified certificate.
     Https,
     /// TLS with any certificate and, where no TLS answers, plain HTTP; what docker does for a
-    /// registry on loopback and for one that the user calls insecure.
+    /// registry that the user calls insecure.
     Insecure,
+    /// The same the other way round, for a registry on loopback.
+    Loopback,
     /// Plain HTTP without asking for TLS first.
     Http,
 }
@@ -96,7 +98,7 @@ pub struct HostConfig {
 
 impl HostConfig {
     /// Describes a host as it is written in references, for example `docker.io` or
-    /// `localhost:5000`. A host on loopback is [`Transport::Insecure`], every other is
+    /// `localhost:5000`. A host on loopback is [`Transport::Loopback`], every other is
     /// [`Transport::Https`].
     pub fn new(name: impl Into<String>) -> Self {
         let name = match name.into() {
@@ -104,7 +106,7 @@ impl HostConfig {
             other => other.to_ascii_lowercase(),
         };
         let transport = if is_loopback(&name) {
-            Transport::Insecure
+            Transport::Loopback
         } else {
             Transport::Https
         };
@@ -126,7 +128,7 @@ impl HostConfig {
     /// Sets what `registry.insecure=true` means.
     #[must_use]
     pub fn insecure(mut self, insecure: bool) -> Self {
-        if insecure {
+        if insecure && self.transport == Transport::Https {
             self.transport = Transport::Insecure;
         }
         self
@@ -190,7 +192,7 @@ impl HostConfig {
             .tcp_nodelay(true)
             .pool_idle_timeout(Duration::from_secs(60))
             .no_proxy();
-        if self.transport == Transport::Insecure {
+        if matches!(self.transport, Transport::Insecure | Transport::Loopback) {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
         if !certs.roots.is_empty() {
@@ -340,14 +342,14 @@ mod tests {
             (
                 "localhost:5000",
                 "https://localhost:5000/",
-                Transport::Insecure,
+                Transport::Loopback,
             ),
             (
                 "127.0.0.7:5000",
                 "https://127.0.0.7:5000/",
-                Transport::Insecure,
+                Transport::Loopback,
             ),
-            ("[::1]:5000", "https://[::1]:5000/", Transport::Insecure),
+            ("[::1]:5000", "https://[::1]:5000/", Transport::Loopback),
             (
                 "localhost.example",
                 "https://localhost.example/",
