@@ -26,6 +26,7 @@ def arguments() -> argparse.Namespace:
         description="Times docker cachex against docker buildx on one builder, in turn, and prints medians with minimum "
         "and maximum, CPU time and peak memory of the client, and what the registry saw. A ratio under 1: docker "
         "cachex is the faster one. Starts the test rig (needs root) unless --builder is given.")
+    parser.add_argument("--all", action="store_true", help="all cases and not only the core of them: twice the time")
     parser.add_argument("--quick", action="store_true", help="3 runs of each instead of 5")
     parser.add_argument("--runs", type=int, metavar="N", help="another number of runs")
     parser.add_argument("--minutes", type=float, default=15, metavar="N",
@@ -45,15 +46,17 @@ def arguments() -> argparse.Namespace:
     if args.builder and not args.base:
         args.base = "debian:bookworm"
     args.runs = args.runs or (3 if args.quick else 5)
-    args.chosen = chosen(parser, args.case)
+    args.chosen = chosen(parser, args.case, args.all)
     return args
 
 
-def chosen(parser, names: list[str]) -> list[Case]:
+def chosen(parser, names: list[str], everything: bool) -> list[Case]:
     for name in names:
         if not any(matches(name, case) for case in CASES.values()):
             parser.error(f"no case {name}: --list shows them")
-    return [case for case in CASES.values() if not names or any(matches(name, case) for name in names)]
+    if names:
+        return [case for case in CASES.values() if any(matches(name, case) for name in names)]
+    return [case for case in CASES.values() if case.core or everything]
 
 
 def matches(name: str, case: Case) -> bool:
@@ -122,7 +125,7 @@ def run_all(world: World, args) -> None:
 def main() -> int:
     args = arguments()
     if args.list:
-        print(*(f"{case.name:<20} {case.about}" for case in CASES.values()), sep="\n")
+        print(*(f"{case.name:<20} {'core' if case.core else '    '} {case.about}" for case in CASES.values()), sep="\n")
         return 0
     if args.readme:
         print(report.readme(json.loads(args.readme.read_text())))

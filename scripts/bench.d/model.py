@@ -61,11 +61,18 @@ def both(command: Callable[[str], list[str]]) -> list[Series]:
     return [Series(client, partial(command, client)) for client in CLIENTS]
 
 
+def each_way(command: Callable[[str], list[str]]) -> list[Series]:
+    """The same, and cachex as it is for users who may not enter the builder's container."""
+    engine = "CACHEX_DIRECT=0"
+    return [*both(command), Series(label("cachex", engine), lambda: ["env", engine, *command("cachex")])]
+
+
 @dataclass(frozen=True)
 class Case:
     """A case by its name. `make` prepares it in a world and returns its series, the peer first.
 
-    `cost` is about how many seconds five runs take on two idle cores: its share of a bench that must end in time.
+    `cost` is about how many seconds five runs take on two idle cores: its share of a bench that must end in time. `core`
+    cases are measured where none is named: each kind of work, and all that the targets are set for.
     """
 
     name: str
@@ -73,16 +80,18 @@ class Case:
     make: Callable
     cost: float
     needs_line: bool  # a registry that the bench can stand before
+    core: bool
 
 
 CASES: dict[str, Case] = {}
+CORE = {"core": True}
 
 
-def case(name: str, about: str, cost: float, needs_line: bool = False):
+def case(name: str, about: str, cost: float, needs_line: bool = False, core: bool = False):
     """Puts a function into the list of cases."""
 
     def register(make):
-        CASES[name] = Case(name, about, make, cost, needs_line)
+        CASES[name] = Case(name, about, make, cost, needs_line, core)
         return make
 
     return register

@@ -1,8 +1,9 @@
 """Figures for readers: the table on the terminal and the one of README.md."""
 
-from model import Series
+from model import PEER, Series
 
 HEAD = ("client", "runs", "time, ms", "min-max", "CPU, ms", "builder's", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
+NOBODY = {"median": {}}
 FORM = "  {:<28} {:>4} {:>9} {:>17} {:>9} {:>9} {:>12} {:>9} {:>9} {:>13} {:>6}"
 
 
@@ -31,7 +32,8 @@ def row(series: dict) -> str:
 
 
 def case_json(name: str, about: str, series: list[Series]) -> dict:
-    return {"name": name, "about": about, "series": [one.summary(series[0]) for one in series]}
+    peer = series[0] if series[0].client == PEER else None
+    return {"name": name, "about": about, "series": [one.summary(peer) for one in series]}
 
 
 def runs(run: dict) -> str:
@@ -52,11 +54,12 @@ def readme(run: dict) -> str:
     lines = ["| case | cachex with | buildx, ms | cachex, ms | ratio | CPU, ms | builder's CPU, ms | memory, MiB | registry, MB |",
              "|---|---|---|---|---|---|---|---|---|"]
     for case in run["cases"]:
-        peer, *ours = case["series"]
-        about = case["about"]
+        about, ours, peer = case["about"], case["series"], NOBODY
+        if ours[0]["label"].startswith(PEER):
+            peer, *ours = ours
         for series in ours:
             options = series["label"].partition(" ")[2]
-            cells = [about, f"`{options}`" if options else "", time(peer["median"][peer["figure"]]),
+            cells = [about, f"`{options}`" if options else "", time(peer["median"].get(series["figure"])),
                      time(series["median"][series["figure"]]), number(series["ratio"], 2),
                      pair(peer, series, "cpu_ms", time), pair(peer, series, "builder_cpu_ms", time),
                      pair(peer, series, "peak_mib", number), moved(peer, series)]
@@ -66,9 +69,10 @@ def readme(run: dict) -> str:
 
 
 def pair(peer: dict, ours: dict, name: str, form) -> str:
-    if peer["median"].get(name) is None:
+    theirs, own = (one["median"].get(name) for one in (peer, ours))
+    if own is None:
         return ""
-    return f"{form(peer['median'].get(name))} → {form(ours['median'].get(name))}"
+    return form(own) if theirs is None else f"{form(theirs)} → {form(own)}"
 
 
 def moved(peer: dict, ours: dict) -> str:

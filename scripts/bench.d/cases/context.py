@@ -2,7 +2,7 @@
 
 import os
 
-from model import both, case
+from model import CORE, case, each_way
 
 DOCKERFILE = "FROM {base}\nRUN --mount=target=/context true\n"
 FILES, SIZE = 20_000, 15_000  # 300 MB
@@ -24,21 +24,21 @@ def _cold(world, folder):
         world.prune()
         return world.build(client, folder)
 
-    return both(command)
+    return each_way(command)
 
 
-@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=60)
+@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=60, **CORE)
 def cold(world):
     return _cold(world, _many_files(world))
 
 
-@case("context-warm", "the same context again, unchanged", cost=10)
+@case("context-warm", "the same context again, unchanged", cost=10, **CORE)
 def warm(world):
     folder = _many_files(world)
-    return both(lambda client: world.build(client, folder))
+    return each_way(lambda client: world.build(client, folder))
 
 
-@case("context-changed", "the same context, one file changed", cost=12)
+@case("context-changed", "the same context, one file changed", cost=12, **CORE)
 def changed(world):
     folder = _many_files(world)
 
@@ -46,7 +46,7 @@ def changed(world):
         (folder / "package-7" / "src" / "7.bin").write_text(world.salt())
         return world.build(client, folder)
 
-    return both(command)
+    return each_way(command)
 
 
 @case("context-large", "context of one file of 1 GB on an empty builder", cost=80)

@@ -1,8 +1,8 @@
 """Cold exports: all steps are done, none has been exported."""
 
-from model import Series, case, label
+from model import CORE, Series, case, label
 
-from .layers import LARGE, MEDIUM, export, made
+from .layers import LARGE, MEDIUM, SMALL, export, made
 
 # What cachex is told beside the compression.
 PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT = "", "via=client", "compressor=client"
@@ -22,24 +22,24 @@ def _exports(world, project: str, compression: str, variants):
     return [series("buildx", PLAIN), *(series("cachex", variant) for variant in variants)]
 
 
-@case("export-gzip", "cold export, mode=max, of 300 MB in 6 steps of 3 stages, gzip", cost=110)
+@case("export-gzip", "cold export, mode=max, of 300 MB in 6 steps of 3 stages, gzip", cost=150, **CORE)
 def gzip(world):
     return _exports(world, LARGE, "", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
 
 
-@case("export-gzip-9", "cold export of 100 MB, gzip level 9", cost=55)
+@case("export-gzip-9", "cold export of 50 MB, gzip level 9", cost=30)
 def gzip_9(world):
-    return _exports(world, MEDIUM, "compression=gzip,compression-level=9", (PLAIN, COMPRESSOR_CLIENT))
+    return _exports(world, SMALL, "compression=gzip,compression-level=9", (PLAIN, COMPRESSOR_CLIENT))
 
 
-@case("export-zstd", "cold export of 100 MB, zstd", cost=45)
+@case("export-zstd", "cold export of 50 MB, zstd", cost=25)
 def zstd(world):
-    return _exports(world, MEDIUM, "compression=zstd", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
+    return _exports(world, SMALL, "compression=zstd", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
 
 
-@case("export-uncompressed", "cold export of 100 MB, uncompressed", cost=35)
+@case("export-uncompressed", "cold export of 50 MB, uncompressed", cost=18)
 def uncompressed(world):
-    return _exports(world, MEDIUM, "compression=uncompressed", (PLAIN, VIA_CLIENT))
+    return _exports(world, SMALL, "compression=uncompressed", (PLAIN, VIA_CLIENT))
 
 
 def _pushes(world, compression: str):
@@ -58,11 +58,11 @@ def _pushes(world, compression: str):
     return [series("buildx", PLAIN), series("cachex", PLAIN), series("cachex", VIA_CLIENT)]
 
 
-@case("push-gzip", "cold export of 100 MB with --push of the image, gzip", cost=45)
+@case("push-gzip", "cold export of 100 MB with --push of the image, gzip", cost=55, **CORE)
 def push_gzip(world):
     return _pushes(world, "")
 
 
-@case("push-zstd", "the same, zstd", cost=30)
+@case("push-zstd", "cold export of 100 MB with --push of the image, zstd", cost=30)
 def push_zstd(world):
     return _pushes(world, ",compression=zstd")

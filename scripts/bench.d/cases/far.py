@@ -1,15 +1,15 @@
 """The registry behind a line of 30 ms and 200 Mbit/s."""
 
-from model import Series, case, label
+from model import CORE, Series, case, label
 
 from .fresh import imports
 from .incremental import changes
-from .layers import MEDIUM, export, made
+from .layers import SMALL, export, made
 
 
-@case("far-export", "cold export of 100 MB over 30 ms and 200 Mbit/s, gzip", cost=70, needs_line=True)
+@case("far-export", "cold export of 50 MB over 30 ms and 200 Mbit/s, gzip", cost=45, needs_line=True)
 def far_export(world):
-    folder = world.project(MEDIUM.format(base=world.base, end=""))
+    folder = world.project(SMALL.format(base=world.base, end=""))
 
     def series(client, options):
         def command():
@@ -22,16 +22,16 @@ def far_export(world):
             series("cachex", ",compressor=client")]
 
 
-@case("far-incremental", "build and export, last step changed, over the same line", cost=22, needs_line=True)
+@case("far-incremental", "build and export of 50 MB, last step changed, over 30 ms and 200 Mbit/s", cost=15, needs_line=True, **CORE)
 def far_incremental(world):
     return changes(world, "LAST", far=True)
 
 
-@case("far-import-full", "import on an empty builder, nothing changed, over the same line", cost=10, needs_line=True)
+@case("far-import-full", "import on an empty builder, nothing changed, over the same line", cost=10, needs_line=True, **CORE)
 def far_import_full(world):
     return imports(world, far=True)
 
 
-@case("far-import-changed", "the same, last step changed", cost=40, needs_line=True)
+@case("far-import-changed", "the same, last step changed", cost=25, needs_line=True, **CORE)
 def far_import_changed(world):
     return imports(world, change=True, far=True)

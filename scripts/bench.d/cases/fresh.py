@@ -1,13 +1,13 @@
 """Imports on a builder that holds nothing. All clients read the cache that buildx wrote."""
 
-from model import both, case
+from model import CORE, both, case
 
-from .layers import MEDIUM, arg, export
+from .layers import SMALL, arg, export
 
 
 def imports(world, change: bool = False, far: bool = False, output: str = "type=cacheonly", args=()):
     """The series of a build with `--cache-from` on an emptied builder; with `change` the last step is another one."""
-    folder = world.project(MEDIUM.format(base=world.base, end=""))
+    folder = world.project(SMALL.format(base=world.base, end=""))
     salt, ref = arg("SALT", world.salt()), world.fresh(far)
     world.quiet(export(world, "buildx", folder, ref, "", *salt))
 
@@ -19,17 +19,17 @@ def imports(world, change: bool = False, far: bool = False, output: str = "type=
     return both(command)
 
 
-@case("import-full", "import of 100 MB on an empty builder, nothing changed", cost=8)
+@case("import-full", "import of 50 MB on an empty builder, nothing changed", cost=8, **CORE)
 def full(world):
     return imports(world)
 
 
-@case("import-changed", "the same, last step changed", cost=20)
+@case("import-changed", "the same, last step changed", cost=15, **CORE)
 def changed(world):
     return imports(world, change=True)
 
 
-@case("import-load", "the same, nothing changed, with --load", cost=30)
+@case("import-load", "the same, nothing changed, with --load", cost=20, **CORE)
 def load(world):
     name = f"bench-{world.builder}"
     world.at_end(["docker", "image", "rm", "--force", name])

@@ -2,7 +2,8 @@
 
 import itertools
 
-from model import Series, both, case, label
+import synthetic
+from model import CORE, Series, both, case, label
 
 from .layers import arg, export, made
 
@@ -59,15 +60,41 @@ def _merges(world, steps: int):
     return [series("buildx", ""), series("cachex", ",merge=true")]
 
 
-def _add(steps: int, export_cost: float, cost: float):
-    case(f"growth-export-{steps}", f"cold export of {steps} steps of one small file", cost=export_cost)(
+def _unions(world, steps: int):
+    """`cache merge` of two caches with half of their steps in common; nobody else has that."""
+    repository = world.fresh().rpartition(":")[0]
+    sources = [f"{repository}:{branch}" for branch in ("one", "two")]
+    for ref in sources:
+        synthetic.push(ref, steps, ref)
+
+    def command():
+        return world.plugin("cachex", "cache", "merge", *sources, f"{repository}:{world.salt()}")
+
+    return [Series(label("cachex"), command)]
+
+
+def _reads(world, steps: int):
+    """Builds that look into a cache in which nothing fits."""
+    folder, ref = _project(world, 1), world.fresh()
+    synthetic.push(ref, steps, "none")
+    salt = made(world, folder)
+    return both(lambda client: world.build(client, folder, "--cache-from", ref, *salt))
+
+
+def _add(steps: int, export_cost: float, cost: float, **where):
+    case(f"growth-export-{steps}", f"cold export of {steps} steps of one small file", export_cost, **where)(
         lambda world: _exports(world, steps))
-    case(f"growth-merge-{steps}", f"export of {steps} finished steps onto a cache of as many others", cost=cost)(
+    case(f"growth-merge-{steps}", f"export of {steps} finished steps onto a cache of as many others", cost, **where)(
         lambda world: _merges(world, steps))
-    case(f"growth-import-{steps}", f"import of {steps} steps on an empty builder", cost=cost)(
+    case(f"growth-import-{steps}", f"import of {steps} steps on an empty builder", cost, **where)(
         lambda world: _imports(world, steps))
 
 
-_add(10, 15, 5)
+_add(10, 15, 5, **CORE)
 # The builder's own time grows with the square: a hundred layers of one file take it 50 s.
 _add(40, 80, 10)
+for count in (10, 100, 400):
+    case(f"growth-union-{count}", f"`cache merge` of two caches of {count} steps", 2, needs_line=True, **CORE)(
+        lambda world, count=count: _unions(world, count))
+    case(f"growth-read-{count}", f"build that reads a cache of {count} steps of which none fits", 3, needs_line=True, **CORE)(
+        lambda world, count=count: _reads(world, count))

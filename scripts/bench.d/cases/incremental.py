@@ -1,13 +1,13 @@
 """One step changed since the cache was exported, on the builder that holds the rest."""
 
-from model import Series, case, label
+from model import CORE, Series, case, label
 
-from .layers import MEDIUM, arg, export
+from .layers import SMALL, arg, export
 
 
 def changes(world, changed: str, far: bool = False):
     """The series where the ARG `changed` has another value in every run; each has a cache of its own."""
-    folder = world.project(MEDIUM.format(base=world.base, end=""))
+    folder = world.project(SMALL.format(base=world.base, end=""))
     salt = arg("SALT", world.salt())
 
     def series(client, options):
@@ -19,11 +19,11 @@ def changes(world, changed: str, far: bool = False):
     return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client")]
 
 
-@case("incremental-last", "build and export of 100 MB, last step changed", cost=25)
+@case("incremental-last", "build and export of 50 MB, last step changed", cost=15, **CORE)
 def last(world):
     return changes(world, "LAST")
 
 
-@case("incremental-middle", "the same, a step in the middle changed, 50 MB from it on", cost=25)
+@case("incremental-middle", "the same, a step in the middle changed, 25 MB from it on", cost=20, **CORE)
 def middle(world):
     return changes(world, "MIDDLE")

@@ -15,7 +15,7 @@ COPY --from=one /one /one
 COPY --from=two /two /two
 """
 
-# Two stages, five steps: 110 MB. What an ARG LAST or MIDDLE changes is small, so that exporting counts.
+# Two stages, five steps: 110 MB, and half of that. What an ARG LAST or MIDDLE changes is small, so that exporting counts.
 MEDIUM = """\
 FROM {base} AS one
 ARG SALT
@@ -30,12 +30,14 @@ ARG LAST
 RUN echo "$SALT $LAST" >/last{end}
 """
 
+SMALL = MEDIUM.replace("/usr/bin /two", "/usr/sbin /two").replace("/usr/lib", "/usr/bin")
+
 IDLE = " && sleep 5"
 # Both cores of a small machine.
 BUSY = " && (timeout 2 sha256sum /dev/zero & timeout 2 sha256sum /dev/zero & wait)"
 
 # The same amount of work however slow the machine is, some seconds.
-WORK = " && for n in 1 2; do head -c 1G /dev/zero | sha256sum >/dev/null & done; wait"
+WORK = " && for n in 1 2; do head -c 512M /dev/zero | sha256sum >/dev/null & done; wait"
 
 
 def export(world, client: str, folder, ref: str, options: str = "", *args: str, **kinds) -> list[str]:

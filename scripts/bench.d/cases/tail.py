@@ -1,13 +1,13 @@
 """Around the end of the last step, in a build that makes all its layers: how long the command takes from there, and how
 long the steps take beside which a cache is exported."""
 
-from model import Series, case, label
+from model import CORE, Series, case, label
 
-from .layers import BUSY, IDLE, MEDIUM, WORK, arg, export
+from .layers import BUSY, IDLE, MEDIUM, SMALL, WORK, arg, export
 
 
-def _ends(world, end: str, figure: str = "tail_ms", push: bool = False):
-    folder = world.project(MEDIUM.format(base=world.base, end=end))
+def _ends(world, end: str, project: str = MEDIUM, figure: str = "tail_ms", push: bool = False):
+    folder = world.project(project.format(base=world.base, end=end))
 
     def series(client, options=""):
         def command():
@@ -21,21 +21,21 @@ def _ends(world, end: str, figure: str = "tail_ms", push: bool = False):
     return [series("buildx"), series("cachex"), series("cachex", ",via=client")]
 
 
-@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 5 s", cost=120)
+@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 5 s", cost=140, **CORE)
 def idle(world):
     return _ends(world, IDLE)
 
 
-@case("tail-push", "the same with --push of the image", cost=120)
+@case("tail-push", "time after the last step of the same build, with --push of the image", cost=120)
 def pushed(world):
     return _ends(world, IDLE, push=True)
 
 
-@case("tail-busy", "time after the last step of the same build, the last step takes two cores for 2 s", cost=85)
+@case("tail-busy", "time after the last step of a build of 50 MB, the last step takes two cores for 2 s", cost=60, **CORE)
 def busy(world):
-    return _ends(world, BUSY)
+    return _ends(world, BUSY, SMALL)
 
 
-@case("steps-busy", "time until the end of the last step, where two cores have work in it", cost=85)
+@case("steps-busy", "time until the end of the last step of the same build, where two cores have work in it", cost=60)
 def slowed(world):
-    return _ends(world, WORK, "steps_ms")
+    return _ends(world, WORK, SMALL, "steps_ms")
