@@ -16,6 +16,7 @@
 //! [`keep`](Alongside::keep) publishes the parts as one cache.
 
 mod attempts;
+mod ending;
 mod gate;
 mod parts;
 mod queue;
@@ -41,14 +42,12 @@ use super::client_cache::ClientCache;
 use crate::buildkit::Client;
 use crate::buildkit::llb::Graph;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::solve::SolveRequest;
+use crate::buildkit::solve::{Entry, SolveRequest};
 use crate::cache::export::PartExport;
 use crate::options::cache::{Mode, OnFailure};
 
 /// Parts that are exported at the same time.
 const PARTS: usize = 2;
-/// An export at the end that takes longer than this has layers to make, also of steps that did not run.
-const SHORT_END: Duration = Duration::from_millis(250);
 /// How long after a failure the caches may still be exported.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// How long after a signal.
@@ -100,8 +99,8 @@ struct Shared {
     /// What the solves of parts have in common.
     request: SolveRequest,
     lanes: Vec<Lane>,
-    /// The build makes more than caches, and makes it first.
-    has_results: bool,
+    /// What the build makes beside caches; it makes that first.
+    results: Vec<Entry>,
     stops: Stops,
     gate: Gate,
     state: Mutex<State>,
@@ -153,7 +152,7 @@ impl Alongside {
         if !lanes.iter().any(useful) || request.internal {
             return None;
         }
-        let has_results = !request.exporters.is_empty();
+        let results = request.exporters.clone();
         let request = SolveRequest {
             session: request.session.clone(),
             entitlements: request.entitlements.clone(),
@@ -167,7 +166,7 @@ impl Alongside {
                 stores,
                 request,
                 lanes,
-                has_results,
+                results,
                 stops,
                 gate: Gate::new(meter),
                 state: Mutex::default(),
@@ -370,38 +369,6 @@ impl Shared {
         let rest = self.rest();
         let phase = self.state().phase;
         self.export_all(rest, phase).await;
-    }
-
-    /// Exports each chain of layers by itself, while the build's own exports go through all of them.
-    async fn export_chains(&self) {
-        let late = tokio::time::sleep(SHORT_END);
-        self.export_all(self.chains(true), Phase::Built).await;
-        tokio::select! {
-            () = late => self.export_all(self.chains(false), Phase::Built).await,
-            () = self.end.cancelled() => {}
-        }
-    }
-
-    /// Takes the chains of layers that no export has; only `new` ones, or all. A chain alone is left to
-    /// the build's own export, where that has nothing else to do.
-    fn chains(&self, new: bool) -> Vec<String> {
-        let lanes = self.lanes.iter().filter(|l| l.early != Early::Nothing);
-        let in_result = lanes
-            .map(|lane| lane.cache.mode())
-            .all(|mode| mode == Mode::Min);
-        let mut state = self.state();
-        let Some(queue) = &mut state.queue else {
-            return Vec::new();
-        };
-        let mut chains = queue.chains(in_result);
-        if chains.len() < 2 && !self.has_results {
-            return Vec::new();
-        }
-        chains.retain(|chain| chain.is_new || !new);
-        for chain in &chains {
-            queue.take_chain(&chain.last);
-        }
-        chains.into_iter().map(|chain| chain.last).collect()
     }
 
     async fn export_all(&self, steps: impl IntoIterator<Item = String>, phase: Phase) {

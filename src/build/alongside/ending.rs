@@ -1,0 +1,112 @@
+//! Exports chains of layers beside the build's own exports, after the last step.
+
+use std::time::Duration;
+
+use super::{Early, Phase, Shared};
+use crate::buildkit::solve::Entry;
+use crate::options::cache::Mode;
+
+/// An export at the end that takes longer than this has layers to make, also of steps that did not run.
+const SHORT_END: Duration = Duration::from_millis(250);
+
+impl Shared {
+    /// Exports each chain of layers by itself, while the build's own exports go through all of them.
+    pub(super) async fn export_chains(&self) {
+        let late = tokio::time::sleep(SHORT_END);
+        self.export_all(self.take_chains(true), Phase::Built).await;
+        tokio::select! {
+            () = late => self.export_all(self.take_chains(false), Phase::Built).await,
+            () = self.end.cancelled() => {}
+        }
+    }
+
+    /// Takes the chains of layers that no export has; only `new` ones, or all. The one that the build's
+    /// own exports begin with is left to them.
+    fn take_chains(&self, new: bool) -> Vec<String> {
+        let mut lanes = self.lanes.iter().filter(|l| l.early != Early::Nothing);
+        let in_result = lanes.all(|lane| lane.cache.mode() == Mode::Min);
+        let image_makes_layers = self.image_makes_layers();
+        let mut state = self.state();
+        let Some(queue) = &mut state.queue else {
+            return Vec::new();
+        };
+        let mut chains = queue.chains(in_result);
+        if image_makes_layers {
+            chains.retain(|chain| !queue.in_result(&chain.last));
+        } else if chains.len() < 2 && self.results.is_empty() {
+            return Vec::new();
+        }
+        chains.retain(|chain| chain.is_new || !new);
+        for chain in &chains {
+            queue.take_chain(&chain.last);
+        }
+        chains.into_iter().map(|chain| chain.last).collect()
+    }
+
+    /// Tells whether the builder compresses the result's layers for an image as the caches want them, and
+    /// nobody else takes them.
+    fn image_makes_layers(&self) -> bool {
+        let mut lanes = self.lanes.iter().filter(|l| l.early != Early::Nothing);
+        lanes.all(|lane| {
+            let cache = lane.cache.entry();
+            let mut results = self.results.iter();
+            lane.early == Early::Compressed && results.any(|image| has_layers_of(image, cache))
+        })
+    }
+}
+
+/// Tells whether a result is an image whose layers are those of a cache.
+fn has_layers_of(image: &Entry, cache: &Entry) -> bool {
+    let compression = |entry: &Entry| {
+        let value = |key| entry.attrs.get(key).map(String::as_str);
+        let kind = value("compression").unwrap_or("gzip").to_owned();
+        (kind, value("compression-level").map(str::to_owned))
+    };
+    matches!(image.kind.as_str(), "image" | "docker" | "oci")
+        && compression(image) == compression(cache)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: &str, attrs: &[(&str, &str)]) -> Entry {
+        let attrs = attrs.iter();
+        Entry {
+            kind: kind.to_owned(),
+            attrs: attrs.map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        }
+    }
+
+    #[test]
+    fn an_image_of_the_same_compression_has_the_layers() {
+        let zstd = ("compression", "zstd");
+        for (image, cache, expected) in [
+            (
+                entry("image", &[]),
+                entry("local", &[("mode", "max")]),
+                true,
+            ),
+            (entry("oci", &[zstd]), entry("local", &[zstd]), true),
+            (
+                entry("docker", &[]),
+                entry("local", &[("compression", "gzip")]),
+                true,
+            ),
+            (entry("image", &[]), entry("local", &[zstd]), false),
+            (
+                entry("image", &[]),
+                entry("local", &[("compression-level", "9")]),
+                false,
+            ),
+            (entry("local", &[]), entry("local", &[]), false),
+            (entry("tar", &[]), entry("local", &[]), false),
+        ] {
+            assert_eq!(
+                has_layers_of(&image, &cache),
+                expected,
+                "{image:?} {cache:?}"
+            );
+        }
+    }
+}
