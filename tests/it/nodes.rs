@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::caches::reference;
 use crate::support::rig::{Client, Rig, context, text, unique};
 
 const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY ${TARGETARCH} /arch\n";
@@ -133,7 +134,7 @@ fn the_caches_of_all_nodes_are_in_one_reference() {
     let files = [("Dockerfile", DOCKERFILE), ("amd64", &seed), ("386", &seed)];
     let folder = context(&files);
     fs_err::write(folder.path().join("386"), format!("3 {seed}")).expect("a file");
-    let cache = format!("{}/{}:cache", rig.registry.host(), unique("nodes"));
+    let cache = reference("nodes");
     let to = format!("type=registry,ref={cache},mode=max");
     let path = folder.path().to_str().expect("a path in UTF-8");
     let mut args = vec!["cachex", "build", "--builder", &builder.name];

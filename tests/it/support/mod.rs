@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub(crate) mod bench;
+pub(crate) mod caches;
 pub(crate) mod compare;
 pub(crate) mod counter;
 pub(crate) mod large;
