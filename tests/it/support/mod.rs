@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod counter;
 pub(crate) mod large;
 pub(crate) mod locked;
+pub(crate) mod noise;
 pub(crate) mod own_registry;
 pub(crate) mod recorder;
 pub(crate) mod registry;
