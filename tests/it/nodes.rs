@@ -19,29 +19,14 @@ impl<'a> TwoNodes<'a> {
             client,
             name: unique("nodes"),
         };
-        let image = format!("image={},network=host", Rig::get().builder_image);
         // Two nodes of one builder have two endpoints; a context makes another one of the engine.
         let engine = std::env::var("DOCKER_HOST").expect("the rig's engine");
         let host = format!("host={engine}");
         client.docker_ok(&["context", "create", "second", "--docker", &host]);
         let second: &[&str] = &["--append", "second"];
         for (platform, more) in [("linux/amd64", &[][..]), ("linux/386", second)] {
-            let mut args = vec![
-                "cachex",
-                "create",
-                "--name",
-                &two.name,
-                "--platform",
-                platform,
-            ];
-            args.extend([
-                "--driver=docker-container",
-                "--driver-opt",
-                &image,
-                "--bootstrap",
-            ]);
-            args.extend(more);
-            client.docker_ok(&args);
+            let more = [&["--platform", platform, "--bootstrap"][..], more].concat();
+            client.create("cachex", &two.name, "network=host", &more);
         }
         two
     }
