@@ -9,7 +9,7 @@ use docker_cachex::compress::{Algorithm, Decoder, Digests, Encoder, Error, Level
 use docker_cachex::digest::Digest;
 use tokio::runtime::Runtime;
 
-use crate::data;
+use crate::sample;
 
 const SIZE: usize = 16 << 20;
 /// What one read of a layer brings.
@@ -17,7 +17,7 @@ const PIECE: usize = 32 << 10;
 
 /// The digest of a layer.
 pub(crate) fn digest(criterion: &mut Criterion) {
-    let layer = data::layer(SIZE);
+    let layer = sample::layer(SIZE);
     let mut group = criterion.benchmark_group("digest");
     group.throughput(Throughput::Bytes(SIZE as u64));
     group.bench_function("sha256", |bencher| {
@@ -30,7 +30,7 @@ pub(crate) fn digest(criterion: &mut Criterion) {
 pub(crate) fn encoders(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("the system gives threads");
     let workers = Workers::new(NonZeroUsize::MIN);
-    let layer = Bytes::from(data::layer(SIZE));
+    let layer = Bytes::from(sample::layer(SIZE));
     let mut group = criterion.benchmark_group("compress");
     group
         .throughput(Throughput::Bytes(SIZE as u64))

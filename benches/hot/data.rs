@@ -1,4 +1,4 @@
-//! Data that is the same in every run.
+//! Caches that are the same in every run.
 
 use docker_cachex::cache::config::{
     CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent,
@@ -9,26 +9,6 @@ use serde_json::Map;
 
 /// Records to a layer, about as in a cache of BuildKit: a key by the definition, one by the content, and the source's.
 const KEYS: usize = 3;
-
-/// Bytes that compress about as the programs and texts of a layer do, to a third.
-pub(crate) fn layer(size: usize) -> Vec<u8> {
-    let mut random = random(0x2545_f491_4f6c_dd1d);
-    let mut data = Vec::with_capacity(size + 4096);
-    while data.len() < size {
-        match random() % 16 {
-            0 => data.resize(data.len() + (random() % 4096) as usize, 0),
-            1..=3 => data.extend((0..32).flat_map(|_| random().to_le_bytes())),
-            _ => {
-                let word = random() % 1000;
-                data.extend_from_slice(
-                    format!("/usr/lib/{word:x}/lib{}.so\n", word * word).as_bytes(),
-                );
-            }
-        }
-    }
-    data.truncate(size);
-    data
-}
 
 /// A cache of a long build: each step has [`KEYS`] records, which depend on the step before. The second half of the steps
 /// is those of a branch, so two branches share the first half.
@@ -98,15 +78,5 @@ pub(crate) fn manifest(config: &CacheConfig) -> CacheManifest {
         config: None,
         layers: layers.collect(),
         other: Map::new(),
-    }
-}
-
-/// Numbers by xorshift: the same in every run, on every machine.
-fn random(mut seed: u64) -> impl FnMut() -> u64 {
-    move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
     }
 }

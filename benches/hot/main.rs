@@ -7,6 +7,8 @@ mod compression;
 mod config;
 mod context;
 mod data;
+#[path = "../../src/compress/tests/sample.rs"]
+mod sample;
 
 use criterion::Criterion;
 

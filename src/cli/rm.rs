@@ -114,11 +114,7 @@ async fn remove(
         ));
     }
     // A builder whose containers cannot be removed is forgotten all the same, as buildx does.
-    let removed = if args.keep_daemon {
-        Ok(())
-    } else {
-        remove_nodes(surroundings, found, args).await
-    };
+    let removed = remove_nodes(surroundings, found, args).await;
     forget(surroundings, &name, args)
         .await
         .map_err(|e| chain(&e))?;
@@ -143,12 +139,16 @@ async fn forget(
     Ok(())
 }
 
-/// Stops and removes the containers of a builder; all errors together are the text of the failure.
+/// Stops and removes the containers of a builder, unless they are to be kept; all errors together are the
+/// text of the failure.
 async fn remove_nodes(
     surroundings: &Arc<Surroundings>,
     found: Found,
     args: &RmArgs,
 ) -> Result<(), String> {
+    if args.keep_daemon {
+        return Ok(());
+    }
     let builder = Builder::new(surroundings, found.group).map_err(|e| chain(&e))?;
     let removals = builder.nodes().iter().map(|node| async {
         let work = async {
@@ -201,11 +201,7 @@ async fn remove_inactive(
             if loaded.dynamic || !loaded.is_inactive() {
                 return Ok(());
             }
-            let removed = if args.keep_daemon {
-                Ok(())
-            } else {
-                remove_nodes(surroundings, found, args).await
-            };
+            let removed = remove_nodes(surroundings, found, args).await;
             forget(surroundings, &name, args)
                 .await
                 .map_err(|e| chain(&e))?;

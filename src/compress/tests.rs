@@ -1,5 +1,7 @@
 //! The whole way: encoder, decoder, recoder.
 
+mod sample;
+
 use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -16,32 +18,6 @@ const LARGE: usize = 9 << 20;
 
 fn workers(threads: usize) -> Workers {
     Workers::new(NonZeroUsize::new(threads).unwrap())
-}
-
-/// Words, zeros and noise in turns.
-fn sample(size: usize) -> Vec<u8> {
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
-    let mut data = Vec::with_capacity(size + 4096);
-    while data.len() < size {
-        match random() % 16 {
-            0 => data.resize(data.len() + (random() % 4096) as usize, 0),
-            1 => data.extend((0..32).flat_map(|_| random().to_le_bytes())),
-            _ => {
-                let word = random() % 1000;
-                data.extend_from_slice(
-                    format!("/usr/lib/{word:x}/lib{}.so\n", word * word).as_bytes(),
-                );
-            }
-        }
-    }
-    data.truncate(size);
-    data
 }
 
 async fn encode(
@@ -125,7 +101,7 @@ fn level(algorithm: Algorithm, number: i32) -> Level {
 #[tokio::test]
 async fn every_level_comes_back() {
     let workers = workers(2);
-    let data = sample(1_300_000);
+    let data = sample::layer(1_300_000);
     let gzip = (-1..=9).map(|number| level(Algorithm::Gzip, number));
     let zstd = (0..=22).map(|number| level(Algorithm::Zstd, number));
     for level in gzip.chain(zstd).chain([Algorithm::Uncompressed.into()]) {
@@ -160,7 +136,7 @@ async fn nothing_is_a_valid_blob() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_on_any_number_of_threads() {
-    let data = sample(LARGE);
+    let data = sample::layer(LARGE);
     for level in [
         level(Algorithm::Gzip, 1),
         level(Algorithm::Gzip, 6),
@@ -185,7 +161,13 @@ async fn the_header_of_gzip_says_nothing_of_time_and_place() {
 
 #[tokio::test]
 async fn each_frame_of_zstd_has_size_and_checksum() {
-    let (blob, _) = encode(Algorithm::Zstd.into(), &workers(1), &sample(3000), &[]).await;
+    let (blob, _) = encode(
+        Algorithm::Zstd.into(),
+        &workers(1),
+        &sample::layer(3000),
+        &[],
+    )
+    .await;
     // Frame header descriptor (RFC 8878): size flag 1 (2 bytes), single segment, checksum.
     assert_eq!(blob[4] & 0b1110_0100, 0b0110_0100);
 }
@@ -193,7 +175,7 @@ async fn each_frame_of_zstd_has_size_and_checksum() {
 #[tokio::test]
 async fn bad_blobs_are_errors() {
     let workers = workers(1);
-    let data = sample(600_000);
+    let data = sample::layer(600_000);
     for algorithm in [Algorithm::Gzip, Algorithm::Zstd] {
         let (blob, _) = encode(algorithm.into(), &workers, &data, &[]).await;
         for end in [0, 1, 5, 11, blob.len() / 2, blob.len() - 9, blob.len() - 1] {
@@ -259,7 +241,7 @@ async fn a_bomb_is_decoded_in_small_pieces() {
 #[tokio::test]
 async fn recoding_keeps_the_content() {
     let workers = workers(2);
-    let data = sample(5 << 20);
+    let data = sample::layer(5 << 20);
     let (blob, source) = encode(Algorithm::Gzip.into(), &workers, &data, &[]).await;
     let (mut recoder, output) =
         Recoder::new(Algorithm::Gzip, Algorithm::Zstd.into(), &workers).unwrap();
@@ -284,7 +266,13 @@ async fn recoding_keeps_the_content() {
 #[tokio::test]
 async fn recoding_a_truncated_blob_ends_the_output_in_an_error() {
     let workers = workers(1);
-    let (blob, _) = encode(Algorithm::Zstd.into(), &workers, &sample(50_000), &[]).await;
+    let (blob, _) = encode(
+        Algorithm::Zstd.into(),
+        &workers,
+        &sample::layer(50_000),
+        &[],
+    )
+    .await;
     let (mut recoder, output) =
         Recoder::new(Algorithm::Zstd, Algorithm::Gzip.into(), &workers).unwrap();
     let writer = async move {
@@ -329,7 +317,7 @@ async fn a_slow_output_holds_the_writer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn encoders_do_not_starve_each_other() {
     let workers = workers(2);
-    let data = sample(LARGE);
+    let data = sample::layer(LARGE);
     // These fill all spare places and are never read.
     let mut stuck = Vec::new();
     for _ in 0..3 {
@@ -356,7 +344,7 @@ async fn a_dropped_output_stops_the_writer() {
     for algorithm in [Algorithm::Gzip, Algorithm::Zstd, Algorithm::Uncompressed] {
         let (mut encoder, output) = Encoder::new(algorithm.into(), &workers(1));
         drop(output);
-        let piece = Bytes::from(sample(1 << 20));
+        let piece = Bytes::from(sample::layer(1 << 20));
         let error = loop {
             if let Err(error) = encoder.write(piece.clone()).await {
                 break error;
@@ -378,7 +366,7 @@ async fn dropping_all_ends_the_threads() {
         }
         pieces
     });
-    encoder.write(sample(LARGE).into()).await.unwrap();
+    encoder.write(sample::layer(LARGE).into()).await.unwrap();
     drop(workers);
     assert!(alive(), "the encoder still needs them");
     drop(encoder);
@@ -417,7 +405,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let algorithm = if gzip { Algorithm::Gzip } else { Algorithm::Zstd };
-        let data = sample(size);
+        let data = sample::layer(size);
         runtime.block_on(async {
             let workers = workers(threads);
             let (blob, digests) = encode(level(algorithm, 1), &workers, &data, &cuts).await;

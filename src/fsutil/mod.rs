@@ -16,6 +16,7 @@ mod glob;
 mod paths;
 mod pattern;
 mod receive;
+mod report;
 mod send;
 mod stat;
 mod validate;

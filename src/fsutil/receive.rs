@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
-use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use super::disk::{Disk, DiskError, OpenFile};
+use super::report::report;
 use super::validate::{OrderError, Validator};
 use super::wire::{self, Packet, PacketType, Stat};
 
@@ -16,8 +16,6 @@ use super::wire::{self, Packet, PacketType, Stat};
 const WINDOW: usize = 64;
 /// How many packets may wait for the disk.
 const WAITING: usize = 8;
-/// How long to try to tell the peer of an error.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What happens to files that are already there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -120,10 +118,7 @@ where
             }
         }
         Err(ReceiveError::Peer { .. } | ReceiveError::Stream(_) | ReceiveError::Closed) => {}
-        Err(error) => {
-            let packet = Packet::error(&crate::error::chain(error));
-            drop(tokio::time::timeout(REPORT_TIMEOUT, outbound.send(packet)).await);
-        }
+        Err(error) => report(error, &outbound).await,
     }
     result
 }

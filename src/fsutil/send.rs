@@ -6,13 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc as queue;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use super::filter::{Filter, FilterError};
+use super::report::report;
 use super::walk::WalkError;
 use super::wire::{self, Packet, PacketType};
 use threads::{Offered, Reader, Request, Walker};
@@ -21,8 +21,6 @@ use threads::{Offered, Reader, Request, Walker};
 const READERS: usize = 4;
 /// How many batches of packets may wait between the threads and the connection.
 const BATCHES: usize = 4;
-/// How long to try to tell the peer of an error.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -132,10 +130,7 @@ where
             | SendError::NotUtf8 { .. }
             | SendError::Closed,
         ) => {}
-        Err(error) => {
-            let packet = Packet::error(&crate::error::chain(error));
-            drop(tokio::time::timeout(REPORT_TIMEOUT, outbound.send(packet)).await);
-        }
+        Err(error) => report(error, &outbound).await,
     }
     result
 }

@@ -8,6 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::VertexWarning;
 use prost::Message as _;
 
 use super::{sanitize, source_error};
+use crate::text::counted;
 
 /// Warnings in the order they came, each once.
 ///
@@ -49,11 +50,7 @@ pub fn block(warnings: &[VertexWarning], debug: bool, color: bool) -> String {
     if warnings.is_empty() {
         return String::new();
     }
-    let plural = if warnings.len() == 1 {
-        "1 warning found".to_owned()
-    } else {
-        format!("{} warnings found", warnings.len())
-    };
+    let count = counted(warnings.len(), "warning");
     let hint = if debug {
         ""
     } else {
@@ -64,7 +61,7 @@ pub fn block(warnings: &[VertexWarning], debug: bool, color: bool) -> String {
     } else {
         ("", "")
     };
-    let mut out = format!("\n {on}{plural}{hint}:\n{off}");
+    let mut out = format!("\n {on}{count} found{hint}:\n{off}");
     for warning in warnings {
         one(&mut out, warning, debug);
     }

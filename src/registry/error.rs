@@ -1,5 +1,8 @@
 //! What can go wrong between this program and a registry.
 
+mod codes;
+mod hint;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -7,13 +10,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use oci_client::errors::{OciEnvelope, OciErrorCode};
 use url::Url;
 
-use super::redact::{SafeUrl, clean};
+use super::redact::SafeUrl;
 use crate::digest::Digest;
-use crate::docker::CredentialError;
-use crate::error::CommandError;
+
+pub use codes::ApiError;
+pub(super) use codes::parse_codes;
+
+use codes::Details;
 
 /// The request that an error is about, with its URL redacted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,15 +43,6 @@ impl fmt::Display for RequestLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.url)
     }
-}
-
-/// One entry of the error list that a registry answers with (OCI distribution spec, "Error codes").
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiError {
-    /// Code such as `DENIED`, `MANIFEST_UNKNOWN`; registries have codes of their own too.
-    pub code: String,
-    /// The registry's text, made safe for a terminal; may be empty.
-    pub message: String,
 }
 
 /// An error of a registry operation.
@@ -272,63 +268,6 @@ impl RegistryError {
             _ => None,
         }
     }
-
-    /// Returns what the user can do about it, one sentence.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self.last() {
-            Self::Status { status, .. } => self.status_hint(*status),
-            Self::Connect { source, .. } if is_certificate_error(source.as_ref()) => Some(
-                "put the certificate of the registry's authority into certs.d, or set registry.insecure=true for a registry that you trust",
-            ),
-            Self::Connect { .. } => {
-                Some("check the name of the registry, the network and the proxy settings")
-            }
-            Self::Credentials { .. } => {
-                Some("check the credential helper of the docker config file")
-            }
-            _ => None,
-        }
-    }
-
-    fn status_hint(&self, status: StatusCode) -> Option<&'static str> {
-        match status {
-            StatusCode::UNAUTHORIZED => Some("log in with `docker login` to the registry"),
-            StatusCode::FORBIDDEN => {
-                Some("the account that is logged in may not do this in the repository")
-            }
-            StatusCode::NOT_FOUND if self.has_code("NAME_UNKNOWN") => {
-                Some("the repository does not exist; some registries want it created first")
-            }
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Some("the registry or a proxy in front of it limits the size of an upload")
-            }
-            StatusCode::TOO_MANY_REQUESTS => {
-                Some("the registry limits the rate of requests; log in or try again later")
-            }
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                Some("the proxy wants a login; check the proxy settings")
-            }
-            _ => None,
-        }
-    }
-}
-
-impl From<RegistryError> for CommandError {
-    /// Takes the hint along; for credentials it is that of the credential store.
-    fn from(error: RegistryError) -> Self {
-        let hint = match error.last() {
-            RegistryError::Credentials { source, .. } => source
-                .downcast_ref::<CredentialError>()
-                .map(CredentialError::hint),
-            _ => None,
-        };
-        let hint = hint.or_else(|| error.hint().map(str::to_owned));
-        let command = Self::failed(error);
-        match hint {
-            Some(hint) => command.hint(hint),
-            None => command,
-        }
-    }
 }
 
 fn retryable_status(status: StatusCode) -> bool {
@@ -360,149 +299,5 @@ fn is_certificate_error(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// Reads the registry's own errors out of a body; `Err` gives a short excerpt of another body.
-pub(super) fn parse_codes(body: &[u8]) -> Result<Vec<ApiError>, String> {
-    let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(body) else {
-        return Err(clean(String::from_utf8_lossy(body).trim(), 200));
-    };
-    let errors = envelope.errors.into_iter().take(16).map(|error| ApiError {
-        code: clean(&code_text(&error.code), 60),
-        message: clean(&error.message, 300),
-    });
-    Ok(errors.collect())
-}
-
-fn code_text(code: &OciErrorCode) -> String {
-    match serde_json::to_value(code) {
-        Ok(serde_json::Value::String(text)) => text,
-        _ => String::new(),
-    }
-}
-
-struct Details<'a>(&'a [ApiError], &'a str);
-
-impl fmt::Display for Details<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for error in self.0 {
-            write!(f, ": {}", error.code)?;
-            if !error.message.is_empty() {
-                write!(f, ": {}", error.message)?;
-            }
-        }
-        if self.0.is_empty() && !self.1.is_empty() {
-            write!(f, ": {}", self.1)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(status: u16, body: &str) -> RegistryError {
-        let (codes, excerpt) = match parse_codes(body.as_bytes()) {
-            Ok(codes) => (codes, String::new()),
-            Err(excerpt) => (Vec::new(), excerpt),
-        };
-        RegistryError::Status {
-            request: RequestLabel::new(
-                &Method::PUT,
-                &"https://a:b@r.example/v2/x/manifests/t?sig=1"
-                    .parse()
-                    .unwrap(),
-            ),
-            status: StatusCode::from_u16(status).unwrap(),
-            codes,
-            excerpt,
-            retry_after: None,
-        }
-    }
-
-    #[test]
-    fn the_message_has_method_redacted_url_status_and_codes() {
-        let error = status(
-            403,
-            r#"{"errors":[{"code":"DENIED","message":"no\u001bpush","detail":{"a":1}},{"code":"OWN_CODE"}]}"#,
-        );
-        assert_eq!(
-            error.to_string(),
-            "PUT https://***@r.example/v2/x/manifests/t?sig=***: 403 Forbidden: DENIED: no push: OWN_CODE"
-        );
-        assert!(error.has_code("OWN_CODE") && !error.has_code("UNSUPPORTED"));
-        assert!(error.hint().unwrap().contains("may not"));
-    }
-
-    #[test]
-    fn a_command_ends_with_the_chain_and_the_hint() {
-        let error = RegistryError::GaveUp {
-            attempts: 3,
-            source: Box::new(status(429, "")),
-        };
-        let command = CommandError::from(error);
-        assert!(
-            command
-                .message()
-                .starts_with("gave up after 3 attempts: PUT https://")
-        );
-        assert!(command.hints[0].contains("rate"), "{:?}", command.hints);
-        assert!(CommandError::from(status(418, "")).hints.is_empty());
-    }
-
-    #[test]
-    fn a_body_of_another_kind_is_quoted_shortly() {
-        let error = status(502, "<html>\n<b>Bad Gateway</b>");
-        assert!(
-            error
-                .to_string()
-                .ends_with("502 Bad Gateway: <html> <b>Bad Gateway</b>")
-        );
-        assert!(status(500, &"x".repeat(10_000)).to_string().len() < 400);
-    }
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        for (code, again) in [
-            (400, false),
-            (401, false),
-            (403, false),
-            (404, false),
-            (408, true),
-            (413, false),
-            (429, true),
-            (500, true),
-            (501, false),
-            (502, true),
-            (503, true),
-            (504, true),
-        ] {
-            assert_eq!(status(code, "").is_retryable(), again, "{code}");
-        }
-    }
-
-    #[test]
-    fn a_refused_certificate_is_found_inside_other_errors() {
-        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let connect = |source| RegistryError::Connect {
-            request: RequestLabel::new(&Method::GET, &"https://r.example/".parse().unwrap()),
-            source,
-        };
-        let refused = connect(Box::new(io::Error::other(io::Error::other(tls))));
-        assert!(!refused.is_retryable());
-        assert!(refused.hint().unwrap().contains("certs.d"));
-        assert!(connect(Box::new(io::Error::other("refused"))).is_retryable());
-    }
-
-    #[test]
-    fn a_spent_source_is_seen_through_the_last_attempt() {
-        let spent = RegistryError::SourceSpent {
-            source: Some(Box::new(status(503, ""))),
-        };
-        let error = RegistryError::GaveUp {
-            attempts: 2,
-            source: Box::new(spent),
-        };
-        assert!(error.needs_source());
-        assert_eq!(error.status().unwrap().as_u16(), 503);
-    }
-}
+mod tests;

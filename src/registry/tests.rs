@@ -91,6 +91,14 @@ fn once(bytes: &Bytes) -> BlobSource {
     BlobSource::once(futures_util::stream::iter(pieces))
 }
 
+/// An upload that may take the blob from another repository.
+fn mounting() -> UploadOptions {
+    UploadOptions {
+        mount_from: Some("team/base".into()),
+        ..UploadOptions::default()
+    }
+}
+
 /// Ends a test that hangs.
 async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work)

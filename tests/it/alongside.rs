@@ -10,24 +10,13 @@ use fs_err as fs;
 use rustix::process::{Signal, kill_process, kill_process_group};
 
 use crate::support::bench::{Bench, Shared, assert_all_cached, steps};
+use crate::support::caches::{export, import, reference};
 use crate::support::counter::Counter;
 use crate::support::rig::{Rig, unique};
 use crate::support::running::{Running, folder, ran};
 
 /// A builder that is never too busy to export alongside.
 static SHARED: Shared = Mutex::new(Weak::new());
-
-fn export(reference: &str, keys: &str) -> String {
-    format!("--cache-to=type=registry,ref={reference},{keys}")
-}
-
-fn import(reference: &str) -> String {
-    format!("--cache-from=type=registry,ref={reference}")
-}
-
-fn reference(what: &str) -> String {
-    format!("{}/{}:cache", Rig::get().registry.host(), unique(what))
-}
 
 /// Checks that a builder which has never seen the build runs only the steps that say one of these words.
 fn assert_runs(reference: &str, dockerfile: &str, wanted: &[&str]) {

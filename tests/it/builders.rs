@@ -33,19 +33,7 @@ impl<'a> Guard<'a> {
 
     /// Creates the builder with `docker TOOL create` and more arguments.
     fn create(&self, tool: &str, more: &[&str]) -> (String, String) {
-        let image = format!("image={},network=host", Rig::get().builder_image);
-        let mut args = vec![
-            tool,
-            "create",
-            "--name",
-            &self.name,
-            "--driver",
-            "docker-container",
-            "--driver-opt",
-            &image,
-        ];
-        args.extend(more);
-        self.client.docker_ok(&args)
+        self.client.create(tool, &self.name, "network=host", more)
     }
 
     /// Makes the builder's container by hand, not started, from another image.

@@ -9,6 +9,7 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 use crate::support::bench::{Bench, assert_all_cached};
+use crate::support::caches::export;
 use crate::support::large::enlarge;
 use crate::support::own_registry::OwnRegistry;
 use crate::support::registry::Registry;
@@ -82,7 +83,7 @@ fn the_second_run_exports_all_caches() {
         let host = Rig::get().registry.host();
         let image = format!("{host}/{}:1", unique("it/again"));
         let cache = format!("{host}/{}:c", unique("it/again"));
-        let to = format!("--cache-to=type=registry,ref={cache},mode=max,via={via}");
+        let to = export(&cache, &format!("mode=max,via={via}"));
         // Nobody listens there: these two are not read and not written, and no reason to fail.
         let actions = format!("url=http://127.0.0.1:9/,token={}", actions_token());
         let from_actions = format!("--cache-from=type=gha,{actions}");

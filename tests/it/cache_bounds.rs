@@ -5,6 +5,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::bench::{Bench, assert_all_cached};
+use crate::support::caches::export;
 use crate::support::large::{OLD, enlarge};
 use crate::support::locked::{Locked, PASSWORD, auths};
 use crate::support::own_registry::OwnRegistry;
@@ -24,10 +25,6 @@ fn project(shared: &str, own: &str) -> TempDir {
          RUN echo second; echo {own} > /own\n"
     );
     context(&[("Dockerfile", &dockerfile)])
-}
-
-fn export(reference: &str, keys: &str) -> String {
-    format!("--cache-to=type=registry,ref={reference},mode=max{keys}")
 }
 
 /// These builds are found in a cache, in turn by both tools, each on a builder that has never seen them.
@@ -64,7 +61,7 @@ fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
     let place = || {
         let repository = unique("it/bound");
         let reference = format!("{}/{repository}:c", registry.host());
-        bench.build("buildx", &[&export(&reference, "")], old.path());
+        bench.build("buildx", &[&export(&reference, "mode=max")], old.path());
         enlarge(registry.host(), &repository);
         (repository, reference)
     };
@@ -81,7 +78,11 @@ fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
     let log = bench.build("buildx", &["--cache-from", &reference], old.path());
     assert!(ran(&log, "first"), "BuildKit itself refuses it: {log}");
     bench.prune();
-    let log = bench.build("cachex", &[&export(&reference, ",merge=true")], new.path());
+    let log = bench.build(
+        "cachex",
+        &[&export(&reference, "mode=max,merge=true")],
+        new.path(),
+    );
     assert!(
         log.contains(&said) && log.contains("over BuildKit's 1 MiB"),
         "{log}"
@@ -92,7 +93,7 @@ fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
     let (repository, reference) = place();
     let dockerfile = fs::read_to_string(new.path().join("Dockerfile")).expect("a file");
     let failing = context(&[("Dockerfile", &format!("{dockerfile}RUN false\n"))]);
-    let log = bench.fails(1, &[&export(&reference, "")], failing.path());
+    let log = bench.fails(1, &[&export(&reference, "mode=max")], failing.path());
     assert!(log.contains("kept what has finished"), "{log}");
     assert!(log.contains("over BuildKit's 1 MiB"), "{log}");
     assert_small(&repository, &reference);
@@ -100,7 +101,7 @@ fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
     // By hand.
     let (repository, reference) = place();
     let other = format!("{}/{}:c", registry.host(), unique("it/bound"));
-    bench.build("buildx", &[&export(&other, "")], new.path());
+    bench.build("buildx", &[&export(&other, "mode=max")], new.path());
     let merge = ["cachex", "cache", "merge", &other, &reference];
     let (told, _) = bench.client.docker_ok(&merge);
     assert!(
@@ -125,7 +126,7 @@ fn caches_are_united_over_three_registries() {
     let repository = unique("it/three");
     let references = [&locked.host, &own.host, rig].map(|host| format!("{host}/{repository}:c"));
     for (reference, project) in references.iter().zip(&projects) {
-        bench.build("buildx", &[&export(reference, "")], project.path());
+        bench.build("buildx", &[&export(reference, "mode=max")], project.path());
     }
     let all: Vec<&TempDir> = projects.iter().collect();
 

@@ -356,17 +356,7 @@ fn rm_forgets_what_was_taken_out_of_a_builder() {
     client.docker_ok(&["cachex", "rm", "--keep-state", &builder.name]);
     assert!(marks.exists(), "the state is still there");
 
-    let image = format!("image={},network=host", rig.builder_image);
-    client.docker_ok(&[
-        "cachex",
-        "create",
-        "--name",
-        &builder.name,
-        "--driver",
-        "docker-container",
-        "--driver-opt",
-        &image,
-    ]);
+    client.create("cachex", &builder.name, "network=host", &[]);
     client.docker_ok(&["cachex", "rm", &builder.name]);
     assert!(!marks.exists());
 }

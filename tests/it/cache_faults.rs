@@ -23,6 +23,7 @@ use docker_cachex::registry::{
 };
 use serde_json::Map;
 
+use crate::support::noise::noise;
 use crate::support::scripted_registry::{Fault, Login, ScriptedRegistry, TokenServer, digest_of};
 
 const REPO: &str = "team/cache";
@@ -145,16 +146,6 @@ async fn write(
     }
 }
 
-/// Bytes that do not compress.
-fn data(seed: u8, length: usize) -> Bytes {
-    let mut state = u32::from(seed) + 1;
-    let bytes = (0..length).map(|_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    });
-    bytes.collect::<Vec<_>>().into()
-}
-
 fn repository(host: &str, attempts: u32) -> Repository {
     let mut config = HostConfig::new(host);
     config.transport = Transport::Http;
@@ -271,7 +262,7 @@ async fn registry_with_cache(
 }
 
 fn three_layers() -> Vec<Bytes> {
-    vec![data(1, 200_000), data(2, 100), data(3, 700_000)]
+    vec![noise(1, 200_000), noise(2, 100), noise(3, 700_000)]
 }
 
 fn status(status: u16) -> Fault {

@@ -8,16 +8,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::bench::{Bench, assert_all_cached, cached};
+use crate::support::caches;
 use crate::support::registry::digest;
 use crate::support::rig::{Rig, context, text, unique};
 
-/// A name for a cache that no other test has.
 fn reference() -> String {
-    format!(
-        "{}/{}:cache",
-        Rig::get().registry.host(),
-        unique("it/merge")
-    )
+    caches::reference("it/merge")
 }
 
 /// A build of two steps that all have and one of its own.

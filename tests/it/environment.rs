@@ -114,20 +114,10 @@ fn a_source_policy_denies_as_with_buildx() {
 
 #[test]
 fn a_builder_that_loads_does_so_unless_told_not_to() {
-    let rig = Rig::get();
-    let client = rig.client();
+    let client = Rig::get().client();
     let builder = client.builder("cachex");
     let name = unique("loads");
-    let image = format!("image={},network=host,default-load=true", rig.builder_image);
-    client.docker_ok(&[
-        "cachex",
-        "create",
-        "--name",
-        &name,
-        "--driver=docker-container",
-        "--driver-opt",
-        &image,
-    ]);
+    client.create("cachex", &name, "network=host,default-load=true", &[]);
     let folder = context(&[("Dockerfile", DOCKERFILE), ("amd64", "6")]);
     let is_loaded = |builder: &str, env: &[(&str, &str)]| {
         let tag = unique("loads");

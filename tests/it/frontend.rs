@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::support::bench::Bench;
+use crate::support::caches::{export, import, reference};
 use crate::support::counter::Counter;
 use crate::support::rig::{Rig, context, unique};
 
@@ -198,13 +199,6 @@ fn frontend(bench: &Bench) -> String {
     image
 }
 
-fn references() -> (String, String) {
-    let host = Rig::get().registry.host();
-    let reference = format!("{host}/{}:c", unique("it/syntax"));
-    let from = format!("--cache-from=type=registry,ref={reference}");
-    (reference, from)
-}
-
 fn project(dockerfile: &str) -> TempDir {
     context(&[("Dockerfile", dockerfile)])
 }
@@ -231,8 +225,8 @@ fn a_frontend_image_is_exported_alongside() {
                 three = counter.tell("three"),
             )
         };
-        let (reference, from) = references();
-        let to = format!("--cache-to=type=registry,ref={reference},{keys}");
+        let reference = reference("it/syntax");
+        let (from, to) = (import(&reference), export(&reference, keys));
         let progress = bench.fails(1, &[&to], project(&dockerfile("false")).path());
         assert!(progress.contains("kept what has finished"), "{progress}");
         assert!(progress.contains("exit code: 1"), "{progress}");
@@ -278,8 +272,8 @@ fn differences_and_merges_are_exported_alongside() {
             two = counter.tell("two"),
             three = counter.tell("three"),
         );
-        let (reference, from) = references();
-        let to = format!("--cache-to=type=registry,ref={reference},{keys}");
+        let reference = reference("it/syntax");
+        let (from, to) = (import(&reference), export(&reference, keys));
         let folder = project(&dockerfile);
         let parts = "--build-arg=PARTS=1";
         bench.build("cachex", &[parts, &to], folder.path());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::bench::Bench;
+use crate::support::caches::{export, import};
 use crate::support::counter::Counter;
 use crate::support::registry::Registry;
 use crate::support::relay::Relay;
@@ -23,17 +24,6 @@ fn steps(seed: &str, work: &str) -> String {
     )
 }
 
-/// Starts a build over a relay, and waits until its last step runs and the first one has been exported.
-fn start(bench: &Bench, name: &str, seed: &str, export: &str) -> Running {
-    let counter = Counter::start();
-    let dockerfile = steps(seed, &format!("{}; sleep 12", counter.tell("last")));
-    let running = Running::start(bench, &["--builder", name, export], &dockerfile, "#1 ");
-    counter.wait_for("/last");
-    // The first step is sent within this time, as another test shows.
-    sleep(Duration::from_secs(4));
-    running
-}
-
 /// A cache in the rig's registry.
 struct Place {
     repository: String,
@@ -48,10 +38,6 @@ impl Place {
             repository,
             reference,
         }
-    }
-
-    fn export(&self, keys: &str) -> String {
-        format!("--cache-to=type=registry,ref={},{keys}", self.reference)
     }
 
     /// Every blob is there, and what the config says is listed.
@@ -74,7 +60,7 @@ impl Place {
     /// The first step is in the cache, by a builder that has never seen it.
     fn assert_has_first(&self, seed: &str) {
         self.assert_whole();
-        let from = format!("--cache-from=type=registry,ref={}", self.reference);
+        let from = import(&self.reference);
         let fresh = Bench::new();
         let progress = fresh.build("buildx", &[&from], folder(&steps(seed, "true")).path());
         assert!(
@@ -95,6 +81,41 @@ fn remote(bench: &Bench) -> (Relay, String) {
     (relay, name)
 }
 
+/// A build that has ended because something broke.
+struct Broken {
+    seed: String,
+    place: Place,
+    code: Option<i32>,
+    progress: String,
+    _relay: Relay,
+}
+
+impl Broken {
+    /// Builds over a relay, which breaks something when the last step runs and the first one has been exported.
+    fn build(bench: &Bench, keys: &str, break_off: impl FnOnce(&Relay, &Running)) -> Self {
+        let (relay, name) = remote(bench);
+        let (seed, place) = (unique("broken"), Place::new("broken"));
+        let counter = Counter::start();
+        let dockerfile = steps(&seed, &format!("{}; sleep 12", counter.tell("last")));
+        let args = ["--builder", &name, &export(&place.reference, keys)];
+        let mut running = Running::start(bench, &args, &dockerfile, "#1 ");
+        counter.wait_for("/last");
+        // The first step is sent within this time, as another test shows.
+        sleep(Duration::from_secs(4));
+        break_off(&relay, &running);
+        let code = running.ends().code();
+        let progress = running.progress();
+        assert!(!progress.contains("panicked"), "{progress}");
+        Self {
+            seed,
+            place,
+            code,
+            progress,
+            _relay: relay,
+        }
+    }
+}
+
 /// The builder is as good as before.
 fn assert_lives(bench: &Bench) {
     let dockerfile = format!(
@@ -109,21 +130,16 @@ fn assert_lives(bench: &Bench) {
 fn a_connection_that_breaks_keeps_what_was_sent() {
     let bench = Bench::new();
     for keys in ["mode=max,via=client", "mode=max,via=builder"] {
-        let (relay, name) = remote(&bench);
-        let (seed, place) = (unique("broken"), Place::new("broken"));
-        let mut running = start(&bench, &name, &seed, &place.export(keys));
-        relay.break_connections();
-        let status = running.ends();
-        let progress = running.progress();
-        assert_eq!(status.code(), Some(1), "{keys}\n{progress}");
+        let broken = Broken::build(&bench, keys, |relay, _| relay.break_connections());
+        let (place, progress) = (&broken.place, &broken.progress);
+        assert_eq!(broken.code, Some(1), "{keys}\n{progress}");
         assert!(
             progress.contains("the connection to the builder broke"),
             "{keys}\n{progress}"
         );
-        assert!(!progress.contains("panicked"), "{progress}");
         if keys.contains("client") {
             assert!(progress.contains("kept what has finished"), "{progress}");
-            place.assert_has_first(&seed);
+            place.assert_has_first(&broken.seed);
         } else {
             // The layers are in the builder, which cannot be asked for them any more.
             let registry = &Rig::get().registry;
@@ -141,16 +157,13 @@ fn a_connection_that_breaks_keeps_what_was_sent() {
 fn a_session_that_breaks_alone_breaks_no_cache() {
     let bench = Bench::new();
     for keys in ["mode=max,via=client", "mode=max,via=builder"] {
-        let (relay, name) = remote(&bench);
-        let (seed, place) = (unique("session"), Place::new("session"));
-        let mut running = start(&bench, &name, &seed, &place.export(keys));
-        assert_eq!(relay.break_sessions(), 1, "{}", running.progress());
-        let status = running.ends();
-        let progress = running.progress();
-        assert!(!progress.contains("panicked"), "{progress}");
+        let broken = Broken::build(&bench, keys, |relay, running| {
+            assert_eq!(relay.break_sessions(), 1, "{}", running.progress());
+        });
+        let progress = &broken.progress;
         if keys.contains("client") {
             // The cache can no longer be handed over. Nobody has cancelled.
-            assert_eq!(status.code(), Some(1), "{keys}\n{progress}");
+            assert_eq!(broken.code, Some(1), "{keys}\n{progress}");
             assert!(
                 progress.contains("the session with the builder broke"),
                 "{progress}"
@@ -158,9 +171,9 @@ fn a_session_that_breaks_alone_breaks_no_cache() {
             assert!(progress.contains("kept what has finished"), "{progress}");
         } else {
             // Nothing of this side was needed any more.
-            assert_eq!(status.code(), Some(0), "{keys}\n{progress}");
+            assert_eq!(broken.code, Some(0), "{keys}\n{progress}");
         }
-        place.assert_has_first(&seed);
+        broken.place.assert_has_first(&broken.seed);
         assert_lives(&bench);
     }
 }

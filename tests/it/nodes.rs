@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::caches::reference;
 use crate::support::rig::{Client, Rig, context, text, unique};
 
 const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY ${TARGETARCH} /arch\n";
@@ -18,29 +19,14 @@ impl<'a> TwoNodes<'a> {
             client,
             name: unique("nodes"),
         };
-        let image = format!("image={},network=host", Rig::get().builder_image);
         // Two nodes of one builder have two endpoints; a context makes another one of the engine.
         let engine = std::env::var("DOCKER_HOST").expect("the rig's engine");
         let host = format!("host={engine}");
         client.docker_ok(&["context", "create", "second", "--docker", &host]);
         let second: &[&str] = &["--append", "second"];
         for (platform, more) in [("linux/amd64", &[][..]), ("linux/386", second)] {
-            let mut args = vec![
-                "cachex",
-                "create",
-                "--name",
-                &two.name,
-                "--platform",
-                platform,
-            ];
-            args.extend([
-                "--driver=docker-container",
-                "--driver-opt",
-                &image,
-                "--bootstrap",
-            ]);
-            args.extend(more);
-            client.docker_ok(&args);
+            let more = [&["--platform", platform, "--bootstrap"][..], more].concat();
+            client.create("cachex", &two.name, "network=host", &more);
         }
         two
     }
@@ -133,7 +119,7 @@ fn the_caches_of_all_nodes_are_in_one_reference() {
     let files = [("Dockerfile", DOCKERFILE), ("amd64", &seed), ("386", &seed)];
     let folder = context(&files);
     fs_err::write(folder.path().join("386"), format!("3 {seed}")).expect("a file");
-    let cache = format!("{}/{}:cache", rig.registry.host(), unique("nodes"));
+    let cache = reference("nodes");
     let to = format!("type=registry,ref={cache},mode=max");
     let path = folder.path().to_str().expect("a path in UTF-8");
     let mut args = vec!["cachex", "build", "--builder", &builder.name];

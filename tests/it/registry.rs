@@ -13,6 +13,7 @@ use docker_cachex::registry::{
 };
 use futures_util::stream;
 
+use crate::support::noise::noise;
 use crate::support::rig::Rig;
 
 /// A repository of the rig that no other test uses.
@@ -32,16 +33,6 @@ fn repository(name: &str) -> Repository {
         .expect("a repository")
 }
 
-/// Bytes that a seed makes.
-fn data(seed: u8, length: usize) -> Bytes {
-    let mut state = u32::from(seed) + 1;
-    let bytes = (0..length).map(|_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    });
-    bytes.collect::<Vec<_>>().into()
-}
-
 async fn read(mut download: Download) -> Vec<u8> {
     let mut out = Vec::new();
     while let Some(piece) = download.next().await.expect("a piece") {
@@ -54,7 +45,7 @@ async fn read(mut download: Download) -> Vec<u8> {
 async fn blobs_go_there_and_come_back() {
     let repository = repository("it/blobs");
     let options = UploadOptions::default();
-    let known = data(1, 3_000_000);
+    let known = noise(1, 3_000_000);
     let digest = Digest::of(&known);
     assert_eq!(
         repository.blob_size(&digest).await.expect("an answer"),
@@ -74,7 +65,7 @@ async fn blobs_go_there_and_come_back() {
         Some(3_000_000)
     );
 
-    let unknown = data(2, 2_000_000);
+    let unknown = noise(2, 2_000_000);
     let pieces: Vec<_> = unknown
         .chunks(32 * 1024)
         .map(|c| Ok(Bytes::copy_from_slice(c)))
@@ -121,7 +112,7 @@ async fn blobs_go_there_and_come_back() {
 #[tokio::test]
 async fn a_blob_is_mounted_from_another_repository() {
     let (first, second) = (repository("it/mount-from"), repository("it/mount-to"));
-    let bytes = data(3, 10_000);
+    let bytes = noise(3, 10_000);
     let digest = Digest::of(&bytes);
     let source = BlobSource::Bytes(bytes);
     first
@@ -140,7 +131,7 @@ async fn a_blob_is_mounted_from_another_repository() {
     assert_eq!(second.client().requests(), 1);
 
     // One that is not there becomes an upload in the session that the registry offers.
-    let other = data(4, 5000);
+    let other = noise(4, 5000);
     let digest = Digest::of(&other);
     let source = BlobSource::Bytes(other);
     let uploaded = second
@@ -198,7 +189,7 @@ async fn manifests_are_written_read_and_deleted() {
         .expect("one");
     assert_eq!(read.bytes, manifest);
 
-    let absent = data(9, 10);
+    let absent = noise(9, 10);
     let broken = String::from_utf8(manifest.to_vec())
         .expect("text")
         .replace(config_digest.as_str(), Digest::of(&absent).as_str());
@@ -232,7 +223,7 @@ async fn manifests_are_written_read_and_deleted() {
 
 /// Writes a file of so many times a megabyte and returns its digest.
 fn large_file(path: &Path, megabytes: usize) -> Digest {
-    let block = data(5, 1_000_000);
+    let block = noise(5, 1_000_000);
     let mut file = fs_err::File::create(path).expect("a file");
     let mut hasher = Hasher::sha256();
     for _ in 0..megabytes {

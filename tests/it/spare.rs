@@ -4,14 +4,11 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::support::bench::Bench;
+use crate::support::caches::export;
 use crate::support::counter::Counter;
 use crate::support::recorder::Recorder;
 use crate::support::rig::{Rig, unique};
 use crate::support::running::{LIMIT, Running};
-
-fn export(reference: &str, keys: &str) -> String {
-    format!("--cache-to=type=registry,ref={reference},mode=max,via=client{keys}")
-}
 
 /// A step that makes a layer of 3 MB, and one that does some work until it is told to go on.
 fn layer_and(counter: &Counter, work: &str) -> String {
@@ -28,7 +25,10 @@ fn layer_and(counter: &Counter, work: &str) -> String {
 #[test]
 fn layers_are_sent_while_the_build_runs() {
     let bench = Bench::remote();
-    for (keys, early) in [("", true), (",alongside=false", false)] {
+    for (keys, early) in [
+        ("mode=max,via=client", true),
+        ("mode=max,via=client,alongside=false", false),
+    ] {
         let (counter, registry) = (
             Counter::closed(),
             Recorder::start(Rig::get().registry.host()),
@@ -73,7 +73,7 @@ fn steps_that_need_every_core_keep_them() {
         format!("touch /work; for n in $(seq {cores}); do while [ -e /work ]; do :; done & done;");
     let build = Running::start(
         &bench,
-        &[&export(&reference, "")],
+        &[&export(&reference, "mode=max,via=client")],
         &layer_and(&counter, &work),
         " waits\n",
     );

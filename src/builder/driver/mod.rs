@@ -213,11 +213,15 @@ impl Driver {
     }
 
     /// Returns what tells how busy the node is; nothing where nobody can.
-    pub async fn meter(&self) -> Option<ContainerMeter> {
-        let Self::Container(container) = self else {
-            return None;
-        };
-        container.meter().await.ok()
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Docker engine cannot be reached.
+    pub async fn meter(&self) -> Result<Option<ContainerMeter>, BuilderError> {
+        match self {
+            Self::Container(container) => container.meter().await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Stops the node; only a container can be stopped.

@@ -20,6 +20,7 @@ use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents, Dropped};
 use crate::digest::Digest;
 use crate::registry::{BlobSource, RawManifest, RegistryError, Repository, UploadOptions};
+use crate::text::counted;
 
 /// How often the tag is written or looked at.
 const TRIES: usize = 30;
@@ -60,12 +61,6 @@ pub struct United {
     pub lost: usize,
     /// Why what the reference held before was not united but replaced.
     pub replaced: Option<String>,
-}
-
-/// `1 layer`, `2 layers`.
-fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
 
 impl fmt::Display for United {

@@ -15,8 +15,19 @@ const TICK: u64 = 10;
 
 /// Returns the meter of a node; nothing where nobody can tell.
 pub(super) async fn of(node: &Node) -> Option<Arc<dyn Meter>> {
-    let meter = node.driver().meter().await?;
-    Some(Arc::new(NodeMeter(meter)))
+    match node.driver().meter().await {
+        Ok(meter) => Some(Arc::new(NodeMeter(meter?))),
+        Err(error) => {
+            not_told(&error);
+            None
+        }
+    }
+}
+
+/// A builder that nobody tells of counts as one that has a core to spare, so this is no failure.
+fn not_told(error: &(dyn std::error::Error + 'static)) {
+    let error = crate::error::chain(error);
+    tracing::debug!(error, "nobody tells how busy the builder is");
 }
 
 #[derive(Debug)]
@@ -28,8 +39,7 @@ impl Meter for NodeMeter {
         let (used, cores) = match self.0.cpu_time().await {
             Ok(time) => time?,
             Err(error) => {
-                let error = crate::error::chain(&error);
-                tracing::debug!(error, "nobody tells how busy the builder is");
+                not_told(&error);
                 return None;
             }
         };

@@ -7,6 +7,7 @@ use super::row::cut;
 use crate::progress::model::Model;
 use crate::progress::time::{self, Time};
 use crate::progress::units;
+use crate::text::counted;
 
 /// Returns the summary of a build that is over: one line, or two where the screen is too narrow.
 pub(super) fn lines(model: &Model, width: usize, now: Time) -> Vec<Line> {
@@ -28,14 +29,13 @@ pub(super) fn lines(model: &Model, width: usize, now: Time) -> Vec<Line> {
 fn steps(model: &Model, now: Time) -> String {
     let counts = model.numbered();
     let took = model.start().map_or(0, |start| now.since(start).max(0));
-    let plural = if counts.total == 1 { "" } else { "s" };
     let failed = match model.failed().len() {
         0 => String::new(),
         failed => format!(", {failed} failed"),
     };
     format!(
-        "{} step{plural}, {} cached{failed}, {:.1}s",
-        counts.total,
+        "{}, {} cached{failed}, {:.1}s",
+        counted(counts.total, "step"),
         counts.cached,
         time::seconds(took)
     )

@@ -23,6 +23,26 @@ fn with_user() -> TokenServer {
     }
 }
 
+/// Every kind of login with a secret, and who may log in.
+fn logins() -> [(Login, Credential); 4] {
+    let joe = || user("joe", "pass-secret");
+    let only_post = TokenServer {
+        only_post: true,
+        ..with_user()
+    };
+    let refresh = TokenServer {
+        refresh: Some("refresh-secret"),
+        ..TokenServer::default()
+    };
+    let token = Credential::IdentityToken(Secret::new("refresh-secret"));
+    [
+        (Login::Basic("joe", "pass-secret"), joe()),
+        (tokens(with_user()), joe()),
+        (tokens(only_post), joe()),
+        (tokens(refresh), token),
+    ]
+}
+
 async fn push_one(repository: &Repository, size: usize) -> Result<Uploaded, RegistryError> {
     let bytes = data(size);
     let source = BlobSource::Bytes(bytes.clone());
@@ -37,30 +57,9 @@ async fn push_one(repository: &Repository, size: usize) -> Result<Uploaded, Regi
 
 #[tokio::test]
 async fn every_kind_of_login_works() {
-    let cases = [
-        (Login::Open, Credential::Anonymous),
-        (
-            Login::Basic("joe", "pass-secret"),
-            user("joe", "pass-secret"),
-        ),
-        (tokens(TokenServer::default()), Credential::Anonymous),
-        (tokens(with_user()), user("joe", "pass-secret")),
-        (
-            tokens(TokenServer {
-                only_post: true,
-                ..with_user()
-            }),
-            user("joe", "pass-secret"),
-        ),
-        (
-            tokens(TokenServer {
-                refresh: Some("refresh-secret"),
-                ..TokenServer::default()
-            }),
-            Credential::IdentityToken(Secret::new("refresh-secret")),
-        ),
-    ];
-    for (login, credential) in cases {
+    let anonymous = [Login::Open, tokens(TokenServer::default())];
+    let anonymous = anonymous.map(|login| (login, Credential::Anonymous));
+    for (login, credential) in anonymous.into_iter().chain(logins()) {
         let registry = ScriptedRegistry::start().await;
         registry.login(login.clone());
         let (client, _) = client_with(&registry, credential);
@@ -232,10 +231,7 @@ async fn a_mount_asks_for_both_repositories_and_falls_back() {
     let bytes = data(100);
     registry.put_blob("team/base", &bytes);
     let repository = pushable(&registry);
-    let options = UploadOptions {
-        mount_from: Some("team/base".into()),
-        ..UploadOptions::default()
-    };
+    let options = mounting();
     let source = BlobSource::Bytes(bytes.clone());
     let uploaded = repository
         .upload(&digest(&bytes), 100, &source, &options)
@@ -390,27 +386,7 @@ fn start_log() {
 #[tokio::test]
 async fn no_secret_is_in_the_most_verbose_log() {
     start_log();
-    for (login, credential) in [
-        (
-            Login::Basic("joe", "pass-secret"),
-            user("joe", "pass-secret"),
-        ),
-        (tokens(with_user()), user("joe", "pass-secret")),
-        (
-            tokens(TokenServer {
-                only_post: true,
-                ..with_user()
-            }),
-            user("joe", "pass-secret"),
-        ),
-        (
-            tokens(TokenServer {
-                refresh: Some("refresh-secret"),
-                ..TokenServer::default()
-            }),
-            Credential::IdentityToken(Secret::new("refresh-secret")),
-        ),
-    ] {
+    for (login, credential) in logins() {
         let registry = ScriptedRegistry::start().await;
         registry.login(login);
         registry.fault("PUT", "/uploads/", (0, 1), Fault::Status(503, vec![], ""));

@@ -101,12 +101,8 @@ async fn what_is_there_is_not_sent() {
         .client()
         .repository("team/other", Access::Push)
         .unwrap();
-    let mount = UploadOptions {
-        mount_from: Some("team/base".into()),
-        ..UploadOptions::default()
-    };
     let uploaded = other
-        .upload(&digest(&bytes), 1000, &source, &mount)
+        .upload(&digest(&bytes), 1000, &source, &mounting())
         .await
         .unwrap();
     assert_eq!(uploaded.arrival, Arrival::Mounted);
@@ -119,12 +115,8 @@ async fn the_session_of_a_mount_that_is_not_granted_is_used() {
     registry.refuse_mounts();
     let repository = pushable(&registry);
     let bytes = data(1000);
-    let options = UploadOptions {
-        mount_from: Some("team/base".into()),
-        ..UploadOptions::default()
-    };
     let uploaded = repository
-        .upload(&digest(&bytes), 1000, &once(&bytes), &options)
+        .upload(&digest(&bytes), 1000, &once(&bytes), &mounting())
         .await
         .unwrap();
     assert_eq!(uploaded.arrival, Arrival::Sent);
@@ -138,12 +130,8 @@ async fn a_mount_that_is_refused_becomes_an_upload() {
         registry.fault("POST", "mount=", (0, 1), Fault::Status(status, vec![], ""));
         let repository = pushable(&registry);
         let bytes = data(1000);
-        let options = UploadOptions {
-            mount_from: Some("team/base".into()),
-            ..UploadOptions::default()
-        };
         let uploaded = repository
-            .upload(&digest(&bytes), 1000, &once(&bytes), &options)
+            .upload(&digest(&bytes), 1000, &once(&bytes), &mounting())
             .await
             .unwrap();
         assert_eq!(uploaded.arrival, Arrival::Sent, "{status}");

@@ -25,25 +25,13 @@ impl Bench {
 
     /// Boots a builder in a network: `host`, or `none`.
     pub(crate) fn with_network(network: &str) -> Self {
-        let rig = Rig::get();
         // The guard comes first: a builder that fails to boot is removed, too.
         let bench = Self {
-            client: rig.client(),
+            client: Rig::get().client(),
             name: unique("it"),
         };
-        let image = format!("image={},network={network}", rig.builder_image);
-        bench.client.docker_ok(&[
-            "cachex",
-            "create",
-            "--name",
-            &bench.name,
-            "--driver",
-            "docker-container",
-            "--driver-opt",
-            &image,
-            "--use",
-            "--bootstrap",
-        ]);
+        let (network, more) = (format!("network={network}"), ["--use", "--bootstrap"]);
+        bench.client.create("cachex", &bench.name, &network, &more);
         bench
     }
 

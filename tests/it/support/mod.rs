@@ -1,10 +1,12 @@
 //! What the integration tests share.
 
 pub(crate) mod bench;
+pub(crate) mod caches;
 pub(crate) mod compare;
 pub(crate) mod counter;
 pub(crate) mod large;
 pub(crate) mod locked;
+pub(crate) mod noise;
 pub(crate) mod own_registry;
 pub(crate) mod recorder;
 pub(crate) mod registry;

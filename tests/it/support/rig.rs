@@ -107,25 +107,28 @@ impl Client {
 
     /// Makes a builder with `docker TOOL create`, where TOOL is `buildx` or `cachex`, and boots it.
     pub(crate) fn builder(&self, tool: &str) -> Builder<'_> {
-        let rig = Rig::get();
         // The guard comes first: a builder that fails to boot is removed, too.
         let builder = Builder {
             name: unique("it"),
             client: self,
         };
-        let image = format!("image={},network=host", rig.builder_image);
-        self.docker_ok(&[
-            tool,
-            "create",
-            "--name",
-            &builder.name,
-            "--driver",
-            "docker-container",
-            "--driver-opt",
-            &image,
-            "--bootstrap",
-        ]);
+        self.create(tool, &builder.name, "network=host", &["--bootstrap"]);
         builder
+    }
+
+    /// Runs `docker TOOL create` for a builder in containers of the rig's image, with options of the driver and more
+    /// arguments; gives stdout and stderr as text.
+    pub(crate) fn create(
+        &self,
+        tool: &str,
+        name: &str,
+        options: &str,
+        more: &[&str],
+    ) -> (String, String) {
+        let driver = "--driver=docker-container";
+        let options = format!("--driver-opt=image={},{options}", Rig::get().builder_image);
+        let args = [tool, "create", "--name", name, driver, &options];
+        self.docker_ok(&[&args[..], more].concat())
     }
 }
 

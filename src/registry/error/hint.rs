@@ -1,0 +1,66 @@
+//! What the user can do about an error of a registry.
+
+use http::StatusCode;
+
+use super::{RegistryError, is_certificate_error};
+use crate::docker::CredentialError;
+use crate::error::CommandError;
+
+impl RegistryError {
+    /// Returns what the user can do about it, one sentence.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self.last() {
+            Self::Status { status, .. } => self.status_hint(*status),
+            Self::Connect { source, .. } if is_certificate_error(source.as_ref()) => Some(
+                "put the certificate of the registry's authority into certs.d, or set registry.insecure=true for a registry that you trust",
+            ),
+            Self::Connect { .. } => {
+                Some("check the name of the registry, the network and the proxy settings")
+            }
+            Self::Credentials { .. } => {
+                Some("check the credential helper of the docker config file")
+            }
+            _ => None,
+        }
+    }
+
+    fn status_hint(&self, status: StatusCode) -> Option<&'static str> {
+        match status {
+            StatusCode::UNAUTHORIZED => Some("log in with `docker login` to the registry"),
+            StatusCode::FORBIDDEN => {
+                Some("the account that is logged in may not do this in the repository")
+            }
+            StatusCode::NOT_FOUND if self.has_code("NAME_UNKNOWN") => {
+                Some("the repository does not exist; some registries want it created first")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Some("the registry or a proxy in front of it limits the size of an upload")
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                Some("the registry limits the rate of requests; log in or try again later")
+            }
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Some("the proxy wants a login; check the proxy settings")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<RegistryError> for CommandError {
+    /// Takes the hint along; for credentials it is that of the credential store.
+    fn from(error: RegistryError) -> Self {
+        let hint = match error.last() {
+            RegistryError::Credentials { source, .. } => source
+                .downcast_ref::<CredentialError>()
+                .map(CredentialError::hint),
+            _ => None,
+        };
+        let hint = hint.or_else(|| error.hint().map(str::to_owned));
+        let command = Self::failed(error);
+        match hint {
+            Some(hint) => command.hint(hint),
+            None => command,
+        }
+    }
+}
