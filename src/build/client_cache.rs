@@ -23,6 +23,7 @@ use crate::options::output::Output;
 use crate::options::size;
 use crate::reference::{DEFAULT_TAG, Reference};
 use crate::registry::{Access, RegistryError};
+use crate::text::counted;
 
 /// Shows what becomes of the caches.
 pub trait CacheObserver: Send + Sync {
@@ -267,12 +268,13 @@ fn summary(published: Option<&Published>) -> String {
         return "nothing to export: the build has no layers of its own".to_owned();
     };
     let mut text = if published.unchanged {
-        format!("nothing new, all {} layers are there", published.layers)
+        let layers = counted(published.layers, "layer");
+        format!("nothing new, the reference holds {layers}")
     } else {
         format!(
-            "sent {} of {} layers, {}",
+            "sent {} of {}, {}",
             published.sent_layers,
-            published.layers,
+            counted(published.layers, "layer"),
             size::human_size(published.sent_bytes)
         )
     };

@@ -27,6 +27,7 @@ use super::manifest::{
 use crate::buildkit::session::content::{ContentStore, NewBlob, Pieces, StoreError, Write};
 use crate::digest::Digest;
 use crate::registry::{RawManifest, RegistryError, Repository};
+use crate::text::counted;
 
 pub use self::lost::{lost_layers, without};
 pub use self::trim::Trim;
@@ -128,7 +129,7 @@ impl RegistryImport {
     /// One line about the cache.
     pub fn summary(&self) -> String {
         match &self.trimmed {
-            None => format!("{} layers", self.layers),
+            None => counted(self.layers, "layer"),
             Some(trim) => trim.to_string(),
         }
     }

@@ -11,6 +11,7 @@ use super::reduce::{Place, reduce};
 use super::times::Times;
 use crate::cache::MAX_METADATA;
 use crate::options::size::human_size;
+use crate::text::counted;
 
 /// How much a cache may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +57,10 @@ impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "dropped the {} least recently used of {} results ({} layers, {}), over {}",
+            "dropped the {} least recently used of {} ({}, {}), over {}",
             self.results,
-            self.of,
-            self.layers,
+            counted(self.of, "result"),
+            counted(self.layers, "layer"),
             human_size(self.bytes),
             self.bounds.join(" and ")
         )

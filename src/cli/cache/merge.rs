@@ -14,6 +14,7 @@ use crate::cli::Context;
 use crate::digest::Digest;
 use crate::error::CommandError;
 use crate::options::{duration, size};
+use crate::text::counted;
 
 use super::place;
 
@@ -108,9 +109,9 @@ async fn load_all(args: &MergeArgs, ctx: &Context) -> Result<Vec<Given>, Command
         match load(&source).await {
             Ok(contents) => {
                 ctx.ui.data(&format!(
-                    "{name}: {} results in {} layers, {}",
-                    contents.results(),
-                    contents.blobs().count(),
+                    "{name}: {} in {}, {}",
+                    counted(contents.results(), "result"),
+                    counted(contents.blobs().count(), "layer"),
                     size::human_size(contents.size())
                 ))?;
                 all.push(Given { source, contents });
@@ -159,9 +160,9 @@ fn unite(given: &[Given]) -> Option<Contents> {
 
 fn report(dst: &str, brought: &bring::Brought, united: &United) -> String {
     let mut text = format!(
-        "sent {} of {} layers, {}",
+        "sent {} of {}, {}",
         brought.sent,
-        brought.there.len(),
+        counted(brought.there.len(), "layer"),
         size::human_size(brought.bytes)
     );
     if brought.mounted > 0 {
