@@ -96,21 +96,19 @@ mod direct {
                 ..ContainerInspectResponse::default()
             };
             assert_eq!(process(&running), Some(("id", 7)));
-            let with_state = |change: fn(&mut ContainerState)| {
+            let changes: [fn(&mut ContainerState); 5] = [
+                |state| state.running = Some(false),
+                |state| state.paused = Some(true),
+                |state| state.pid = Some(0),
+                |state| state.pid = Some(-1),
+                |state| state.pid = None,
+            ];
+            for change in changes {
                 let mut found = running.clone();
                 found.state.as_mut().map(change);
-                found
-            };
-            for found in [
-                with_state(|state| state.running = Some(false)),
-                with_state(|state| state.paused = Some(true)),
-                with_state(|state| state.pid = Some(0)),
-                with_state(|state| state.pid = Some(-1)),
-                with_state(|state| state.pid = None),
-                ContainerInspectResponse::default(),
-            ] {
                 assert_eq!(process(&found), None, "{found:?}");
             }
+            assert_eq!(process(&ContainerInspectResponse::default()), None);
             let env = |text: &str| ContainerInspectResponse {
                 config: Some(ContainerConfig {
                     env: Some(vec!["PATH=/bin".into(), text.into()]),
