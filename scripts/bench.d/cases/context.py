@@ -27,7 +27,7 @@ def _cold(world, folder):
     return each_way(command)
 
 
-@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=60, **CORE)
+@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=90, **CORE)
 def cold(world):
     return _cold(world, _many_files(world))
 
@@ -38,7 +38,7 @@ def warm(world):
     return each_way(lambda client: world.build(client, folder))
 
 
-@case("context-changed", "the same context, one file changed", cost=12, **CORE)
+@case("context-changed", "the same context, one file changed", cost=12)
 def changed(world):
     folder = _many_files(world)
 

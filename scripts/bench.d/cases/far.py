@@ -32,6 +32,6 @@ def far_import_full(world):
     return imports(world, far=True)
 
 
-@case("far-import-changed", "the same, last step changed", cost=25, needs_line=True, **CORE)
+@case("far-import-changed", "the same, last step changed", cost=25, needs_line=True)
 def far_import_changed(world):
     return imports(world, change=True, far=True)
