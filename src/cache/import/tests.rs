@@ -124,7 +124,7 @@ async fn a_cache_is_served_with_one_request_a_blob() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(import.summary(), "1 layers");
+    assert_eq!(import.summary(), "1 layer");
     assert_eq!(import.trimmed(), None);
     let store = import.store();
     let bytes = manifest.to_bytes().unwrap();
