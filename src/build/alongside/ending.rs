@@ -6,41 +6,36 @@ use super::{Early, Phase, Shared};
 use crate::buildkit::solve::Entry;
 use crate::options::cache::Mode;
 
-/// An export at the end that takes longer than this has layers to make, also of steps that did not run.
+/// An export at the end that takes longer than this has layers to make; a short one is not helped.
 const SHORT_END: Duration = Duration::from_millis(250);
 
 impl Shared {
     /// Exports each chain of layers by itself, while the build's own exports go through all of them.
     pub(super) async fn export_chains(&self) {
-        let late = tokio::time::sleep(SHORT_END);
-        self.export_all(self.take_chains(true), Phase::Built).await;
         tokio::select! {
-            () = late => self.export_all(self.take_chains(false), Phase::Built).await,
-            () = self.end.cancelled() => {}
+            () = tokio::time::sleep(SHORT_END) => {}
+            () = self.end.cancelled() => return,
         }
+        self.export_all(self.chains(), Phase::Built).await;
     }
 
-    /// Takes the chains of layers that no export has; only `new` ones, or all. The one that the build's
-    /// own exports begin with is left to them.
-    fn take_chains(&self, new: bool) -> Vec<String> {
+    /// Returns the last steps of the chains of layers that no export has. The one that the build's own
+    /// exports begin with is left to them.
+    fn chains(&self) -> Vec<String> {
         let mut lanes = self.lanes.iter().filter(|l| l.early != Early::Nothing);
         let in_result = lanes.all(|lane| lane.cache.mode() == Mode::Min);
         let image_makes_layers = self.image_makes_layers();
-        let mut state = self.state();
-        let Some(queue) = &mut state.queue else {
+        let state = self.state();
+        let Some(queue) = &state.queue else {
             return Vec::new();
         };
         let mut chains = queue.chains(in_result);
         if image_makes_layers {
-            chains.retain(|chain| !queue.in_result(&chain.last));
+            chains.retain(|last| !queue.in_result(last));
         } else if chains.len() < 2 && self.results.is_empty() {
-            return Vec::new();
+            chains.clear();
         }
-        chains.retain(|chain| chain.is_new || !new);
-        for chain in &chains {
-            queue.take_chain(&chain.last);
-        }
-        chains.into_iter().map(|chain| chain.last).collect()
+        chains
     }
 
     /// Tells whether the builder compresses the result's layers for an image as the caches want them, and

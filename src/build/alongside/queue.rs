@@ -33,15 +33,6 @@ struct Finished {
     at: Instant,
 }
 
-/// Finished steps whose layers lie on each other, of which no export has all.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Chain {
-    /// The uppermost.
-    pub(super) last: String,
-    /// Some of those that no export has ran in this build.
-    pub(super) is_new: bool,
-}
-
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -129,12 +120,6 @@ impl Queue {
         self.last_start = Some(now);
     }
 
-    /// Takes note of the export of one chain of layers.
-    pub(super) fn take_chain(&mut self, last: &str) {
-        let steps = self.graph.chain_of(last).into_iter();
-        self.taken.extend(steps.map(str::to_owned));
-    }
-
     /// Returns the finished steps that no other finished step is made of: all others come along with
     /// them. With `in_result` only steps count whose layers are in the result.
     pub(super) fn last_finished(&self, in_result: bool) -> Vec<String> {
@@ -149,8 +134,9 @@ impl Queue {
         last
     }
 
-    /// Returns the chains of layers that no export has whole; with `in_result` only those of the result.
-    pub(super) fn chains(&self, in_result: bool) -> Vec<Chain> {
+    /// Returns the last steps of the chains of layers that no export has whole: finished steps whose layers
+    /// lie on each other. With `in_result` only those of the result count.
+    pub(super) fn chains(&self, in_result: bool) -> Vec<String> {
         let counted = self.finished.keys().map(String::as_str);
         let counted: HashSet<&str> = counted
             .filter(|step| !in_result || self.in_result(step))
@@ -160,20 +146,14 @@ impl Queue {
             let chain = self.graph.chain_of(step).into_iter();
             below.extend(chain.filter(|other| other != step));
         }
-        let mut chains = Vec::new();
-        for last in counted.difference(&below) {
-            let chain = self.graph.chain_of(last);
-            let chain = chain.iter().filter(|step| !self.taken.contains(**step));
-            let open: Vec<&Finished> = chain.filter_map(|step| self.finished.get(*step)).collect();
-            if !open.is_empty() {
-                chains.push(Chain {
-                    last: (*last).to_owned(),
-                    is_new: open.iter().any(|step| step.ran.is_some()),
-                });
-            }
-        }
-        chains.sort_by(|a, b| a.last.cmp(&b.last));
-        chains
+        let is_open = |last: &&&str| {
+            let mut chain = self.graph.chain_of(last).into_iter();
+            chain.any(|step| self.finished.contains_key(step) && !self.taken.contains(step))
+        };
+        let last = counted.difference(&below).filter(is_open);
+        let mut last: Vec<String> = last.map(|step| (*step).to_owned()).collect();
+        last.sort();
+        last
     }
 
     fn last_of<'a>(&'a self, steps: impl Iterator<Item = &'a str>) -> HashSet<&'a str> {
@@ -304,24 +284,19 @@ mod tests {
     fn each_chain_of_layers_is_exported_by_itself_at_the_end() {
         let (mut queue, [one, two, tool, end]) = queue(false);
         let now = Instant::now();
-        for step in [&one, &two] {
-            queue.finish(step, None, now);
-        }
-        let chain = |last: &String, is_new| Chain {
-            last: last.clone(),
-            is_new,
-        };
-        assert_eq!(queue.chains(false), [chain(&two, false)]);
+        queue.finish(&one, None, now);
+        queue.finish(&two, None, now);
+        assert_eq!(queue.chains(false), [two]);
         queue.finish(&tool, Some(SECOND), now);
         queue.finish(&end, Some(SECOND), now);
-        let mut both = vec![chain(&end, true), chain(&tool, true)];
-        both.sort_by(|a, b| a.last.cmp(&b.last));
+        let mut both = vec![end.clone(), tool.clone()];
+        both.sort();
         assert_eq!(queue.chains(false), both, "end lies on two, and reads tool");
-        assert_eq!(queue.chains(true), [chain(&end, true)]);
-        queue.take_chain(&tool);
-        assert_eq!(queue.chains(false), [chain(&end, true)]);
+        assert_eq!(queue.chains(true), [end.as_str()]);
+        queue.start(&tool, now);
+        assert_eq!(queue.chains(false), [end.as_str()]);
         queue.start(&end, now);
-        assert_eq!(queue.chains(false), []);
+        assert!(queue.chains(false).is_empty());
     }
 
     #[test]
