@@ -19,21 +19,19 @@ impl Shared {
         self.export_all(self.chains(), Phase::Built).await;
     }
 
-    /// Returns the last steps of the chains of layers that no export has. The one that the build's own
-    /// exports begin with is left to them.
+    /// Returns the last steps of the chains of layers that no export has. BuildKit begins a cache with the
+    /// layers of the result (`solver/exporter.go`): those are left to it, unless it makes other things first.
     fn chains(&self) -> Vec<String> {
         let mut lanes = self.lanes.iter().filter(|l| l.early != Early::Nothing);
         let in_result = lanes.all(|lane| lane.cache.mode() == Mode::Min);
-        let image_makes_layers = self.image_makes_layers();
+        let begins_with_result = self.results.is_empty() || self.image_makes_layers();
         let state = self.state();
         let Some(queue) = &state.queue else {
             return Vec::new();
         };
         let mut chains = queue.chains(in_result);
-        if image_makes_layers {
+        if begins_with_result {
             chains.retain(|last| !queue.in_result(last));
-        } else if chains.len() < 2 && self.results.is_empty() {
-            chains.clear();
         }
         chains
     }
