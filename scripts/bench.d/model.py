@@ -84,7 +84,6 @@ class Case:
 
 
 CASES: dict[str, Case] = {}
-CORE = {"core": True}
 
 
 def case(name: str, about: str, cost: float, needs_line: bool = False, core: bool = False):

@@ -2,7 +2,7 @@
 
 import os
 
-from model import CORE, case, each_way
+from model import case, each_way
 
 DOCKERFILE = "FROM {base}\nRUN --mount=target=/context true\n"
 FILES, SIZE = 20_000, 15_000  # 300 MB
@@ -27,12 +27,12 @@ def _cold(world, folder):
     return each_way(command)
 
 
-@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=90, **CORE)
+@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=90, core=True)
 def cold(world):
     return _cold(world, _many_files(world))
 
 
-@case("context-warm", "the same context again, unchanged", cost=10, **CORE)
+@case("context-warm", "the same context again, unchanged", cost=10, core=True)
 def warm(world):
     folder = _many_files(world)
     return each_way(lambda client: world.build(client, folder))

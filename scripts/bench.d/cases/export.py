@@ -1,6 +1,6 @@
 """Cold exports: all steps are done, none has been exported."""
 
-from model import CORE, Series, case, label
+from model import Series, case, label
 
 from .layers import LARGE, MEDIUM, SMALL, export, made
 
@@ -22,7 +22,7 @@ def _exports(world, project: str, compression: str, variants):
     return [series("buildx", PLAIN), *(series("cachex", variant) for variant in variants)]
 
 
-@case("export-gzip", "cold export, mode=max, of 300 MB in 6 steps of 3 stages, gzip", cost=150, **CORE)
+@case("export-gzip", "cold export, mode=max, of 300 MB in 6 steps of 3 stages, gzip", cost=150, core=True)
 def gzip(world):
     return _exports(world, LARGE, "", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
 
@@ -58,7 +58,7 @@ def _pushes(world, compression: str):
     return [series("buildx", PLAIN), series("cachex", PLAIN), series("cachex", VIA_CLIENT)]
 
 
-@case("push-gzip", "cold export of 100 MB with --push of the image, gzip", cost=55, **CORE)
+@case("push-gzip", "cold export of 100 MB with --push of the image, gzip", cost=55, core=True)
 def push_gzip(world):
     return _pushes(world, "")
 

@@ -1,6 +1,6 @@
 """The registry behind a line of 30 ms and 200 Mbit/s."""
 
-from model import CORE, Series, case, label
+from model import Series, case, label
 
 from .fresh import imports
 from .incremental import changes
@@ -22,12 +22,12 @@ def far_export(world):
             series("cachex", ",compressor=client")]
 
 
-@case("far-incremental", "build and export of 50 MB, last step changed, over 30 ms and 200 Mbit/s", cost=15, needs_line=True, **CORE)
+@case("far-incremental", "build and export of 50 MB, last step changed, over 30 ms and 200 Mbit/s", cost=15, needs_line=True, core=True)
 def far_incremental(world):
     return changes(world, "LAST", far=True)
 
 
-@case("far-import-full", "import on an empty builder, nothing changed, over the same line", cost=10, needs_line=True, **CORE)
+@case("far-import-full", "import on an empty builder, nothing changed, over the same line", cost=10, needs_line=True, core=True)
 def far_import_full(world):
     return imports(world, far=True)
 

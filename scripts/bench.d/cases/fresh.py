@@ -1,6 +1,6 @@
 """Imports on a builder that holds nothing. All clients read the cache that buildx wrote."""
 
-from model import CORE, both, case
+from model import both, case
 
 from .layers import SMALL, arg, export
 
@@ -19,17 +19,17 @@ def imports(world, change: bool = False, far: bool = False, output: str = "type=
     return both(command)
 
 
-@case("import-full", "import of 50 MB on an empty builder, nothing changed", cost=8, **CORE)
+@case("import-full", "import of 50 MB on an empty builder, nothing changed", cost=8, core=True)
 def full(world):
     return imports(world)
 
 
-@case("import-changed", "the same, last step changed", cost=15, **CORE)
+@case("import-changed", "the same, last step changed", cost=15, core=True)
 def changed(world):
     return imports(world, change=True)
 
 
-@case("import-load", "the same, nothing changed, with --load", cost=20, **CORE)
+@case("import-load", "the same, nothing changed, with --load", cost=20, core=True)
 def load(world):
     name = f"bench-{world.builder}"
     world.at_end(["docker", "image", "rm", "--force", name])

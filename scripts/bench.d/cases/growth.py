@@ -3,7 +3,7 @@
 import itertools
 
 import synthetic
-from model import CORE, Series, both, case, label
+from model import Series, both, case, label
 
 from .layers import arg, export, made
 
@@ -81,20 +81,20 @@ def _reads(world, steps: int):
     return both(lambda client: world.build(client, folder, "--cache-from", ref, *salt))
 
 
-def _add(steps: int, export_cost: float, cost: float, **where):
-    case(f"growth-export-{steps}", f"cold export of {steps} steps of one small file", export_cost, **where)(
+def _add(steps: int, export_cost: float, cost: float, core: bool = False):
+    case(f"growth-export-{steps}", f"cold export of {steps} steps of one small file", export_cost, core=core)(
         lambda world: _exports(world, steps))
-    case(f"growth-merge-{steps}", f"export of {steps} finished steps onto a cache of as many others", cost, **where)(
+    case(f"growth-merge-{steps}", f"export of {steps} finished steps onto a cache of as many others", cost, core=core)(
         lambda world: _merges(world, steps))
-    case(f"growth-import-{steps}", f"import of {steps} steps on an empty builder", cost, **where)(
+    case(f"growth-import-{steps}", f"import of {steps} steps on an empty builder", cost, core=core)(
         lambda world: _imports(world, steps))
 
 
-_add(10, 15, 5, **CORE)
+_add(10, 15, 5, core=True)
 # The builder's own time grows with the square: a hundred layers of one file take it 50 s.
 _add(40, 80, 10)
 for count in (10, 100, 400):
-    case(f"growth-union-{count}", f"`cache merge` of two caches of {count} steps", 2, needs_line=True, **CORE)(
+    case(f"growth-union-{count}", f"`cache merge` of two caches of {count} steps", 2, needs_line=True, core=True)(
         lambda world, count=count: _unions(world, count))
-    case(f"growth-read-{count}", f"build that reads a cache of {count} steps of which none fits", 3, needs_line=True, **CORE)(
+    case(f"growth-read-{count}", f"build that reads a cache of {count} steps of which none fits", 3, needs_line=True, core=True)(
         lambda world, count=count: _reads(world, count))

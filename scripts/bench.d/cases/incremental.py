@@ -1,6 +1,6 @@
 """One step changed since the cache was exported, on the builder that holds the rest."""
 
-from model import CORE, Series, case, label
+from model import Series, case, label
 
 from .layers import SMALL, arg, export
 
@@ -19,11 +19,11 @@ def changes(world, changed: str, far: bool = False):
     return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client")]
 
 
-@case("incremental-last", "build and export of 50 MB, last step changed", cost=15, **CORE)
+@case("incremental-last", "build and export of 50 MB, last step changed", cost=15, core=True)
 def last(world):
     return changes(world, "LAST")
 
 
-@case("incremental-middle", "the same, a step in the middle changed, 25 MB from it on", cost=20, **CORE)
+@case("incremental-middle", "the same, a step in the middle changed, 25 MB from it on", cost=20, core=True)
 def middle(world):
     return changes(world, "MIDDLE")

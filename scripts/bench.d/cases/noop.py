@@ -1,6 +1,6 @@
 """A build that has nothing to do."""
 
-from model import CORE, Series, both, case, each_way, label
+from model import Series, both, case, each_way, label
 
 from .layers import export
 
@@ -14,19 +14,19 @@ def _project(world):
     return folder
 
 
-@case("noop", "build of which everything is in the builder's cache", cost=4, **CORE)
+@case("noop", "build of which everything is in the builder's cache", cost=4, core=True)
 def noop(world):
     folder = _project(world)
     return each_way(lambda client: world.build(client, folder))
 
 
-@case("noop-docker", "the same through the docker command line", cost=5, **CORE)
+@case("noop-docker", "the same through the docker command line", cost=5, core=True)
 def noop_docker(world):
     folder = _project(world)
     return both(lambda client: ["docker", client, *world.build(client, folder)[1:]])
 
 
-@case("noop-cache", "the same with --cache-from and --cache-to of an unchanged cache", cost=8, **CORE)
+@case("noop-cache", "the same with --cache-from and --cache-to of an unchanged cache", cost=8, core=True)
 def noop_cache(world):
     folder = _project(world)
 

@@ -1,6 +1,6 @@
 """Start-up: commands that need no builder, through docker and alone."""
 
-from model import CORE, Series, both, case
+from model import Series, both, case
 
 
 def _through_docker(*words: str) -> list[Series]:
@@ -11,12 +11,12 @@ def _alone(world, *words: str) -> list[Series]:
     return both(lambda client: world.plugin(client, *words))
 
 
-@case("version", "`version`", cost=2, **CORE)
+@case("version", "`version`", cost=2, core=True)
 def version(world):
     return _through_docker("version")
 
 
-@case("help", "`--help`", cost=2, **CORE)
+@case("help", "`--help`", cost=2, core=True)
 def help_text(world):
     return _through_docker("--help")
 
@@ -26,7 +26,7 @@ def ls(world):
     return _through_docker("ls")
 
 
-@case("version-alone", "`version` without the docker command line", cost=1, **CORE)
+@case("version-alone", "`version` without the docker command line", cost=1, core=True)
 def version_alone(world):
     return _alone(world, "version")
 

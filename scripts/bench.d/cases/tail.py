@@ -1,7 +1,7 @@
 """Around the end of the last step, in a build that makes all its layers: how long the command takes from there, and how
 long the steps take beside which a cache is exported."""
 
-from model import CORE, Series, case, label
+from model import Series, case, label
 
 from .layers import BUSY, IDLE, MEDIUM, SMALL, WORK, arg, export
 
@@ -21,7 +21,7 @@ def _ends(world, end: str, project: str = MEDIUM, figure: str = "tail_ms", push:
     return [series("buildx"), series("cachex"), series("cachex", ",via=client")]
 
 
-@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 5 s", cost=140, **CORE)
+@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 5 s", cost=140, core=True)
 def idle(world):
     return _ends(world, IDLE)
 
@@ -31,7 +31,7 @@ def pushed(world):
     return _ends(world, IDLE, push=True)
 
 
-@case("tail-busy", "time after the last step of a build of 50 MB, the last step takes two cores for 2 s", cost=60, **CORE)
+@case("tail-busy", "time after the last step of a build of 50 MB, the last step takes two cores for 2 s", cost=60, core=True)
 def busy(world):
     return _ends(world, BUSY, SMALL)
 
