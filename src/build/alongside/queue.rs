@@ -90,7 +90,8 @@ impl Queue {
             return Next::Nothing;
         };
         let mut best: Option<(Duration, &str)> = None;
-        for last in self.last_of(waiting.keys().copied()) {
+        let with_inputs = |step| self.graph.with_inputs(step);
+        for last in last_of(waiting.keys().copied(), with_inputs) {
             let together = self.graph.with_inputs(last);
             let ran = together.iter().filter_map(|step| waiting.get(step)?.ran);
             let found = (ran.sum(), last);
@@ -125,49 +126,44 @@ impl Queue {
     pub(super) fn last_finished(&self, in_result: bool) -> Vec<String> {
         let counted = self.finished.keys().map(String::as_str);
         let counted = counted.filter(|step| !in_result || self.in_result(step));
-        let mut last: Vec<String> = self
-            .last_of(counted)
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
-        last.sort();
-        last
+        sorted(last_of(counted, |step| self.graph.with_inputs(step)).into_iter())
     }
 
     /// Returns the last steps of the chains of layers that no export has whole: finished steps whose layers
     /// lie on each other. With `in_result` only those of the result count.
     pub(super) fn chains(&self, in_result: bool) -> Vec<String> {
         let counted = self.finished.keys().map(String::as_str);
-        let counted: HashSet<&str> = counted
-            .filter(|step| !in_result || self.in_result(step))
-            .collect();
-        let mut below = HashSet::new();
-        for step in &counted {
-            let chain = self.graph.chain_of(step).into_iter();
-            below.extend(chain.filter(|other| other != step));
-        }
-        let is_open = |last: &&&str| {
+        let counted = counted.filter(|step| !in_result || self.in_result(step));
+        let is_open = |last: &&str| {
             let mut chain = self.graph.chain_of(last).into_iter();
             chain.any(|step| self.finished.contains_key(step) && !self.taken.contains(step))
         };
-        let last = counted.difference(&below).filter(is_open);
-        let mut last: Vec<String> = last.map(|step| (*step).to_owned()).collect();
-        last.sort();
-        last
+        let last = last_of(counted, |step| self.graph.chain_of(step));
+        sorted(last.into_iter().filter(is_open))
     }
+}
 
-    fn last_of<'a>(&'a self, steps: impl Iterator<Item = &'a str>) -> HashSet<&'a str> {
-        let steps: HashSet<&str> = steps.collect();
-        let mut last = steps.clone();
-        for step in steps {
-            // One that is below another has all its own inputs below that one too.
-            if last.contains(step) {
-                let below = self.graph.with_inputs(step);
-                last.retain(|other| *other == step || !below.contains(other));
-            }
+/// Returns the steps that are not below another one.
+fn last_of<'a>(
+    steps: impl Iterator<Item = &'a str>,
+    with_below: impl Fn(&'a str) -> HashSet<&'a str>,
+) -> HashSet<&'a str> {
+    let steps: HashSet<&str> = steps.collect();
+    let mut last = steps.clone();
+    for step in steps {
+        // One that is below another has all that is below itself below that one too.
+        if last.contains(step) {
+            let below = with_below(step);
+            last.retain(|other| *other == step || !below.contains(other));
         }
-        last
     }
+    last
+}
+
+fn sorted<'a>(steps: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut steps: Vec<String> = steps.map(str::to_owned).collect();
+    steps.sort();
+    steps
 }
 
 #[cfg(test)]
