@@ -26,10 +26,7 @@ impl RegistryClient {
                 self.tls_or_plain(call).await
             };
         }
-        let url = resolve(&call.target, self.home())?;
-        let login = self.login(call, &url).await?;
-        let reply = self.once(call, &url, login).await?;
-        Ok((url, reply))
+        self.once_at(call, self.home()).await
     }
 
     async fn tls_or_plain(&self, call: &Call<'_>) -> Result<Answered, RegistryError> {
@@ -59,10 +56,15 @@ impl RegistryClient {
     }
 
     async fn once_by_tls(&self, call: &Call<'_>) -> Result<Answered, RegistryError> {
-        let url = resolve(&call.target, &self.inner.https)?;
+        let found = self.once_at(call, &self.inner.https).await?;
+        self.inner.scheme.store(HTTPS, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    async fn once_at(&self, call: &Call<'_>, root: &Url) -> Result<Answered, RegistryError> {
+        let url = resolve(&call.target, root)?;
         let login = self.login(call, &url).await?;
         let reply = self.once(call, &url, login).await?;
-        self.inner.scheme.store(HTTPS, Ordering::Relaxed);
         Ok((url, reply))
     }
 
