@@ -116,6 +116,11 @@ impl Endpoint {
         let local = ["unix://", "npipe://", "fd://"];
         local.iter().any(|scheme| self.host.starts_with(scheme))
     }
+
+    /// Returns the path of the daemon's socket, if it is reached by one that is a file.
+    pub fn socket(&self) -> Option<&Path> {
+        self.host.strip_prefix("unix://").map(Path::new)
+    }
 }
 
 /// The flags that choose a daemon.

@@ -10,9 +10,21 @@ use std::path::Path;
 
 use rustix::fd::{AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::process::Uid;
 use tokio::net::UnixStream;
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Tells whether it is worth a try to enter containers of the engine behind this socket: everybody but
+/// root and the user who runs the engine is refused by the kernel. The socket belongs to that user.
+pub fn may_enter(engine_socket: &Path) -> bool {
+    user_may_enter(rustix::process::geteuid(), engine_socket)
+}
+
+fn user_may_enter(user: Uid, engine_socket: &Path) -> bool {
+    let owns = |found: rustix::fs::Stat| found.st_uid == user.as_raw();
+    user.is_root() || rustix::fs::stat(engine_socket).is_ok_and(owns)
+}
 
 /// Connects to the socket at `path`, seen from the root folder of the container with this ID, whose
 /// first process has the number `pid`.
@@ -57,7 +69,7 @@ fn open_inside(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use tokio::net::UnixListener;
 
@@ -78,6 +90,28 @@ mod tests {
         drop(listener);
         let refused = connect(ANY_ID, own, &path).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn root_and_the_user_of_the_engine_may_enter() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        std::fs::write(&socket, "").unwrap();
+        let link = dir.path().join("link");
+        symlink(&socket, &link).unwrap();
+        let missing = dir.path().join("missing");
+        let owner = Uid::from_raw(std::fs::metadata(&socket).unwrap().uid());
+        let other = Uid::from_raw(owner.as_raw() + 1);
+        for (user, path, expected) in [
+            (owner, &socket, true),
+            (owner, &link, true),
+            (other, &socket, false),
+            (other, &missing, false),
+            (Uid::ROOT, &socket, true),
+            (Uid::ROOT, &missing, true),
+        ] {
+            assert_eq!(user_may_enter(user, path), expected, "{user:?} {path:?}");
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::InspectContainerOptions;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -226,6 +228,27 @@ impl Engine {
                 action,
                 source: Box::new(source),
             },
+        }
+    }
+
+    /// Returns what the daemon knows of a container; nothing where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the daemon cannot be asked.
+    pub async fn inspect_container(
+        &self,
+        container: &str,
+    ) -> Result<Option<ContainerInspectResponse>, EngineError> {
+        let found = self
+            .api
+            .inspect_container(container, None::<InspectContainerOptions>)
+            .await
+            .map_err(|error| self.error(format!("inspect container {container}"), error));
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

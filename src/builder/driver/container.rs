@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bollard::models::ContainerInspectResponse;
-use bollard::query_parameters::{InspectContainerOptions, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use tokio::sync::OnceCell;
 
 use crate::builder::ByteStream;
@@ -112,16 +112,7 @@ impl Container {
         &self,
     ) -> Result<Option<ContainerInspectResponse>, BuilderError> {
         let engine = self.engine().await?;
-        let found = engine
-            .api()
-            .inspect_container(&self.name, None::<InspectContainerOptions>)
-            .await
-            .map_err(|e| engine.error("inspect the builder's container", e));
-        match found {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(engine.inspect_container(&self.name).await?)
     }
 
     /// Asks for the state of the container.

@@ -32,7 +32,6 @@ mod direct {
     use std::path::Path;
 
     use bollard::models::ContainerInspectResponse;
-    use bollard::query_parameters::InspectContainerOptions;
     use tokio::net::UnixStream;
 
     use crate::docker::direct;
@@ -48,17 +47,15 @@ mod direct {
         let forbidden = env
             .non_empty(env::CACHEX_DIRECT)
             .is_some_and(|text| parse_bool(text) == Some(false));
-        !forbidden && engine.endpoint().is_local()
+        !forbidden && engine.endpoint().socket().is_some_and(direct::may_enter)
     }
 
     /// Connects past the engine, or says why not.
     pub(super) async fn dial(engine: &Engine, container: &str) -> Result<UnixStream, String> {
-        let found = engine
-            .api()
-            .inspect_container(container, None::<InspectContainerOptions>)
-            .await
-            .map_err(|error| error.to_string())?;
-        let (id, pid) = process(&found).ok_or("the socket of the container is not known")?;
+        let found = engine.inspect_container(container).await;
+        let found = found.map_err(|error| crate::error::chain(&error))?;
+        let process = found.as_ref().and_then(process);
+        let (id, pid) = process.ok_or("the socket of the container is not known")?;
         let stream = direct::connect(id, pid, Path::new(SOCKET)).await;
         stream.map_err(|error| error.to_string())
     }
