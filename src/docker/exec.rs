@@ -1,15 +1,12 @@
 //! A process in a running container, with its standard input and output as a byte stream.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bollard::exec::CreateExecOptions;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::demux::{Demux, Tail};
 use super::engine::{Engine, EngineError};
@@ -26,13 +23,9 @@ const MAX_OUTPUT: u64 = 1024 * 1024;
 ///
 /// Shutting it down closes standard input. Dropping it closes the connection, which a process that
 /// reads its standard input takes as the end; docker itself kills nothing.
-pub struct ExecStream {
-    stream: Demux<UpgradedStream>,
-    handle: ExecHandle,
-}
+pub type ExecStream = Demux<UpgradedStream>;
 
-/// What stays known of a process when its stream was handed on.
-#[derive(Clone)]
+/// What is known of a process beside its stream, also when that has ended.
 pub struct ExecHandle {
     engine: Engine,
     id: String,
@@ -65,7 +58,7 @@ impl Engine {
         command: &[&str],
         env: &[String],
         user: Option<&str>,
-    ) -> Result<ExecStream, EngineError> {
+    ) -> Result<(ExecStream, ExecHandle), EngineError> {
         let options = CreateExecOptions {
             attach_stdin: Some(true),
             attach_stdout: Some(true),
@@ -97,7 +90,7 @@ impl Engine {
             id,
             stderr: stream.stderr(),
         };
-        Ok(ExecStream { stream, handle })
+        Ok((stream, handle))
     }
 
     /// Runs a command in a container to its end, with nothing on standard input.
@@ -111,8 +104,7 @@ impl Engine {
         container: &str,
         command: &[&str],
     ) -> Result<ExecOutput, EngineError> {
-        let mut stream = self.exec_stdio(container, command, &[], None).await?;
-        let handle = stream.handle();
+        let (mut stream, handle) = self.exec_stdio(container, command, &[], None).await?;
         let mut stdout = Vec::new();
         let read = async {
             stream.shutdown().await?;
@@ -132,13 +124,6 @@ impl Engine {
             stderr: handle.stderr(),
             exit_code: handle.exit_code().await?,
         })
-    }
-}
-
-impl ExecStream {
-    /// Returns a handle that outlives the stream.
-    pub fn handle(&self) -> ExecHandle {
-        self.handle.clone()
     }
 }
 
@@ -173,45 +158,5 @@ impl ExecHandle {
             tokio::time::sleep(EXIT_CODE_PAUSE).await;
         }
         Ok(None)
-    }
-}
-
-impl AsyncRead for ExecStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for ExecStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

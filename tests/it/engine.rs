@@ -5,7 +5,9 @@ use std::error::Error;
 use std::io::Write as _;
 use std::time::Instant;
 
-use docker_cachex::docker::{ConfigFile, Contexts, EndpointOptions, Engine, ExecStream};
+use docker_cachex::docker::{
+    ConfigFile, Contexts, EndpointOptions, Engine, ExecHandle, ExecStream,
+};
 use docker_cachex::env::Env;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
@@ -46,7 +48,11 @@ async fn engine() -> Result<Engine> {
     Ok(Engine::connect(&contexts.current()?, &BTreeMap::new()).await?)
 }
 
-async fn exec(engine: &Engine, container: &Sleeper, command: &[&str]) -> Result<ExecStream> {
+async fn exec(
+    engine: &Engine,
+    container: &Sleeper,
+    command: &[&str],
+) -> Result<(ExecStream, ExecHandle)> {
     Ok(engine.exec_stdio(&container.0, command, &[], None).await?)
 }
 
@@ -97,10 +103,9 @@ async fn exec_tells_output_and_exit_code() {
 async fn dropped_stream_ends_a_process_that_reads() {
     let container = Sleeper::start().await.unwrap();
     let engine = engine().await.unwrap();
-    let mut stream = exec(&engine, &container, &["cat"]).await.unwrap();
+    let (mut stream, handle) = exec(&engine, &container, &["cat"]).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'x');
-    let handle = stream.handle();
     drop(stream);
     assert_eq!(handle.exit_code().await.unwrap(), Some(0));
 }
@@ -113,7 +118,7 @@ async fn many_bytes_go_each_way() {
 
     // Not head: busybox's writes pieces of 4 KiB, and that would be measured.
     let count = format!("dd if=/dev/zero bs=1M count={}", SIZE / MIB);
-    let mut stream = exec(&engine, &container, &["sh", "-c", &count])
+    let (mut stream, _) = exec(&engine, &container, &["sh", "-c", &count])
         .await
         .unwrap();
     let (mut got, since, mut buffer) = (0, Instant::now(), vec![0; MIB]);
@@ -126,7 +131,7 @@ async fn many_bytes_go_each_way() {
     let from = rate(got, since);
     assert_eq!(got, SIZE);
 
-    let mut stream = exec(&engine, &container, &["wc", "-c"]).await.unwrap();
+    let (mut stream, _) = exec(&engine, &container, &["wc", "-c"]).await.unwrap();
     let since = Instant::now();
     for _ in 0..SIZE / MIB {
         stream.write_all(&buffer).await.unwrap();
@@ -137,8 +142,7 @@ async fn many_bytes_go_each_way() {
     let to = rate(SIZE, since);
     assert_eq!(counted.trim(), SIZE.to_string());
 
-    let stream = exec(&engine, &container, &["cat"]).await.unwrap();
-    let handle = stream.handle();
+    let (stream, handle) = exec(&engine, &container, &["cat"]).await.unwrap();
     let since = Instant::now();
     let (mut read, mut write) = tokio::io::split(stream);
     let send = async {

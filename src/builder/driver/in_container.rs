@@ -23,7 +23,7 @@ pub(super) async fn dial(
         }
     }
     let command = ["buildctl", "dial-stdio"];
-    let stream = engine.exec_stdio(container, &command, &[], None).await?;
+    let (stream, _) = engine.exec_stdio(container, &command, &[], None).await?;
     Ok(Box::new(stream))
 }
 
