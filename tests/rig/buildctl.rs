@@ -96,11 +96,8 @@ fn serve() -> io::Result<()> {
 fn join(mut peer: UnixStream) -> io::Result<()> {
     let (mut socket, early) = upgraded()?;
     peer.write_all(&early)?;
-    let (mut from, mut to) = (peer.try_clone()?, socket.try_clone()?);
-    let sender = thread::spawn(move || {
-        let how = if pass(&mut from, &mut to).is_ok() { Shutdown::Write } else { Shutdown::Both };
-        to.shutdown(how)
-    });
+    let (from, to) = (peer.try_clone()?, socket.try_clone()?);
+    let sender = thread::spawn(move || send(from, to));
     let passed = pass(&mut socket, &mut peer);
     _ = peer.shutdown(Shutdown::Both);
     _ = sender.join();
@@ -118,21 +115,21 @@ fn upgraded() -> io::Result<(UnixStream, Vec<u8>)> {
 
 fn dial_stdio() -> io::Result<()> {
     let (mut socket, early) = upgraded()?;
-    let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     stdout.write_all(&early)?;
 
-    let mut sender = socket.try_clone()?;
-    thread::spawn(move || {
-        // The end of stdin closes only this direction: answers still under way must arrive.
-        if pass(&mut stdin, &mut sender).is_ok() {
-            _ = sender.shutdown(Shutdown::Write);
-        } else {
-            _ = sender.shutdown(Shutdown::Both);
-        }
-    });
+    let sender = socket.try_clone()?;
+    thread::spawn(move || send(stdin, sender));
     // The process ends with the socket, whatever stdin does.
     pass(&mut socket, &mut stdout)
+}
+
+/// Copies to the engine until the reader ends.
+fn send(mut from: impl Read, mut to: UnixStream) {
+    // The end of the reader closes only this direction: answers still under way must arrive.
+    let how = if pass(&mut from, &mut to).is_ok() { Shutdown::Write } else { Shutdown::Both };
+    _ = to.shutdown(how);
 }
 
 /// Copies until the reader ends.
