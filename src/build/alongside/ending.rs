@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{Early, Phase, Shared};
 use crate::buildkit::solve::Entry;
-use crate::options::cache::Mode;
 
 /// An export at the end that takes longer than this has layers to make; a short one is not helped.
 const SHORT_END: Duration = Duration::from_millis(250);
@@ -21,15 +20,14 @@ impl Shared {
 
     /// Returns the last steps of the chains of layers that no export has. BuildKit begins a cache with the
     /// layers of the result (`solver/exporter.go`): those are left to it, unless it makes other things first.
+    /// A chain that no cache wants is passed over when its turn comes.
     fn chains(&self) -> Vec<String> {
-        let mut lanes = self.lanes.iter().filter(|l| l.early != Early::Nothing);
-        let in_result = lanes.all(|lane| lane.cache.mode() == Mode::Min);
         let begins_with_result = self.results.is_empty() || self.image_makes_layers();
         let state = self.state();
         let Some(queue) = &state.queue else {
             return Vec::new();
         };
-        let mut chains = queue.chains(in_result);
+        let mut chains = queue.chains();
         if begins_with_result {
             chains.retain(|last| !queue.in_result(last));
         }
@@ -50,13 +48,15 @@ impl Shared {
 
 /// Tells whether a result is an image whose layers are those of a cache.
 fn has_layers_of(image: &Entry, cache: &Entry) -> bool {
-    let compression = |entry: &Entry| {
-        let value = |key| entry.attrs.get(key).map(String::as_str);
-        let kind = value("compression").unwrap_or("gzip").to_owned();
-        (kind, value("compression-level").map(str::to_owned))
-    };
     matches!(image.kind.as_str(), "image" | "docker" | "oci")
         && compression(image) == compression(cache)
+}
+
+/// Returns the kind of compression that an export has, and its level if that is given.
+fn compression(entry: &Entry) -> (&str, Option<&str>) {
+    let value = |key| entry.attrs.get(key).map(String::as_str);
+    let kind = value("compression").unwrap_or("gzip");
+    (kind, value("compression-level"))
 }
 
 #[cfg(test)]

@@ -130,15 +130,14 @@ impl Queue {
     }
 
     /// Returns the last steps of the chains of layers that no export has whole: finished steps whose layers
-    /// lie on each other. With `in_result` only those of the result count.
-    pub(super) fn chains(&self, in_result: bool) -> Vec<String> {
-        let counted = self.finished.keys().map(String::as_str);
-        let counted = counted.filter(|step| !in_result || self.in_result(step));
+    /// lie on each other.
+    pub(super) fn chains(&self) -> Vec<String> {
         let is_open = |last: &&str| {
             let mut chain = self.graph.chain_of(last).into_iter();
             chain.any(|step| self.finished.contains_key(step) && !self.taken.contains(step))
         };
-        let last = last_of(counted, |step| self.graph.chain_of(step));
+        let finished = self.finished.keys().map(String::as_str);
+        let last = last_of(finished, |step| self.graph.chain_of(step));
         sorted(last.into_iter().filter(is_open))
     }
 }
@@ -282,17 +281,16 @@ mod tests {
         let now = Instant::now();
         queue.finish(&one, None, now);
         queue.finish(&two, None, now);
-        assert_eq!(queue.chains(false), [two]);
+        assert_eq!(queue.chains(), [two]);
         queue.finish(&tool, Some(SECOND), now);
         queue.finish(&end, Some(SECOND), now);
         let mut both = vec![end.clone(), tool.clone()];
         both.sort();
-        assert_eq!(queue.chains(false), both, "end lies on two, and reads tool");
-        assert_eq!(queue.chains(true), [end.as_str()]);
+        assert_eq!(queue.chains(), both, "end lies on two, and reads tool");
         queue.start(&tool, now);
-        assert_eq!(queue.chains(false), [end.as_str()]);
+        assert_eq!(queue.chains(), [end.as_str()]);
         queue.start(&end, now);
-        assert!(queue.chains(false).is_empty());
+        assert!(queue.chains().is_empty());
     }
 
     #[test]
@@ -301,7 +299,9 @@ mod tests {
         let now = Instant::now();
         queue.finish(&tool, Some(SECOND * 9), now);
         assert_eq!(queue.next(now), Next::Nothing);
+        assert!(queue.chains().is_empty());
         queue.finish(&one, Some(SECOND), now);
-        assert_eq!(queue.next(now), Next::Export(one));
+        assert_eq!(queue.next(now), Next::Export(one.clone()));
+        assert_eq!(queue.chains(), [one]);
     }
 }
