@@ -1,5 +1,6 @@
 //! From the arguments as typed to a typed request; nothing is read but the environment it is given.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::args::BuildArgs;
@@ -60,13 +61,9 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
             env.get(env::BUILDX_METADATA_PROVENANCE).unwrap_or_default(),
         ),
     };
-    let mut inputs = inputs(args, env)?;
     let build_args = flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?;
-    inputs.keep_git_dir = build_args
-        .get(KEEP_GIT_DIR_ARG)
-        .and_then(|text| parse_bool(text));
     let spec = BuildSpec {
-        inputs,
+        inputs: inputs(args, &build_args, env)?,
         build_args,
         labels: flag("label", label::parse_list(&args.labels))?,
         tags: flag("tag", Tag::parse_list(&args.tags))?,
@@ -167,7 +164,11 @@ fn call(args: &BuildArgs) -> Result<Option<Call>, CommandError> {
     }
 }
 
-fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
+fn inputs(
+    args: &BuildArgs,
+    build_args: &BTreeMap<String, String>,
+    env: &Env,
+) -> Result<InputSpec, CommandError> {
     if args.context.is_empty() {
         return Err(CommandError::failed(
             "please specify build context (e.g. \".\" for the current directory)",
@@ -189,7 +190,9 @@ fn inputs(args: &BuildArgs, env: &Env) -> Result<InputSpec, CommandError> {
             .get(env::BUILDX_SEND_GIT_QUERY_AS_INPUT)
             .and_then(parse_bool)
             .unwrap_or(false),
-        keep_git_dir: None,
+        keep_git_dir: build_args
+            .get(KEEP_GIT_DIR_ARG)
+            .and_then(|text| parse_bool(text)),
     })
 }
 
