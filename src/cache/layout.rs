@@ -244,13 +244,11 @@ impl LayoutStore {
                 .ok_or_else(|| LayoutError::Missing(digest.clone()))?;
             let manifest = CacheManifest::parse(&bytes, "").ok();
             if let Some(manifest) = manifest.filter(CacheManifest::is_cache) {
-                return Ok(Some(Descriptor {
-                    media_type: manifest.form.media_type().to_owned(),
-                    digest: digest.clone(),
-                    size: bytes.len() as u64,
-                    annotations: serde_json::Map::new(),
-                    other: serde_json::Map::new(),
-                }));
+                return Ok(Some(Descriptor::new(
+                    manifest.form.media_type(),
+                    digest.clone(),
+                    bytes.len() as u64,
+                )));
             }
         }
         Ok(None)

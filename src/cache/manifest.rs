@@ -50,6 +50,22 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Makes a descriptor with nothing but what every one has.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            annotations: Map::new(),
+            other: Map::new(),
+        }
+    }
+
+    /// Makes the descriptor of a blob.
+    pub fn of(media_type: impl Into<String>, blob: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(blob), blob.len() as u64)
+    }
+
     /// Returns an annotation that is a text.
     pub fn annotation(&self, name: &str) -> Option<&str> {
         self.annotations.get(name).and_then(Value::as_str)
@@ -351,13 +367,7 @@ mod tests {
         let layers = proptest::collection::vec(layer, 0..6);
         (form, layers).prop_map(|(form, layers)| CacheManifest {
             form,
-            config: Some(Descriptor {
-                media_type: config::MEDIA_TYPE.into(),
-                digest: Digest::of(b"config"),
-                size: 6,
-                annotations: Map::new(),
-                other: Map::new(),
-            }),
+            config: Some(Descriptor::of(config::MEDIA_TYPE, b"config")),
             layers,
             other: Map::new(),
         })

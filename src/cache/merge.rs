@@ -256,7 +256,8 @@ impl Contents {
     /// Fails only where a kept unknown field cannot be written.
     pub fn to_parts(&self) -> Result<Parts, serde_json::Error> {
         let config = Bytes::from(joint::join(&self.config).to_bytes()?);
-        let config_digest = Digest::of(&config);
+        let descriptor = Descriptor::of(config::MEDIA_TYPE, &config);
+        let config_digest = descriptor.digest.clone();
         let oci = self.form != Form::DockerList;
         let layer = |blob: &Descriptor| {
             let mut blob = blob.clone();
@@ -267,13 +268,7 @@ impl Contents {
         };
         let manifest = CacheManifest {
             form: self.form,
-            config: Some(Descriptor {
-                media_type: config::MEDIA_TYPE.to_owned(),
-                digest: config_digest.clone(),
-                size: config.len() as u64,
-                annotations: Map::new(),
-                other: Map::new(),
-            }),
+            config: Some(descriptor),
             layers: self.blobs().map(layer).collect(),
             other: self.other.clone(),
         };

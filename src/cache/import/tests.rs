@@ -16,16 +16,6 @@ fn data(length: usize) -> Vec<u8> {
         .collect()
 }
 
-fn descriptor(bytes: &[u8], media_type: &str) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        annotations: Map::new(),
-        other: Map::new(),
-    }
-}
-
 /// A cache of one layer whose `records` records have a result each.
 async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheManifest {
     let mut config = CacheConfig::default();
@@ -50,10 +40,10 @@ async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheMa
     let config = config.to_bytes().unwrap();
     let manifest = CacheManifest {
         form: Form::OciManifest,
-        config: Some(descriptor(&config, config::MEDIA_TYPE)),
-        layers: vec![descriptor(
-            layer,
+        config: Some(Descriptor::of(config::MEDIA_TYPE, &config)),
+        layers: vec![Descriptor::of(
             "application/vnd.oci.image.layer.v1.tar+gzip",
+            layer,
         )],
         other: Map::new(),
     };
@@ -269,14 +259,14 @@ async fn an_index_of_images_is_served() {
     let image = json!({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": descriptor(b"config", "application/vnd.oci.image.config.v1+json"),
-        "layers": [descriptor(b"layer", "application/vnd.oci.image.layer.v1.tar")],
+        "config": Descriptor::of("application/vnd.oci.image.config.v1+json", b"config"),
+        "layers": [Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"layer")],
     });
     let image = image.to_string().into_bytes();
     let index = json!({
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
-        "manifests": [descriptor(&image, OCI_MANIFEST)],
+        "manifests": [Descriptor::of(OCI_MANIFEST, &image)],
     });
     for blob in [&b"config"[..], b"layer"] {
         registry.put_blob(REPO, blob);

@@ -49,13 +49,11 @@ pub(crate) fn loaded() -> Loaded {
     ]);
     let manifest = CacheManifest {
         form: Form::OciManifest,
-        config: Some(Descriptor {
-            media_type: config::MEDIA_TYPE.to_owned(),
-            digest: Digest::of(b"config"),
-            size: 1234,
-            annotations: Map::new(),
-            other: Map::new(),
-        }),
+        config: Some(Descriptor::new(
+            config::MEDIA_TYPE,
+            Digest::of(b"config"),
+            1234,
+        )),
         layers: layers.clone(),
         other: Map::new(),
     };

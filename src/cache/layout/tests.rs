@@ -12,16 +12,6 @@ fn layout() -> (tempfile::TempDir, Layout) {
     (folder, layout)
 }
 
-fn descriptor(bytes: &[u8], media_type: &str) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        annotations: Map::new(),
-        other: Map::new(),
-    }
-}
-
 async fn put(store: &LayoutStore, key: &str, bytes: &[u8]) -> Result<bool, StoreError> {
     let blob = NewBlob {
         key: key.to_owned(),
@@ -49,15 +39,18 @@ async fn export(store: &LayoutStore, layer: &[u8]) -> Descriptor {
         .unwrap();
     let manifest = CacheManifest {
         form: Form::OciManifest,
-        config: Some(descriptor(config, config::MEDIA_TYPE)),
-        layers: vec![descriptor(layer, "application/vnd.oci.image.layer.v1.tar")],
+        config: Some(Descriptor::of(config::MEDIA_TYPE, config)),
+        layers: vec![Descriptor::of(
+            "application/vnd.oci.image.layer.v1.tar",
+            layer,
+        )],
         other: Map::new(),
     };
     let bytes = manifest.to_bytes().unwrap();
     put(store, Digest::of(&bytes).as_str(), &bytes)
         .await
         .unwrap();
-    descriptor(&bytes, OCI_MANIFEST)
+    Descriptor::of(OCI_MANIFEST, &bytes)
 }
 
 async fn read(store: &LayoutStore, digest: &Digest, offset: u64, size: Option<u64>) -> Vec<u8> {
@@ -188,7 +181,7 @@ async fn other_tags_and_unknown_fields_stay() {
 fn a_broken_index_is_an_error_and_stays() {
     let (_folder, layout) = layout();
     let path = layout.root().join("index.json");
-    let manifest = descriptor(b"m", OCI_MANIFEST);
+    let manifest = Descriptor::of(OCI_MANIFEST, b"m");
     for broken in ["{", r#"{"manifests":{}}"#, "[]"] {
         fs::write(&path, broken).unwrap();
         assert!(layout.tagged("latest").is_err(), "{broken}");
@@ -202,7 +195,7 @@ fn a_broken_index_is_an_error_and_stays() {
 #[test]
 fn tags_of_many_writers_are_all_kept() {
     let (_folder, layout) = layout();
-    let manifest = descriptor(b"m", OCI_MANIFEST);
+    let manifest = Descriptor::of(OCI_MANIFEST, b"m");
     std::thread::scope(|scope| {
         for writer in 0..4 {
             let (layout, manifest) = (&layout, &manifest);

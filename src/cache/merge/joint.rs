@@ -77,12 +77,12 @@ mod tests {
     #[test]
     fn it_is_not_taken_for_a_part_of_the_cache() {
         use crate::cache::manifest::{CacheManifest, Descriptor, Form};
-        let blob = |name: &str| Descriptor {
-            media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into(),
-            digest: Digest::of(name.as_bytes()),
-            size: 1,
-            annotations: serde_json::Map::new(),
-            other: serde_json::Map::new(),
+        let blob = |name: &str| {
+            Descriptor::new(
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+                Digest::of(name.as_bytes()),
+                1,
+            )
         };
         let manifest = CacheManifest {
             form: Form::OciManifest,

@@ -32,12 +32,12 @@ fn link(record: usize, selector: &str) -> CacheInput {
 }
 
 fn manifest(config: &CacheConfig) -> CacheManifest {
-    let descriptor = |layer: &CacheLayer| Descriptor {
-        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
-        digest: layer.blob.clone(),
-        size: 100,
-        annotations: Map::new(),
-        other: Map::new(),
+    let descriptor = |layer: &CacheLayer| {
+        Descriptor::new(
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            layer.blob.clone(),
+            100,
+        )
     };
     CacheManifest {
         form: Form::OciManifest,

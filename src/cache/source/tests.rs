@@ -26,13 +26,7 @@ impl Folder {
         let digest = Digest::of(bytes);
         let path = self.dir.path().join("blobs/sha256").join(digest.hex());
         fs_err::write(path, bytes).unwrap();
-        Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size: bytes.len() as u64,
-            annotations: Map::new(),
-            other: Map::new(),
-        }
+        Descriptor::new(media_type, digest, bytes.len() as u64)
     }
 
     fn image(&self, architecture: &str, cache: Option<&Value>) -> Descriptor {

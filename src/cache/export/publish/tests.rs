@@ -7,16 +7,6 @@ use crate::cache::config::{self, CacheLayer, Parent};
 use crate::cache::manifest::{Form, UNCOMPRESSED};
 use crate::compress::Algorithm;
 
-fn descriptor(digest: Digest, media_type: &str, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.into(),
-        digest,
-        size,
-        annotations: Map::new(),
-        other: Map::new(),
-    }
-}
-
 fn stored(digest: Digest, sent: u64) -> StoredLayer {
     StoredLayer {
         digest,
@@ -50,14 +40,10 @@ fn collected(blobs: [Digest; 2]) -> (Collected, Digest) {
     let tar = "application/vnd.oci.image.layer.v1.tar";
     let manifest = CacheManifest {
         form: Form::OciManifest,
-        config: Some(descriptor(
-            Digest::of(&config),
-            config::MEDIA_TYPE,
-            config.len() as u64,
-        )),
+        config: Some(Descriptor::of(config::MEDIA_TYPE, &config)),
         layers: contents
             .iter()
-            .map(|d| descriptor(d.clone(), tar, 3))
+            .map(|d| Descriptor::new(tar, d.clone(), 3))
             .collect(),
         other: Map::new(),
     };

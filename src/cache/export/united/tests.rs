@@ -30,12 +30,12 @@ fn cache(name: &str) -> Contents {
         records: vec![record("base", 0), record(name, 1)],
         ..CacheConfig::default()
     };
-    let blob = |layer: &CacheLayer| Descriptor {
-        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
-        digest: layer.blob.clone(),
-        size: 4,
-        annotations: Map::new(),
-        other: Map::new(),
+    let blob = |layer: &CacheLayer| {
+        Descriptor::new(
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            layer.blob.clone(),
+            4,
+        )
     };
     let manifest = CacheManifest {
         form: Form::OciManifest,

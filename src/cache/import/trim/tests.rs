@@ -28,23 +28,17 @@ fn branches(count: usize) -> CacheConfig {
 }
 
 fn manifest(config: &CacheConfig) -> CacheManifest {
-    let descriptor = |layer: &CacheLayer| Descriptor {
-        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
-        digest: layer.blob.clone(),
-        size: 1,
-        annotations: Map::new(),
-        other: Map::new(),
+    let descriptor = |layer: &CacheLayer| {
+        Descriptor::new(
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            layer.blob.clone(),
+            1,
+        )
     };
     let bytes = config.to_bytes().unwrap();
     CacheManifest {
         form: Form::OciManifest,
-        config: Some(Descriptor {
-            media_type: config::MEDIA_TYPE.to_owned(),
-            digest: Digest::of(&bytes),
-            size: bytes.len() as u64,
-            annotations: Map::new(),
-            other: Map::new(),
-        }),
+        config: Some(Descriptor::of(config::MEDIA_TYPE, &bytes)),
         layers: config.layers.iter().map(descriptor).collect(),
         other: Map::new(),
     }
