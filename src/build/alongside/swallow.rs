@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::buildkit::session::content::{
-    BlobWriter, ContentStore, NewBlob, Pieces, StoreError, Write,
-};
+use crate::buildkit::session::content::{BlobWriter, ContentStore, NewBlob, StoreError, Write};
 use crate::digest::Digest;
 
 /// Sizes of manifest and config, which the builder writes whatever there is, and looks at.
@@ -22,15 +20,6 @@ impl ContentStore for Swallow {
         let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         let size = sizes.get(digest).copied();
         size.ok_or_else(|| StoreError::NotFound(digest.clone()))
-    }
-
-    async fn read(
-        &self,
-        digest: &Digest,
-        _offset: u64,
-        _size: Option<u64>,
-    ) -> Result<Pieces, StoreError> {
-        Err(StoreError::NotFound(digest.clone()))
     }
 
     async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {

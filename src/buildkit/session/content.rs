@@ -99,13 +99,16 @@ pub trait ContentStore: Send + Sync + 'static {
     /// Returns the size of a blob in bytes.
     async fn size(&self, digest: &Digest) -> Result<u64, StoreError>;
 
-    /// Reads a blob from an offset on, `size` bytes or to its end.
+    /// Reads a blob from an offset on, `size` bytes or to its end. A store that only takes blobs has
+    /// none to read: an export asks for sizes alone.
     async fn read(
         &self,
         digest: &Digest,
-        offset: u64,
-        size: Option<u64>,
-    ) -> Result<Pieces, StoreError>;
+        _offset: u64,
+        _size: Option<u64>,
+    ) -> Result<Pieces, StoreError> {
+        Err(StoreError::NotFound(digest.clone()))
+    }
 
     /// Begins to take a blob. Of one digest there is one writer at a time.
     async fn write(&self, blob: NewBlob) -> Result<Write, StoreError>;

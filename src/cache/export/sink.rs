@@ -14,9 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::layer::{self, Route, StoredLayer, Upload};
 use super::{ExportSettings, Storage};
-use crate::buildkit::session::content::{
-    BlobWriter, ContentStore, NewBlob, Pieces, StoreError, Write,
-};
+use crate::buildkit::session::content::{BlobWriter, ContentStore, NewBlob, StoreError, Write};
 use crate::cache::config::CacheConfig;
 use crate::cache::known::{Known, KnownLater};
 use crate::compress::{Algorithm, Level, Workers};
@@ -332,16 +330,6 @@ impl ContentStore for SinkStore {
         let metadata = lock(&self.metadata);
         let size = metadata.get(digest).map(|bytes| bytes.len() as u64);
         size.ok_or_else(|| StoreError::NotFound(digest.clone()))
-    }
-
-    /// An export reads nothing.
-    async fn read(
-        &self,
-        digest: &Digest,
-        _offset: u64,
-        _size: Option<u64>,
-    ) -> Result<Pieces, StoreError> {
-        Err(StoreError::NotFound(digest.clone()))
     }
 
     async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {
