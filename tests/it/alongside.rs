@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use crate::support::bench::{Bench, Shared, assert_all_cached, steps};
+use crate::support::bench::{Bench, Shared, TOOLS, assert_all_cached, steps};
 use crate::support::caches::{export, import, reference};
 use crate::support::counter::Counter;
 use crate::support::rig::{Rig, unique};
@@ -20,7 +20,7 @@ static SHARED: Shared = Mutex::new(Weak::new());
 
 /// Checks that a builder which has never seen the build runs only the steps that say one of these words.
 fn assert_runs(reference: &str, dockerfile: &str, wanted: &[&str]) {
-    for tool in ["buildx", "cachex"] {
+    for tool in TOOLS {
         let fresh = Bench::new();
         let progress = fresh.build(tool, &[&import(reference)], folder(dockerfile).path());
         for word in ["other", "first", "second", "last"] {
@@ -133,7 +133,7 @@ fn linked_copies_onto_nothing_are_exported_alongside() {
         let once = counts.values().all(|count| *count == 1);
         assert!(counts.len() == 3 && once, "{keys}: {counts:?}");
 
-        for tool in ["buildx", "cachex"] {
+        for tool in TOOLS {
             let fresh = Bench::new();
             let dest = folder.path().join("result");
             let output = format!("--output=type=local,dest={}", dest.display());

@@ -6,7 +6,7 @@ use fs_err as fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::bench::{Bench, assert_all_cached};
+use crate::support::bench::{Bench, TOOLS, assert_all_cached};
 use crate::support::registry::digest;
 use crate::support::rig::{Rig, context};
 
@@ -69,7 +69,7 @@ fn one_folder_serves_both_tools() {
         ["latest", "one"]
     );
 
-    for tool in ["buildx", "cachex"] {
+    for tool in TOOLS {
         bench.prune();
         let from = format!("type=local,src={path},tag=one");
         assert_all_cached(&bench.build(tool, &["--cache-from", &from], one.path()), 2);

@@ -7,7 +7,7 @@ use fs_err as fs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::bench::{Bench, assert_all_cached, cached};
+use crate::support::bench::{Bench, TOOLS, assert_all_cached, cached};
 use crate::support::caches;
 use crate::support::registry::digest;
 use crate::support::rig::{Rig, context, text, unique};
@@ -71,7 +71,7 @@ fn two_platforms_share_one_reference() {
     }
     let fresh = Bench::new();
     for platform in platforms {
-        for tool in ["buildx", "cachex"] {
+        for tool in TOOLS {
             fresh.prune();
             let args = [platform, "--cache-from", &reference];
             let log = fresh.build(tool, &args, folder.path());

@@ -1,15 +1,14 @@
-//! The registry cache: every option as it is stored, round trips between both tools, and what is refused.
+//! The registry cache: every option as it is stored.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::Output;
-use std::sync::Mutex;
-use std::sync::Weak;
+use std::sync::{Mutex, Weak};
 
 use serde_json::Value;
 
-use crate::support::bench::{Bench, Shared, assert_all_cached, cached};
+use crate::support::bench::{Bench, Shared, TOOLS};
 use crate::support::registry::{Compression, digest};
 use crate::support::rig::{Rig, context, text, unique};
 
@@ -334,250 +333,6 @@ fn forced_compression_takes_every_layer() {
     }
 }
 
-/// The main job: what one tool exported, both read on an empty builder.
-#[test]
-fn caches_go_round_between_both_tools() {
-    let bench = Bench::new();
-    let rig = Rig::get();
-    let dockerfile = format!(
-        "FROM {}\nCOPY file /\nRUN cat /file > /said\nRUN echo more >> /said\n",
-        rig.busybox
-    );
-    let folder = context(&[("Dockerfile", &dockerfile), ("file", "")]);
-    for (exporter, how) in [
-        ("cachex", "mode=max"),
-        ("buildx", "mode=max"),
-        ("cachex", "mode=max,compression=zstd"),
-        ("cachex", "mode=min,compression=uncompressed"),
-        (
-            "cachex",
-            "mode=max,oci-mediatypes=false,compression=gzip,compression-level=0",
-        ),
-    ] {
-        let app = format!("{}/{}", rig.registry.host(), unique("it/round"));
-        fs_err::write(folder.path().join("file"), &app).expect("a file");
-        let to = format!("type=registry,ref={app}:cache,{how}");
-        let more = if exporter == "buildx" {
-            ",image-manifest=true"
-        } else {
-            ""
-        };
-        let to = format!("{to}{more}");
-        bench.prune();
-        let first = bench.build(
-            exporter,
-            &["--push", "-t", &app, "--cache-to", &to],
-            folder.path(),
-        );
-        assert_eq!(cached(&first), 0, "{first}");
-        let from = format!("type=registry,ref={app}:cache");
-        for importer in ["cachex", "buildx"] {
-            bench.prune();
-            let again = bench.build(importer, &["--cache-from", &from], folder.path());
-            assert_all_cached(&again, 3);
-        }
-        // And without the cache nothing is left.
-        bench.prune();
-        let without = bench.build("cachex", &[], folder.path());
-        assert_eq!(cached(&without), 0, "{without}");
-    }
-}
-
-#[test]
-fn several_caches_of_which_one_is_missing_and_bare_references() {
-    let rig = Rig::get();
-    let bench = Bench::new();
-    let dockerfile = |what: &str| format!("FROM {}\nRUN echo {what} > /said\n", rig.busybox);
-    let folder = context(&[("Dockerfile", "")]);
-    let app = format!("{}/{}", rig.registry.host(), unique("it/several"));
-    let names = ["one", "two"].map(unique);
-    for name in &names {
-        fs_err::write(folder.path().join("Dockerfile"), dockerfile(name)).expect("a file");
-        bench.build(
-            "cachex",
-            &["--cache-to", &format!("{app}:{name}")],
-            folder.path(),
-        );
-    }
-    let refs = ["none-yet", &names[0], &names[1]].map(|tag| format!("{app}:{tag}"));
-    for name in &names {
-        bench.prune();
-        fs_err::write(folder.path().join("Dockerfile"), dockerfile(name)).expect("a file");
-        let args: Vec<&str> = refs.iter().flat_map(|r| ["--cache-from", r]).collect();
-        let progress = bench.build("cachex", &args, folder.path());
-        assert_all_cached(&progress, 1);
-        assert!(!progress.contains("ERROR"), "{progress}");
-        assert_eq!(
-            progress.matches("no cache there yet").count(),
-            1,
-            "{progress}"
-        );
-    }
-}
-
-#[test]
-fn an_inline_cache_is_in_the_image() {
-    let rig = Rig::get();
-    let bench = Bench::new();
-    for args in [
-        &["--cache-to", "type=inline"][..],
-        &["--build-arg", "BUILDKIT_INLINE_CACHE=1"],
-    ] {
-        let app = format!("{}/{}", rig.registry.host(), unique("it/inline"));
-        let dockerfile = format!("FROM {}\nRUN echo {app} > /said\n", rig.busybox);
-        let folder = context(&[("Dockerfile", &dockerfile)]);
-        let mut all = vec!["--push", "-t", &app];
-        all.extend(args);
-        bench.build("cachex", &all, folder.path());
-        for importer in ["cachex", "buildx"] {
-            bench.prune();
-            // The build argument is part of the key in neither tool.
-            let progress = bench.build(importer, &["--cache-from", &app], folder.path());
-            assert_all_cached(&progress, 1);
-        }
-    }
-}
-
-#[test]
-fn a_registry_that_is_not_there() {
-    let bench = Bench::shared(&SHARED);
-    let dockerfile = format!("FROM {}\nRUN echo {}\n", Rig::get().busybox, unique("x"));
-    let folder = context(&[("Dockerfile", &dockerfile)]);
-    let gone = "127.0.0.1:1/app:cache";
-    let metadata = folder.path().join("meta.json");
-    let metadata_flag = format!("--metadata-file={}", metadata.display());
-
-    let imported = bench.build("cachex", &["--cache-from", gone], folder.path());
-    assert!(imported.contains("connection refused"), "{imported}");
-    let to = format!("type=registry,ref={gone}");
-    let error = bench.fails(1, &["--cache-to", &to, &metadata_flag], folder.path());
-    let last = error
-        .lines()
-        .filter(|l| l.starts_with("ERROR:"))
-        .collect::<Vec<_>>();
-    assert_eq!(last.len(), 1, "{error}");
-    assert!(
-        last[0].contains("connection refused") && last[0].contains("127.0.0.1:1"),
-        "{error}"
-    );
-    assert!(!metadata.exists());
-    let ignored = format!("{to},ignore-error=true");
-    let progress = bench.build(
-        "cachex",
-        &["--cache-to", &ignored, &metadata_flag],
-        folder.path(),
-    );
-    assert!(progress.contains("connection refused"), "{progress}");
-    assert!(metadata.exists());
-}
-
-#[test]
-fn what_would_destroy_a_cache_is_refused_by_name() {
-    let folder = context(&[("Dockerfile", "FROM scratch\n")]);
-    let folder = folder.path().to_str().expect("UTF-8");
-    let bench = Bench::shared(&SHARED);
-    let with_builder = |args: &[&str]| {
-        let error = bench.fails(1, args, Path::new(folder));
-        assert!(!error.contains("#1 "), "the build began: {error}");
-        error
-    };
-    let error = with_builder(&[
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,merge=true,via=builder",
-    ]);
-    assert!(error.contains("merge=true needs via=client"), "{error}");
-    let error = with_builder(&["--cache-to", "r.io/a:1", "--push", "-t", "r.io/a:1"]);
-    assert!(
-        error.contains("r.io/a:1") && error.contains("hint: "),
-        "{error}"
-    );
-    let error = with_builder(&["--cache-to", "r.io/a:1", "--cache-to", "r.io/a:1"]);
-    assert!(error.contains("two caches"), "{error}");
-}
-
-/// A flag, its value, and what the message must contain.
-const WRONG: &[(&str, &str, &str)] = &[
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,mod=max",
-        "did you mean \"mode\"?",
-    ),
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,mode=mx",
-        "\"mode\"",
-    ),
-    (
-        "--cache-to",
-        "type=registry,mode=max",
-        "key \"ref\" is required",
-    ),
-    (
-        "--cache-to",
-        "type=registy,ref=r.io/a:c",
-        "did you mean \"registry\"?",
-    ),
-    ("--cache-to", "type=registry,ref=r.io/A:c", "lowercase"),
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,ref=r.io/b",
-        "more than once",
-    ),
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,compression=lz4",
-        "\"compression\"",
-    ),
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,compression-level=10",
-        "0 to 9",
-    ),
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,compression=zstd,compression-level=23",
-        "0 to 22",
-    ),
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,compression=uncompressed,compression-level=1",
-        "cannot be used",
-    ),
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,oci-mediatypes=maybe",
-        "\"oci-mediatypes\"",
-    ),
-    (
-        "--cache-to",
-        "type=registry,ref=r.io/a:c,oci-mediatypes=false,image-manifest=true",
-        "image-manifest=true needs",
-    ),
-    (
-        "--cache-from",
-        "type=registry,ref=r.io/a:c,rf=x",
-        "unknown key \"rf\"",
-    ),
-    ("--cache-from", "type=registry", "key \"ref\" is required"),
-];
-
-#[test]
-fn wrong_cache_options_are_errors_before_the_build() {
-    // Nothing of this needs a builder: there is none.
-    let client = Rig::get().client();
-    let folder = context(&[("Dockerfile", "FROM scratch\n")]);
-    let folder = folder.path().to_str().expect("UTF-8");
-    for (flag, value, expected) in WRONG {
-        let output = client.docker(&["cachex", "build", flag, value, folder]);
-        let error = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{flag} {value}: {error}");
-        assert!(
-            error.starts_with(&format!("ERROR: invalid {flag}: ")) && error.contains(expected),
-            "{flag} {value}: {error}"
-        );
-    }
-}
-
 /// Both tools store the same for the same options.
 #[test]
 fn the_peer_stores_the_same() {
@@ -586,7 +341,7 @@ fn the_peer_stores_the_same() {
     let host = Rig::get().registry.host();
     let new = format!("NEW={}", unique("new"));
     let mut stored = BTreeMap::new();
-    for tool in ["buildx", "cachex"] {
+    for tool in TOOLS {
         let repository = unique("it/same");
         let to = format!(
             "type=registry,ref={host}/{repository}:c,mode=max,image-manifest=true,oci-mediatypes=true"

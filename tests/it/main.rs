@@ -11,6 +11,7 @@
 
 mod alongside;
 mod build;
+mod build_steps;
 mod builders;
 mod cache_again;
 mod cache_bounds;
@@ -22,8 +23,10 @@ mod cache_inspect;
 mod cache_layout;
 mod cache_limits;
 mod cache_merge;
+mod cache_refused;
 mod cache_registry;
 mod cache_rig_faults;
+mod cache_trips;
 mod call;
 mod cancel;
 mod context;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::bench::TOOLS;
 use crate::support::caches::reference;
 use crate::support::rig::{Client, Rig, context, text, unique};
 
@@ -126,7 +127,7 @@ fn the_caches_of_all_nodes_are_in_one_reference() {
     args.extend(["--progress=plain", "--platform=linux/amd64,linux/386"]);
     args.extend(["--cache-to", &to, path]);
     client.docker_ok(&args);
-    for tool in ["buildx", "cachex"] {
+    for tool in TOOLS {
         let fresh = client.builder("cachex");
         let args = ["--platform=linux/amd64,linux/386", "--cache-from", &cache];
         let log = fresh.build(tool, &args, folder.path());

@@ -12,13 +12,11 @@ use std::os::unix::net::UnixListener;
 
 use tempfile::TempDir;
 
-use crate::support::bench::Bench;
+use crate::support::bench::{Bench, TOOLS};
 use crate::support::rig::{Rig, context, unique};
 
 use self::cases::{Case, Errors, OTHERS, RESULTS, STEPS};
 use self::seen::{Run, Seen};
-
-const TOOLS: [&str; 2] = ["buildx", "cachex"];
 
 /// Flags of a command that are in these tables, by their long names.
 pub(crate) fn compared(command: &str) -> BTreeSet<&'static str> {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, Weak};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::support::bench::{Bench, Shared};
+use crate::support::bench::{Bench, Shared, TOOLS};
 use crate::support::rig::{Builder, Client, Rig, context, text, unique};
 
 static SHARED: Shared = Mutex::new(Weak::new());
@@ -65,14 +65,13 @@ fn plain_progress_has_the_forms_of_the_peer() {
     let folder = context(&[("Dockerfile", &dockerfile)]);
     // The base and the folder are known to the builder before, so that both see the same.
     bench.build("buildx", &["--build-arg=NEW=0"], folder.path());
-    let shapes = ["buildx", "cachex"].map(|tool| {
+    let shapes = TOOLS.map(|tool| {
         let new = format!("--build-arg=NEW={}", unique("n"));
         shape(&bench.build(tool, &[&new], folder.path()))
     });
     assert_eq!(shapes[0], shapes[1]);
     // And with all in the cache.
-    let shapes = ["buildx", "cachex"]
-        .map(|tool| shape(&bench.build(tool, &["--build-arg=NEW=0"], folder.path())));
+    let shapes = TOOLS.map(|tool| shape(&bench.build(tool, &["--build-arg=NEW=0"], folder.path())));
     assert_eq!(shapes[0], shapes[1]);
 }
 

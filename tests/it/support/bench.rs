@@ -9,6 +9,9 @@ use super::rig::{Client, Rig, text, unique};
 /// Where the tests of a file find the bench they share; it is made by the first and removed by the last that is busy.
 pub(crate) type Shared = Mutex<Weak<Bench>>;
 
+/// The tools that build on one: the peer, and this program.
+pub(crate) const TOOLS: [&str; 2] = ["buildx", "cachex"];
+
 /// A docker CLI with a booted builder of its own, which is the current one.
 #[derive(Debug)]
 pub(crate) struct Bench {
