@@ -61,6 +61,8 @@ pub mod plugin;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod ui;
 

@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use crate::options::add_host::AddHost;
     use crate::options::ulimit::Ulimit;
+    use crate::testing::map;
 
     const NEW: BuilderFacts = BuilderFacts {
         attestations: true,
@@ -203,13 +204,6 @@ mod tests {
 
     fn attrs(spec: &BuildSpec) -> BTreeMap<String, String> {
         frontend(spec, NEW).unwrap().attrs
-    }
-
-    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
     }
 
     #[test]

@@ -81,29 +81,23 @@ fn set_readable(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn response(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
-    }
+    use crate::testing::map;
 
     #[test]
     fn config_digest_is_the_image_id_where_known() {
-        let both = response(&[(IMAGE_DIGEST, "sha256:m"), (CONFIG_DIGEST, "sha256:c")]);
+        let both = map(&[(IMAGE_DIGEST, "sha256:m"), (CONFIG_DIGEST, "sha256:c")]);
         assert_eq!(image_id(&both), Some("sha256:c"));
         assert_eq!(
-            image_id(&response(&[(IMAGE_DIGEST, "sha256:m")])),
+            image_id(&map(&[(IMAGE_DIGEST, "sha256:m")])),
             Some("sha256:m")
         );
-        assert_eq!(image_id(&response(&[])), None);
+        assert_eq!(image_id(&map(&[])), None);
     }
 
     #[test]
     fn only_objects_and_lists_of_objects_are_decoded() {
         let encoded = |json: &str| STANDARD.encode(json);
-        let decoded = decode_response(&response(&[
+        let decoded = decode_response(&map(&[
             ("descriptor", &encoded(r#"{"size":1}"#)),
             ("list", &encoded(r#"[{"a":1}]"#)),
             ("number", &encoded("17")),
@@ -124,7 +118,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("meta.json");
         fs::write(&path, "old").unwrap();
-        write_file(&path, &decode_response(&response(&[("a", "b")]))).unwrap();
+        write_file(&path, &decode_response(&map(&[("a", "b")]))).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\n  \"a\": \"b\"\n}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(write_file(&dir.path().join("no/meta.json"), &Map::new()).is_err());

@@ -425,15 +425,12 @@ async fn forward_status(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::map;
 
     fn entry(kind: &str, attrs: &[(&str, &str)]) -> Entry {
-        let attrs = attrs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
         Entry {
             kind: kind.to_owned(),
-            attrs,
+            attrs: map(attrs),
         }
     }
 

@@ -62,12 +62,12 @@ fn compression(entry: &Entry) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::map;
 
     fn entry(kind: &str, attrs: &[(&str, &str)]) -> Entry {
-        let attrs = attrs.iter();
         Entry {
             kind: kind.to_owned(),
-            attrs: attrs.map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            attrs: map(attrs),
         }
     }
 

@@ -365,13 +365,10 @@ fn bad(key: &str, value: &str, expected: &'static str) -> OptionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::map;
 
     fn options(pairs: &[(&str, &str)]) -> Result<ContainerOptions, OptionError> {
-        let map = pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
-        ContainerOptions::parse(&map)
+        ContainerOptions::parse(&map(pairs))
     }
 
     fn body(pairs: &[(&str, &str)], daemon: Option<&SystemInfo>) -> serde_json::Value {

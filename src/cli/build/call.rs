@@ -160,21 +160,15 @@ fn other(call: &Call, answer: &BTreeMap<String, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::map;
 
     fn call(value: &str) -> Call {
         Call::parse(value).unwrap().unwrap()
     }
 
-    fn answer(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
-    }
-
     #[test]
     fn json_is_printed_as_it_came() {
-        let answer = answer(&[("result.json", "{\n  \"targets\": []\n}")]);
+        let answer = map(&[("result.json", "{\n  \"targets\": []\n}")]);
         for name in ["targets", "outline", "lint", "subrequests.describe", "x"] {
             let printed = printed(&call(&format!("{name},format=json")), &answer, "").unwrap();
             assert_eq!(printed.text, "{\n  \"targets\": []\n}\n", "{name}");
@@ -189,7 +183,7 @@ mod tests {
             ("1.0.1", "new"),
             ("2", "new"),
         ] {
-            let answer = answer(&[
+            let answer = map(&[
                 ("version", version),
                 ("result.json", "{}"),
                 ("result.txt", "new"),
@@ -209,7 +203,7 @@ mod tests {
             ("-1", "x", 1),
             ("no", "x", 0),
         ] {
-            let answer = answer(&[("result.txt", "t"), ("result.statuscode", status)]);
+            let answer = map(&[("result.txt", "t"), ("result.statuscode", status)]);
             let expected = Printed {
                 text: "t".to_owned(),
                 code,
@@ -222,11 +216,11 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_an_error() {
         for name in ["targets", "outline", "lint", "subrequests.describe"] {
-            let answer = answer(&[("result.json", "[17")]);
+            let answer = map(&[("result.json", "[17")]);
             let error = printed(&call(name), &answer, "").unwrap_err();
             assert!(error.to_string().contains(name), "{name}");
         }
-        let unknown = printed(&call("x"), &answer(&[("k", "v")]), "").unwrap();
+        let unknown = printed(&call("x"), &map(&[("k", "v")]), "").unwrap();
         assert_eq!(unknown.text, "x {\"k\":\"v\"}\n");
     }
 }

@@ -3,18 +3,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::map;
 
 fn export(value: &str) -> RegistryCacheTo {
     match CacheTo::parse(value).unwrap().as_slice() {
         [CacheTo::Registry(export)] => (**export).clone(),
         other => panic!("{value}: {other:?}"),
     }
-}
-
-fn attrs(list: &[(&str, &str)]) -> BTreeMap<String, String> {
-    list.iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect()
 }
 
 #[test]
@@ -36,7 +31,7 @@ fn bare_references() {
             .iter()
             .map(CacheFrom::attrs)
             .collect();
-        let expected: Vec<_> = refs.iter().map(|raw| attrs(&[("ref", raw)])).collect();
+        let expected: Vec<_> = refs.iter().map(|raw| map(&[("ref", raw)])).collect();
         assert_eq!(to, expected, "{value}");
         assert_eq!(from, expected, "{value}");
     }
@@ -107,7 +102,7 @@ fn what_goes_to_buildkit_is_what_was_given() {
             vec![],
         ),
     ] {
-        let mut expected = attrs(&expected);
+        let mut expected = map(&expected);
         expected.insert("ref".to_owned(), "a".to_owned());
         assert_eq!(
             export(&format!("type=registry,{value}")).attrs(),
@@ -266,12 +261,12 @@ fn imports() {
             panic!("{imports:?}");
         };
         assert_eq!(*got, via);
-        assert_eq!(imports[0].attrs(), attrs(&expected), "{value}");
+        assert_eq!(imports[0].attrs(), map(&expected), "{value}");
     }
     let pinned = format!("a@sha256:{}", "a".repeat(64));
     assert_eq!(
         CacheFrom::parse(&pinned).unwrap()[0].attrs(),
-        attrs(&[("ref", &pinned)])
+        map(&[("ref", &pinned)])
     );
 }
 
@@ -279,7 +274,7 @@ fn imports() {
 fn the_line_of_an_export_is_an_import_too() {
     let line = "type=registry,ref=a,mode=max,compression=zstd,ignore-error=true";
     let import = &CacheFrom::parse(line).unwrap()[0];
-    assert_eq!(import.attrs(), attrs(&[("ref", "a")]));
+    assert_eq!(import.attrs(), map(&[("ref", "a")]));
 }
 
 #[test]
@@ -319,7 +314,7 @@ fn other_backends_pass_through() {
     ] {
         let exports = CacheTo::parse(value).unwrap();
         assert_eq!(exports[0].kind(), kind);
-        assert_eq!(exports[0].attrs(), attrs(&expected), "{value}");
+        assert_eq!(exports[0].attrs(), map(&expected), "{value}");
         assert_eq!(
             CacheTo::parse(&exports[0].to_string()).unwrap(),
             exports,
@@ -329,7 +324,7 @@ fn other_backends_pass_through() {
     let import = CacheFrom::parse("type=local,src=d").unwrap();
     assert_eq!(
         (import[0].kind(), import[0].attrs()),
-        ("local", attrs(&[("src", "d")]))
+        ("local", map(&[("src", "d")]))
     );
     assert_eq!(import[0].to_string(), "type=local,src=d");
 }

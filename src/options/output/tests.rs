@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::map;
 
 fn path(text: &str) -> Dest {
     Dest::Path(PathBuf::from(text))
@@ -9,10 +10,7 @@ fn path(text: &str) -> Dest {
 fn output(kind: OutputType, dest: impl Into<Option<Dest>>, attrs: &[(&str, &str)]) -> Output {
     Output {
         kind,
-        attrs: attrs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
+        attrs: map(attrs),
         dest: dest.into(),
     }
 }

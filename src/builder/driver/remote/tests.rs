@@ -4,6 +4,7 @@ use crate::docker::config::ConfigFile;
 use crate::docker::context::{Contexts, EndpointOptions};
 use crate::docker::credentials::CredentialStore;
 use crate::env::Env;
+use crate::testing::map;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -23,10 +24,7 @@ fn remote(endpoint: &str, options: &[(&str, &str)]) -> Result<Remote, BuilderErr
     let node = StoredNode {
         name: "r0".to_owned(),
         endpoint: endpoint.to_owned(),
-        driver_opts: options
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
+        driver_opts: map(options),
         ..StoredNode::default()
     };
     Remote::new(&surroundings(), &node)
