@@ -60,6 +60,12 @@ async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheMa
     manifest
 }
 
+/// Opens a cache that is there.
+async fn open(repository: Repository, tag: &str) -> RegistryImport {
+    let import = RegistryImport::open(repository, tag).await;
+    import.unwrap().expect("a cache")
+}
+
 async fn upload(repository: &Repository, blob: &[u8]) {
     let source = BlobSource::Bytes(Bytes::copy_from_slice(blob));
     let options = UploadOptions::default();
@@ -110,10 +116,7 @@ async fn a_cache_is_served_with_one_request_a_blob() {
     );
     let layer = data(5 * MIB + 77);
     let manifest = store(&repository, &layer, 3).await;
-    let import = RegistryImport::open(repository, "cache")
-        .await
-        .unwrap()
-        .unwrap();
+    let import = open(repository, "cache").await;
     assert_eq!(import.summary(), "1 layer");
     assert_eq!(import.trimmed(), None);
     let store = import.store();
@@ -151,10 +154,7 @@ async fn a_jump_costs_one_request_for_a_range() {
     let repository = pushable(&registry);
     let layer = data(4 * MIB);
     store(&repository, &layer, 1).await;
-    let import = RegistryImport::open(repository, "cache")
-        .await
-        .unwrap()
-        .unwrap();
+    let import = open(repository, "cache").await;
     let (store, digest) = (import.store(), Digest::of(&layer));
     for (offset, size, requests) in [
         (0, MIB, 1),
@@ -203,10 +203,7 @@ async fn corrupt_and_missing_blobs_are_errors() {
     let repository = pushable(&registry);
     let layer = data(3 * MIB);
     store(&repository, &layer, 1).await;
-    let import = RegistryImport::open(repository, "cache")
-        .await
-        .unwrap()
-        .unwrap();
+    let import = open(repository, "cache").await;
     let (store, digest) = (import.store(), Digest::of(&layer));
     registry.fault("GET", digest.hex(), (0, 9), Fault::CorruptAnswer);
     assert!(read_whole(store.as_ref(), &digest).await.is_err());
@@ -223,10 +220,7 @@ async fn what_is_too_large_for_buildkit_is_trimmed() {
     let repository = pushable(&registry);
     let original = store(&repository, b"layer", 12_000).await;
     assert!(original.config.unwrap().size > MIB as u64);
-    let import = RegistryImport::open(repository, "cache")
-        .await
-        .unwrap()
-        .unwrap();
+    let import = open(repository, "cache").await;
     assert!(
         import.summary().contains("of its 12000 results"),
         "{}",
@@ -280,10 +274,7 @@ async fn an_index_of_images_is_served() {
         OCI_INDEX,
     )
     .await;
-    let import = RegistryImport::open(repository, "app")
-        .await
-        .unwrap()
-        .unwrap();
+    let import = open(repository, "app").await;
     let store = import.store();
     assert!(read_whole(store.as_ref(), &digest).await.unwrap() == image);
     for blob in [&b"config"[..], b"layer"] {
