@@ -341,29 +341,16 @@ fn nodes_are_appended_and_left() {
         list.contains(&format!("{}1 {second}", guard.name)),
         "{list}"
     );
+    let leave = |node: &str| {
+        let name = format!("--name={}", guard.name);
+        client.docker(&["cachex", "create", "--leave", &name, "--node", node])
+    };
     let node = format!("{}1", guard.name);
-    client.docker_ok(&[
-        "cachex",
-        "create",
-        "--leave",
-        "--name",
-        &guard.name,
-        "--node",
-        &node,
-    ]);
+    let output = leave(&node);
+    assert!(output.status.success(), "{}", text(&output.stderr));
     let (left, _) = client.docker_ok(&["buildx", "ls"]);
     assert!(!left.contains(&node), "{left}");
-    let only = format!("{}0", guard.name);
-    let remove_last = [
-        "cachex",
-        "create",
-        "--leave",
-        "--name",
-        &guard.name,
-        "--node",
-        &only,
-    ];
-    let error = failure(&client.docker(&remove_last));
+    let error = failure(&leave(&format!("{}0", guard.name)));
     assert!(error.contains("can not leave last node"), "{error}");
 }
 

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use docker_cachex::buildkit::session::content::{NewBlob, Write};
-use docker_cachex::cache::manifest::CacheManifest;
 use docker_cachex::digest::Digest;
 
 use crate::support::exporter::{
-    Exporter, TAG, export, readable, registry_with_cache, repository, sink, storages,
+    Exporter, export, manifest, readable, registry_with_cache, repository, sink, storages,
 };
 use crate::support::noise::noise;
 use crate::support::scripted_registry::{Fault, Login, TokenServer};
@@ -284,12 +283,7 @@ async fn blobs_that_the_registry_lost_are_sent_again_and_only_those() {
         let spool = spool();
         let (registry, _) = registry_with_cache(storage, &layers, spool.path()).await;
         let repository = repository(&registry.host(), 3);
-        let raw = repository
-            .manifest(TAG)
-            .await
-            .expect("an answer")
-            .expect("a cache");
-        let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).expect("a manifest");
+        let (manifest, _) = manifest(&repository).await;
         let lost = &manifest.layers[0].digest;
         assert!(repository.delete_blob(lost).await.expect("an answer"));
 

@@ -1,6 +1,5 @@
 //! The registry cache: every option as it is stored.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::Output;
@@ -293,20 +292,28 @@ fn estargz_is_stored_as_asked_where_the_builder_can() {
     assert!(error.contains(&hint), "{error}");
 }
 
+/// Builds the two stages, whose steps differ by an argument, and reads the cache that was stored.
+fn stored(bench: &Bench, tool: &str, folder: &Path, new: &str, keys: &str) -> Stored {
+    let repository = unique("it/stored");
+    let host = Rig::get().registry.host();
+    let to = format!("type=registry,ref={host}/{repository}:c,{keys}");
+    let new = format!("NEW={new}");
+    bench.build(tool, &["--build-arg", &new, "--cache-to", &to], folder);
+    Stored::read(&repository, "c")
+}
+
 #[test]
 fn an_index_of_oci_types_can_be_asked_for() {
     let bench = Bench::shared(&SHARED);
     let folder = two_stages();
-    let repository = unique("it/index");
-    let host = Rig::get().registry.host();
-    let to = format!("type=registry,ref={host}/{repository}:c,image-manifest=false");
-    let new = format!("NEW={}", unique("new"));
-    bench.build(
+    let new = unique("new");
+    let stored = stored(
+        &bench,
         "cachex",
-        &["--build-arg", &new, "--cache-to", &to],
         folder.path(),
+        &new,
+        "image-manifest=false",
     );
-    let stored = Stored::read(&repository, "c");
     assert_eq!(stored.media_type, OCI_INDEX);
     assert_eq!(stored.own().len(), 1);
 }
@@ -316,17 +323,9 @@ fn an_index_of_oci_types_can_be_asked_for() {
 fn forced_compression_takes_every_layer() {
     let bench = Bench::shared(&SHARED);
     let folder = two_stages();
-    let repository = unique("it/force");
-    let host = Rig::get().registry.host();
-    let to =
-        format!("type=registry,ref={host}/{repository}:c,compression=zstd,force-compression=true");
-    let new = format!("NEW={}", unique("new"));
-    bench.build(
-        "cachex",
-        &["--build-arg", &new, "--cache-to", &to],
-        folder.path(),
-    );
-    let stored = Stored::read(&repository, "c");
+    let new = unique("new");
+    let keys = "compression=zstd,force-compression=true";
+    let stored = stored(&bench, "cachex", folder.path(), &new, keys);
     assert_eq!(stored.layers.len(), 2);
     for layer in &stored.layers {
         assert_eq!(layer.compression, Compression::Zstd);
@@ -338,26 +337,13 @@ fn forced_compression_takes_every_layer() {
 fn the_peer_stores_the_same() {
     let bench = Bench::shared(&SHARED);
     let folder = two_stages();
-    let host = Rig::get().registry.host();
-    let new = format!("NEW={}", unique("new"));
-    let mut stored = BTreeMap::new();
-    for tool in TOOLS {
-        let repository = unique("it/same");
-        let to = format!(
-            "type=registry,ref={host}/{repository}:c,mode=max,image-manifest=true,oci-mediatypes=true"
-        );
-        bench.build(
-            tool,
-            &["--build-arg", &new, "--cache-to", &to],
-            folder.path(),
-        );
-        let mut digests: Vec<_> = Stored::read(&repository, "c")
-            .layers
-            .into_iter()
-            .map(|layer| layer.digest)
-            .collect();
+    let new = unique("new");
+    let keys = "mode=max,image-manifest=true,oci-mediatypes=true";
+    let digests = TOOLS.map(|tool| {
+        let layers = stored(&bench, tool, folder.path(), &new, keys).layers;
+        let mut digests: Vec<_> = layers.into_iter().map(|layer| layer.digest).collect();
         digests.sort();
-        stored.insert(tool, digests);
-    }
-    assert_eq!(stored["buildx"], stored["cachex"]);
+        digests
+    });
+    assert_eq!(digests[0], digests[1]);
 }

@@ -25,8 +25,7 @@ use serde_json::Map;
 use super::scripted_registry::{ScriptedRegistry, digest_of};
 
 const REPO: &str = "team/cache";
-/// The tag of the cache.
-pub(crate) const TAG: &str = "main";
+const TAG: &str = "main";
 /// An export with faults that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -211,14 +210,20 @@ pub(crate) async fn export(exporter: &Exporter, sink: &RegistrySink) -> Result<E
         .expect("the export hangs")
 }
 
-/// Reads the cache under the tag: all that it refers to must be there and be what its digest says.
-pub(crate) async fn readable(registry: &ScriptedRegistry, repository: &Repository) -> Digest {
+/// The manifest under the tag, with its digest.
+pub(crate) async fn manifest(repository: &Repository) -> (CacheManifest, Digest) {
     let raw = repository
         .manifest(TAG)
         .await
         .expect("an answer")
         .expect("a cache");
     let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).expect("a manifest");
+    (manifest, raw.digest)
+}
+
+/// Reads the cache under the tag: all that it refers to must be there and be what its digest says.
+pub(crate) async fn readable(registry: &ScriptedRegistry, repository: &Repository) -> Digest {
+    let (manifest, digest) = manifest(repository).await;
     let config = manifest.config.clone().expect("a config");
     for entry in manifest.layers.iter().chain([&config]) {
         let blob = registry.blob(REPO, entry.digest.as_str()).expect("a blob");
@@ -237,7 +242,7 @@ pub(crate) async fn readable(registry: &ScriptedRegistry, repository: &Repositor
                 .any(|entry| entry.digest == layer.blob)
         );
     }
-    raw.digest
+    digest
 }
 
 /// A registry that holds a cache of the first two layers.

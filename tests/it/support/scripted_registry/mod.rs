@@ -373,12 +373,7 @@ async fn head(connection: &mut Connection) -> Option<Seen> {
         connection.write_all(refusal).await.ok()?;
         return None;
     }
-    let mut line = String::new();
-    connection
-        .read_line(&mut line)
-        .await
-        .ok()
-        .filter(|n| *n > 0)?;
+    let line = read_line(connection).await?;
     let mut parts = line.split_whitespace();
     let method = parts.next()?.to_owned();
     let target = parts.next()?;
@@ -391,12 +386,7 @@ async fn head(connection: &mut Connection) -> Option<Seen> {
     let (path, query) = (path.to_owned(), query.to_owned());
     let mut headers = Vec::new();
     loop {
-        let mut line = String::new();
-        connection
-            .read_line(&mut line)
-            .await
-            .ok()
-            .filter(|n| *n > 0)?;
+        let line = read_line(connection).await?;
         let line = line.trim_end();
         if line.is_empty() {
             break;
@@ -413,16 +403,18 @@ async fn head(connection: &mut Connection) -> Option<Seen> {
     })
 }
 
+/// Reads a line; nothing where the peer has left.
+async fn read_line(connection: &mut Connection) -> Option<String> {
+    let mut line = String::new();
+    let read = connection.read_line(&mut line).await.ok()?;
+    (read > 0).then_some(line)
+}
+
 async fn body(connection: &mut Connection, seen: &Seen) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     if seen.header("transfer-encoding").is_some() {
         loop {
-            let mut line = String::new();
-            connection
-                .read_line(&mut line)
-                .await
-                .ok()
-                .filter(|n| *n > 0)?;
+            let line = read_line(connection).await?;
             let size = usize::from_str_radix(line.trim(), 16).ok()?;
             let mut piece = vec![0; size + 2];
             connection.read_exact(&mut piece).await.ok()?;
