@@ -1,8 +1,6 @@
 //! A build that is cancelled ends at once, here and in the builder.
 
-use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::bench::{Bench, Shared};
 use crate::support::rig::{Rig, context, plugin, unique};
+use crate::support::running::{Running, folder};
 
 static SHARED: Shared = Mutex::new(Weak::new());
 
@@ -25,54 +24,36 @@ const TRIES: usize = 8;
 /// How long the builder may take to clean up behind it.
 const CLEANUP: Duration = Duration::from_secs(5);
 
-/// A build in the middle of a long RUN, in a process group of its own.
-struct Running<'a> {
+/// A build in the middle of a long RUN.
+struct Sleeping<'a> {
     bench: &'a Bench,
-    child: Child,
-    progress: PathBuf,
+    build: Running,
     /// Marks the processes of the step in the builder.
     mark: String,
-    _folder: TempDir,
 }
 
-impl<'a> Running<'a> {
+impl<'a> Sleeping<'a> {
     /// Starts it and waits until the step runs. The command gets the folder as its last argument.
     fn start(bench: &'a Bench, mut command: Command) -> Self {
-        use std::os::unix::process::CommandExt as _;
         let mark = unique("sleeper");
         let dockerfile = format!(
             "FROM {}\nRUN echo {mark} begins; sleep 30; echo {mark}\n",
             Rig::get().busybox
         );
-        let folder = context(&[("Dockerfile", &dockerfile)]);
-        let progress = folder.path().join("progress");
-        let child = command
-            .arg(folder.path())
-            .stderr(File::create(&progress).expect("a file"))
-            .process_group(0)
-            .spawn()
-            .expect("the docker CLI");
-        let running = Self {
-            bench,
-            child,
-            progress,
-            mark,
-            _folder: folder,
-        };
-        let said = format!(" {} begins\n", running.mark);
-        running.wait_until(Duration::from_secs(30), "the step runs", |r| {
-            r.progress().contains(&said)
-        });
-        assert!(running.step_runs());
-        running
+        let folder = folder(&dockerfile);
+        command.arg(folder.path());
+        let build = Running::spawn(command, folder, &format!(" {mark} begins\n"));
+        let sleeping = Self { bench, build, mark };
+        assert!(sleeping.step_runs());
+        sleeping
     }
 
     fn progress(&self) -> String {
-        fs::read_to_string(&self.progress).expect("the progress")
+        self.build.progress()
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        self.build.pid()
     }
 
     fn processes(&self) -> String {
@@ -100,7 +81,7 @@ impl<'a> Running<'a> {
     fn ends(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
+            if let Some(status) = self.build.child.try_wait().expect("a child") {
                 return status;
             }
             assert!(start.elapsed() < LIMIT, "too slow:\n{}", self.progress());
@@ -116,14 +97,6 @@ impl<'a> Running<'a> {
         });
         let progress = self.progress();
         assert!(!progress.contains("panicked"), "{progress}");
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        // Only of use where the test failed.
-        let _gone = kill_process_group(self.pid(), Signal::KILL);
-        let _status = self.child.wait();
     }
 }
 
@@ -148,7 +121,7 @@ struct Way {
     /// Makes the command of a build.
     command: fn(&Bench) -> Command,
     /// Cancels it while it runs.
-    cancel: fn(&Running<'_>),
+    cancel: fn(&Sleeping<'_>),
 }
 
 const WAYS: [Way; 4] = [
@@ -178,7 +151,7 @@ impl Way {
     /// Cancels a build, and tells whether the builder's word of it was shown.
     fn is_told(&self, bench: &Bench) -> bool {
         let what = self.what;
-        let mut running = Running::start(bench, (self.command)(bench));
+        let mut running = Sleeping::start(bench, (self.command)(bench));
         let begin = Instant::now();
         (self.cancel)(&running);
         let status = running.ends();
@@ -212,7 +185,7 @@ fn signals_end_a_build() {
 #[test]
 fn the_end_of_docker_ends_the_plugin() {
     let bench = Bench::new();
-    let mut running = Running::start(&bench, docker(&bench));
+    let mut running = Sleeping::start(&bench, docker(&bench));
     kill_process(running.pid(), Signal::KILL).expect("docker");
     let status = running.ends();
     assert_eq!(status.code(), None);
@@ -234,7 +207,7 @@ fn what_is_cancelled_writes_no_files() {
     ] {
         command.arg(format!("{flag}{}", out.path().join(name).display()));
     }
-    let mut running = Running::start(&bench, command);
+    let mut running = Sleeping::start(&bench, command);
     kill_process_group(running.pid(), Signal::INT).expect("the group");
     assert_eq!(running.ends().code(), Some(130));
     let left: Vec<_> = fs::read_dir(out.path())
@@ -247,7 +220,7 @@ fn what_is_cancelled_writes_no_files() {
 #[test]
 fn a_cancelled_build_can_be_done_again() {
     let bench = Bench::shared(&SHARED);
-    let mut running = Running::start(&bench, docker(&bench));
+    let mut running = Sleeping::start(&bench, docker(&bench));
     kill_process_group(running.pid(), Signal::INT).expect("the group");
     assert_eq!(running.ends().code(), Some(130));
     let dockerfile = format!("FROM {}\nRUN echo {}\n", Rig::get().busybox, unique("x"));

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -42,12 +42,17 @@ impl Running {
         dockerfile: &str,
         until: &str,
     ) -> Self {
-        use std::os::unix::process::CommandExt as _;
         let folder = folder(dockerfile);
+        let mut command = bench.command("cachex", args, folder.path());
+        command.envs(env.iter().copied());
+        Self::spawn(command, folder, until)
+    }
+
+    /// The same with a command of its own, which builds this folder.
+    pub(crate) fn spawn(mut command: Command, folder: TempDir, until: &str) -> Self {
+        use std::os::unix::process::CommandExt as _;
         let progress = folder.path().join("progress");
-        let child = bench
-            .command("cachex", args, folder.path())
-            .envs(env.iter().copied())
+        let child = command
             .stderr(File::create(&progress).expect("a file"))
             .process_group(0)
             .spawn()
