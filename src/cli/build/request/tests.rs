@@ -1,0 +1,175 @@
+use clap::Parser as _;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::ui::Ui;
+
+#[derive(clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: BuildArgs,
+}
+
+fn resolve_with(args: &[&str], env: &[(&str, &str)]) -> Result<(BuildSpec, Files), CommandError> {
+    let words = std::iter::once("build").chain(args.iter().copied());
+    let args = Cli::try_parse_from(words).unwrap().args;
+    let ctx = Context {
+        env: Env::from_pairs(env.iter().copied(), "/home/me"),
+        ui: Ui::from_process(),
+        global: crate::cli::GlobalFlags::default(),
+        cancel: CancellationToken::new(),
+        hurry: CancellationToken::new(),
+    };
+    resolve(&args, &ctx)
+}
+
+fn error(args: &[&str]) -> String {
+    resolve_with(args, &[]).unwrap_err().message()
+}
+
+#[test]
+fn wrong_values_name_their_flag() {
+    for (flag, value) in [
+        ("cache-to", "type=registry,ref=a,mod=max"),
+        ("cache-from", "type=registry,ref=A"),
+        ("output", "type=nope"),
+        ("platform", "a/b/c/d/e"),
+        ("secret", "src=x"),
+        ("ulimit", "nofile"),
+        ("tag", "UPPER/x:y:z"),
+        ("allow", "nope"),
+        ("shm-size", "lots"),
+        ("add-host", "x"),
+        ("build-context", "x"),
+        ("attest", "x"),
+        ("annotation", "x"),
+    ] {
+        let error = error(&[&format!("--{flag}={value}"), "."]);
+        assert!(error.starts_with(&format!("invalid --{flag}: ")), "{error}");
+    }
+    assert!(error(&["--network=bridge", "."]).contains("network mode"));
+    assert!(error(&["--no-cache", "--no-cache-filter=a", "."]).contains("together"));
+    assert!(error(&["--iidfile=x", "-o", "out", "."]).contains("incompatible"));
+    assert!(error(&["--call=a,b", "."]).contains("--call"));
+    assert!(error(&[""]).contains("build context"));
+}
+
+#[test]
+fn calls() {
+    for (args, name) in [
+        (&["--call=build", "."][..], None),
+        (&["--call=outline", "."], Some("outline")),
+        (&["--print=targets", "."], Some("targets")),
+        (&["--check", "."], Some("lint")),
+        (&["--check=false", "."], None),
+    ] {
+        let call = resolve_with(args, &[]).unwrap().0.call;
+        assert_eq!(call.as_ref().map(|c| c.name.as_str()), name, "{args:?}");
+    }
+    // A question has no result that could go anywhere.
+    let args = ["--check", "--push", "-t=a/b", "-o=x", "--cache-to=a/c", "."];
+    let (spec, _) = resolve_with(&args, &[]).unwrap();
+    assert!(spec.outputs.is_empty() && spec.cache_to.is_empty());
+}
+
+#[test]
+fn environment_decides_defaults() {
+    let env = [
+        ("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"),
+        ("BUILDX_GIT_INFO", "false"),
+    ];
+    let (spec, _) = resolve_with(&["."], &env).unwrap();
+    assert!(!spec.default_provenance);
+    assert!(!spec.vcs.info);
+    let (spec, _) = resolve_with(&["--build-arg=HOME_DIR", "."], &[("HOME_DIR", "/x")]).unwrap();
+    assert_eq!(spec.build_args["HOME_DIR"], "/x");
+    assert!(spec.default_provenance && spec.vcs.info && !spec.vcs.labels);
+    assert!(resolve_with(&["."], &[("BUILDX_NO_DEFAULT_ATTESTATIONS", "maybe")]).is_err());
+}
+
+#[test]
+fn the_environment_gives_platforms_sources_and_caches() {
+    let env = [("DOCKER_DEFAULT_PLATFORM", "linux/386,linux/arm64")];
+    let shown = |args: &[&str], env: &[(&str, &str)]| -> Vec<String> {
+        let (spec, _) = resolve_with(args, env).unwrap();
+        spec.platforms.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(shown(&["."], &env), ["linux/386", "linux/arm64"]);
+    assert_eq!(
+        shown(&["--platform=linux/arm", "."], &env),
+        ["linux/arm/v7"]
+    );
+    assert!(shown(&["."], &[("DOCKER_DEFAULT_PLATFORM", "")]).is_empty());
+    let wrong = resolve_with(&["."], &[("DOCKER_DEFAULT_PLATFORM", "a/b/c/d")]);
+    assert!(
+        wrong
+            .unwrap_err()
+            .message()
+            .contains("DOCKER_DEFAULT_PLATFORM")
+    );
+    let missing = resolve_with(
+        &["."],
+        &[("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "/no/file")],
+    );
+    assert!(missing.unwrap_err().message().contains("policy file"));
+    let gha = ["--cache-to=type=gha", "--cache-from=type=gha", "."];
+    let (spec, _) = resolve_with(&gha, &[]).unwrap();
+    assert!(spec.cache_to.is_empty() && spec.cache_from.is_empty());
+    let env = [("ACTIONS_RUNTIME_TOKEN", "t"), ("ACTIONS_CACHE_URL", "u")];
+    let (spec, _) = resolve_with(&gha, &env).unwrap();
+    assert_eq!(spec.cache_to[0].attrs()["token"], "t");
+    assert_eq!(spec.cache_from[0].attrs()["url"], "u");
+}
+
+#[test]
+fn agents_for_git_by_ssh_come_by_themselves() {
+    for (context, count) in [
+        ("git@github.com:a/b.git", 1),
+        ("ssh://git@h/a.git#main", 1),
+        ("https://h/a.git", 0),
+        ("me@dir", 0),
+        ("./a@b:c", 0),
+    ] {
+        let (spec, _) = resolve_with(&[context], &[]).unwrap();
+        assert_eq!(spec.ssh.len(), count, "{context}");
+    }
+}
+
+#[test]
+fn policies_and_unsafe_deletes_are_refused() {
+    assert!(error(&["--policy=filename=p.rego", "."]).contains("--policy"));
+    assert!(resolve_with(&["--policy=disabled=true", "."], &[]).is_ok());
+    let delete = "-o=type=local,dest=/usr,mode=delete";
+    let dir = tempfile::tempdir().unwrap();
+    let mut spec = BuildSpec {
+        outputs: Output::parse_list(&[&delete[3..]]).unwrap(),
+        ..Default::default()
+    };
+    let env = Env::from_pairs([], dir.path());
+    assert!(local_deletes(&spec, &env).is_err());
+    spec.allow.local_delete = true;
+    assert!(local_deletes(&spec, &env).is_ok());
+}
+
+#[test]
+fn files_are_relative_to_the_working_folder() {
+    let (_, files) = resolve_with(&["--iidfile=a/id", "--metadata-file=/m", "."], &[]).unwrap();
+    assert_eq!(files.iidfile.unwrap(), PathBuf::from("/home/me/a/id"));
+    assert_eq!(files.metadata.unwrap(), PathBuf::from("/m"));
+}
+
+#[test]
+fn several_caches_of_both_forms() {
+    let (spec, _) = resolve_with(
+        &[
+            "--cache-from=r.io/a:1",
+            "--cache-from=type=registry,ref=r.io/a:2",
+            "--cache-to=inline",
+            ".",
+        ],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(spec.cache_from.len(), 2);
+    assert_eq!(spec.cache_to.len(), 1);
+}
