@@ -173,3 +173,14 @@ fn several_caches_of_both_forms() {
     assert_eq!(spec.cache_from.len(), 2);
     assert_eq!(spec.cache_to.len(), 1);
 }
+
+#[test]
+fn the_folder_git_stays_where_an_argument_says_so() {
+    for (value, expected) in [("1", Some(true)), ("false", Some(false)), ("maybe", None)] {
+        let arg = format!("--build-arg={KEEP_GIT_DIR_ARG}={value}");
+        let (spec, _) = resolve_with(&[&arg, "."], &[]).unwrap();
+        assert_eq!(spec.inputs.keep_git_dir, expected, "{value}");
+    }
+    let (spec, _) = resolve_with(&["."], &[]).unwrap();
+    assert_eq!(spec.inputs.keep_git_dir, None);
+}
