@@ -13,8 +13,8 @@ from pathlib import Path
 import cases  # noqa: F401 - fills CASES
 import ready
 import report
-from model import CASES, Case
-from world import Failed, World
+from model import CASES, Case, Failed
+from world import World
 
 
 LEAST_RUNS = 3
@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
         description="Times docker cachex against docker buildx on one builder, in turn, and prints medians with minimum "
         "and maximum, CPU time and peak memory of the client, and what the registry saw. A ratio under 1: docker "
         "cachex is the faster one. Starts the test rig (needs root) unless --builder is given.")
-    parser.add_argument("--all", action="store_true", help="all cases and not only the core of them: twice the time")
+    parser.add_argument("--all", action="store_true", help="all cases and all ways of each, not only the core of them: three times the time")
     parser.add_argument("--quick", action="store_true", help="3 runs of each instead of 5")
     parser.add_argument("--runs", type=int, metavar="N", help="another number of runs")
     parser.add_argument("--minutes", type=float, default=15, metavar="N",
@@ -46,6 +46,7 @@ def arguments() -> argparse.Namespace:
     if args.builder and not args.base:
         args.base = "debian:bookworm"
     args.runs = args.runs or (3 if args.quick else 5)
+    args.all = args.all or bool(args.case)
     args.chosen = chosen(parser, args.case, args.all)
     return args
 
@@ -81,19 +82,17 @@ def surroundings(world: World, runs: int) -> dict:
     }
 
 
-def run_case(world: World, case: Case, runs: int, seconds: float) -> dict | None:
-    """One warm-up of each client, then `runs` of each series in turn; 3 where the time is short. Nothing where the case
-    cannot be measured here."""
-    if case.needs_line and not world.far_host:
+def run_case(world: World, case: Case, args, seconds: float) -> dict | None:
+    """A warm-up, then all series in turn, `args.runs` times; 3 times where the time is short. Nothing where the case cannot
+    be measured here."""
+    if case.needs_line and not world.registries:
         return None
     end = time.monotonic() + seconds
     world.empty()
-    series = case.make(world)
-    if not series:
-        return None
-    for one in {one.client: one for one in reversed(series)}.values():
-        world.measure(one.command(), one.times_steps())
-    for run in range(runs):
+    series = [one for one in case.make(world) if one.core or args.all]
+    # What it warms is builder, registry and machine; the programs of both clients are.
+    world.measure(series[0].command(), series[0].times_steps())
+    for run in range(args.runs):
         if run >= LEAST_RUNS and time.monotonic() > end:
             break
         for one in series:
@@ -106,20 +105,23 @@ def run_all(world: World, args) -> None:
     result = surroundings(world, args.runs)
     print(report.machine_line(result))
     print(report.head())
-    end = time.monotonic() + args.minutes * 60
+    start = time.monotonic()
+    end = start + args.minutes * 60
     for number, case in enumerate(args.chosen):
         begin = time.monotonic()
         share = case.cost / sum(case.cost for case in args.chosen[number:])
-        measured = run_case(world, case, args.runs, (end - begin) * share)
+        measured = run_case(world, case, args, (end - begin) * share)
         if measured is None:
             print(f"{case.name}: cannot be measured here", flush=True)
             continue
         result["cases"].append(measured)
         print(f"{case.name}: {case.about} ({time.monotonic() - begin:.0f} s)")
         print(*map(report.row, measured["series"]), sep="\n", flush=True)
+        result["minutes"] = round((time.monotonic() - start) / 60, 1)
         if args.json:
             # After each case, so that a run that is broken off leaves what it has.
             args.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{len(result['cases'])} cases in {result.get('minutes', 0)} minutes")
 
 
 def main() -> int:

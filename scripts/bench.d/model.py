@@ -9,6 +9,10 @@ PEER = "buildx"
 CLIENTS = (PEER, "cachex")
 
 
+class Failed(Exception):
+    """The bench cannot go on."""
+
+
 @dataclass
 class Series:
     """One side of a comparison: the same command, run after run.
@@ -19,6 +23,7 @@ class Series:
     label: str
     command: Callable[[], list[str]]
     figure: str = "wall_ms"  # the value that is compared; tail_ms: after the last step, steps_ms: until its end
+    core: bool = True  # measured also where no case is named
     samples: list[dict] = field(default_factory=list)
 
     @property
@@ -61,10 +66,10 @@ def both(command: Callable[[str], list[str]]) -> list[Series]:
     return [Series(client, partial(command, client)) for client in CLIENTS]
 
 
-def each_way(command: Callable[[str], list[str]]) -> list[Series]:
+def each_way(command: Callable[[str], list[str]], core: bool = True) -> list[Series]:
     """The same, and cachex as it is for users who may not enter the builder's container."""
     engine = "CACHEX_DIRECT=0"
-    return [*both(command), Series(label("cachex", engine), lambda: ["env", engine, *command("cachex")])]
+    return [*both(command), Series(label("cachex", engine), lambda: ["env", engine, *command("cachex")], core=core)]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-//! Stands before a registry and counts; can make it look far away: `proxy UPSTREAM [RTT-MS BYTES-PER-SECOND]`.
+//! Stands before a registry and counts; can make it look far away: `proxy UPSTREAM [RTT-MS BYTES-PER-SECOND ROUND-TRIPS]`,
+//! where a connection costs so many round trips before its first byte: one for TCP, one more where there is TLS.
 //!
 //! Prints its port on the loopback, then, for each line on standard input, the requests, bytes to the registry and bytes
 //! from it since its start. Ends with its standard input. Compiled by `scripts/bench` with plain `rustc`, so it uses
@@ -32,9 +33,10 @@ struct Counters {
     down: AtomicU64,
 }
 
-/// A line to a far registry: one way's delay, and what all connections share in each direction.
+/// A line to a far registry: one way's delay, how long a connection takes, and what all share in each direction.
 struct Line {
     delay: Duration,
+    connect: Duration,
     rate: f64,
     free: [Mutex<Instant>; 2],
 }
@@ -49,8 +51,11 @@ fn main() -> io::Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
     let (upstream, line) = match args.as_slice() {
         [upstream] => (upstream.clone(), None),
-        [upstream, rtt, rate] => (upstream.clone(), Some(Arc::new(Line::new(number(rtt)?, number(rate)?)))),
-        _ => return Err(io::Error::other("usage: proxy UPSTREAM [RTT-MS BYTES-PER-SECOND]")),
+        [upstream, rtt, rate, trips] => {
+            let line = Line::new(number(rtt)?, number(rate)?, number(trips)?);
+            (upstream.clone(), Some(Arc::new(line)))
+        }
+        _ => return Err(io::Error::other("usage: proxy UPSTREAM [RTT-MS BYTES-PER-SECOND ROUND-TRIPS]")),
     };
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?.port());
@@ -99,8 +104,7 @@ fn pass(mut from: TcpStream, to: TcpStream, way: Way, line: Option<&Arc<Line>>, 
     });
     let mut buffer = vec![0; if sender.is_some() { SEGMENT } else { BUFFER }];
     let mut requests = http::Requests::default();
-    // A connection over the line costs a round trip before its first byte.
-    let mut late = line.filter(|_| way == Way::Up).map_or(Duration::ZERO, |line| 2 * line.delay);
+    let mut late = line.filter(|_| way == Way::Up).map_or(Duration::ZERO, |line| line.connect);
     while let Ok(size @ 1..) = from.read(&mut buffer) {
         let bytes = &buffer[..size];
         if way == Way::Up {
@@ -138,9 +142,10 @@ fn deliver(mut to: TcpStream, segments: &Receiver<(Instant, Vec<u8>)>) -> io::Re
 }
 
 impl Line {
-    fn new(rtt_ms: f64, rate: f64) -> Self {
+    fn new(rtt_ms: f64, rate: f64, round_trips: f64) -> Self {
         let free = || Mutex::new(Instant::now());
-        Self { delay: Duration::from_secs_f64(rtt_ms / 2000.0), rate, free: [free(), free()] }
+        let round_trip = Duration::from_secs_f64(rtt_ms / 1000.0);
+        Self { delay: round_trip / 2, connect: round_trip.mul_f64(round_trips), rate, free: [free(), free()] }
     }
 
     /// Waits until the line has carried these bytes, and returns when that was.

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from world import Failed
+from model import Failed
 
 ROOT = Path(__file__).resolve().parents[2]
 HELPERS = ("meter", "proxy")

@@ -9,60 +9,34 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import engine
+from model import Failed
+from registries import Registries
 
 PLUGIN_FOLDERS = ("/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
                   "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins")
 STEP = "["  # how the name of a step begins in the progress of a build; exports have no bracket
 NO_STEPS = ("[internal]", "[auth]")
-FAR = ("30", str(200_000_000 // 8))  # round trip in ms, bytes per second
-
-
-class Failed(Exception):
-    """The bench cannot go on."""
-
-
-class Proxy:
-    """A counting proxy before the registry."""
-
-    def __init__(self, program: Path, upstream: str, *line: str):
-        self.process = subprocess.Popen([program, upstream, *line], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True)
-        self.host = f"127.0.0.1:{self.process.stdout.readline().strip()}"
-
-    def counters(self) -> tuple[int, int, int]:
-        """Requests, bytes to the registry, and bytes from it, since the start."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        requests, up, down = map(int, self.process.stdout.readline().split())
-        return requests, up, down
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 class World:
-    """`host` is where clients and builder see the registry; `far_host` the same registry behind a long line."""
+    """`host` is where clients and builder see the registry; `registries` has more ways to it where the bench started it."""
 
     def __init__(self, args, helpers: Path):
         self.folder = Path(tempfile.mkdtemp(prefix="cachex-bench-"))
         self.helpers = helpers
         self.salts = (f"{random.getrandbits(48):x}-{number}" for number in itertools.count())
         self.names = itertools.count(1)
-        self.near = self.far = self.registry = None
+        self.registries: Registries | None = None
         self.own_builder = args.builder is None
         self.builder = args.builder or f"bench-{os.getpid()}"
         self.base = args.base or os.environ["CACHEX_RIG_BASE"]
         self.small_base = args.base or os.environ["CACHEX_RIG_BUSYBOX"]
         self.last_commands: list[list[str]] = []
         self._make_config(args.plugin)
-        self.host, self.far_host = args.registry, None
+        self.host = args.registry
 
     # Setting up.
 
@@ -86,36 +60,11 @@ class World:
             (new / "cli-plugins" / f"docker-{name}").symlink_to(program)
         os.environ["DOCKER_CONFIG"] = str(new)
 
-    def _start_registry(self):
-        """A registry of its own, so that each case begins with an empty one, and two proxies before it."""
-        program = Path(os.environ["CACHEX_RIG_DIR"]) / "packages/usr/bin/docker-registry"
-        free = Proxy(self.helpers / "proxy", "127.0.0.1:1")  # a port that nobody has
-        port = free.host.rpartition(":")[2]
-        free.close()
-        settings = self.folder / "registry.yml"
-        settings.write_text(
-            "version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"
-            f"storage: {{filesystem: {{rootdirectory: {self.folder / 'registry'}}}, delete: {{enabled: true}}}}\n"
-            f'http: {{addr: "127.0.0.1:{port}"}}\n')
-        log = (self.folder / "registry.log").open("w")
-        self.registry = subprocess.Popen([program, "serve", settings], stdout=log, stderr=log,
-                                         env={**os.environ, "OTEL_TRACES_EXPORTER": "none"})
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=1).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
-        else:
-            raise Failed(f"the registry does not start: {(self.folder / 'registry.log').read_text()}")
-        self.near = Proxy(self.helpers / "proxy", f"127.0.0.1:{port}")
-        self.far = Proxy(self.helpers / "proxy", f"127.0.0.1:{port}", *FAR)
-        self.host, self.far_host = self.near.host, self.far.host
-
     def boot(self):
         """Starts the registry and makes the builder, unless the user named others."""
         if self.host is None:
-            self._start_registry()
+            self.registries = Registries(self.folder, self.helpers)
+            self.host = self.registries.near
         if self.own_builder:
             image = os.environ["CACHEX_RIG_BUILDER_IMAGE"]
             self.quiet(["docker", "buildx", "create", "--name", self.builder, "--driver", "docker-container",
@@ -130,11 +79,8 @@ class World:
             self.at_end(["docker", "buildx", "rm", "--force", self.builder])
         for command in self.last_commands:
             subprocess.run(command, capture_output=True, check=False)
-        for proxy in filter(None, (self.near, self.far)):
-            proxy.close()
-        if self.registry:
-            self.registry.terminate()
-            self.registry.wait()
+        if self.registries:
+            self.registries.close()
         shutil.rmtree(self.folder)
 
     # What cases use.
@@ -160,10 +106,9 @@ class World:
         """A value that no build has seen."""
         return next(self.salts)
 
-    def fresh(self, far: bool = False) -> str:
-        """A reference that holds nothing."""
-        host = self.far_host if far else self.host
-        return f"{host}/bench-{os.getpid()}/{next(self.names)}:cache"
+    def fresh(self, host: str | None = None) -> str:
+        """A reference that holds nothing, at another host than the usual one where one is given."""
+        return f"{host or self.host}/bench-{os.getpid()}/{next(self.names)}:cache"
 
     def project(self, dockerfile: str) -> Path:
         """A folder with a Dockerfile."""
@@ -172,9 +117,14 @@ class World:
         (folder / "Dockerfile").write_text(dockerfile)
         return folder
 
-    def prune(self):
+    def prune(self, *but: str):
         """Empties the builder."""
-        self.quiet(self.plugin("buildx", "prune", "--builder", self.builder, "--all", "--force"))
+        self.quiet(self.plugin("buildx", "prune", "--builder", self.builder, "--all", "--force", *but))
+
+    def prune_results(self):
+        """Empties the builder of all but images. They are pulled in seconds, which nobody measures."""
+        # What a builder has of images is described as "pulled from" a reference.
+        self.prune("--filter", 'description~="^[^p]"')
 
     def empty(self):
         """Forgets what the case before left in builder, registry and folders."""
@@ -212,9 +162,7 @@ class World:
         return sample
 
     def _counters(self) -> tuple[int, ...]:
-        if not self.near:
-            return ()
-        return tuple(map(sum, zip(self.near.counters(), self.far.counters())))
+        return self.registries.counters() if self.registries else ()
 
 
 def last_step(progress: str) -> float:

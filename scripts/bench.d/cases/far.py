@@ -7,14 +7,14 @@ from .incremental import changes
 from .layers import SMALL, export, made
 
 
-@case("far-export", "cold export of 50 MB over 30 ms and 200 Mbit/s, gzip", cost=45, needs_line=True)
+@case("far-export", "cold export of 50 MB over 30 ms and 200 Mbit/s, gzip", cost=80, needs_line=True)
 def far_export(world):
     folder = world.project(SMALL.format(base=world.base, end=""))
 
     def series(client, options):
         def command():
             salt = made(world, folder)
-            return export(world, client, folder, world.fresh(far=True), options, *salt)
+            return export(world, client, folder, world.fresh(world.registries.far), options, *salt)
 
         return Series(label(client, options), command)
 
@@ -22,16 +22,28 @@ def far_export(world):
             series("cachex", ",compressor=client")]
 
 
-@case("far-incremental", "build and export of 50 MB, last step changed, over 30 ms and 200 Mbit/s", cost=15, needs_line=True, core=True)
+@case("far-incremental", "build and export of 50 MB, last step changed, over 30 ms and 200 Mbit/s", cost=27, needs_line=True, core=True)
 def far_incremental(world):
-    return changes(world, "LAST", far=True)
+    return changes(world, "LAST", host=world.registries.far)
 
 
-@case("far-import-full", "import on an empty builder, nothing changed, over the same line", cost=10, needs_line=True, core=True)
+@case("far-import-full", "import on an empty builder, nothing changed, over the same line", cost=19, needs_line=True, core=True)
 def far_import_full(world):
-    return imports(world, far=True)
+    return imports(world, host=world.registries.far)
 
 
-@case("far-import-changed", "the same, last step changed", cost=25, needs_line=True)
+@case("far-import-changed", "the same, last step changed", cost=65, needs_line=True)
 def far_import_changed(world):
-    return imports(world, change=True, far=True)
+    return imports(world, change=True, host=world.registries.far)
+
+
+@case("far-import-login", "the same, nothing changed, with TLS's round trip and a token for each build", cost=22,
+      needs_line=True)
+def far_import_login(world):
+    def unknown(ref):
+        # The builder keeps tokens, by repository.
+        copy = world.fresh(world.registries.login)
+        world.registries.copy(ref, copy)
+        return copy
+
+    return imports(world, host=world.registries.login, read=unknown)

@@ -5,31 +5,33 @@ from model import both, case
 from .layers import SMALL, arg, export
 
 
-def imports(world, change: bool = False, far: bool = False, output: str = "type=cacheonly", args=()):
-    """The series of a build with `--cache-from` on an emptied builder; with `change` the last step is another one."""
+def imports(world, change: bool = False, host: str | None = None, output: str = "type=cacheonly", args=(),
+            read=lambda ref: ref):
+    """The series of a build with `--cache-from` on an emptied builder; with `change` the last step is another one. `read`
+    says for each run where to read what a reference holds."""
     folder = world.project(SMALL.format(base=world.base, end=""))
-    salt, ref = arg("SALT", world.salt()), world.fresh(far)
+    salt, ref = arg("SALT", world.salt()), world.fresh(host)
     world.quiet(export(world, "buildx", folder, ref, "", *salt))
 
     def command(client):
         world.prune()
         changed = arg("LAST", world.salt()) if change else ()
-        return world.build(client, folder, "--cache-from", ref, *salt, *changed, *args, output=output)
+        return world.build(client, folder, "--cache-from", read(ref), *salt, *changed, *args, output=output)
 
     return both(command)
 
 
-@case("import-full", "import of 50 MB on an empty builder, nothing changed", cost=8, core=True)
+@case("import-full", "import of 50 MB on an empty builder, nothing changed", cost=16, core=True)
 def full(world):
     return imports(world)
 
 
-@case("import-changed", "the same, last step changed", cost=15, core=True)
+@case("import-changed", "the same, last step changed", cost=60, core=True)
 def changed(world):
     return imports(world, change=True)
 
 
-@case("import-load", "the same, nothing changed, with --load", cost=20, core=True)
+@case("import-load", "the same, nothing changed, with --load", cost=58, core=True)
 def load(world):
     name = f"bench-{world.builder}"
     world.at_end(["docker", "image", "rm", "--force", name])
