@@ -24,21 +24,21 @@ def _cold(world, folder):
         world.prune()
         return world.build(client, folder)
 
-    return each_way(command)
+    return each_way(command, core=False)
 
 
-@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=90, core=True)
+@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=115, core=True)
 def cold(world):
     return _cold(world, _many_files(world))
 
 
-@case("context-warm", "the same context again, unchanged", cost=10, core=True)
+@case("context-warm", "the same context again, unchanged", cost=22, core=True)
 def warm(world):
     folder = _many_files(world)
-    return each_way(lambda client: world.build(client, folder))
+    return each_way(lambda client: world.build(client, folder), core=False)
 
 
-@case("context-changed", "the same context, one file changed", cost=12)
+@case("context-changed", "the same context, one file changed", cost=30)
 def changed(world):
     folder = _many_files(world)
 
@@ -49,7 +49,7 @@ def changed(world):
     return each_way(command)
 
 
-@case("context-large", "context of one file of 1 GB on an empty builder", cost=80)
+@case("context-large", "context of one file of 1 GB on an empty builder", cost=150)
 def large(world):
     folder = world.project(DOCKERFILE.format(base=world.small_base))
     piece = os.urandom(1 << 20)

@@ -51,8 +51,8 @@ def arg(name: str, value: str) -> tuple[str, str]:
 
 
 def made(world, folder) -> tuple[str, str]:
-    """Steps that are done and were never exported, in an otherwise empty builder; returns the argument that finds them."""
+    """Steps that are done and were never exported, in a builder without others; returns the argument that finds them."""
     salt = arg("SALT", world.salt())
-    world.prune()
+    world.prune_results()
     world.quiet(world.build("buildx", folder, *salt))
     return salt

@@ -26,7 +26,7 @@ def noop_docker(world):
     return both(lambda client: ["docker", client, *world.build(client, folder)[1:]])
 
 
-@case("noop-cache", "the same with --cache-from and --cache-to of an unchanged cache", cost=8, core=True)
+@case("noop-cache", "the same with --cache-from and --cache-to of an unchanged cache", cost=6, core=True)
 def noop_cache(world):
     folder = _project(world)
 
