@@ -1,7 +1,12 @@
 //! Exports chains of layers beside the build's own exports, after the last step.
 
+use std::future::ready;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
+
+use super::tally::Tally;
 use super::{Early, Phase, Shared};
 use crate::buildkit::solve::Entry;
 
@@ -9,13 +14,20 @@ use crate::buildkit::solve::Entry;
 const SHORT_END: Duration = Duration::from_millis(250);
 
 impl Shared {
-    /// Exports each chain of layers by itself, while the build's own exports go through all of them.
+    /// Exports each chain of layers by itself, while the build's own exports go through all of them. Where the
+    /// layers turn out to be small it ends: the builder's work is then not the compression, and two exports
+    /// have twice of it.
     pub(super) async fn export_chains(&self) {
         tokio::select! {
             () = tokio::time::sleep(SHORT_END) => {}
             () = self.end.cancelled() => return,
         }
-        self.export_all(self.chains(), Phase::Built).await;
+        let tally = Mutex::new(Tally::default());
+        let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let chains = stream::iter(self.chains());
+        let worth = chains.take_while(|_| ready(!tally().is_of_small_layers()));
+        self.export_all(worth, Phase::Built, |layers| tally().add(layers))
+            .await;
     }
 
     /// Returns the last steps of the chains of layers that no export has. BuildKit begins a cache with the

@@ -21,23 +21,26 @@ mod gate;
 mod parts;
 mod queue;
 mod swallow;
+mod tally;
 
 pub use attempts::{Attempts, RunAgain};
 pub use gate::{CpuTime, Meter};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 use bollard_buildkit_proto::pb::Definition;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::gate::Gate;
 use self::queue::{Next, Queue};
+use self::tally::Layers;
 use super::client_cache::ClientCache;
 use crate::buildkit::Client;
 use crate::buildkit::llb::Graph;
@@ -368,14 +371,23 @@ impl Shared {
         self.until(|state| state.under_way == 0).await;
         let rest = self.rest();
         let phase = self.state().phase;
-        self.export_all(rest, phase).await;
+        self.export_all(stream::iter(rest), phase, |_| ()).await;
     }
 
-    async fn export_all(&self, steps: impl IntoIterator<Item = String>, phase: Phase) {
-        let exports = stream::iter(steps)
+    async fn export_all(
+        &self,
+        steps: impl Stream<Item = String>,
+        phase: Phase,
+        exported: impl Fn(Layers),
+    ) {
+        let exports = steps
             .map(|step| async move { self.export(&step, phase).await })
             .buffer_unordered(PARTS);
-        exports.collect::<()>().await;
+        let told = exports.for_each(|layers| {
+            exported(layers);
+            ready(())
+        });
+        told.await;
     }
 
     /// Waits for a change of the state.

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bollard_buildkit_proto::pb::Definition;
 
 use super::swallow::Swallow;
+use super::tally::{Layers, Notes};
 use super::{Early, Lane, Part, Phase, Shared, keeps};
 use crate::buildkit::RpcError;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
@@ -14,15 +16,16 @@ use crate::options::cache::Mode;
 impl Shared {
     /// Exports the part of the build that ends at one step. When the build is broken, every cache that
     /// is to be kept takes all of it. When it is built, only the chain of layers that ends at the step is
-    /// taken: the others are exported beside it.
-    pub(super) async fn export(&self, step: &str, phase: Phase) {
+    /// taken: the others are exported beside it. Returns the layers of the part, if it was exported.
+    pub(super) async fn export(&self, step: &str, phase: Phase) -> Layers {
         if self.end.is_cancelled() {
-            return;
+            return Layers::new();
         }
         let over = matches!(phase, Phase::Broken(_));
         let Some((definition, lanes)) = self.part(step, over) else {
-            return;
+            return Layers::new();
         };
+        let notes = Notes::default();
         let mut entries = Vec::new();
         let mut seen = HashSet::new();
         let mut offered = Vec::new();
@@ -43,12 +46,12 @@ impl Shared {
                 if !seen.insert(entry.attrs.clone()) {
                     continue;
                 }
-                self.stores
-                    .add(store_id.clone(), Arc::new(Swallow::default()));
+                let store = notes.of(Arc::new(Swallow::default()));
+                self.stores.add(store_id.clone(), store);
             } else {
                 let (export, store) = cache.part();
                 self.stores
-                    .add_to(cache.store_id(), store_id.clone(), store);
+                    .add_to(cache.store_id(), store_id.clone(), notes.of(store));
                 parts.push(Part {
                     lane,
                     step: step.to_owned(),
@@ -59,18 +62,32 @@ impl Shared {
             entry.attrs.insert("dest".to_owned(), id);
             entries.push(entry);
         }
+        let begun = Instant::now();
         let solved = self.solve(definition, entries).await;
         for id in offered {
             self.stores.remove(&id);
         }
         match solved {
-            Some(Ok(())) => self.state().parts.append(&mut parts),
+            Some(Ok(())) => {
+                let layers = notes.layers();
+                let (count, took) = (layers.len(), begun.elapsed());
+                tracing::debug!(
+                    step,
+                    ?phase,
+                    count,
+                    ?took,
+                    "a part of the build was exported"
+                );
+                self.state().parts.append(&mut parts);
+                return layers;
+            }
             Some(Err(error)) => {
                 let error = crate::error::chain(&error);
                 tracing::debug!(step, error, "a part of the build was not exported");
             }
             None => {}
         }
+        Layers::new()
     }
 
     /// Returns the definition of a part, and the caches that want it.

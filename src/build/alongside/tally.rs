@@ -1,0 +1,133 @@
+//! Which layers exports have, and how large they are.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::buildkit::session::content::{ContentStore, NewBlob, Pieces, StoreError, Write};
+use crate::digest::Digest;
+
+/// An average below this, in bytes, is small. Compressing such a layer is nothing beside what the builder does
+/// for each layer whatever its size.
+const SMALL: u64 = 64 << 10;
+
+/// Layers with their sizes in bytes.
+pub(super) type Layers = HashMap<Digest, u64>;
+
+/// The layers of several exports.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// How large each layer is, and how many exports have it.
+    layers: HashMap<Digest, (u64, usize)>,
+}
+
+impl Tally {
+    /// Takes note of an export.
+    pub(super) fn add(&mut self, layers: Layers) {
+        for (layer, size) in layers {
+            let (known, exports) = self.layers.entry(layer).or_default();
+            (*known, *exports) = (size, *exports + 1);
+        }
+    }
+
+    /// Tells whether layers that only one export has are small. What several have is made once, or nobody
+    /// makes it: the layers of an image below all of them.
+    pub(super) fn is_of_small_layers(&self) -> bool {
+        let own = self.layers.values().filter(|(_, exports)| *exports == 1);
+        let sizes: Vec<u64> = own.map(|(size, _)| *size).collect();
+        !sizes.is_empty() && sizes.iter().sum::<u64>() / (sizes.len() as u64) < SMALL
+    }
+}
+
+/// A store that keeps note of the layers that are offered to it.
+pub(super) struct Noted {
+    store: Arc<dyn ContentStore>,
+    layers: Notes,
+}
+
+/// What several stores keep note of together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes(Arc<Mutex<Layers>>);
+
+impl Notes {
+    /// Returns the layers that were offered so far, taken or not.
+    pub(super) fn layers(&self) -> Layers {
+        self.lock().clone()
+    }
+
+    /// Stands before a store.
+    pub(super) fn of(&self, store: Arc<dyn ContentStore>) -> Arc<dyn ContentStore> {
+        let layers = self.clone();
+        Arc::new(Noted { store, layers })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Layers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[tonic::async_trait]
+impl ContentStore for Noted {
+    async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
+        self.store.size(digest).await
+    }
+
+    async fn read(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        size: Option<u64>,
+    ) -> Result<Pieces, StoreError> {
+        self.store.read(digest, offset, size).await
+    }
+
+    async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {
+        // Config and manifest are no layers.
+        if let Some(size) = blob.size.filter(|_| !blob.is_metadata()) {
+            self.layers.lock().insert(blob.digest.clone(), size);
+        }
+        self.store.write(blob).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::swallow::Swallow;
+    use super::*;
+
+    fn layers(sizes: &[(&str, u64)]) -> Layers {
+        let layers = sizes.iter();
+        layers
+            .map(|(name, size)| (Digest::of(name.as_bytes()), *size))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn layers_are_noted_once_and_nothing_else_is() {
+        let notes = Notes::default();
+        let stores = [(); 2].map(|()| notes.of(Arc::new(Swallow::default())));
+        for store in &stores {
+            for (key, name, size) in [
+                ("layer-a", "a", Some(7)),
+                ("layer-b", "b", None),
+                (Digest::of(b"config").as_str(), "config", Some(9)),
+            ] {
+                let digest = Digest::of(name.as_bytes());
+                let key = key.to_owned();
+                store.write(NewBlob { key, digest, size }).await.unwrap();
+            }
+        }
+        assert_eq!(notes.layers(), layers(&[("a", 7)]));
+    }
+
+    #[test]
+    fn what_all_have_below_does_not_count() {
+        let mut tally = Tally::default();
+        assert!(!tally.is_of_small_layers());
+        tally.add(layers(&[("base", 1000 * SMALL), ("a", 10)]));
+        assert!(!tally.is_of_small_layers());
+        tally.add(layers(&[("base", 1000 * SMALL), ("b", 10)]));
+        assert!(tally.is_of_small_layers());
+        tally.add(layers(&[("base", 1000 * SMALL), ("c", 3 * SMALL)]));
+        assert!(!tally.is_of_small_layers());
+    }
+}
