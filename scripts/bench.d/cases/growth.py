@@ -32,14 +32,14 @@ def _project(world, steps: int):
 def _exports(world, steps: int):
     folder = _project(world, steps)
 
-    def series(client, options):
+    def series(client, options, core=True):
         def command():
             salt = made(world, folder)
             return export(world, client, folder, world.fresh(), options, *salt)
 
-        return Series(label(client, options), command)
+        return Series(label(client, options), command, core=core)
 
-    return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client")]
+    return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client", core=False)]
 
 
 def _imports(world, steps: int):
@@ -102,11 +102,12 @@ def _add(steps: int, export_cost: float, cost: float, core: bool = False):
         lambda world: _imports(world, steps))
 
 
-_add(10, 30, 12, core=True)
+_add(10, 25, 12, core=True)
 _add(100, 130, 40)
 _add(400, 500, 120)
 for count in (10, 100, 400):
-    case(f"growth-union-{count}", f"`cache merge` of two caches of {count} steps", 2 + count / 25, needs_line=True, core=True)(
+    core = count < 400
+    case(f"growth-union-{count}", f"`cache merge` of two caches of {count} steps", 2 + count / 20, needs_line=True, core=core)(
         lambda world, count=count: _unions(world, count))
-    case(f"growth-read-{count}", f"build that reads a cache of {count} steps of which none fits", 4 + count / 50, needs_line=True, core=True)(
-        lambda world, count=count: _reads(world, count))
+    case(f"growth-read-{count}", f"build that reads a cache of {count} steps of which none fits", 4 + count / 30,
+         needs_line=True, core=core)(lambda world, count=count: _reads(world, count))
