@@ -27,12 +27,12 @@ def _cold(world, folder):
     return each_way(command, core=False)
 
 
-@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=115, core=True)
+@case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=100, core=True)
 def cold(world):
     return _cold(world, _many_files(world))
 
 
-@case("context-warm", "the same context again, unchanged", cost=22, core=True)
+@case("context-warm", "the same context again, unchanged", cost=45, core=True)
 def warm(world):
     folder = _many_files(world)
     return each_way(lambda client: world.build(client, folder), core=False)

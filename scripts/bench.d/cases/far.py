@@ -22,12 +22,12 @@ def far_export(world):
             series("cachex", ",compressor=client")]
 
 
-@case("far-incremental", "build and export of 50 MB, last step changed, over 30 ms and 200 Mbit/s", cost=27, needs_line=True, core=True)
+@case("far-incremental", "build and export of 50 MB, last step changed, over 30 ms and 200 Mbit/s", cost=36, needs_line=True, core=True)
 def far_incremental(world):
     return changes(world, "LAST", host=world.registries.far)
 
 
-@case("far-import-full", "import on an empty builder, nothing changed, over the same line", cost=19, needs_line=True, core=True)
+@case("far-import-full", "import on an empty builder, nothing changed, over the same line", cost=25, needs_line=True, core=True)
 def far_import_full(world):
     return imports(world, host=world.registries.far)
 
@@ -37,7 +37,7 @@ def far_import_changed(world):
     return imports(world, change=True, host=world.registries.far)
 
 
-@case("far-import-login", "the same, nothing changed, with TLS's round trip and a token for each build", cost=22,
+@case("far-import-login", "the same, nothing changed, with TLS's round trip and a token for each build", cost=35,
       needs_line=True)
 def far_import_login(world):
     def unknown(ref):

@@ -21,17 +21,17 @@ def imports(world, change: bool = False, host: str | None = None, output: str = 
     return both(command)
 
 
-@case("import-full", "import of 50 MB on an empty builder, nothing changed", cost=16, core=True)
+@case("import-full", "import of 50 MB on an empty builder, nothing changed", cost=22, core=True)
 def full(world):
     return imports(world)
 
 
-@case("import-changed", "the same, last step changed", cost=60, core=True)
+@case("import-changed", "the same, last step changed", cost=62, core=True)
 def changed(world):
     return imports(world, change=True)
 
 
-@case("import-load", "the same, nothing changed, with --load", cost=58, core=True)
+@case("import-load", "the same, nothing changed, with --load", cost=64, core=True)
 def load(world):
     name = f"bench-{world.builder}"
     world.at_end(["docker", "image", "rm", "--force", name])

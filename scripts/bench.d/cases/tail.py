@@ -21,7 +21,7 @@ def _ends(world, end: str, project: str = MEDIUM, figure: str = "tail_ms", push:
     return [series("buildx"), series("cachex"), series("cachex", ",via=client", core)]
 
 
-@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 5 s", cost=160, core=True)
+@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 5 s", cost=140, core=True)
 def idle(world):
     return _ends(world, IDLE)
 
@@ -31,7 +31,7 @@ def pushed(world):
     return _ends(world, IDLE, push=True)
 
 
-@case("tail-busy", "time after the last step of a build of 50 MB, the last step takes two cores for 2 s", cost=75, core=True)
+@case("tail-busy", "time after the last step of a build of 50 MB, the last step takes two cores for 2 s", cost=64, core=True)
 def busy(world):
     return _ends(world, BUSY, SMALL, core=False)
 
