@@ -32,7 +32,7 @@ RUN echo "$SALT $LAST" >/last{end}
 
 SMALL = MEDIUM.replace("/usr/bin /two", "/usr/sbin /two").replace("/usr/lib", "/usr/bin")
 
-IDLE = " && sleep 5"
+IDLE = " && sleep 4"
 # Both cores of a small machine.
 BUSY = " && (timeout 2 sha256sum /dev/zero & timeout 2 sha256sum /dev/zero & wait)"
 

@@ -21,7 +21,7 @@ def _ends(world, end: str, project: str = MEDIUM, figure: str = "tail_ms", push:
     return [series("buildx"), series("cachex"), series("cachex", ",via=client", core)]
 
 
-@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 5 s", cost=140, core=True)
+@case("tail-idle", "time after the last step of a build of 100 MB, the last step sleeps 4 s", cost=140, core=True)
 def idle(world):
     return _ends(world, IDLE)
 
