@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -25,8 +26,7 @@ class Proxy:
         line = (ROUND_TRIP_MS, BYTES_PER_SECOND, round_trips) if round_trips else ()
         self.process = subprocess.Popen([program, f"127.0.0.1:{port}", *map(str, line)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
-        self.port = int(self.process.stdout.readline())
-        self.host = f"127.0.0.1:{self.port}"
+        self.host = f"127.0.0.1:{self.process.stdout.readline().strip()}"
 
     def counters(self) -> tuple[int, int, int]:
         """Requests, bytes to the registry, and bytes from it, since the start."""
@@ -80,14 +80,9 @@ class Registries:
         self.proxies.append(proxy)
         return proxy.host
 
-    def _free_port(self) -> int:
-        proxy = Proxy(self.proxy, 1)
-        proxy.close()
-        return proxy.port
-
     def _start(self, name: str, settings: dict) -> int:
         program = Path(os.environ["CACHEX_RIG_DIR"]) / "packages/usr/bin/docker-registry"
-        port = self._free_port()
+        port = free_port()
         path, log = self.folder / f"{name}.yml", self.folder / f"{name}.log"
         # JSON is YAML.
         path.write_text(json.dumps({
@@ -132,6 +127,13 @@ class Tokens(http.server.BaseHTTPRequestHandler):
 def path_of(ref: str) -> str:
     """The repository of a reference without its host."""
     return ref.partition("/")[2].rpartition(":")[0]
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody has."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 def answers(port: int) -> bool:

@@ -2,7 +2,7 @@
 
 from model import Series, case, label
 
-from .layers import LARGE, MEDIUM, SMALL, export, made
+from .layers import LARGE, MEDIUM, SMALL, cold, export, made
 
 # What cachex is told beside the compression.
 PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT = "", "via=client", "compressor=client"
@@ -11,15 +11,8 @@ PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT = "", "via=client", "compressor=client"
 def _exports(world, project: str, compression: str, variants):
     folder = world.project(project.format(base=world.base, end=""))
 
-    def series(client, variant):
-        def command():
-            salt = made(world, folder)
-            options = "".join(f",{option}" for option in (compression, variant) if option)
-            return export(world, client, folder, world.fresh(), options, *salt)
-
-        return Series(label(client, variant), command, core=variant == PLAIN)
-
-    return [series("buildx", PLAIN), *(series("cachex", variant) for variant in variants)]
+    return [cold(world, folder, "buildx", PLAIN, compression),
+            *(cold(world, folder, "cachex", variant, compression, core=variant == PLAIN) for variant in variants)]
 
 
 @case("export-gzip", "cold export, mode=max, of 300 MB in 6 steps of 3 stages, gzip", cost=150, core=True)

@@ -1,25 +1,20 @@
 """The registry behind a line of 30 ms and 200 Mbit/s."""
 
-from model import Series, case, label
+from model import case
 
 from .fresh import imports
 from .incremental import changes
-from .layers import SMALL, export, made
+from .layers import SMALL, cold
 
 
 @case("far-export", "cold export of 50 MB over 30 ms and 200 Mbit/s, gzip", cost=80, needs_line=True)
 def far_export(world):
     folder = world.project(SMALL.format(base=world.base, end=""))
 
-    def series(client, options):
-        def command():
-            salt = made(world, folder)
-            return export(world, client, folder, world.fresh(world.registries.far), options, *salt)
+    def series(client, variant=""):
+        return cold(world, folder, client, variant, host=world.registries.far)
 
-        return Series(label(client, options), command)
-
-    return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client"),
-            series("cachex", ",compressor=client")]
+    return [series("buildx"), series("cachex"), series("cachex", "via=client"), series("cachex", "compressor=client")]
 
 
 @case("far-incremental", "build and export of 50 MB, last step changed, over 30 ms and 200 Mbit/s", cost=36, needs_line=True, core=True)

@@ -5,8 +5,7 @@ import itertools
 import synthetic
 from model import Series, both, case, label
 
-from .layers import arg, export, made
-
+from .layers import arg, cold, export, made
 
 # A cache of a chain of layers takes BuildKit the square of its length, whichever client asks: chains are short here.
 CHAIN = 10
@@ -32,14 +31,8 @@ def _project(world, steps: int):
 def _exports(world, steps: int):
     folder = _project(world, steps)
 
-    def series(client, options, core=True):
-        def command():
-            salt = made(world, folder)
-            return export(world, client, folder, world.fresh(), options, *salt)
-
-        return Series(label(client, options), command, core=core)
-
-    return [series("buildx", ""), series("cachex", ""), series("cachex", ",via=client", core=False)]
+    return [cold(world, folder, "buildx"), cold(world, folder, "cachex"),
+            cold(world, folder, "cachex", "via=client", core=False)]
 
 
 def _imports(world, steps: int):

@@ -1,4 +1,6 @@
-"""Projects with layers of a real system, made anew by every build with another SALT."""
+"""Projects with layers of a real system, made anew by every build with another SALT, and their exports."""
+
+from model import Series, label
 
 # Three stages, six steps, of which two copy from the others: 300 MB.
 LARGE = """\
@@ -56,3 +58,15 @@ def made(world, folder) -> tuple[str, str]:
     world.prune_results()
     world.quiet(world.build("buildx", folder, *salt))
     return salt
+
+
+def cold(world, folder, client: str, variant: str = "", compression: str = "", host: str | None = None,
+         core: bool = True) -> Series:
+    """The series of cold exports of a project: all steps are done, none has been exported."""
+    options = "".join(f",{option}" for option in (compression, variant) if option)
+
+    def command():
+        salt = made(world, folder)
+        return export(world, client, folder, world.fresh(host), options, *salt)
+
+    return Series(label(client, variant), command, core=core)
