@@ -38,12 +38,6 @@ impl Tally {
     }
 }
 
-/// A store that keeps note of the layers that are offered to it.
-pub(super) struct Noted {
-    store: Arc<dyn ContentStore>,
-    layers: Notes,
-}
-
 /// What several stores keep note of together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes(Arc<Mutex<Layers>>);
@@ -63,6 +57,12 @@ impl Notes {
     fn lock(&self) -> MutexGuard<'_, Layers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A store that keeps note of the layers that are offered to it.
+struct Noted {
+    store: Arc<dyn ContentStore>,
+    layers: Notes,
 }
 
 #[tonic::async_trait]

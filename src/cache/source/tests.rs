@@ -23,10 +23,10 @@ impl Folder {
     }
 
     fn put(&self, bytes: &[u8], media_type: &str) -> Descriptor {
-        let digest = Digest::of(bytes);
-        let path = self.dir.path().join("blobs/sha256").join(digest.hex());
-        fs_err::write(path, bytes).unwrap();
-        Descriptor::new(media_type, digest, bytes.len() as u64)
+        let descriptor = Descriptor::of(media_type, bytes);
+        let path = self.dir.path().join("blobs/sha256");
+        fs_err::write(path.join(descriptor.digest.hex()), bytes).unwrap();
+        descriptor
     }
 
     fn image(&self, architecture: &str, cache: Option<&Value>) -> Descriptor {
