@@ -107,7 +107,7 @@ async fn retry_after_is_kept_and_slows_the_client_down() {
 }
 
 #[tokio::test]
-async fn what_does_not_pass_is_given_up_with_the_registrys_words() {
+async fn what_does_not_pass_is_given_up_in_the_words_of_the_registry() {
     let registry = ScriptedRegistry::start().await;
     registry.fault("POST", "/uploads/", (0, 99), busy(503));
     let repository = pushable(&registry);
