@@ -88,12 +88,12 @@ impl Caches {
         None
     }
 
-    /// Gives up what is still on its way, and cancels its upload sessions in the registries.
-    pub(super) async fn stop(&self, tools: &ClientTools) {
+    /// Gives up what is still on its way. Whoever owns the registry clients waits for the end of its upload sessions
+    /// ([`Registries::close`](crate::cache::registries::Registries::close)).
+    pub(super) async fn stop(&self) {
         for cache in self.client.iter().chain(&self.builder) {
             cache.stop().await;
         }
-        tools.registries.close().await;
     }
 
     /// Publishes them after the build, when the image is safe. The session must still be there.

@@ -131,7 +131,7 @@ pub async fn run(
         }),
         Err(solve) => Err(job.failure(solve, &read, stops.cancel.is_cancelled()).await),
     };
-    job.caches.stop(&runner.caches).await;
+    job.caches.stop().await;
     result
 }
 

@@ -1,6 +1,8 @@
 //! What builders depend on outside themselves: the store, docker's contexts and credentials, and the
 //! environment.
 
+use std::sync::Arc;
+
 use crate::docker::config::ConfigFile;
 use crate::docker::context::Contexts;
 use crate::docker::credentials::CredentialStore;
@@ -15,7 +17,7 @@ pub struct Surroundings {
     store: Store,
     contexts: Contexts,
     config: ConfigFile,
-    credentials: CredentialStore,
+    credentials: Arc<CredentialStore>,
     env: Env,
 }
 
@@ -40,7 +42,7 @@ impl Surroundings {
             store,
             contexts,
             config,
-            credentials,
+            credentials: Arc::new(credentials),
             env,
         }
     }
@@ -60,8 +62,8 @@ impl Surroundings {
         &self.config
     }
 
-    /// Returns docker's credentials.
-    pub fn credentials(&self) -> &CredentialStore {
+    /// Returns docker's credentials. Whoever needs some shares these: a helper is asked once.
+    pub fn credentials(&self) -> &Arc<CredentialStore> {
         &self.credentials
     }
 

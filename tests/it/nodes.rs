@@ -1,8 +1,10 @@
 //! A build on several nodes: each platform on the node that has it, one index, one folder.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
-use crate::support::bench::TOOLS;
+use crate::support::bench::{TOOLS, cached};
 use crate::support::caches::reference;
 use crate::support::rig::{Client, Rig, context, text, unique};
 
@@ -161,4 +163,105 @@ fn one_platform_of_another_node_goes_to_that_node() {
     let metadata = fs_err::read_to_string(metadata).expect("a metadata file");
     let node = format!("\"{0}/{0}1/", builder.name);
     assert!(metadata.contains(&node), "{metadata}");
+}
+
+/// A step that finishes, and one that ends on no node: on one it is `broken`, on the other it takes long.
+fn half_broken(seed: &str, mended: bool) -> String {
+    let base = &Rig::get().busybox;
+    let last = if mended {
+        "true"
+    } else {
+        "[ $TARGETARCH = amd64 ] || { sleep 4; echo broken; exit 7; }; sleep 41"
+    };
+    format!(
+        "FROM --platform=$BUILDPLATFORM {base}\n\
+         ARG TARGETARCH\n\
+         RUN echo first; echo {seed} $TARGETARCH > /first\n\
+         RUN {last}\n"
+    )
+}
+
+#[test]
+fn when_one_node_fails_the_others_end_in_order() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = TwoNodes::new(&client);
+    let seed = unique("half");
+    let folder = context(&[("Dockerfile", &half_broken(&seed, false))]);
+    let cache = reference("half");
+    let to = format!("type=registry,ref={cache},mode=max,via=client");
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let start = Instant::now();
+    let output = client.docker(&[
+        "cachex",
+        "build",
+        "--builder",
+        &builder.name,
+        "--progress=plain",
+        "--platform=linux/386,linux/amd64",
+        "--cache-to",
+        &to,
+        path,
+    ]);
+    let progress = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{progress}");
+    assert!(start.elapsed() < Duration::from_secs(35), "{progress}");
+    let error = progress.lines().rfind(|line| line.starts_with("ERROR: "));
+    assert!(
+        error.is_some_and(|e| e.contains("exit code: 7")),
+        "{progress}"
+    );
+    // Both nodes keep what they have finished, and say which is which.
+    for node in [0, 1] {
+        let name = format!(" [{}{node}] exporting cache to {cache}", builder.name);
+        assert!(progress.contains(&name), "{name}\n{progress}");
+    }
+    assert_eq!(
+        progress.matches("kept what has finished").count(),
+        2,
+        "{progress}"
+    );
+    let node = format!("buildx_buildkit_{}0", builder.name);
+    let (left, _) = client.docker_ok(&["exec", &node, "ps", "-eo", "args"]);
+    assert!(!left.contains("sleep 41"), "{left}");
+
+    let folder = context(&[("Dockerfile", &half_broken(&seed, true))]);
+    let fresh = client.builder("cachex");
+    let args = ["--platform=linux/amd64,linux/386", "--cache-from", &cache];
+    let log = fresh.build("cachex", &args, folder.path());
+    assert_eq!(cached(&log), 2, "{log}");
+}
+
+#[test]
+fn what_the_nodes_share_is_told_once_and_before_the_display() {
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = TwoNodes::new(&client);
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("amd64", "6"), ("386", "3")]);
+    let name = format!("{}/{}:1", rig.registry.host(), unique("once"));
+    let output = client
+        .command(&[
+            "cachex",
+            "build",
+            "--builder",
+            &builder.name,
+            "--progress=plain",
+        ])
+        .args(["--platform=linux/386,linux/amd64", "--push", "-t", &name])
+        .arg(folder.path())
+        .env("DOCKER_AUTH_CONFIG", "{")
+        .output()
+        .expect("the docker CLI");
+    let progress = text(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    let warning = "WARNING: DOCKER_AUTH_CONFIG is ignored";
+    assert_eq!(progress.matches(warning).count(), 1, "{progress}");
+    assert!(
+        progress.find(warning) < progress.find("#0 building with"),
+        "{progress}"
+    );
+    for node in [0, 1] {
+        let step = format!(" [{}{node} ", builder.name);
+        assert!(progress.contains(&step), "{step}\n{progress}");
+    }
 }

@@ -35,7 +35,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 use bollard_buildkit_proto::pb::Definition;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::gate::Gate;
@@ -93,6 +93,8 @@ pub struct Stops {
 #[derive(Debug)]
 pub struct Alongside {
     shared: Arc<Shared>,
+    /// Nothing runs on when a build is dropped without having been stopped.
+    _end: DropGuard,
 }
 
 #[derive(Debug)]
@@ -163,7 +165,9 @@ impl Alongside {
             internal: true,
             ..SolveRequest::default()
         };
+        let end = CancellationToken::new();
         Some(Self {
+            _end: end.clone().drop_guard(),
             shared: Arc::new(Shared {
                 client,
                 stores,
@@ -175,7 +179,7 @@ impl Alongside {
                 state: Mutex::default(),
                 changed: Notify::new(),
                 tasks: TaskTracker::new(),
-                end: CancellationToken::new(),
+                end,
             }),
         })
     }

@@ -74,9 +74,9 @@ pub(super) struct Reports {
 
 impl Reports {
     /// Makes a source of reports. JSON lines are handed on unchanged, for tools that parse them.
-    pub(super) fn new(progress: &Progress, mode: Mode) -> Self {
+    pub(super) fn new(sender: StatusSender, mode: Mode) -> Self {
         Self {
-            sender: progress.sender().with_reset_time(),
+            sender: sender.with_reset_time(),
             soften: mode != Mode::RawJson,
         }
     }

@@ -13,12 +13,19 @@ use crate::builder::driver::meter::ContainerMeter;
 /// of a second, here in milliseconds.
 const TICK: u64 = 10;
 
+/// How long it may take to find out who can tell.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Returns the meter of a node; nothing where nobody can tell.
 pub(super) async fn of(node: &Node) -> Option<Arc<dyn Meter>> {
-    match node.driver().meter().await {
-        Ok(meter) => Some(Arc::new(NodeMeter(meter?))),
-        Err(error) => {
+    match tokio::time::timeout(PATIENCE, node.driver().meter()).await {
+        Ok(Ok(meter)) => Some(Arc::new(NodeMeter(meter?))),
+        Ok(Err(error)) => {
             not_told(&error);
+            None
+        }
+        Err(elapsed) => {
+            not_told(&elapsed);
             None
         }
     }

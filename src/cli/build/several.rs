@@ -1,9 +1,12 @@
 //! One build on several nodes: what each is asked for, and the results joined.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::build::BuildSpec;
+use crate::build::alongside::Stops;
 use crate::build::inputs::{InputError, Inputs};
 use crate::build::join::{self, Target};
 use crate::build::run::BuildOutcome;
@@ -14,9 +17,9 @@ use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheTo, Via};
 use crate::options::output::{Output, OutputType};
 use crate::options::tag;
-use crate::progress::{Mode, Progress};
 
-use super::{Job, failed};
+use super::failed;
+use super::job::{Common, Job};
 
 /// What the nodes are asked for, and where the joined image goes.
 #[derive(Debug)]
@@ -94,33 +97,34 @@ impl Plan {
         self.specs.iter().map(one).collect()
     }
 
-    /// Runs the jobs, one for each request, and joins their results. Where one fails the others are
-    /// cancelled.
+    /// Runs the jobs, one for each request, and joins their results.
     ///
     /// # Errors
     ///
-    /// Fails with the first job that does, or where the results cannot be joined.
+    /// Fails with the first job that does, or if the results cannot be joined.
     pub(super) async fn run(
         &self,
         jobs: &[Job<'_>],
         inputs: Vec<Inputs>,
-        progress: &Progress,
-        mode: Mode,
+        common: &Common<'_>,
     ) -> Result<BuildOutcome, CommandError> {
+        let ctx = common.ctx;
+        let stops = Stops {
+            cancel: ctx.cancel.child_token(),
+            hurry: ctx.hurry.clone(),
+        };
         let runs = jobs.iter().zip(inputs);
-        let runs = runs.map(|(job, inputs)| Box::pin(job.run(inputs, progress, mode)));
-        let outcomes = futures_util::future::try_join_all(runs).await?;
+        let runs = runs.map(|(job, inputs)| Box::pin(job.run(inputs, &stops)));
+        let outcomes = all_or_first(runs, &stops.cancel).await?;
         let responses: Vec<_> = outcomes.iter().map(|o| o.response.clone()).collect();
         let first = outcomes.into_iter().next().unwrap_or_default();
-        let (Some(target), Some(job)) = (&self.target, jobs.first()) else {
+        let Some(target) = &self.target else {
             return Ok(first);
         };
-        let step = progress
-            .sender()
-            .step(&format!("merging manifest list {}", target.names));
-        let tools = job.cache_tools(progress, Arc::new(job.credentials()?));
-        let pushed = super::cancellable(job.ctx, join::push(&responses, target, &tools.registries));
-        match pushed.await? {
+        let step = format!("merging manifest list {}", target.names);
+        let step = common.progress.sender().step(&step);
+        let pushed = join::push(&responses, target, &common.invocation.registries);
+        match super::cancellable(&ctx.cancel, pushed).await? {
             Ok(digest) => {
                 step.done();
                 let digest = digest.as_str().to_owned();
@@ -134,6 +138,30 @@ impl Plan {
                 Err(failed(error))
             }
         }
+    }
+}
+
+/// Waits for the end of every run, also of those that the first failure cancels: they keep what they have finished.
+/// Returns the results in the order of the runs, or the error of the run that failed first.
+async fn all_or_first<T, E>(
+    runs: impl IntoIterator<Item = impl Future<Output = Result<T, E>>>,
+    cancel: &CancellationToken,
+) -> Result<Vec<T>, E> {
+    let first = OnceCell::new();
+    let ended = futures_util::future::join_all(runs.into_iter().map(async |run| {
+        let error = match run.await {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        cancel.cancel();
+        // The errors of those that were cancelled for it say nothing.
+        drop(first.set(error));
+        None
+    }));
+    let values = ended.await.into_iter().flatten().collect();
+    match first.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(values),
     }
 }
 
@@ -227,6 +255,30 @@ mod tests {
             ..Default::default()
         };
         Plan::new(&spec, &shares())
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_cancels_the_others_which_end_in_order() {
+        let cancel = CancellationToken::new();
+        let cleaned = std::sync::atomic::AtomicBool::new(false);
+        let run = async |fails: bool| {
+            if fails {
+                tokio::task::yield_now().await;
+                return Err("its own");
+            }
+            cancel.cancelled().await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            cleaned.store(true, std::sync::atomic::Ordering::Relaxed);
+            Err::<(), _>("cancelled")
+        };
+        let ended = all_or_first([run(false), run(true)].map(Box::pin), &cancel).await;
+        assert_eq!(ended, Err("its own"));
+        assert!(cleaned.into_inner(), "the other was dropped");
+
+        let cancel = CancellationToken::new();
+        let ended = all_or_first([1, 2].map(async |n| Ok::<_, ()>(n)), &cancel).await;
+        assert_eq!(ended, Ok(vec![1, 2]));
+        assert!(!cancel.is_cancelled());
     }
 
     #[test]

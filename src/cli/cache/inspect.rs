@@ -6,7 +6,7 @@ use crate::cli::Context;
 use crate::digest::Digest;
 use crate::error::CommandError;
 
-use super::place;
+use super::place::{self, Places};
 
 mod render;
 
@@ -71,7 +71,7 @@ enum Raw {
 /// after everything was shown.
 pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
     let format = render::Format::parse(&args.format).map_err(CommandError::failed)?;
-    let source = place::find(&args.cache, args.insecure, ctx)?;
+    let source = Places::new(ctx).find(&args.cache, args.insecure)?;
     let failed = |error: SourceError| place::failure(&args.cache, &error, ctx);
     if let Some(raw) = args.raw {
         let text = read_raw(&source, raw).await.map_err(failed)?;

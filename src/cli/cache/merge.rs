@@ -16,7 +16,7 @@ use crate::error::CommandError;
 use crate::options::{duration, size};
 use crate::text::counted;
 
-use super::place;
+use super::place::{self, Places};
 
 /// Unite caches in one reference
 ///
@@ -57,8 +57,9 @@ pub struct MergeArgs {
 ///
 /// Fails where a cache does not exist or cannot be read, or DST cannot be written.
 pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
-    let (repository, tag) = place::destination(&args.dst, args.insecure, ctx)?;
-    let given = load_all(&args, ctx).await?;
+    let places = Places::new(ctx);
+    let (repository, tag) = places.destination(&args.dst, args.insecure)?;
+    let given = load_all(&args, &places, ctx).await?;
     let Some(mut contents) = unite(&given) else {
         return Ok(ctx.ui.data("nothing to merge: none of the caches exists")?);
     };
@@ -102,10 +103,14 @@ async fn keep(
 }
 
 /// Reads the caches; those that do not exist are told, and an error unless they may be missing.
-async fn load_all(args: &MergeArgs, ctx: &Context) -> Result<Vec<Given>, CommandError> {
+async fn load_all(
+    args: &MergeArgs,
+    places: &Places<'_>,
+    ctx: &Context,
+) -> Result<Vec<Given>, CommandError> {
     let mut all = Vec::new();
     for name in &args.src {
-        let source = place::find(name, args.insecure, ctx)?;
+        let source = places.find(name, args.insecure)?;
         match load(&source).await {
             Ok(contents) => {
                 ctx.ui.data(&format!(

@@ -1,80 +1,104 @@
 //! Where a cache is: a reference, or a layout folder.
 
-use std::sync::Arc;
+use std::sync::OnceLock;
 
 use crate::cache::layout::Layout;
 use crate::cache::source::{CacheSource, SourceError};
 use crate::cli::Context;
-use crate::cli::registries::registries;
+use crate::cli::invocation::Invocation;
 use crate::cli::surroundings::surroundings;
-use crate::docker::CredentialStore;
 use crate::error::CommandError;
 use crate::options::oci_layout::{LayoutRef, PREFIX};
 use crate::reference::{DEFAULT_TAG, Reference};
 use crate::registry::{Access, Repository};
 
-/// Finds a cache by what the user named. Nothing is read.
-///
-/// A folder is a text that begins with `oci-layout://`, `/`, `./` or `../`; all else is a reference.
-///
-/// # Errors
-///
-/// Fails where the text is neither, or docker's configuration is broken.
-pub(super) fn find(text: &str, insecure: bool, ctx: &Context) -> Result<CacheSource, CommandError> {
-    if let Some(layout) = layout(text)? {
-        return Ok(CacheSource::Layout {
-            layout: Layout::new(ctx.env.current_dir().join(&layout.path)),
-            tag: layout.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
-            digest: layout.digest,
-        });
-    }
-    let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
-    let tag = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
-    let named = reference.digest.as_deref().unwrap_or(tag);
-    Ok(CacheSource::Registry {
-        repository: repository(&reference, insecure, Access::Pull, ctx)?,
-        reference: named.to_owned(),
-    })
+/// Finds caches. All that one command finds share its registry clients.
+pub(super) struct Places<'a> {
+    ctx: &'a Context,
+    /// Made for the first reference: a folder needs none of docker's settings.
+    invocation: OnceLock<Invocation>,
 }
 
-/// Finds the repository and the tag that a cache is written to. Nothing is sent.
-///
-/// # Errors
-///
-/// Fails where the text is no reference with at most a tag, or docker's configuration is broken.
-pub(super) fn destination(
-    text: &str,
-    insecure: bool,
-    ctx: &Context,
-) -> Result<(Repository, String), CommandError> {
-    if layout(text)?.is_some() {
-        let error = format!("{text} is a folder; a cache is written to a reference of a registry");
-        return Err(CommandError::usage(error));
+impl<'a> Places<'a> {
+    /// Finds them for a command.
+    pub(super) fn new(ctx: &'a Context) -> Self {
+        Self {
+            ctx,
+            invocation: OnceLock::new(),
+        }
     }
-    let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
-    if reference.digest.is_some() {
-        let error = format!("a cache cannot be written to a digest ({text}), name a tag");
-        return Err(CommandError::usage(error));
-    }
-    let repository = repository(&reference, insecure, Access::Push, ctx)?;
-    Ok((
-        repository,
-        reference.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
-    ))
-}
 
-fn repository(
-    reference: &Reference,
-    insecure: bool,
-    access: Access,
-    ctx: &Context,
-) -> Result<Repository, CommandError> {
-    let surroundings = surroundings(ctx)?;
-    let credentials = CredentialStore::new(surroundings.config().clone(), &ctx.env)
-        .with_scoped(surroundings.store().dir())?;
-    registries(Arc::new(credentials), &ctx.env)
-        .repository(reference, insecure, access)
-        .map_err(CommandError::failed)
+    /// Finds a cache by what the user named. Nothing is read.
+    ///
+    /// A folder is a text that begins with `oci-layout://`, `/`, `./` or `../`; all else is a reference.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is neither, or docker's configuration is broken.
+    pub(super) fn find(&self, text: &str, insecure: bool) -> Result<CacheSource, CommandError> {
+        if let Some(layout) = layout(text)? {
+            return Ok(CacheSource::Layout {
+                layout: Layout::new(self.ctx.env.current_dir().join(&layout.path)),
+                tag: layout.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
+                digest: layout.digest,
+            });
+        }
+        let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+        let tag = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
+        let named = reference.digest.as_deref().unwrap_or(tag);
+        Ok(CacheSource::Registry {
+            repository: self.repository(&reference, insecure, Access::Pull)?,
+            reference: named.to_owned(),
+        })
+    }
+
+    /// Finds the repository and the tag that a cache is written to. Nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is no reference with at most a tag, or docker's configuration is broken.
+    pub(super) fn destination(
+        &self,
+        text: &str,
+        insecure: bool,
+    ) -> Result<(Repository, String), CommandError> {
+        if layout(text)?.is_some() {
+            let error =
+                format!("{text} is a folder; a cache is written to a reference of a registry");
+            return Err(CommandError::usage(error));
+        }
+        let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+        if reference.digest.is_some() {
+            let error = format!("a cache cannot be written to a digest ({text}), name a tag");
+            return Err(CommandError::usage(error));
+        }
+        let repository = self.repository(&reference, insecure, Access::Push)?;
+        Ok((
+            repository,
+            reference.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
+        ))
+    }
+
+    fn repository(
+        &self,
+        reference: &Reference,
+        insecure: bool,
+        access: Access,
+    ) -> Result<Repository, CommandError> {
+        self.invocation()?
+            .registries
+            .repository(reference, insecure, access)
+            .map_err(CommandError::failed)
+    }
+
+    fn invocation(&self) -> Result<&Invocation, CommandError> {
+        if let Some(invocation) = self.invocation.get() {
+            return Ok(invocation);
+        }
+        let surroundings = surroundings(self.ctx)?;
+        let invocation = Invocation::new(&surroundings, self.ctx);
+        Ok(self.invocation.get_or_init(|| invocation))
+    }
 }
 
 fn layout(text: &str) -> Result<Option<LayoutRef>, CommandError> {

@@ -1,0 +1,236 @@
+//! One build on one node: reach the node, build, read the provenance.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cache_progress::CacheSteps;
+use super::{cancellable, display, finish, loader, meter};
+use crate::build::alongside::{Meter, Stops};
+use crate::build::cache::CacheImport;
+use crate::build::client_cache::ClientTools;
+use crate::build::imports::Asked;
+use crate::build::inputs::Inputs;
+use crate::build::run::{self, BuildError, BuildOutcome, Runner};
+use crate::build::vcs::Commit;
+use crate::build::{BuildSpec, provenance};
+use crate::builder::{Builder, Node, Surroundings};
+use crate::buildkit::{self, Client, RpcError};
+use crate::cli::Context;
+use crate::cli::boot_progress::BootProgress;
+use crate::cli::invocation::Invocation;
+use crate::error::CommandError;
+use crate::progress::{Mode, Progress, StatusSender};
+
+/// What the jobs of one command have in common.
+pub(super) struct Common<'a> {
+    /// The caches to read.
+    pub(super) imports: &'a [CacheImport],
+    /// Docker's settings and the store of builders.
+    pub(super) surroundings: &'a Arc<Surroundings>,
+    /// Credentials, registries and threads.
+    pub(super) invocation: &'a Invocation,
+    /// The builder that the nodes belong to.
+    pub(super) builder: &'a Builder,
+    /// The display.
+    pub(super) progress: &'a Progress,
+    /// How it shows the build.
+    pub(super) mode: Mode,
+    /// The steps of each node have its name before theirs.
+    pub(super) has_several_nodes: bool,
+    /// How much of the provenance is read after the build.
+    pub(super) provenance: provenance::Mode,
+    /// The command's context.
+    pub(super) ctx: &'a Context,
+}
+
+/// One build on one node.
+pub(super) struct Job<'a> {
+    /// What the node is asked for.
+    pub(super) spec: &'a BuildSpec,
+    /// The node.
+    pub(super) node: &'a Node,
+    /// What it has in common with the jobs of other nodes.
+    pub(super) common: &'a Common<'a>,
+}
+
+/// A node that is ready to build.
+struct Reached {
+    client: Client,
+    engine_imports_oci: bool,
+    meter: Option<Arc<dyn Meter>>,
+}
+
+impl Job<'_> {
+    /// Builds until the end, or until it is stopped. When this returns nothing of it is under way any more.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the node cannot be reached, or the build fails or is stopped.
+    pub(super) async fn run(
+        &self,
+        inputs: Inputs,
+        stops: &Stops,
+    ) -> Result<BuildOutcome, CommandError> {
+        self.record_activity();
+        let caches = self.cache_tools();
+        // Registries and git answer while the builder is being reached.
+        let asked = Asked::start(self.common.imports, &caches.registries);
+        let commit = run::ask_commit(self.spec, &inputs);
+        let reached = cancellable(&stops.cancel, Box::pin(self.reach())).await??;
+        let runner = self.runner(reached, caches, asked, commit);
+        self.mark_uncompressed()?;
+        let build_ref = buildkit::new_id();
+        self.record_build(&build_ref);
+        let reports = display::Reports::new(self.sender(), self.common.mode);
+        let on_status = |status| reports.send(status);
+        let build = run::run(self.spec, inputs, &build_ref, &runner, stops, on_status);
+        match Box::pin(build).await {
+            Ok(outcome) => {
+                if outcome.build_ref != build_ref {
+                    self.record_build(&outcome.build_ref);
+                }
+                let described = self.described(outcome, &runner.client);
+                cancellable(&stops.cancel, described).await?
+            }
+            Err(BuildError::Builder(error)) => Err(self.broken(error).await),
+            Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
+            Err(error) => Err(finish::failure(error)),
+        }
+    }
+
+    /// Connects to the node, and asks what else must be known of it.
+    async fn reach(&self) -> Result<Reached, CommandError> {
+        let (client, engine_imports_oci) = tokio::join!(self.connect(), self.engine_imports_oci());
+        Ok(Reached {
+            client: client?,
+            engine_imports_oci: engine_imports_oci?,
+            meter: meter::of(self.node).await,
+        })
+    }
+
+    async fn engine_imports_oci(&self) -> Result<bool, CommandError> {
+        let Some(output) = self.spec.outputs.iter().find(|output| output.loads()) else {
+            return Ok(false);
+        };
+        let context = output.attrs.get("context").map_or("", String::as_str);
+        Ok(loader::imports_oci(self.common.surroundings, context).await?)
+    }
+
+    fn runner(
+        &self,
+        reached: Reached,
+        caches: ClientTools,
+        asked: Asked,
+        commit: Commit,
+    ) -> Runner<'_> {
+        let Common {
+            surroundings,
+            invocation,
+            builder,
+            ctx,
+            ..
+        } = self.common;
+        let loader = loader::EngineLoader::new(Arc::clone(surroundings), self.sender());
+        let config = &surroundings.config().path;
+        let store = surroundings.store();
+        Runner {
+            client: reached.client,
+            credentials: Arc::clone(&invocation.credentials) as _,
+            loader: Arc::new(loader),
+            config_dir: config.parent().unwrap_or(Path::new(".")),
+            caches,
+            asked,
+            commit,
+            meter: reached.meter,
+            had_uncompressed: store.is_marked_uncompressed(builder.name(), self.node.name()),
+            env: &ctx.env,
+            engine_imports_oci: reached.engine_imports_oci,
+            stdout_is_terminal: ctx.ui.stdout_is_terminal(),
+        }
+    }
+
+    fn cache_tools(&self) -> ClientTools {
+        let invocation = self.common.invocation;
+        ClientTools {
+            registries: Arc::clone(&invocation.registries),
+            workers: invocation.workers.clone(),
+            spool_dir: invocation.spool.clone(),
+            observer: Arc::new(CacheSteps::new(self.sender())),
+        }
+    }
+
+    /// Returns a source of steps of this node.
+    fn sender(&self) -> StatusSender {
+        let sender = self.common.progress.sender();
+        if self.common.has_several_nodes {
+            sender.with_prefix(self.node.name())
+        } else {
+            sender
+        }
+    }
+
+    /// Adds to a build what there is to read about it in the builder.
+    async fn described(
+        &self,
+        mut outcome: BuildOutcome,
+        client: &Client,
+    ) -> Result<BuildOutcome, CommandError> {
+        if self.spec.call.is_some() {
+            return Ok(outcome);
+        }
+        let mut provenance = self.provenance(client, &outcome.build_ref).await?;
+        outcome.response.append(&mut provenance);
+        let (builder, node) = (self.common.builder.name(), self.node.name());
+        let name = format!("{builder}/{node}/{}", outcome.build_ref);
+        outcome.response.insert("buildx.build.ref".into(), name);
+        Ok(outcome)
+    }
+
+    async fn provenance(
+        &self,
+        client: &Client,
+        build_ref: &str,
+    ) -> Result<BTreeMap<String, String>, CommandError> {
+        let mode = self.common.provenance;
+        if mode == provenance::Mode::Disabled {
+            return Ok(BTreeMap::new());
+        }
+        let step = self.sender().step(provenance::STEP);
+        match provenance::fetch(client, build_ref, mode).await {
+            Ok(entries) => {
+                step.done();
+                Ok(entries)
+            }
+            Err(error) => {
+                step.fail(&crate::error::chain(&error));
+                Err(finish::failure(error.into()))
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, CommandError> {
+        let mut boot = BootProgress::new(self.common.progress, self.common.has_several_nodes);
+        let stream = self.node.dial(&mut |event| boot.event(event)).await?;
+        match Client::connect_as(stream, self.node.driver().authority()).await {
+            Ok(client) => Ok(client),
+            Err(error) => Err(self.broken(error).await),
+        }
+    }
+
+    /// A connection that is no BuildKit's has a reason, which the driver may know.
+    async fn broken(&self, error: RpcError) -> CommandError {
+        match self.node.driver().diagnose().await {
+            Some(reason) => reason.into(),
+            None => self.with_logs(finish::failure(BuildError::Builder(error))),
+        }
+    }
+
+    /// A builder that went away may have told its logs why.
+    fn with_logs(&self, error: CommandError) -> CommandError {
+        match self.node.driver().container() {
+            Some(container) => error.hint(format!("docker logs {container}")),
+            None => error,
+        }
+    }
+}

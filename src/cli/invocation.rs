@@ -1,0 +1,60 @@
+//! What a command has once, however many nodes, caches or registries it works with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Context;
+use crate::builder::Surroundings;
+use crate::cache::registries::{NetworkSettings, Registries};
+use crate::compress::Workers;
+use crate::docker::CredentialStore;
+use crate::env::Env;
+use crate::registry::{CredentialSource, ProxySettings};
+
+/// The tools of one command. Shared, a credential helper is asked once, a warning is told once, the limits of a
+/// registry count for the whole command, and no core has more than one thread that compresses.
+#[derive(Debug)]
+pub(super) struct Invocation {
+    /// What `docker login` left.
+    pub(super) credentials: Arc<CredentialStore>,
+    /// The registry clients.
+    pub(super) registries: Arc<Registries>,
+    /// Threads for compression.
+    pub(super) workers: Workers,
+    /// Folder of spool files.
+    pub(super) spool: PathBuf,
+}
+
+impl Invocation {
+    /// Gets them ready, and prints what is to be said about them: this comes before any live display. Nothing is sent.
+    pub(super) fn new(surroundings: &Surroundings, ctx: &Context) -> Self {
+        let credentials = Arc::clone(surroundings.credentials());
+        for warning in credentials.warnings() {
+            ctx.ui.warning(warning);
+        }
+        Self {
+            registries: Arc::new(registries(Arc::clone(&credentials) as _, &ctx.env)),
+            credentials,
+            workers: Workers::all_cores(),
+            spool: ctx.env.temp_dir(),
+        }
+    }
+}
+
+/// Makes the registry clients, with the proxies and certificates that docker uses.
+fn registries(credentials: Arc<dyn CredentialSource>, env: &Env) -> Registries {
+    let either = |upper: &str, lower: &str| {
+        env.non_empty(upper)
+            .or(env.non_empty(lower))
+            .map(str::to_owned)
+    };
+    let settings = NetworkSettings {
+        proxy: ProxySettings {
+            http: either("HTTP_PROXY", "http_proxy"),
+            https: either("HTTPS_PROXY", "https_proxy"),
+            no_proxy: either("NO_PROXY", "no_proxy"),
+        },
+        cert_dirs: vec![PathBuf::from("/etc/docker/certs.d")],
+    };
+    Registries::new(credentials, settings)
+}
