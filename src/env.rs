@@ -52,6 +52,12 @@ pub const BUILDX_GIT_CHECK_DIRTY: &str = "BUILDX_GIT_CHECK_DIRTY";
 pub const BUILDKIT_PROGRESS: &str = "BUILDKIT_PROGRESS";
 /// Colours of the terminal display.
 pub const BUILDKIT_COLORS: &str = "BUILDKIT_COLORS";
+/// Rows of a log window of the terminal display.
+pub const BUILDKIT_TTY_LOG_LINES: &str = "BUILDKIT_TTY_LOG_LINES";
+/// `0`: the plain display cuts long names.
+pub const PROGRESS_NO_TRUNC: &str = "PROGRESS_NO_TRUNC";
+/// True: the builder fetches the tokens of registries itself, with the user's credentials.
+pub const BUILDKIT_NO_CLIENT_TOKEN: &str = "BUILDKIT_NO_CLIENT_TOKEN";
 /// Address of a BuildKit daemon for a builder of the remote driver.
 pub const BUILDKIT_HOST: &str = "BUILDKIT_HOST";
 /// Set to anything: no colours.

@@ -50,6 +50,8 @@ pub struct CommandError {
     pub hints: Vec<String>,
     /// Lines printed before the message; empty for most errors.
     pub detail: String,
+    /// Lines printed after all else; empty for most errors.
+    pub footer: String,
 }
 
 impl CommandError {
@@ -60,6 +62,7 @@ impl CommandError {
             source: source.into(),
             hints: Vec::new(),
             detail: String::new(),
+            footer: String::new(),
         }
     }
 

@@ -95,7 +95,7 @@ impl Ui {
         self.status(&format!("WARNING: {text}"));
     }
 
-    /// Writes an error: its detail, the message with all causes, and the hints.
+    /// Writes an error: its detail, the message with all causes, the hints, and its footer.
     /// Nothing where the error is but a status.
     pub fn error(&self, error: &CommandError) {
         if matches!(error.kind, ErrorKind::Status(_)) {
@@ -107,6 +107,9 @@ impl Ui {
         self.status(&format!("ERROR: {}", error.message()));
         for hint in &error.hints {
             self.status(&format!("hint: {hint}"));
+        }
+        if !error.footer.is_empty() {
+            self.status(&error.footer);
         }
     }
 }

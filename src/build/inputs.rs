@@ -8,7 +8,7 @@
 mod git;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -193,9 +193,10 @@ impl Inputs {
         if dockerfile.is_some() {
             return Err(InputError::AmbiguousDockerfile);
         }
+        self.dockerfile_from_stdin(stdin)?;
         let empty = self.temp_dir()?;
         self.local_dirs.insert("context".into(), empty);
-        self.dockerfile_from_stdin(stdin)
+        Ok(())
     }
 
     fn context_from_url(
@@ -283,9 +284,13 @@ impl Inputs {
     }
 
     fn dockerfile_from_stdin(&mut self, stdin: Stdin) -> Result<(), InputError> {
+        // The user may end the program while it reads: until then there is no folder that would be left.
+        let mut read = tempfile::tempfile().map_err(InputError::Stdin)?;
+        stdin.copy_to(&mut read).map_err(InputError::Stdin)?;
+        read.rewind().map_err(InputError::Stdin)?;
         let folder = self.temp_dir()?;
         let mut file = fs::File::create(folder.join("Dockerfile")).map_err(InputError::Stdin)?;
-        stdin.copy_to(&mut file).map_err(InputError::Stdin)?;
+        io::copy(&mut read, &mut file).map_err(InputError::Stdin)?;
         self.local_dirs.insert("dockerfile".into(), folder);
         self.attrs.insert("filename".into(), "Dockerfile".into());
         self.attrs

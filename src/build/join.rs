@@ -52,6 +52,8 @@ pub struct Target {
     pub names: String,
     /// Plain HTTP, or HTTPS with any certificate.
     pub insecure: bool,
+    /// The user wants no tags: the index is pushed by its digest.
+    pub by_digest: bool,
     /// Attributes of the exporter, for the annotations of the index.
     pub attrs: BTreeMap<String, String>,
 }
@@ -113,12 +115,18 @@ pub async fn push(
     }
     let media_type = if is_docker { DOCKER_LIST } else { OCI_INDEX };
     let index = Bytes::from(index(manifests, media_type, &target.attrs).to_string());
+    let digest = Digest::of(&index);
     for name in &names {
         let repository = registries.repository(name, target.insecure, Access::Push)?;
         let tag = name.effective_tag().unwrap_or("latest");
-        repository.put_manifest(tag, media_type, &index).await?;
+        let place = if target.by_digest {
+            digest.as_str()
+        } else {
+            tag
+        };
+        repository.put_manifest(place, media_type, &index).await?;
     }
-    Ok(Digest::of(&index))
+    Ok(digest)
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

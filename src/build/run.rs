@@ -123,11 +123,14 @@ pub async fn run(
     };
     job.session.end().await;
     let result = match result {
-        Ok(outcome) => published.map(|caches| BuildOutcome {
-            caches,
-            warnings: read.take_warnings(),
-            build_ref: request.build_ref,
-            ..taken(spec, &job.exports, outcome)
+        Ok(outcome) => published.map(|caches| {
+            let mut taken = taken(spec, &job.exports, outcome);
+            taken.warnings.append(&mut read.take_warnings());
+            BuildOutcome {
+                caches,
+                build_ref: request.build_ref,
+                ..taken
+            }
         }),
         Err(solve) => Err(job.failure(solve, &read, stops.cancel.is_cancelled()).await),
     };
@@ -153,6 +156,10 @@ pub fn ask_commit(spec: &BuildSpec, inputs: &Inputs) -> Commit {
 
 /// The answer of a call stands among those of the exporters, as in buildx.
 fn taken(spec: &BuildSpec, exports: &[Export], outcome: SolveOutcome) -> BuildOutcome {
+    let broke_off = outcome.status_error.map(|error| {
+        let error = crate::error::chain(&error);
+        format!("the build succeeded, but its progress broke off and may lack steps: {error}")
+    });
     let mut response = outcome.exporter_response;
     if spec.call.is_some() {
         let texts = outcome.result_metadata.into_iter();
@@ -162,10 +169,29 @@ fn taken(spec: &BuildSpec, exports: &[Export], outcome: SolveOutcome) -> BuildOu
     BuildOutcome {
         response,
         definitions: outcome.definitions,
+        warnings: broke_off.into_iter().collect(),
         ..BuildOutcome::default()
     }
 }
 
 pub(super) fn cancelled() -> RpcError {
     tonic::Status::cancelled("the build was cancelled").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_progress_that_broke_off_is_a_warning() {
+        let broken = tonic::Status::unavailable("the stream broke").into();
+        let outcome = SolveOutcome {
+            status_error: Some(broken),
+            ..SolveOutcome::default()
+        };
+        let [warning] = &taken(&BuildSpec::default(), &[], outcome).warnings[..] else {
+            panic!("one warning");
+        };
+        assert!(warning.contains("the stream broke"), "{warning}");
+    }
 }

@@ -18,7 +18,8 @@ use crate::buildkit::session::secrets::{SecretError, SecretSource, Secrets};
 use crate::buildkit::session::ssh::{SshAgents, SshError};
 use crate::buildkit::session::upload::Uploads;
 use crate::docker::CredentialSource;
-use crate::env::{Env, SSH_AUTH_SOCK};
+use crate::env::{BUILDKIT_NO_CLIENT_TOKEN, Env, SSH_AUTH_SOCK};
+use crate::options::boolean::parse_bool;
 use crate::options::secret::{Secret, SecretSource as SecretOption};
 use crate::options::ssh::Ssh;
 
@@ -86,7 +87,7 @@ pub fn prepare(
 ) -> Result<ReadySession, SessionSetupError> {
     let mut builder = Session::builder()
         .shared_key(&inputs.shared_key)
-        .auth(Auth::new(Arc::clone(&parts.credentials)).seed_folder(parts.config_dir))
+        .auth(auth(parts))
         .secrets(secrets(parts.secrets, parts.env)?)
         .ssh(agents(parts.ssh, parts.env)?);
     let mut dirs = LocalDirs::default();
@@ -115,6 +116,13 @@ pub fn prepare(
         results,
         dir_failures,
     })
+}
+
+fn auth(parts: &SessionParts<'_>) -> Auth {
+    let refused = parts.env.get(BUILDKIT_NO_CLIENT_TOKEN).and_then(parse_bool);
+    Auth::new(Arc::clone(&parts.credentials))
+        .seed_folder(parts.config_dir)
+        .client_tokens(refused != Some(true))
 }
 
 fn targets(list: &[Export], loader: &Arc<dyn ImageLoader>) -> Exports {

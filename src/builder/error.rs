@@ -270,10 +270,9 @@ impl From<BuilderError> for CommandError {
         let hints = error.hints();
         let detail = error.detail();
         Self {
-            kind: ErrorKind::Failed,
-            source: Box::new(error),
             hints,
             detail,
+            ..Self::new(ErrorKind::Failed, error)
         }
     }
 }

@@ -66,7 +66,7 @@ pub struct SolveRequest {
 }
 
 /// What a build ended with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct SolveOutcome {
     /// The exporters' and the cache exporter's answers, such as `containerimage.digest`.
     pub exporter_response: BTreeMap<String, String>,
@@ -74,6 +74,8 @@ pub struct SolveOutcome {
     pub result_metadata: HashMap<String, Vec<u8>>,
     /// Definitions of the result's parts by platform; one part without a platform has the key "".
     pub definitions: BTreeMap<String, Definition>,
+    /// Why the status of the build broke off. The build itself has succeeded.
+    pub status_error: Option<RpcError>,
 }
 
 impl SolveRequest {
@@ -170,7 +172,8 @@ pub trait Companion: Send + Sync {
 ///
 /// # Errors
 ///
-/// Fails with the daemon's error of the build, or where the connection breaks.
+/// Fails with the daemon's error of the build, or where the connection breaks. A status that breaks off fails no build:
+/// see [`SolveOutcome::status_error`].
 pub async fn solve(
     client: &Client,
     request: &SolveRequest,
@@ -204,9 +207,18 @@ pub async fn solve(
         }
     };
     let (result, status) = tokio::join!(build, bounded);
-    let outcome = result?;
-    status?;
-    Ok(outcome)
+    ended(result, status)
+}
+
+/// The solve decides what a build ended with, and never its status.
+fn ended(
+    result: Result<SolveOutcome, RpcError>,
+    status: Result<(), RpcError>,
+) -> Result<SolveOutcome, RpcError> {
+    Ok(SolveOutcome {
+        status_error: status.err(),
+        ..result?
+    })
 }
 
 /// Waits for the cancellation and then for a while.
@@ -448,6 +460,16 @@ mod tests {
             control.cache.unwrap().imports[0].attrs["ref"],
             "r/app:cache"
         );
+    }
+
+    #[test]
+    fn a_status_that_breaks_off_fails_no_build() {
+        let broken = || RpcError::from(Status::unavailable("the stream broke"));
+        let outcome = ended(Ok(SolveOutcome::default()), Err(broken())).unwrap();
+        assert!(outcome.status_error.is_some());
+        let refused = Status::invalid_argument("refused").into();
+        let error = ended(Err(refused), Err(broken())).unwrap_err();
+        assert_eq!(error.message(), "refused");
     }
 
     #[test]

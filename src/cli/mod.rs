@@ -8,20 +8,20 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::docker::{ConfigFile, Contexts, config_dir};
-use crate::env::{BUILDX_BUILDER, DOCKER_CLI_PLUGIN_SOCKET, Env};
-use crate::error::{CommandError, ErrorKind};
+use crate::env::{BUILDX_BUILDER, Env};
+use crate::error::CommandError;
 use crate::exit;
-use crate::plugin::cancel::CancelWatch;
 use crate::plugin::{self, Invocation};
 use crate::ui::{self, Ui};
 
+mod attend;
 pub mod boot_progress;
 pub mod build;
 pub mod cache;
@@ -51,9 +51,6 @@ pub mod use_;
 pub mod version;
 
 pub use global::GlobalFlags;
-
-/// How long background work may take to end after the command.
-const SHUTDOWN: Duration = Duration::from_millis(200);
 
 /// Builds with BuildKit and a registry cache that is fast, safe and visible
 #[derive(Debug, clap::Parser)]
@@ -149,6 +146,9 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// Cancelled by the second signal: what is done after a cancellation ends too.
     pub hurry: CancellationToken,
+    /// Holds a token of each work that is ended in order after a cancellation. Without one, a command that does not
+    /// notice its cancellation is left where it is stuck.
+    pub orderly: TaskTracker,
 }
 
 /// The user's docker settings: configuration file and contexts.
@@ -171,6 +171,7 @@ impl Context {
             global: GlobalFlags::default(),
             cancel: CancellationToken::new(),
             hurry: CancellationToken::new(),
+            orderly: TaskTracker::new(),
         }
     }
 
@@ -257,41 +258,13 @@ fn run_command(args: &[OsString], ui: &Ui) -> Result<(), CommandError> {
         global,
         cancel: CancellationToken::new(),
         hurry: CancellationToken::new(),
+        orderly: TaskTracker::new(),
     };
-    let runtime = runtime(command.is_instant())?;
-    let result = runtime.block_on(run_cancellable(command, &ctx));
-    // Children that are killed on drop are dropped here; a read of a terminal may never end.
-    runtime.shutdown_timeout(SHUTDOWN);
-    result
-}
-
-async fn run_cancellable(command: Commands, ctx: &Context) -> Result<(), CommandError> {
     if command.is_instant() {
-        return command.run(ctx).await;
+        let runtime = Builder::new_current_thread().build()?;
+        return runtime.block_on(command.run(&ctx));
     }
-    // reqwest takes the provider of the process. A second installation fails, which is no harm.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let _watch = CancelWatch::start(
-        &ctx.cancel,
-        &ctx.hurry,
-        ctx.env.get(DOCKER_CLI_PLUGIN_SOCKET),
-    )?;
-    if command.handles_cancel() {
-        return command.run(ctx).await;
-    }
-    tokio::select! {
-        result = command.run(ctx) => result,
-        () = ctx.cancel.cancelled() => Err(CommandError::new(ErrorKind::Cancelled, "cancelled")),
-    }
-}
-
-fn runtime(instant: bool) -> Result<Runtime, CommandError> {
-    let runtime = if instant {
-        Builder::new_current_thread().build()
-    } else {
-        Builder::new_multi_thread().enable_all().build()
-    };
-    Ok(runtime?)
+    attend::run(command, ctx)
 }
 
 fn show_help(error: &clap::Error, ui: &Ui) -> Result<(), CommandError> {

@@ -67,6 +67,7 @@ fn builder_is_named_by_flag_or_variable() {
         global: GlobalFlags::default(),
         cancel: CancellationToken::new(),
         hurry: CancellationToken::new(),
+        orderly: TaskTracker::new(),
     };
     assert_eq!(ctx.builder_name(None), Some("from-env"));
     ctx.global.builder = Some("flag".to_owned());

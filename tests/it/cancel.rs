@@ -227,3 +227,78 @@ fn a_cancelled_build_can_be_done_again() {
     let folder = context(&[("Dockerfile", &dockerfile)]);
     bench.build("cachex", &[], folder.path());
 }
+
+/// A command that is stuck in a call that blocks, before there is anything to end in order.
+fn assert_interrupted(what: &str, mut command: Command) {
+    use std::os::unix::process::CommandExt as _;
+    let mut child = command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("the plugin");
+    // Standard input stays open and says nothing.
+    let _stdin = child.stdin.take();
+    sleep(Duration::from_millis(1000));
+    assert!(
+        child.try_wait().expect("a child").is_none(),
+        "{what}: it waits for nothing"
+    );
+    kill_process(Pid::from_child(&child), Signal::INT).expect("the plugin");
+    let start = Instant::now();
+    while start.elapsed() < LIMIT {
+        if let Some(status) = child.try_wait().expect("a child") {
+            assert_eq!(status.code(), Some(130), "{what}");
+            return;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    child.kill().expect("the plugin");
+    panic!("{what}: not in time");
+}
+
+#[test]
+fn a_signal_ends_what_waits_before_the_build() {
+    let bench = Bench::shared(&SHARED);
+    let temporary = TempDir::new().expect("a temporary folder");
+    let plugin = |args: &[&str]| {
+        let mut command = Command::new(plugin());
+        command
+            .env("DOCKER_CONFIG", bench.client.config())
+            .env("TMPDIR", temporary.path())
+            .args(args);
+        command
+    };
+    assert_interrupted("a context from stdin", plugin(&["build", "-"]));
+    let folder = folder("FROM scratch\n");
+    let path = folder.path().to_str().expect("UTF-8");
+    assert_interrupted(
+        "a Dockerfile from stdin",
+        plugin(&["build", "-f", "-", path]),
+    );
+
+    let config = TempDir::new().expect("a temporary folder");
+    let fifo = config.path().join("config.json");
+    let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    for args in [&["build", path][..], &["ls"]] {
+        let mut command = plugin(args);
+        command.env("DOCKER_CONFIG", config.path());
+        assert_interrupted("a pipe as docker's settings", command);
+    }
+
+    let store = bench.client.config().join("buildx");
+    let lock = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(store.join(".lock"));
+    let lock = lock.expect("the store's lock");
+    lock.file().lock().expect("the lock");
+    assert_interrupted("a locked store", plugin(&["build", path]));
+    drop(lock);
+
+    let left = fs::read_dir(temporary.path()).expect("a folder").count();
+    assert_eq!(left, 0, "temporary files are left");
+}

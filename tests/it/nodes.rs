@@ -67,7 +67,10 @@ fn each_platform_is_built_on_its_node_and_all_are_one_image() {
     let images = ["cachex", "buildx"].map(|tool| {
         let repository = unique("nodes");
         let name = format!("{}/{repository}:1", rig.registry.host());
-        let output = build(tool, &["--push", "-t", &name, &flag]);
+        let output = build(
+            tool,
+            &["--push", "-t", &name, &flag, "--annotation=index:k=v"],
+        );
         assert!(output.status.success(), "{tool}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(&format!("merging manifest list {name}")));
         let index = rig.registry.manifest(&repository, "1").expect("an index");
@@ -90,9 +93,11 @@ fn each_platform_is_built_on_its_node_and_all_are_one_image() {
                 format!("{} {}", m["platform"], kind.unwrap_or_default())
             })
             .collect();
-        (index.media_type, platforms)
+        let annotation = index.json["annotations"]["k"].clone();
+        (index.media_type, platforms, annotation)
     });
     assert_eq!(images[0], images[1]);
+    assert_eq!(images[0].2, "v");
     assert_eq!(images[0].1.len(), 4, "two images and their attestations");
 
     let out = folder.path().join("out");

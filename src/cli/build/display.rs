@@ -44,6 +44,10 @@ pub(super) fn start(
     options.summary = !is_call;
     options.is_terminal = ctx.ui.stderr_is_terminal();
     options.debug = ctx.global.logs();
+    options.truncate_names = ctx.env.get(env::PROGRESS_NO_TRUNC) == Some("0");
+    let rows = ctx.env.get(env::BUILDKIT_TTY_LOG_LINES);
+    let rows = rows.and_then(|text| text.parse().ok());
+    options.log_rows = rows.filter(|rows| *rows > 0).unwrap_or(options.log_rows);
     options.description = format!(
         "building with {:?} instance using {} driver",
         builder.name(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cache_progress::CacheSteps;
-use super::{cancellable, display, finish, loader, meter};
+use super::{cancellable, desktop, display, finish, loader, meter};
 use crate::build::alongside::{Meter, Stops};
 use crate::build::cache::CacheImport;
 use crate::build::client_cache::ClientTools;
@@ -84,6 +84,7 @@ impl Job<'_> {
         self.record_build(&build_ref);
         let reports = display::Reports::new(self.sender(), self.common.mode);
         let on_status = |status| reports.send(status);
+        let _in_order = self.common.ctx.orderly.token();
         let build = run::run(self.spec, inputs, &build_ref, &runner, stops, on_status);
         match Box::pin(build).await {
             Ok(outcome) => {
@@ -95,8 +96,25 @@ impl Job<'_> {
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
             Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
-            Err(error) => Err(finish::failure(error)),
+            Err(error) => Err(self.with_details(finish::failure(error), &build_ref)),
         }
+    }
+
+    /// A build that failed in the builder can be looked at there.
+    fn with_details(&self, error: CommandError, build_ref: &str) -> CommandError {
+        if self.spec.call.is_some() {
+            return error;
+        }
+        let details = desktop::details(&self.build_name(build_ref), self.common.ctx);
+        CommandError {
+            footer: details.unwrap_or_default(),
+            ..error
+        }
+    }
+
+    fn build_name(&self, build_ref: &str) -> String {
+        let (builder, node) = (self.common.builder.name(), self.node.name());
+        format!("{builder}/{node}/{build_ref}")
     }
 
     /// Connects to the node, and asks what else must be known of it.
@@ -181,8 +199,7 @@ impl Job<'_> {
         }
         let mut provenance = self.provenance(client, &outcome.build_ref).await?;
         outcome.response.append(&mut provenance);
-        let (builder, node) = (self.common.builder.name(), self.node.name());
-        let name = format!("{builder}/{node}/{}", outcome.build_ref);
+        let name = self.build_name(&outcome.build_ref);
         outcome.response.insert("buildx.build.ref".into(), name);
         Ok(outcome)
     }

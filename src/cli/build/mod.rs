@@ -22,6 +22,7 @@ use super::invocation::Invocation;
 mod args;
 mod cache_progress;
 mod call;
+mod desktop;
 mod display;
 mod finish;
 mod job;
@@ -99,12 +100,19 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         })
         .collect();
     let result = Box::pin(plan.run(&jobs, inputs, &common)).await;
+    let in_order = ctx.orderly.token();
     invocation.registries.close().await;
     let summary = progress.finish().await;
+    drop(in_order);
     if resolved.mode != Mode::Quiet && resolved.mode != Mode::RawJson {
         warn_without_output(&spec, &builder, ctx);
     }
     let outcome = result?;
+    if spec.call.is_none() && !matches!(resolved.mode, Mode::Quiet | Mode::RawJson) {
+        let name = format!("{}/{}/{}", builder.name(), node.name(), outcome.build_ref);
+        let details = desktop::details(&name, ctx);
+        details.iter().for_each(|line| ctx.ui.status(line));
+    }
     for warning in &outcome.warnings {
         ctx.ui.warning(warning);
     }

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd as _;
 
 use tokio_util::sync::CancellationToken;
 
@@ -55,8 +56,15 @@ impl Plan {
             {
                 output.attrs.insert("name".into(), names.clone());
             }
-            let pushed = divide(output)?;
-            target = target.or(pushed);
+            let Some(pushed) = divide(output, &spec.annotations)? else {
+                continue;
+            };
+            if target.replace(pushed).is_some() {
+                return Err(CommandError::failed(
+                    "failed to build: several nodes push one output only, and there is another",
+                )
+                .hint("name the image everywhere it goes with --tag, and push once"));
+            }
         }
         // Each output has its names by now.
         common.tags.clear();
@@ -82,14 +90,16 @@ impl Plan {
         };
         let mut kept = None;
         if self.specs.first().is_some_and(reads_stdin) {
-            let mut file = tempfile::NamedTempFile::new().map_err(InputError::Stdin)?;
-            let copied = Stdin::from_process().copy_to(file.as_file_mut());
+            // Without a name nothing is left if the user ends the program while it reads.
+            let mut file = tempfile::tempfile().map_err(InputError::Stdin)?;
+            let copied = Stdin::from_process().copy_to(&mut file);
             copied.map_err(InputError::Stdin)?;
             kept = Some(file);
         }
         let one = |spec: &BuildSpec| match &kept {
             Some(file) => {
-                let file = file.reopen().map_err(InputError::Stdin)?;
+                let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let file = fs_err::File::open(again).map_err(InputError::Stdin)?;
                 Inputs::resolve(&spec.inputs, || Stdin::new(file))
             }
             None => Inputs::resolve(&spec.inputs, Stdin::from_process),
@@ -166,7 +176,10 @@ async fn all_or_first<T, E>(
 }
 
 /// Puts an output into the form for one node of several. Returns where the joined image goes.
-fn divide(output: &mut Output) -> Result<Option<Target>, CommandError> {
+fn divide(
+    output: &mut Output,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Option<Target>, CommandError> {
     let kind = output.kind.as_str();
     match output.kind {
         OutputType::Oci | OutputType::Tar | OutputType::Docker => {
@@ -188,10 +201,14 @@ fn divide(output: &mut Output) -> Result<Option<Target>, CommandError> {
                 ));
             }
             let insecure = output.attrs.get("registry.insecure");
+            let is_true = |text: &String| parse_bool(text) == Some(true);
+            let mut attrs = output.attrs.clone();
+            attrs.extend(annotations.clone());
             let target = Target {
                 names,
-                insecure: insecure.is_some_and(|text| parse_bool(text) == Some(true)),
-                attrs: output.attrs.clone(),
+                insecure: insecure.is_some_and(is_true),
+                by_digest: output.attrs.get("push-by-digest").is_some_and(is_true),
+                attrs,
             };
             let repositories = target.repositories().map_err(failed)?;
             output.attrs.insert("name".into(), repositories);
@@ -296,6 +313,39 @@ mod tests {
             assert_eq!(spec.outputs[0].attrs["name"], "r.io/a");
             assert_eq!(spec.outputs[0].attrs["push-by-digest"], "true");
         }
+    }
+
+    #[test]
+    fn the_joined_index_has_the_annotations_of_flags_and_output() {
+        let annotations = ["index:a=1", "manifest-descriptor[linux/amd64]:b=2"];
+        let spec = BuildSpec {
+            outputs: Output::parse_list(&[
+                "type=registry,annotation-index.c=3,push-by-digest=true,name=r.io/a",
+            ])
+            .unwrap(),
+            annotations: crate::options::annotation::parse_list(&annotations).unwrap(),
+            ..Default::default()
+        };
+        let target = Plan::new(&spec, &shares()).unwrap().target.unwrap();
+        for (key, value) in [
+            ("annotation-index.a", "1"),
+            ("annotation-manifest-descriptor[linux/amd64].b", "2"),
+            ("annotation-index.c", "3"),
+        ] {
+            assert_eq!(target.attrs[key], value, "{key}");
+        }
+        assert!(target.by_digest);
+    }
+
+    #[test]
+    fn a_second_push_would_have_no_index_and_is_refused() {
+        let outputs = ["type=registry,name=r.io/a", "type=registry,name=r.io/b"];
+        let spec = BuildSpec {
+            outputs: Output::parse_list(&outputs).unwrap(),
+            ..Default::default()
+        };
+        let error = Plan::new(&spec, &shares()).unwrap_err();
+        assert!(error.message().contains("one output only"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ fn resolve_with(args: &[&str], env: &[(&str, &str)]) -> Result<(BuildSpec, Files
         global: crate::cli::GlobalFlags::default(),
         cancel: CancellationToken::new(),
         hurry: CancellationToken::new(),
+        orderly: tokio_util::task::TaskTracker::new(),
     };
     resolve(&args, &ctx)
 }
