@@ -6,6 +6,7 @@
 //! an earlier build again.
 
 mod git;
+pub mod remote;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,11 +18,12 @@ use fs_err as fs;
 use tempfile::TempDir;
 use thiserror::Error;
 
+use self::remote::{is_http_url, is_remote_url};
 use super::stdin::Stdin;
 use crate::buildkit::session::content::ContentStores;
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
+use crate::digest::Digest;
 use crate::options::oci_layout::LayoutRef;
-use crate::reference::DEFAULT_TAG;
 
 /// Capability that a frontend needs for named contexts.
 const CAP_CONTEXTS: &str = "moby.buildkit.frontend.contexts+forward";
@@ -49,6 +51,19 @@ pub struct InputSpec {
 }
 
 impl InputSpec {
+    /// Returns whether BuildKit fetches the context itself. A folder of that name comes first, as in
+    /// buildx: `github.com/me/app` may be a checkout.
+    pub fn context_is_remote(&self) -> bool {
+        is_remote_url(&self.context) && !self.current_dir.join(&self.context).is_dir()
+    }
+
+    /// Returns whether BuildKit fetches this named context itself. What is no URL may be a folder.
+    /// (buildx takes `github.com/me/app` for a repository here, which no frontend knows.)
+    fn named_is_remote(&self, word: &str) -> bool {
+        let may_be_folder = !word.contains("://");
+        is_remote_url(word) && !(may_be_folder && self.current_dir.join(word).is_dir())
+    }
+
     /// Returns the URL that the Dockerfile is to be fetched from, if it is given by one.
     pub fn dockerfile_url(&self) -> Option<&str> {
         self.dockerfile.as_deref().filter(|file| is_http_url(file))
@@ -114,7 +129,7 @@ pub enum InputError {
     /// A reference to a layout folder has no valid form.
     #[error(transparent)]
     LayoutRef(crate::options::OptionError),
-    /// A layout folder cannot be read.
+    /// A layout folder is missing, cannot be read or has no such manifest.
     #[error("oci-layout reference {text:?} could not be resolved")]
     Layout {
         /// The reference.
@@ -123,9 +138,6 @@ pub enum InputError {
         #[source]
         source: LayoutError,
     },
-    /// A layout folder has no such tag, or is no layout folder.
-    #[error("oci-layout reference {0:?} could not be resolved: no such tag")]
-    LayoutNotFound(String),
     /// The query of a Git URL is wrong.
     #[error("invalid Git URL {url:?}: {why}")]
     GitQuery {
@@ -158,7 +170,7 @@ impl Inputs {
         if spec.context == "-" {
             inputs.context_from_stdin(dockerfile, stdin())?;
             inputs.dockerfile_from_url(spec)?;
-        } else if is_remote_url(&spec.context) {
+        } else if spec.context_is_remote() {
             inputs.context_from_url(spec, dockerfile, stdin, &mut caps)?;
         } else {
             inputs.context_from_folder(spec, dockerfile, stdin)?;
@@ -302,8 +314,8 @@ impl Inputs {
         caps: &mut Vec<String>,
     ) -> Result<(), InputError> {
         let key = format!("context:{name}");
-        if is_remote_url(path) || path.starts_with("docker-image://") || path.starts_with("target:")
-        {
+        let passed_on = ["docker-image://", "target:"];
+        if spec.named_is_remote(path) || passed_on.iter().any(|p| path.starts_with(p)) {
             self.attrs.insert(key.clone(), path.to_owned());
             return self.git_query(path, &key, spec, caps);
         }
@@ -343,17 +355,10 @@ impl Inputs {
         current_dir: &Path,
     ) -> Result<String, InputError> {
         let folder = Layout::new(current_dir.join(&layout.path));
-        let digest = match (&layout.digest, &layout.tag) {
-            (Some(digest), _) => Some(digest.clone()),
-            (None, tag) => folder
-                .tagged(tag.as_deref().unwrap_or(DEFAULT_TAG))
-                .map_err(|source| InputError::Layout {
-                    text: text.to_owned(),
-                    source,
-                })?
-                .map(|manifest| manifest.digest),
-        };
-        let digest = digest.ok_or_else(|| InputError::LayoutNotFound(text.to_owned()))?;
+        let digest = manifest_of(&folder, layout).map_err(|source| InputError::Layout {
+            text: text.to_owned(),
+            source,
+        })?;
         let store = crate::buildkit::new_id();
         let value = layout.to_store(&store, &digest);
         self.layouts.insert(store, folder);
@@ -378,6 +383,19 @@ impl Inputs {
         self.temp_dirs.push(dir);
         Ok(path)
     }
+}
+
+/// Finds the manifest that a reference stands for. A folder with only one means that one, whatever its
+/// tag, as in buildx.
+fn manifest_of(folder: &Layout, layout: &LayoutRef) -> Result<Digest, LayoutError> {
+    if let Some(digest) = &layout.digest {
+        return folder.check().map(|()| digest.clone());
+    }
+    match folder.manifest(layout.tag.as_deref()) {
+        Err(no_tag @ LayoutError::NoTag { .. }) => folder.only()?.ok_or(no_tag),
+        found => found,
+    }
+    .map(|manifest| manifest.digest)
 }
 
 fn check_context_folder(argument: &str, folder: &Path) -> Result<(), InputError> {
@@ -437,41 +455,6 @@ fn lower_case_dockerfile(folder: &Path, name: &str) -> Option<String> {
         }
     }
     lower
-}
-
-fn is_http_url(text: &str) -> bool {
-    text.starts_with("http://") || text.starts_with("https://")
-}
-
-fn is_git_url(text: &str) -> bool {
-    let base = text.split(['#', '?']).next().unwrap_or(text);
-    ["git://", "ssh://", "git@"]
-        .iter()
-        .any(|p| text.starts_with(p))
-        || (is_http_url(text)
-            && Path::new(base)
-                .extension()
-                .is_some_and(|extension| extension == "git"))
-        || (is_http_url(text) && text.contains(".git?"))
-}
-
-/// Tells whether this is a Git repository that is reached by SSH: by URL, or as `user@host:path`.
-pub fn is_git_ssh(text: &str) -> bool {
-    let word = |part: &str, more: &[char]| {
-        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || more.contains(&c);
-        !part.is_empty() && part.chars().all(valid)
-    };
-    let short = || {
-        let (host, _) = text.split_once(':')?;
-        let (user, host) = host.split_once('@')?;
-        Some(word(user, &['_']) && word(host, &['.']))
-    };
-    text.starts_with("ssh://") || short() == Some(true)
-}
-
-/// Tells whether BuildKit fetches this itself: HTTP(S), Git, or `github.com/…` (buildx `urlutil`).
-pub fn is_remote_url(text: &str) -> bool {
-    is_http_url(text) || is_git_url(text) || text.starts_with("github.com/")
 }
 
 #[cfg(test)]

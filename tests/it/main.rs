@@ -38,6 +38,7 @@ mod errors;
 mod flags;
 mod frontend;
 mod help;
+mod inputs;
 mod kubernetes;
 mod login;
 mod lost;

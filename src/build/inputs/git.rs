@@ -13,7 +13,8 @@ use percent_encoding::percent_decode_str;
 use prost::Message as _;
 use url::Url;
 
-use super::{InputError, InputSpec, Inputs, is_git_ssh, is_git_url};
+use super::remote::{is_git_ssh, is_git_url};
+use super::{InputError, InputSpec, Inputs};
 use crate::digest::Digest;
 use crate::options::boolean::parse_bool;
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::args::BuildArgs;
 use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::Policy;
 
-use crate::build::inputs::{InputSpec, is_git_ssh};
+use crate::build::inputs::InputSpec;
+use crate::build::inputs::remote::is_git_ssh;
 use crate::build::local_delete;
 use crate::build::provenance;
 use crate::build::source_policy;
@@ -62,8 +63,10 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
         ),
     };
     let build_args = flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?;
+    let inputs = inputs(args, &build_args, env)?;
+    let ssh = ssh(args, &inputs)?;
     let spec = BuildSpec {
-        inputs: inputs(args, &build_args, env)?,
+        inputs,
         build_args,
         labels: flag("label", label::parse_list(&args.labels))?,
         tags: flag("tag", Tag::parse_list(&args.tags))?,
@@ -95,7 +98,7 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
             resource::parse_list(&[args.legacy.resources(), args.resources.clone()].concat()),
         )?,
         secrets: flag("secret", Secret::parse_list(&args.secrets))?,
-        ssh: ssh(args)?,
+        ssh,
         allow: flag("allow", Entitlements::parse_list(&args.allow))?,
         network: network(args.network.as_deref())?,
         add_hosts: flag("add-host", AddHost::parse_list(&args.add_hosts))?,
@@ -275,9 +278,9 @@ fn used<T>(mut caches: Vec<T>, can_be_used: impl Fn(&mut T) -> bool) -> Vec<T> {
 }
 
 /// A Git repository that is reached by SSH needs an agent without being told.
-fn ssh(args: &BuildArgs) -> Result<Vec<Ssh>, CommandError> {
+fn ssh(args: &BuildArgs, inputs: &InputSpec) -> Result<Vec<Ssh>, CommandError> {
     let list = flag("ssh", Ssh::parse_list(&args.ssh))?;
-    if list.is_empty() && is_git_ssh(&args.context) {
+    if list.is_empty() && inputs.context_is_remote() && is_git_ssh(&args.context) {
         return flag("ssh", Ssh::parse_list(&[DEFAULT_ID]));
     }
     Ok(list)

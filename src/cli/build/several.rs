@@ -10,7 +10,6 @@ use crate::build::run::BuildOutcome;
 use crate::build::stdin::Stdin;
 use crate::builder::assign::Share;
 use crate::error::CommandError;
-use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheTo, Via};
 use crate::options::output::{Output, OutputType};
 use crate::options::tag;
@@ -159,10 +158,9 @@ fn divide(output: &mut Output) -> Result<Option<Target>, CommandError> {
                     "failed to build: tag is needed when pushing to registry",
                 ));
             }
-            let insecure = output.attrs.get("registry.insecure");
             let target = Target {
                 names,
-                insecure: insecure.is_some_and(|text| parse_bool(text) == Some(true)),
+                insecure: output.is_on("registry.insecure"),
                 attrs: output.attrs.clone(),
             };
             let repositories = target.repositories().map_err(failed)?;

@@ -24,7 +24,7 @@ pub(super) fn find(text: &str, insecure: bool, ctx: &Context) -> Result<CacheSou
     if let Some(layout) = layout(text)? {
         return Ok(CacheSource::Layout {
             layout: Layout::new(ctx.env.current_dir().join(&layout.path)),
-            tag: layout.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
+            tag: layout.tag,
             digest: layout.digest,
         });
     }
