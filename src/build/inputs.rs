@@ -18,15 +18,19 @@ use fs_err as fs;
 use tempfile::TempDir;
 use thiserror::Error;
 
-use self::remote::{is_http_url, is_remote_url};
+use self::remote::{is_http_url, is_remote_url, is_repository};
 use super::stdin::Stdin;
 use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::source::Source;
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 use crate::digest::Digest;
 use crate::options::oci_layout::LayoutRef;
 
 /// Capability that a frontend needs for named contexts.
 const CAP_CONTEXTS: &str = "moby.buildkit.frontend.contexts+forward";
+
+/// What BuildKit calls the file that is fetched for a context.
+const REMOTE_FILE: &str = "context";
 
 /// What the user named as the build's inputs.
 #[derive(Debug, Clone, Default)]
@@ -35,8 +39,6 @@ pub struct InputSpec {
     pub context: String,
     /// The value of `--file`: a path, a URL, `-`, or nothing.
     pub dockerfile: Option<String>,
-    /// What the URL of [`Self::dockerfile`] gave, see [`Self::dockerfile_url`].
-    pub fetched: Option<Vec<u8>>,
     /// The named contexts in the order given.
     pub named: Vec<(String, String)>,
     /// The working folder that relative paths start from.
@@ -64,10 +66,18 @@ impl InputSpec {
         is_remote_url(word) && !(may_be_folder && self.current_dir.join(word).is_dir())
     }
 
-    /// Returns the URL that the Dockerfile is to be fetched from, if it is given by one.
-    pub fn dockerfile_url(&self) -> Option<&str> {
+    fn dockerfile_url(&self) -> Option<&str> {
         self.dockerfile.as_deref().filter(|file| is_http_url(file))
     }
+}
+
+/// A Dockerfile that the builder fetches before the build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlDockerfile {
+    /// Where from.
+    pub url: String,
+    /// Where the session serves it from.
+    pub path: PathBuf,
 }
 
 /// Inputs made ready. Temporary folders live as long as this value.
@@ -84,6 +94,8 @@ pub struct Inputs {
     /// A context archive that comes by standard input. Its attribute `context` is the URL under which
     /// the session hands it out.
     pub upload: Option<Stdin>,
+    /// The Dockerfile, if it is given by URL and not there yet.
+    pub url_dockerfile: Option<UrlDockerfile>,
     /// Layout folders that are contexts, by the name of their store.
     pub layouts: BTreeMap<String, Layout>,
     /// Name of the Dockerfile as the user knows it, for messages.
@@ -149,9 +161,6 @@ pub enum InputError {
     /// A form of input that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
-    /// The Dockerfile at this URL was not fetched before.
-    #[error("the Dockerfile {0} was not fetched")]
-    NotFetched(String),
     /// Standard input or a temporary file failed.
     #[error("cannot take the build's input from stdin")]
     Stdin(#[source] io::Error),
@@ -282,28 +291,36 @@ impl Inputs {
         self.dockerfile_name = path.display().to_string();
     }
 
-    /// Takes the Dockerfile that was fetched from its URL; nothing where it has none.
+    /// Makes a place for the Dockerfile that is fetched from its URL; nothing if it has none.
     fn dockerfile_from_url(&mut self, spec: &InputSpec) -> Result<(), InputError> {
         let Some(url) = spec.dockerfile_url() else {
             return Ok(());
         };
-        let fetched = spec.fetched.clone();
-        let data = fetched.ok_or_else(|| InputError::NotFetched(url.to_owned()))?;
-        self.dockerfile_from_stdin(Stdin::new(io::Cursor::new(data)))?;
+        self.url_dockerfile = Some(UrlDockerfile {
+            url: url.to_owned(),
+            path: self.dockerfile_of_its_own()?,
+        });
         url.clone_into(&mut self.dockerfile_name);
         Ok(())
     }
 
     fn dockerfile_from_stdin(&mut self, stdin: Stdin) -> Result<(), InputError> {
-        let folder = self.temp_dir()?;
-        let mut file = fs::File::create(folder.join("Dockerfile")).map_err(InputError::Stdin)?;
+        let path = self.dockerfile_of_its_own()?;
+        let mut file = fs::File::create(path).map_err(InputError::Stdin)?;
         stdin.copy_to(&mut file).map_err(InputError::Stdin)?;
+        self.dockerfile_name = "stdin".into();
+        Ok(())
+    }
+
+    /// Makes a folder for a Dockerfile that comes from elsewhere than the context, and returns its path.
+    fn dockerfile_of_its_own(&mut self) -> Result<PathBuf, InputError> {
+        let folder = self.temp_dir()?;
+        let path = folder.join("Dockerfile");
         self.local_dirs.insert("dockerfile".into(), folder);
         self.attrs.insert("filename".into(), "Dockerfile".into());
         self.attrs
             .insert("dockerfilekey".into(), "dockerfile".into());
-        self.dockerfile_name = "stdin".into();
-        Ok(())
+        Ok(path)
     }
 
     fn add_named(
@@ -363,6 +380,30 @@ impl Inputs {
         let value = layout.to_store(&store, &digest);
         self.layouts.insert(store, folder);
         Ok(value)
+    }
+
+    /// Returns what makes the tree of a context that BuildKit fetches itself, as its frontends make it;
+    /// `None` for any other context.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the URL of a repository is wrong.
+    pub(super) fn remote_context(
+        &self,
+        spec: &InputSpec,
+    ) -> Result<Option<Definition>, InputError> {
+        if let Some(given) = self.definitions.get("context") {
+            return Ok(Some(given.clone()));
+        }
+        if !spec.context_is_remote() {
+            return Ok(None);
+        }
+        if is_repository(&spec.context) {
+            return git::definition(&spec.context).map(Some);
+        }
+        let load = "[internal] load remote build context";
+        let source = Source::http(&spec.context, REMOTE_FILE, load);
+        Ok(Some(source.unpacked(REMOTE_FILE)))
     }
 
     /// Offers the layout folders in the session.

@@ -45,6 +45,7 @@ mod lost;
 mod metadata;
 mod nodes;
 mod parity;
+mod policy;
 mod progress;
 mod proto;
 mod registry;

@@ -3,6 +3,9 @@
 
 use std::path::Path;
 
+/// How a repository begins that needs no scheme.
+pub(super) const GITHUB: &str = "github.com/";
+
 pub(super) fn is_http_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
@@ -32,9 +35,14 @@ pub fn is_git_ssh(text: &str) -> bool {
     text.starts_with("ssh://") || short() == Some(true)
 }
 
-/// Returns whether BuildKit fetches this itself: HTTP(S), Git, or `github.com/…`.
+/// Returns whether BuildKit takes this for a Git repository.
+pub(super) fn is_repository(text: &str) -> bool {
+    is_git_url(text) || text.starts_with(GITHUB)
+}
+
+/// Returns whether BuildKit fetches this itself: HTTP(S) or Git.
 pub fn is_remote_url(text: &str) -> bool {
-    is_http_url(text) || is_git_url(text) || text.starts_with("github.com/")
+    is_http_url(text) || is_repository(text)
 }
 
 #[cfg(test)]

@@ -210,24 +210,40 @@ fn named_contexts_become_attributes() {
 }
 
 #[test]
-fn a_dockerfile_from_a_url_is_a_file_here() {
+fn a_dockerfile_from_a_url_has_a_place_here() {
     let dir = tempfile::tempdir().unwrap();
     let url = "https://example.com/x/App.Dockerfile";
     for context in [".", "https://example.com/r.git"] {
         let mut spec = spec(dir.path(), context);
         spec.dockerfile = Some(url.to_owned());
-        assert_eq!(spec.dockerfile_url(), Some(url));
-        let stdin = || Stdin::new(io::empty());
-        let missing = Inputs::resolve(&spec, stdin);
-        assert!(matches!(missing, Err(InputError::NotFetched(_))));
-        spec.fetched = Some(b"FROM scratch\n".to_vec());
-        let inputs = Inputs::resolve(&spec, stdin).unwrap();
+        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
         assert_eq!(inputs.attrs["filename"], "Dockerfile");
         assert_eq!(inputs.attrs["dockerfilekey"], "dockerfile");
         assert_eq!(inputs.dockerfile_name, url);
-        let file = inputs.local_dirs["dockerfile"].join("Dockerfile");
-        assert_eq!(fs::read(file).unwrap(), b"FROM scratch\n");
+        let fetched = inputs.url_dockerfile.as_ref().unwrap();
+        assert_eq!(fetched.url, url);
+        let folder = &inputs.local_dirs["dockerfile"];
+        assert_eq!(fetched.path, folder.join("Dockerfile"));
+        assert!(folder.is_dir());
     }
+}
+
+#[test]
+fn the_tree_of_a_remote_context_is_made_as_frontends_make_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let steps = |context: &str| {
+        let spec = spec(dir.path(), context);
+        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+        let tree = inputs.remote_context(&spec).unwrap();
+        tree.map(|definition| definition.def.len())
+    };
+    assert_eq!(steps("."), None);
+    assert_eq!(steps("github.com/me/app"), Some(2));
+    assert_eq!(steps("https://h/r.git#main"), Some(2));
+    assert_eq!(steps("https://h/context.tar"), Some(3));
+    let spec = spec(dir.path(), "https://h/r.git?depth=1");
+    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    assert!(inputs.remote_context(&spec).is_err());
 }
 
 #[test]
