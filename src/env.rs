@@ -36,6 +36,8 @@ pub const BUILDX_SEND_GIT_QUERY_AS_INPUT: &str = "BUILDX_SEND_GIT_QUERY_AS_INPUT
 pub const BUILDX_NO_DEFAULT_OCI_ARTIFACT: &str = "BUILDX_NO_DEFAULT_OCI_ARTIFACT";
 /// File with a policy for the sources of builds.
 pub const EXPERIMENTAL_BUILDKIT_SOURCE_POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
+/// True: buildx checks the signatures of Docker's own images, which is refused here.
+pub const BUILDX_DEFAULT_POLICY: &str = "BUILDX_DEFAULT_POLICY";
 /// Platform to build for where no flag says one.
 pub const DOCKER_DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
 /// `min`, `max` or `disabled`: the provenance part of the metadata file.

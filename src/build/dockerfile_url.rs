@@ -1,23 +1,39 @@
-//! A Dockerfile given by URL, which is fetched before the build.
+//! A Dockerfile given by URL. The builder fetches it, as for buildx: it may reach what this machine does
+//! not, and keeps what it has fetched.
 
+use std::io;
+
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use fs_err as fs;
 use thiserror::Error;
 
+use super::inputs::UrlDockerfile;
+use crate::buildkit::read_file::{FileRequest, read_file};
+use crate::buildkit::source::Source;
+use crate::buildkit::{Client, RpcError};
+
 /// The largest Dockerfile that is taken from a URL, in bytes.
-pub const MAX_DOCKERFILE: usize = 2 << 20;
+pub const MAX_DOCKERFILE: u64 = 2 << 20;
+/// What the builder calls it.
+const NAME: &str = "Dockerfile";
 
 /// Why a Dockerfile cannot be fetched.
 #[derive(Debug, Error)]
 pub enum FetchError {
-    /// The server cannot be asked.
-    #[error("cannot fetch the Dockerfile")]
-    Http(#[from] reqwest::Error),
-    /// The server does not give it.
-    #[error("cannot fetch the Dockerfile {url}: the server answered {status}")]
-    Status {
+    /// The builder does not get it.
+    #[error("cannot fetch the Dockerfile {url}")]
+    Solve {
         /// Where from, without credentials.
         url: String,
-        /// What the server said.
-        status: http::StatusCode,
+        /// Why.
+        #[source]
+        source: RpcError,
+    },
+    /// The builder's answer has no file.
+    #[error("cannot fetch the Dockerfile {url}: the builder has no file of it")]
+    Missing {
+        /// Where from, without credentials.
+        url: String,
     },
     /// It is too large to be one.
     #[error("Dockerfile {url} bigger than allowed max size ({MAX_DOCKERFILE} bytes)")]
@@ -25,73 +41,68 @@ pub enum FetchError {
         /// Where from, without credentials.
         url: String,
     },
+    /// It cannot be written to a temporary file.
+    #[error("cannot keep the Dockerfile")]
+    Write(#[from] io::Error),
 }
 
-/// Fetches a Dockerfile.
+/// Fetches a Dockerfile into the folder that the session serves.
 ///
 /// # Errors
 ///
-/// Fails where the server does not give it, or gives too much.
-pub async fn fetch(http: &reqwest::Client, url: &str) -> Result<Vec<u8>, FetchError> {
-    let mut response = http.get(url).send().await.map_err(without_url)?;
-    if !response.status().is_success() {
-        return Err(FetchError::Status {
-            url: shown(url),
-            status: response.status(),
-        });
+/// Fails if the builder does not get it, or gets too much.
+pub(super) async fn fetch(
+    file: &UrlDockerfile,
+    client: &Client,
+    session: &str,
+    on_status: impl FnMut(StatusResponse),
+) -> Result<(), FetchError> {
+    let url = shown(&file.url);
+    let source = Source::http(&file.url, NAME, &format!("[internal] load {url}"));
+    let request = FileRequest {
+        session,
+        definition: source.definition(),
+        path: NAME,
+        limit: MAX_DOCKERFILE,
+    };
+    match read_file(client, request, on_status).await {
+        Ok(Some(found)) if found.size > MAX_DOCKERFILE => Err(FetchError::TooLarge { url }),
+        Ok(Some(found)) => Ok(fs::write(&file.path, found.data)?),
+        Ok(None) => Err(FetchError::Missing { url }),
+        Err(source) => Err(FetchError::Solve { url, source }),
     }
-    let mut data = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(without_url)? {
-        data.extend_from_slice(&chunk);
-        if data.len() > MAX_DOCKERFILE {
-            return Err(FetchError::TooLarge { url: shown(url) });
-        }
-    }
-    Ok(data)
 }
 
-/// A URL may hold a password.
-fn without_url(error: reqwest::Error) -> FetchError {
-    error.without_url().into()
-}
-
+/// A URL may hold a password, or a token in its query.
 fn shown(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(url) => format!(
-            "{}://{}{}",
-            url.scheme(),
-            url.host_str().unwrap_or_default(),
-            url.path()
-        ),
-        Err(_) => String::new(),
-    }
+    let Ok(url) = url::Url::parse(url) else {
+        return String::new();
+    };
+    let port = url.port().map(|port| format!(":{port}"));
+    format!(
+        "{}://{}{}{}",
+        url.scheme(),
+        url.host_str().unwrap_or_default(),
+        port.unwrap_or_default(),
+        url.path()
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
-    use axum::routing::get;
-
     use super::*;
 
-    #[tokio::test]
-    async fn only_dockerfiles_of_a_reasonable_size() {
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let router = Router::new()
-            .route("/Dockerfile", get(|| async { "FROM scratch\n" }))
-            .route("/large", get(|| async { vec![b'#'; MAX_DOCKERFILE + 1] }));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move { axum::serve(listener, router).await });
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let get =
-            async |path: &str| fetch(&http, &format!("http://me:secret@{address}/{path}")).await;
-        assert_eq!(get("Dockerfile").await.unwrap(), b"FROM scratch\n");
-        let error = get("large").await.unwrap_err();
-        assert!(matches!(error, FetchError::TooLarge { .. }));
-        let missing = get("nope").await.unwrap_err().to_string();
-        assert!(missing.ends_with("/nope: the server answered 404 Not Found"));
-        assert!(!missing.contains("secret"));
+    #[test]
+    fn a_url_is_shown_with_its_port_and_without_its_secrets() {
+        for (url, want) in [
+            (
+                "http://me:secret@h:8080/a/Dockerfile?token=x#y",
+                "http://h:8080/a/Dockerfile",
+            ),
+            ("https://[::1]:9/Dockerfile", "https://[::1]:9/Dockerfile"),
+            ("https://h/Dockerfile", "https://h/Dockerfile"),
+        ] {
+            assert_eq!(shown(url), want);
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! an earlier build again.
 
 mod git;
+pub mod remote;
 
 use std::collections::BTreeMap;
 use std::io::{self, Seek as _};
@@ -17,14 +18,19 @@ use fs_err as fs;
 use tempfile::TempDir;
 use thiserror::Error;
 
+use self::remote::{is_http_url, is_remote_url, is_repository};
 use super::stdin::Stdin;
 use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::source::Source;
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
+use crate::digest::Digest;
 use crate::options::oci_layout::LayoutRef;
-use crate::reference::DEFAULT_TAG;
 
 /// Capability that a frontend needs for named contexts.
 const CAP_CONTEXTS: &str = "moby.buildkit.frontend.contexts+forward";
+
+/// What BuildKit calls the file that is fetched for a context.
+const REMOTE_FILE: &str = "context";
 
 /// What the user named as the build's inputs.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +39,6 @@ pub struct InputSpec {
     pub context: String,
     /// The value of `--file`: a path, a URL, `-`, or nothing.
     pub dockerfile: Option<String>,
-    /// What the URL of [`Self::dockerfile`] gave, see [`Self::dockerfile_url`].
-    pub fetched: Option<Vec<u8>>,
     /// The named contexts in the order given.
     pub named: Vec<(String, String)>,
     /// The working folder that relative paths start from.
@@ -49,10 +53,31 @@ pub struct InputSpec {
 }
 
 impl InputSpec {
-    /// Returns the URL that the Dockerfile is to be fetched from, if it is given by one.
-    pub fn dockerfile_url(&self) -> Option<&str> {
+    /// Returns whether BuildKit fetches the context itself. A folder of that name comes first, as in
+    /// buildx: `github.com/me/app` may be a checkout.
+    pub fn context_is_remote(&self) -> bool {
+        is_remote_url(&self.context) && !self.current_dir.join(&self.context).is_dir()
+    }
+
+    /// Returns whether BuildKit fetches this named context itself. What is no URL may be a folder.
+    /// (buildx takes `github.com/me/app` for a repository here, which no frontend knows.)
+    fn named_is_remote(&self, word: &str) -> bool {
+        let may_be_folder = !word.contains("://");
+        is_remote_url(word) && !(may_be_folder && self.current_dir.join(word).is_dir())
+    }
+
+    fn dockerfile_url(&self) -> Option<&str> {
         self.dockerfile.as_deref().filter(|file| is_http_url(file))
     }
+}
+
+/// A Dockerfile that the builder fetches before the build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlDockerfile {
+    /// Where from.
+    pub url: String,
+    /// Where the session serves it from.
+    pub path: PathBuf,
 }
 
 /// Inputs made ready. Temporary folders live as long as this value.
@@ -69,6 +94,8 @@ pub struct Inputs {
     /// A context archive that comes by standard input. Its attribute `context` is the URL under which
     /// the session hands it out.
     pub upload: Option<Stdin>,
+    /// The Dockerfile, if it is given by URL and not there yet.
+    pub url_dockerfile: Option<UrlDockerfile>,
     /// Layout folders that are contexts, by the name of their store.
     pub layouts: BTreeMap<String, Layout>,
     /// Name of the Dockerfile as the user knows it, for messages.
@@ -114,7 +141,7 @@ pub enum InputError {
     /// A reference to a layout folder has no valid form.
     #[error(transparent)]
     LayoutRef(crate::options::OptionError),
-    /// A layout folder cannot be read.
+    /// A layout folder is missing, cannot be read or has no such manifest.
     #[error("oci-layout reference {text:?} could not be resolved")]
     Layout {
         /// The reference.
@@ -123,9 +150,6 @@ pub enum InputError {
         #[source]
         source: LayoutError,
     },
-    /// A layout folder has no such tag, or is no layout folder.
-    #[error("oci-layout reference {0:?} could not be resolved: no such tag")]
-    LayoutNotFound(String),
     /// The query of a Git URL is wrong.
     #[error("invalid Git URL {url:?}: {why}")]
     GitQuery {
@@ -137,9 +161,6 @@ pub enum InputError {
     /// A form of input that this version does not serve.
     #[error("{0} is not supported by this version of cachex")]
     Unsupported(String),
-    /// The Dockerfile at this URL was not fetched before.
-    #[error("the Dockerfile {0} was not fetched")]
-    NotFetched(String),
     /// Standard input or a temporary file failed.
     #[error("cannot take the build's input from stdin")]
     Stdin(#[source] io::Error),
@@ -158,7 +179,7 @@ impl Inputs {
         if spec.context == "-" {
             inputs.context_from_stdin(dockerfile, stdin())?;
             inputs.dockerfile_from_url(spec)?;
-        } else if is_remote_url(&spec.context) {
+        } else if spec.context_is_remote() {
             inputs.context_from_url(spec, dockerfile, stdin, &mut caps)?;
         } else {
             inputs.context_from_folder(spec, dockerfile, stdin)?;
@@ -271,14 +292,15 @@ impl Inputs {
         self.dockerfile_name = path.display().to_string();
     }
 
-    /// Takes the Dockerfile that was fetched from its URL; nothing where it has none.
+    /// Makes a place for the Dockerfile that is fetched from its URL; nothing if it has none.
     fn dockerfile_from_url(&mut self, spec: &InputSpec) -> Result<(), InputError> {
         let Some(url) = spec.dockerfile_url() else {
             return Ok(());
         };
-        let fetched = spec.fetched.clone();
-        let data = fetched.ok_or_else(|| InputError::NotFetched(url.to_owned()))?;
-        self.dockerfile_from_stdin(Stdin::new(io::Cursor::new(data)))?;
+        self.url_dockerfile = Some(UrlDockerfile {
+            url: url.to_owned(),
+            path: self.dockerfile_of_its_own()?,
+        });
         url.clone_into(&mut self.dockerfile_name);
         Ok(())
     }
@@ -288,15 +310,22 @@ impl Inputs {
         let mut read = tempfile::tempfile().map_err(InputError::Stdin)?;
         stdin.copy_to(&mut read).map_err(InputError::Stdin)?;
         read.rewind().map_err(InputError::Stdin)?;
-        let folder = self.temp_dir()?;
-        let mut file = fs::File::create(folder.join("Dockerfile")).map_err(InputError::Stdin)?;
+        let path = self.dockerfile_of_its_own()?;
+        let mut file = fs::File::create(path).map_err(InputError::Stdin)?;
         io::copy(&mut read, &mut file).map_err(InputError::Stdin)?;
+        self.dockerfile_name = "stdin".into();
+        Ok(())
+    }
+
+    /// Creates a folder for a Dockerfile that comes from elsewhere than the context, and returns its path.
+    fn dockerfile_of_its_own(&mut self) -> Result<PathBuf, InputError> {
+        let folder = self.temp_dir()?;
+        let path = folder.join("Dockerfile");
         self.local_dirs.insert("dockerfile".into(), folder);
         self.attrs.insert("filename".into(), "Dockerfile".into());
         self.attrs
             .insert("dockerfilekey".into(), "dockerfile".into());
-        self.dockerfile_name = "stdin".into();
-        Ok(())
+        Ok(path)
     }
 
     fn add_named(
@@ -307,8 +336,8 @@ impl Inputs {
         caps: &mut Vec<String>,
     ) -> Result<(), InputError> {
         let key = format!("context:{name}");
-        if is_remote_url(path) || path.starts_with("docker-image://") || path.starts_with("target:")
-        {
+        let passed_on = ["docker-image://", "target:"];
+        if spec.named_is_remote(path) || passed_on.iter().any(|p| path.starts_with(p)) {
             self.attrs.insert(key.clone(), path.to_owned());
             return self.git_query(path, &key, spec, caps);
         }
@@ -348,21 +377,38 @@ impl Inputs {
         current_dir: &Path,
     ) -> Result<String, InputError> {
         let folder = Layout::new(current_dir.join(&layout.path));
-        let digest = match (&layout.digest, &layout.tag) {
-            (Some(digest), _) => Some(digest.clone()),
-            (None, tag) => folder
-                .tagged(tag.as_deref().unwrap_or(DEFAULT_TAG))
-                .map_err(|source| InputError::Layout {
-                    text: text.to_owned(),
-                    source,
-                })?
-                .map(|manifest| manifest.digest),
-        };
-        let digest = digest.ok_or_else(|| InputError::LayoutNotFound(text.to_owned()))?;
+        let digest = manifest_of(&folder, layout).map_err(|source| InputError::Layout {
+            text: text.to_owned(),
+            source,
+        })?;
         let store = crate::buildkit::new_id();
         let value = layout.to_store(&store, &digest);
         self.layouts.insert(store, folder);
         Ok(value)
+    }
+
+    /// Returns what makes the tree of a context that BuildKit fetches itself, as its frontends make it;
+    /// `None` for any other context.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the URL of a repository is wrong.
+    pub(super) fn remote_context(
+        &self,
+        spec: &InputSpec,
+    ) -> Result<Option<Definition>, InputError> {
+        if let Some(given) = self.definitions.get("context") {
+            return Ok(Some(given.clone()));
+        }
+        if !spec.context_is_remote() {
+            return Ok(None);
+        }
+        if is_repository(&spec.context) {
+            return git::definition(&spec.context).map(Some);
+        }
+        let load = "[internal] load remote build context";
+        let source = Source::http(&spec.context, REMOTE_FILE, load);
+        Ok(Some(source.unpacked(REMOTE_FILE)))
     }
 
     /// Offers the layout folders in the session.
@@ -383,6 +429,19 @@ impl Inputs {
         self.temp_dirs.push(dir);
         Ok(path)
     }
+}
+
+/// Finds the manifest that a reference stands for. A folder with only one means that one, whatever its
+/// tag, as in buildx.
+fn manifest_of(folder: &Layout, layout: &LayoutRef) -> Result<Digest, LayoutError> {
+    if let Some(digest) = &layout.digest {
+        return folder.check().map(|()| digest.clone());
+    }
+    match folder.manifest(layout.tag.as_deref()) {
+        Err(no_tag @ LayoutError::NoTag { .. }) => folder.only()?.ok_or(no_tag),
+        found => found,
+    }
+    .map(|manifest| manifest.digest)
 }
 
 fn check_context_folder(argument: &str, folder: &Path) -> Result<(), InputError> {
@@ -442,41 +501,6 @@ fn lower_case_dockerfile(folder: &Path, name: &str) -> Option<String> {
         }
     }
     lower
-}
-
-fn is_http_url(text: &str) -> bool {
-    text.starts_with("http://") || text.starts_with("https://")
-}
-
-fn is_git_url(text: &str) -> bool {
-    let base = text.split(['#', '?']).next().unwrap_or(text);
-    ["git://", "ssh://", "git@"]
-        .iter()
-        .any(|p| text.starts_with(p))
-        || (is_http_url(text)
-            && Path::new(base)
-                .extension()
-                .is_some_and(|extension| extension == "git"))
-        || (is_http_url(text) && text.contains(".git?"))
-}
-
-/// Tells whether this is a Git repository that is reached by SSH: by URL, or as `user@host:path`.
-pub fn is_git_ssh(text: &str) -> bool {
-    let word = |part: &str, more: &[char]| {
-        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || more.contains(&c);
-        !part.is_empty() && part.chars().all(valid)
-    };
-    let short = || {
-        let (host, _) = text.split_once(':')?;
-        let (user, host) = host.split_once('@')?;
-        Some(word(user, &['_']) && word(host, &['.']))
-    };
-    text.starts_with("ssh://") || short() == Some(true)
-}
-
-/// Tells whether BuildKit fetches this itself: HTTP(S), Git, or `github.com/…` (buildx `urlutil`).
-pub fn is_remote_url(text: &str) -> bool {
-    is_http_url(text) || is_git_url(text) || text.starts_with("github.com/")
 }
 
 #[cfg(test)]

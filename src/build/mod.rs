@@ -5,7 +5,8 @@
 //! | [`spec`] | the request: what the user asked for |
 //! | [`inputs`], [`stdin`], [`vcs`] | where files come from, and the commit they stand at |
 //! | [`dockerfile_url`] | a Dockerfile given by URL |
-//! | [`source_policy`], [`local_delete`] | a policy for sources; what a local output may delete |
+//! | [`source_policy`], [`policy`] | a policy for sources that BuildKit enforces; those that are refused |
+//! | [`local_delete`] | what a local output may delete |
 //! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
 //! | [`cache`] | caches to write and to read, checked |
@@ -35,6 +36,7 @@ pub mod layout_cache;
 pub mod load;
 pub mod local_delete;
 pub mod metadata;
+pub mod policy;
 pub mod provenance;
 pub mod quiet_import;
 pub mod run;

@@ -86,16 +86,21 @@ pub async fn run(
     build_ref: &str,
     runner: &Runner<'_>,
     stops: &Stops,
-    on_status: impl FnMut(StatusResponse),
+    mut on_status: impl FnMut(StatusResponse),
 ) -> Result<BuildOutcome, BuildError> {
     let stores = ContentStores::default();
     let read = async {
         let (dir, tools) = (&spec.inputs.current_dir, &runner.caches);
-        Ok(imports::open(&runner.asked, dir, tools, &stores).await)
+        Ok::<_, BuildError>(imports::open(&runner.asked, dir, tools, &stores).await)
     };
     // The registries answer while the builder does.
     let ready = async {
-        let job = Job::set_up(spec, &mut inputs, build_ref, runner, &stores);
+        let job = async {
+            let job = Job::set_up(spec, &mut inputs, build_ref, runner, &stores).await?;
+            job.fetch_ahead(spec, &inputs, runner, &mut on_status)
+                .await?;
+            Ok::<_, BuildError>(job)
+        };
         tokio::try_join!(job, read)
     };
     let (mut job, mut read) = tokio::select! {
@@ -150,6 +155,9 @@ pub fn ask_commit(spec: &BuildSpec, inputs: &Inputs) -> Commit {
     let name = inputs.attrs.get("filename");
     let dockerfile = inputs.local_dirs.get("dockerfile").unwrap_or(context);
     let dockerfile = dockerfile.join(name.map_or("Dockerfile", String::as_str));
+    // What came by standard input or from a URL lies in a temporary folder.
+    let is_users = !inputs.attrs.contains_key("dockerfilekey");
+    let dockerfile = is_users.then_some(dockerfile);
     let dirs = inputs.local_dirs.clone();
     Commit::ask(spec.vcs, context.clone(), dockerfile, dirs)
 }

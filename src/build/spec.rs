@@ -72,6 +72,8 @@ pub struct BuildSpec {
     pub resources: BTreeMap<String, String>,
     /// Which sources may be used, and which stand for others.
     pub source_policy: Option<Policy>,
+    /// The user switched off the policies in Rego that lie beside Dockerfiles.
+    pub policy_off: bool,
     /// Images with attestations are not made in the form of OCI artifacts.
     pub no_oci_artifact: bool,
     /// Which steps do without cache.

@@ -4,7 +4,7 @@
 //! key; which are sent follows buildx.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use futures_util::FutureExt as _;
@@ -46,10 +46,11 @@ impl Commit {
     pub fn ask(
         options: VcsOptions,
         context: PathBuf,
-        dockerfile: PathBuf,
+        dockerfile: Option<PathBuf>,
         local_dirs: BTreeMap<String, PathBuf>,
     ) -> Self {
-        let asked = async move { attributes(options, &context, &dockerfile, &local_dirs).await };
+        let asked =
+            async move { attributes(options, &context, dockerfile.as_deref(), &local_dirs).await };
         Self(later(asked, |_died| BTreeMap::new()))
     }
 
@@ -69,11 +70,11 @@ impl Commit {
 }
 
 /// Returns the attributes for a context folder; none where it is not inside a Git work tree or
-/// there is no git.
+/// there is no git. A Dockerfile that is no file of the user's has no path.
 pub async fn attributes(
     options: VcsOptions,
     context: &Path,
-    dockerfile: &Path,
+    dockerfile: Option<&Path>,
     local_dirs: &BTreeMap<String, PathBuf>,
 ) -> BTreeMap<String, String> {
     let mut attrs = BTreeMap::new();
@@ -121,7 +122,7 @@ pub async fn attributes(
         );
     }
     if options.labels
-        && let Some(path) = relative(&root, dockerfile)
+        && let Some(path) = dockerfile.and_then(|file| relative(&root, &cleaned(file)))
     {
         attrs.insert("label:com.docker.image.source.entrypoint".into(), path);
     }
@@ -168,6 +169,19 @@ fn relative(root: &Path, path: &Path) -> Option<String> {
     } else {
         text
     })
+}
+
+/// Takes away `.` and `..`, as Go's `filepath.Clean`: `repo/../Dockerfile` is not in the repository.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    clean
 }
 
 /// The URL of the branch's own remote, else of `origin`.
@@ -249,13 +263,7 @@ mod tests {
     #[tokio::test]
     async fn outside_a_work_tree_there_is_nothing_to_tell() {
         let dir = tempfile::tempdir().unwrap();
-        let attrs = attributes(
-            VcsOptions::default(),
-            dir.path(),
-            dir.path(),
-            &BTreeMap::new(),
-        )
-        .await;
+        let attrs = attributes(VcsOptions::default(), dir.path(), None, &BTreeMap::new()).await;
         assert!(attrs.is_empty());
     }
 
@@ -288,7 +296,8 @@ mod tests {
             labels: true,
             ..Default::default()
         };
-        let attrs = attributes(options, &sub, &sub.join("Dockerfile"), &dirs).await;
+        let dockerfile = sub.join("Dockerfile");
+        let attrs = attributes(options, &sub, Some(&dockerfile), &dirs).await;
         assert_eq!(attrs["vcs:revision"].len(), 40);
         assert_eq!(attrs["vcs:source"], "https://example.com/r.git");
         assert_eq!(attrs["vcs:localdir:context"], "sub");
@@ -296,5 +305,13 @@ mod tests {
             attrs["label:com.docker.image.source.entrypoint"],
             "sub/Dockerfile"
         );
+        let label = "label:com.docker.image.source.entrypoint";
+        for (file, want) in [
+            ("sub/../other/Dockerfile", Some("other/Dockerfile")),
+            ("sub/../../outside/Dockerfile", None),
+        ] {
+            let attrs = attributes(options, &sub, Some(&root.join(file)), &dirs).await;
+            assert_eq!(attrs.get(label).map(String::as_str), want, "{file}");
+        }
     }
 }

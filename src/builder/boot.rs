@@ -23,6 +23,7 @@ use super::driver::container_options::{ContainerNode, all_gpus};
 use super::error::BuilderError;
 use super::gha;
 use super::group::FileContent;
+use super::verified;
 
 mod wait;
 
@@ -162,6 +163,7 @@ impl Container {
 
     async fn create(&self, engine: &Engine, sink: &BootSink<'_>) -> Result<(), BuilderError> {
         let image = &self.options().image;
+        verified::refuse_unverified(self)?;
         let step = format!("pulling image {image}");
         let pulled = sink.step(self.node(), step, self.pull(engine, image)).await;
         if let Err(error) = pulled {

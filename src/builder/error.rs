@@ -38,6 +38,14 @@ pub enum BuilderError {
         /// Builders in the store that could be used instead.
         others: Vec<String>,
     },
+    /// The signature of the builder's image would have to be checked.
+    #[error(
+        "BUILDX_DEFAULT_POLICY asks for the signature of {image} to be checked, which this version of cachex does not do"
+    )]
+    Unverified {
+        /// The image.
+        image: String,
+    },
     /// The builder is of a driver that is not made yet.
     #[error("builder {name:?} uses the {driver} driver, which is not supported yet")]
     DriverNotSupported {
@@ -195,6 +203,9 @@ impl BuilderError {
             ),
             Self::Pull { .. } => {
                 "name another image with: docker cachex create --driver-opt image=REF".to_owned()
+            }
+            Self::Unverified { .. } => {
+                "docker buildx inspect --bootstrap checks it; --driver-opt allow-untrusted-image=true goes without".to_owned()
             }
             Self::Paused { container, .. } => {
                 format!("let it run with: docker unpause {container}")

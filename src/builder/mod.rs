@@ -7,6 +7,7 @@
 //! | [`create`], [`buildkitd`], [`name`], [`platform`], [`text`] | the arguments of `create` |
 //! | [`assign`] | which node builds which platform |
 //! | [`driver`], [`boot`], [`gha`] | what a node is, and making it run |
+//! | `verified` | images whose signature would have to be checked |
 //! | [`load`] | asking all nodes for their state, for `ls` and `inspect` |
 //! | [`surroundings`] | docker's configuration, contexts and the environment, passed in |
 
@@ -31,6 +32,7 @@ pub mod resolve;
 pub mod store;
 pub mod surroundings;
 pub mod text;
+mod verified;
 
 pub use boot::{BootEvent, BootSink};
 pub use driver::{Driver, Status};

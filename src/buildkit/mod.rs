@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`client`] | one HTTP/2 connection over any byte stream, Control and gateway stubs on it |
 //! | [`solve`] | one build in gateway mode: control solve, frontend solve and status stream together |
+//! | [`read_file`], [`source`] | a file of what the daemon fetches; definitions of single sources |
 //! | [`llb`] | the graph of a build's steps, and definitions that end at one of them |
 //! | [`content_read`] | small blobs of the daemon's content store |
 //! | [`subrequest`] | questions to a frontend, and a frontend that answers them where another does not |
@@ -18,8 +19,10 @@ pub mod error;
 mod frontend_caps;
 pub mod llb;
 pub mod proto;
+pub mod read_file;
 pub mod session;
 pub mod solve;
+pub mod source;
 pub mod subrequest;
 
 pub use client::Client;

@@ -251,9 +251,20 @@ async fn run_build(
     companion: Option<&dyn Companion>,
     cancel: &CancellationToken,
 ) -> Result<SolveOutcome, RpcError> {
-    let mut control = client.control();
-    let solve = control.solve(request.to_control());
     let frontend = run_frontend(client, request, companion, cancel);
+    let (mut outcome, solved) = beside(client, request.to_control(), frontend).await?;
+    outcome.exporter_response = solved.exporter_response.into_iter().collect();
+    Ok(outcome)
+}
+
+/// Makes the solve call, which waits for a frontend of this side, and runs that frontend beside it.
+pub(super) async fn beside<T>(
+    client: &Client,
+    request: control::SolveRequest,
+    frontend: impl Future<Output = Result<T, RpcError>>,
+) -> Result<(T, control::SolveResponse), RpcError> {
+    let mut control = client.control();
+    let solve = control.solve(request);
     tokio::pin!(solve, frontend);
     let (solved, result) = tokio::select! {
         // The daemon's own answer wins: it says why the frontend's call was refused.
@@ -267,9 +278,7 @@ async fn run_build(
             },
         },
     };
-    let mut outcome = result?;
-    outcome.exporter_response = solved.into_inner().exporter_response.into_iter().collect();
-    Ok(outcome)
+    Ok((result?, solved.into_inner()))
 }
 
 /// Plays the frontend: runs the real one and returns its result to the daemon.
@@ -347,26 +356,30 @@ async fn evaluate(
     let parts = parts(result)
         .into_iter()
         .filter(|(_, part)| !part.id.is_empty());
-    let parts = parts.map(|(_, part)| {
-        let mut gateway = gateway.clone();
-        let request = gateway::EvaluateRequest {
-            r#ref: part.id.clone(),
-        };
-        async move { gateway.evaluate(request).await }
-    });
-    let evaluated = tokio::select! {
-        evaluated = futures_util::future::try_join_all(parts) => evaluated,
+    let parts = parts.map(|(_, part)| evaluate_part(gateway.clone(), part));
+    tokio::select! {
+        evaluated = futures_util::future::try_join_all(parts) => evaluated.map(drop),
         () = cancel.cancelled() => std::future::pending().await,
+    }
+}
+
+/// Makes the daemon run the steps of a part of a result.
+pub(super) async fn evaluate_part(
+    mut gateway: GatewayClient,
+    part: &gateway::Ref,
+) -> Result<(), Status> {
+    let request = gateway::EvaluateRequest {
+        r#ref: part.id.clone(),
     };
-    match evaluated {
-        // A daemon that cannot (before BuildKit 0.12) evaluates what is returned to it.
+    match gateway.evaluate(request).await {
+        // A daemon that cannot (before BuildKit 0.12) evaluates what is returned to it, or read.
         Err(status) if status.code() == tonic::Code::Unimplemented => Ok(()),
         evaluated => evaluated.map(drop),
     }
 }
 
 /// Tells the daemon that the frontend failed, so that the build ends with this error.
-async fn return_error(gateway: &mut GatewayClient, status: &Status) {
+pub(super) async fn return_error(gateway: &mut GatewayClient, status: &Status) {
     let mut error = rpc::Status::decode(status.details()).unwrap_or_default();
     error.code = status.code().into();
     status.message().clone_into(&mut error.message);
@@ -380,7 +393,7 @@ async fn return_error(gateway: &mut GatewayClient, status: &Status) {
 }
 
 /// Returns the parts of a result by platform.
-fn parts(result: &gateway::Result) -> Vec<(&str, &gateway::Ref)> {
+pub(super) fn parts(result: &gateway::Result) -> Vec<(&str, &gateway::Ref)> {
     use gateway::result::Result as Form;
     match &result.result {
         Some(Form::Ref(part)) => vec![("", part)],
@@ -399,7 +412,7 @@ fn definitions(result: &gateway::Result) -> BTreeMap<String, Definition> {
 }
 
 /// Reads the status stream until the daemon ends it, or until it stays silent after the solve.
-async fn forward_status(
+pub(super) async fn forward_status(
     client: &Client,
     build_ref: &str,
     solve_end: tokio::sync::oneshot::Receiver<()>,

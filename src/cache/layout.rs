@@ -68,6 +68,38 @@ pub enum LayoutError {
     /// A blob that is referred to is not there.
     #[error("blob {0} is not in the folder")]
     Missing(Digest),
+    /// There is no such folder.
+    #[error("there is no folder {0:?}")]
+    NoFolder(PathBuf),
+    /// The folder is no layout folder.
+    #[error("the folder {0:?} has no index.json, so it is no OCI layout")]
+    NoIndex(PathBuf),
+    /// The folder has no manifest of this tag.
+    #[error("no manifest has the tag {tag:?}; {}", known_tags(tags))]
+    NoTag {
+        /// The tag.
+        tag: String,
+        /// The tags that are there.
+        tags: Vec<String>,
+    },
+}
+
+impl LayoutError {
+    /// Returns whether what was asked for is not there, as opposed to broken.
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::NoFolder(_) | Self::NoIndex(_) | Self::NoTag { .. }
+        )
+    }
+}
+
+fn known_tags(tags: &[String]) -> String {
+    if tags.is_empty() {
+        "the folder has no tags".to_owned()
+    } else {
+        format!("the folder has {}", tags.join(", "))
+    }
 }
 
 /// A layout folder.

@@ -59,6 +59,17 @@ pub enum SourceError {
     Gone(Digest),
 }
 
+impl SourceError {
+    /// Returns whether there is nothing under that name.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::NotFound => true,
+            Self::Layout(error) => error.is_missing(),
+            _ => false,
+        }
+    }
+}
+
 /// Where a cache is.
 #[derive(Debug)]
 pub enum CacheSource {
@@ -73,8 +84,8 @@ pub enum CacheSource {
     Layout {
         /// The folder.
         layout: Layout,
-        /// The tag; it does not count where there is a digest.
-        tag: String,
+        /// The tag, if one was given; it does not count where there is a digest.
+        tag: Option<String>,
         /// The digest.
         digest: Option<Digest>,
     },
@@ -121,16 +132,15 @@ impl CacheSource {
                 tag,
                 digest,
             } => {
-                let entry = match digest {
-                    Some(digest) => Some((digest.clone(), String::new())),
-                    None => layout
-                        .tagged(tag)?
-                        .map(|entry| (entry.digest, entry.media_type)),
+                layout.check()?;
+                let (digest, media_type) = match digest {
+                    Some(digest) => (digest.clone(), String::new()),
+                    None => {
+                        let entry = layout.manifest(tag.as_deref())?;
+                        (entry.digest, entry.media_type)
+                    }
                 };
-                match entry {
-                    Some((digest, media_type)) => from_layout(layout, digest, media_type)?,
-                    None => None,
-                }
+                from_layout(layout, digest, media_type)?
             }
         };
         found.ok_or(SourceError::NotFound)

@@ -6,7 +6,8 @@ use super::error::{OptionError, Problem};
 use crate::reference::Reference;
 
 /// Parses `NAME=VALUE`. A name is that of a stage or an image and is normalized like an image
-/// (`docker.io/library/app:latest` is `app`), so that it replaces `FROM app`.
+/// (`docker.io/library/app:latest` is `app`), so that it replaces `FROM app`. An empty value, which an
+/// unset variable leaves, names no folder, and not the working folder.
 pub fn parse(text: &str) -> Result<(String, String), OptionError> {
     let Some((name, value)) = text.split_once('=') else {
         return Err(OptionError::new(Problem::NotKeyValue {
@@ -18,6 +19,12 @@ pub fn parse(text: &str) -> Result<(String, String), OptionError> {
         .map_err(|error| OptionError::from(error).within(text))?
         .familiar();
     let name = name.strip_suffix(":latest").unwrap_or(&name).to_owned();
+    if value.is_empty() {
+        return Err(OptionError::new(Problem::Empty {
+            expected: "a folder, a URL or an image",
+        })
+        .within(text));
+    }
     Ok((name, value.to_owned()))
 }
 
@@ -48,7 +55,6 @@ mod tests {
                 "r.example/app",
                 "https://h/x?a=b",
             ),
-            ("app=", "app", ""),
         ] {
             assert_eq!(
                 parse(text).unwrap(),
@@ -63,6 +69,10 @@ mod tests {
         assert_eq!(
             parse("app").unwrap_err().to_string(),
             r#""app" is not of the form key=value"#
+        );
+        assert_eq!(
+            parse("app=").unwrap_err().to_string(),
+            r#"empty value, expected a folder, a URL or an image in "app=""#
         );
         let error = parse("App=.").unwrap_err().to_string();
         assert!(error.contains("must be lowercase"), "{error}");

@@ -1,6 +1,6 @@
 //! `oci-layout://FOLDER[:TAG][@DIGEST]`: a manifest in a folder of the OCI image layout.
 
-use super::error::OptionError;
+use super::error::{OptionError, Problem};
 use crate::digest::Digest;
 use crate::reference::{DEFAULT_TAG, is_tag};
 
@@ -12,7 +12,7 @@ pub const PREFIX: &str = "oci-layout://";
 pub struct LayoutRef {
     /// The folder as the user wrote it.
     pub path: String,
-    /// The tag; `latest` where neither tag nor digest was given.
+    /// The tag, where one was given.
     pub tag: Option<String>,
     /// The digest, where one was given.
     pub digest: Option<Digest>,
@@ -25,7 +25,7 @@ impl LayoutRef {
     ///
     /// # Errors
     ///
-    /// Fails where a digest has the wrong form for its algorithm.
+    /// Fails where a digest has the wrong form for its algorithm, or the folder has no name.
     pub fn parse(text: &str) -> Result<Option<Self>, OptionError> {
         text.strip_prefix(PREFIX)
             .map(|rest| Self::parse_path(rest).map_err(|error| error.within(text)))
@@ -51,10 +51,11 @@ impl LayoutRef {
             Some((path, tag)) if is_tag(tag) => (path, Some(tag.to_owned())),
             _ => (rest, None),
         };
-        let tag = match (&tag, &digest) {
-            (None, None) => Some(DEFAULT_TAG.to_owned()),
-            _ => tag,
-        };
+        if path.is_empty() {
+            return Err(OptionError::new(Problem::Empty {
+                expected: "a folder",
+            }));
+        }
         Ok(Self {
             path: path.to_owned(),
             tag,
@@ -65,8 +66,12 @@ impl LayoutRef {
     /// Writes the reference that BuildKit is told: the name of a store for the folder, and the
     /// digest that the tag stands for.
     pub fn to_store(&self, store: &str, digest: &Digest) -> String {
-        let tag = self.tag.as_ref().map(|tag| format!(":{tag}"));
-        format!("{PREFIX}{store}{}@{digest}", tag.unwrap_or_default())
+        let tag = match (&self.tag, &self.digest) {
+            (Some(tag), _) => format!(":{tag}"),
+            (None, None) => format!(":{DEFAULT_TAG}"),
+            (None, Some(_)) => String::new(),
+        };
+        format!("{PREFIX}{store}{tag}@{digest}")
     }
 }
 
@@ -91,13 +96,13 @@ mod tests {
         let digest = format!("sha256:{}", "a".repeat(64));
         let with = |rest: &str| format!("{PREFIX}{rest}");
         for (text, path, tag, has_digest) in [
-            (with("/a/b"), "/a/b", Some("latest"), false),
+            (with("/a/b"), "/a/b", None, false),
             (with("/a/b:1.3"), "/a/b", Some("1.3"), false),
             (with(&format!("/a/b@{digest}")), "/a/b", None, true),
             (with(&format!("/a/@/b@{digest}")), "/a/@/b", None, true),
-            (with("/a/@/b"), "/a/@/b", Some("latest"), false),
+            (with("/a/@/b"), "/a/@/b", None, false),
             (with(&format!("a:x@{digest}")), "a", Some("x"), true),
-            (with("/a:b/c"), "/a:b/c", Some("latest"), false),
+            (with("/a:b/c"), "/a:b/c", None, false),
         ] {
             let layout = LayoutRef::parse(&text).unwrap().unwrap();
             assert_eq!(layout.path, path, "{text}");
@@ -106,6 +111,10 @@ mod tests {
         }
         assert_eq!(LayoutRef::parse("docker-image://x").unwrap(), None);
         assert!(LayoutRef::parse(&with(&format!("/a@sha256:{}", "a".repeat(40)))).is_err());
+        for unset in ["", ":v1", &format!("@{digest}")] {
+            let error = LayoutRef::parse(&with(unset)).unwrap_err().to_string();
+            assert!(error.contains("empty value, expected a folder"), "{error}");
+        }
     }
 
     #[test]
@@ -115,6 +124,11 @@ mod tests {
         assert_eq!(
             layout.to_store("abc", &digest),
             format!("oci-layout://abc:v1@{digest}")
+        );
+        let layout = LayoutRef::parse_path("dir").unwrap();
+        assert_eq!(
+            layout.to_store("abc", &digest),
+            format!("oci-layout://abc:latest@{digest}")
         );
     }
 }

@@ -113,11 +113,14 @@ impl Output {
 
     /// Tells whether the result is pushed to a registry.
     pub fn pushes(&self) -> bool {
-        self.kind == OutputType::Image
-            && self
-                .attrs
-                .get("push")
-                .is_some_and(|on| parse_bool(on) == Some(true))
+        self.kind == OutputType::Image && self.is_on("push")
+    }
+
+    /// Returns whether an attribute of an image is switched on; one without a value is, as in BuildKit.
+    pub fn is_on(&self, key: &str) -> bool {
+        self.attrs
+            .get(key)
+            .is_some_and(|on| on.is_empty() || parse_bool(on) == Some(true))
     }
 
     /// Tells whether the result is loaded into a Docker engine.

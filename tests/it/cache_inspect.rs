@@ -146,6 +146,10 @@ fn a_folder_is_looked_at_and_checked() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("WARNING: 1 layer is missing"));
     assert!(text(&output.stderr).contains("blobs are missing"));
-    let error = fails(&bench, &[&path]);
-    assert!(error.contains("not found"), "{error}");
+    let error = fails(&bench, &[&format!("{path}:u")]);
+    assert!(error.contains("the folder has t"), "{error}");
+    let only = inspect(&bench, &["--format={{.form}}", &path]);
+    assert_eq!(only, "image-manifest\n");
+    let error = fails(&bench, &[&format!("{path}/none")]);
+    assert!(error.contains("there is no folder"), "{error}");
 }

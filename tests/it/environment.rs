@@ -261,9 +261,16 @@ fn an_oci_layout_is_a_context() {
     tar::Archive::new(file).unpack(&layout).expect("a layout");
 
     let user = context(&[("Dockerfile", "FROM scratch\nCOPY --from=base /made /copy\n")]);
-    for tool in ["cachex", "buildx"] {
-        let out = user.path().join(tool);
-        let base = format!("base=oci-layout://{}:v1", layout.display());
+    // Its only manifest is found by any tag, and by none.
+    for (tool, tag) in [
+        ("cachex", ":v1"),
+        ("cachex", ""),
+        ("buildx", ""),
+        ("cachex", ":v2"),
+        ("buildx", ":v2"),
+    ] {
+        let out = user.path().join(format!("{tool}{}", tag.replace(':', "-")));
+        let base = format!("base=oci-layout://{}{tag}", layout.display());
         let dest = out.to_str().expect("UTF-8");
         // Another builder, which has nothing of the image yet, for each.
         let fresh = client.builder("cachex");
@@ -278,6 +285,6 @@ fn an_oci_layout_is_a_context() {
         let done = build(&client, tool, &args, user.path(), &[]);
         assert!(done.status.success(), "{tool}: {}", text(&done.stderr));
         let copy = fs_err::read_to_string(out.join("copy")).expect("a file");
-        assert_eq!(copy, "made\n", "{tool}");
+        assert_eq!(copy, "made\n", "{tool}{tag}");
     }
 }

@@ -125,3 +125,24 @@ fn one_token_serves_the_program_and_the_builder() {
     assert!(methods.contains(&"HEAD".to_owned()), "{methods:?}");
     assert_eq!(registry.count("POST", "/token"), 0);
 }
+
+#[test]
+fn a_token_server_on_this_machine_is_asked_without_a_proxy() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let registry = runtime.block_on(ScriptedRegistry::start());
+    registry.login(Login::Token(TokenServer {
+        user: Some((USER, PASSWORD)),
+        ..TokenServer::default()
+    }));
+    let host = registry.host();
+    let bench = Bench::new();
+    fs::write(bench.client.config().join("config.json"), auths(&host)).expect("the config");
+    let folder = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let to = format!("type=registry,ref={host}/team/proxy:c,via=builder");
+    let mut command = bench.command("cachex", &["--cache-to", &to], folder.path());
+    // Nothing listens there.
+    command.env("HTTP_PROXY", "http://127.0.0.1:9");
+    let output = command.output().expect("the docker CLI");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(registry.count("GET", "/token") > 0);
+}

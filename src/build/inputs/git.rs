@@ -4,21 +4,22 @@
 //! `BUILDX_SEND_GIT_QUERY_AS_INPUT` the repository reaches the frontend as a definition instead, made here
 //! (BuildKit `frontend/dockerfile/dfgitutil`, `client/llb`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bollard_buildkit_proto::pb::{
-    Definition, Input, Op, OpMetadata, SourceOp, WorkerConstraints, op,
-};
+use bollard_buildkit_proto::pb::Definition;
 use percent_encoding::percent_decode_str;
-use prost::Message as _;
 use url::Url;
 
-use super::{InputError, InputSpec, Inputs, is_git_ssh, is_git_url};
-use crate::digest::Digest;
+use super::remote::{GITHUB, is_git_ssh, is_git_url};
+use super::{InputError, InputSpec, Inputs};
+use crate::buildkit::source::Source;
 use crate::options::boolean::parse_bool;
 
 /// Capability that a frontend needs for Git URLs with a query.
 pub(super) const CAP_GIT_QUERY: &str = "moby.buildkit.frontend.gitquerystring";
+/// The agent of the session that Git gets for SSH.
+const SSH_AGENT: &str = "default";
 /// Attribute of the main context.
 const CONTEXT: &str = "context";
 
@@ -36,6 +37,19 @@ struct Repository {
     without_submodules: bool,
     modified: Option<String>,
     fetch_by_commit: bool,
+    by_ssh: bool,
+}
+
+/// Returns the definition of a step that fetches the repository of a Git URL.
+pub(super) fn definition(url: &str) -> Result<Definition, InputError> {
+    Ok(repository(url)?.definition(url))
+}
+
+fn repository(url: &str) -> Result<Repository, InputError> {
+    Repository::parse(url).map_err(|why| InputError::GitQuery {
+        url: url.to_owned(),
+        why,
+    })
 }
 
 impl Inputs {
@@ -58,10 +72,7 @@ impl Inputs {
             caps.push(format!("{CAP_GIT_QUERY}{forward}"));
             return Ok(());
         }
-        let mut repository = Repository::parse(url).map_err(|why| InputError::GitQuery {
-            url: url.to_owned(),
-            why,
-        })?;
+        let mut repository = repository(url)?;
         repository.keep_git_dir |= is_context && spec.keep_git_dir == Some(true);
         let input = if is_context {
             self.attrs.remove(key);
@@ -79,7 +90,7 @@ impl Inputs {
 
 impl Repository {
     fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        let url = Url::parse(&with_scheme(text)).map_err(|error| error.to_string())?;
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let port = url.port().map(|port| format!(":{port}"));
         let fragment = decoded(url.fragment().unwrap_or_default());
@@ -100,6 +111,11 @@ impl Repository {
         remote.set_query(None);
         remote.set_fragment(None);
         repository.remote = remote.into();
+        repository.by_ssh = is_git_ssh(text);
+        if repository.by_ssh && !text.contains("://") {
+            let remote = text.split(['?', '#']).next();
+            remote.unwrap_or(text).clone_into(&mut repository.remote);
+        }
         Ok(repository)
     }
 
@@ -156,40 +172,13 @@ impl Repository {
             identifier.push_str(&self.folder);
         }
         let (attrs, caps) = self.attributes();
-        let fetch = Op {
-            op: Some(op::Op::Source(SourceOp { identifier, attrs })),
-            constraints: Some(WorkerConstraints::default()),
-            ..Op::default()
+        Source {
+            identifier,
+            attrs,
+            caps,
+            name: format!("[internal] load git source {shown}"),
         }
-        .encode_to_vec();
-        let fetched = Digest::of(&fetch).to_string();
-        let result = Op {
-            inputs: vec![Input {
-                digest: fetched.clone(),
-                index: 0,
-            }],
-            ..Op::default()
-        }
-        .encode_to_vec();
-        let name = format!("[internal] load git source {shown}");
-        let caps_of = |caps: &[String]| caps.iter().map(|cap| (cap.clone(), true)).collect();
-        let about_fetch = OpMetadata {
-            description: BTreeMap::from([("llb.customname".to_owned(), name)]),
-            caps: caps_of(&caps),
-            ..OpMetadata::default()
-        };
-        let about_result = OpMetadata {
-            caps: caps_of(&["constraints", "platform", "meta.description"].map(str::to_owned)),
-            ..OpMetadata::default()
-        };
-        let result_digest = Digest::of(&result).to_string();
-        Definition {
-            def: vec![fetch, result],
-            metadata: [(fetched, about_fetch), (result_digest, about_result)]
-                .into_iter()
-                .collect(),
-            source: None,
-        }
+        .definition()
     }
 
     /// The attributes of the step and the capabilities that they need.
@@ -213,6 +202,7 @@ impl Repository {
             ("skipsubmodules", yes(self.without_submodules)),
             ("mtime", self.modified.clone()),
             ("fetchbycommit", yes(self.fetch_by_commit)),
+            ("mountsshsock", self.by_ssh.then(|| SSH_AGENT.to_owned())),
         ] {
             if let Some(value) = value {
                 attrs.insert(format!("git.{name}"), value);
@@ -220,6 +210,19 @@ impl Repository {
             }
         }
         (attrs, caps)
+    }
+}
+
+/// Writes the two short forms of a Git URL as a URL: `github.com/…`, and `user@host:path`.
+fn with_scheme(text: &str) -> Cow<'_, str> {
+    if text.starts_with(GITHUB) {
+        return format!("https://{text}").into();
+    }
+    match text.split_once(':') {
+        Some((host, path)) if is_git_ssh(text) && !text.contains("://") => {
+            format!("ssh://{host}/{}", path.trim_start_matches('/')).into()
+        }
+        _ => text.into(),
     }
 }
 

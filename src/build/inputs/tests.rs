@@ -210,30 +210,46 @@ fn named_contexts_become_attributes() {
 }
 
 #[test]
-fn a_dockerfile_from_a_url_is_a_file_here() {
+fn a_dockerfile_from_a_url_has_a_place_here() {
     let dir = tempfile::tempdir().unwrap();
     let url = "https://example.com/x/App.Dockerfile";
     for context in [".", "https://example.com/r.git"] {
         let mut spec = spec(dir.path(), context);
         spec.dockerfile = Some(url.to_owned());
-        assert_eq!(spec.dockerfile_url(), Some(url));
-        let stdin = || Stdin::new(io::empty());
-        let missing = Inputs::resolve(&spec, stdin);
-        assert!(matches!(missing, Err(InputError::NotFetched(_))));
-        spec.fetched = Some(b"FROM scratch\n".to_vec());
-        let inputs = Inputs::resolve(&spec, stdin).unwrap();
+        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
         assert_eq!(inputs.attrs["filename"], "Dockerfile");
         assert_eq!(inputs.attrs["dockerfilekey"], "dockerfile");
         assert_eq!(inputs.dockerfile_name, url);
-        let file = inputs.local_dirs["dockerfile"].join("Dockerfile");
-        assert_eq!(fs::read(file).unwrap(), b"FROM scratch\n");
+        let fetched = inputs.url_dockerfile.as_ref().unwrap();
+        assert_eq!(fetched.url, url);
+        let folder = &inputs.local_dirs["dockerfile"];
+        assert_eq!(fetched.path, folder.join("Dockerfile"));
+        assert!(folder.is_dir());
     }
+}
+
+#[test]
+fn the_tree_of_a_remote_context_is_made_as_frontends_make_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let steps = |context: &str| {
+        let spec = spec(dir.path(), context);
+        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+        let tree = inputs.remote_context(&spec).unwrap();
+        tree.map(|definition| definition.def.len())
+    };
+    assert_eq!(steps("."), None);
+    assert_eq!(steps("github.com/me/app"), Some(2));
+    assert_eq!(steps("https://h/r.git#main"), Some(2));
+    assert_eq!(steps("https://h/context.tar"), Some(3));
+    let spec = spec(dir.path(), "https://h/r.git?depth=1");
+    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    assert!(inputs.remote_context(&spec).is_err());
 }
 
 #[test]
 fn a_layout_folder_is_a_store_of_the_session() {
     let dir = tempfile::tempdir().unwrap();
-    let digest = crate::digest::Digest::of(b"manifest");
+    let digest = Digest::of(b"manifest");
     let index = format!(
         r#"{{"manifests":[{{"digest":"{digest}","annotations":{{"org.opencontainers.image.ref.name":"v1"}}}}]}}"#
     );
@@ -259,15 +275,76 @@ fn a_layout_folder_is_a_store_of_the_session() {
         inputs.offer_layouts(&stores);
         assert!(format!("{stores:?}").contains(&format!("oci:{store}")));
     }
-    for path in ["layout", "layout:v2", "nowhere:v1"] {
-        assert!(
-            matches!(resolve(path), Err(InputError::LayoutNotFound(_))),
-            "{path}"
-        );
-    }
+    let why = |path: &str| crate::error::chain(&resolve(path).unwrap_err());
+    let error = why(&format!("nowhere@{digest}"));
+    assert!(error.contains("there is no folder"), "{error}");
+    let error = why("nowhere:v1");
+    assert!(error.contains("there is no folder"), "{error}");
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    let error = why("empty");
+    assert!(error.contains("has no index.json"), "{error}");
     fs::write(dir.path().join("layout/index.json"), "{").unwrap();
     assert!(matches!(
         resolve("layout:v1"),
         Err(InputError::Layout { .. })
     ));
+}
+
+#[test]
+fn the_only_manifest_of_a_layout_folder_needs_no_tag() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = Digest::of(b"manifest");
+    fs::create_dir(dir.path().join("layout")).unwrap();
+    let write = |manifests: &str| {
+        let index = format!("{{\"manifests\":[{manifests}]}}");
+        fs::write(dir.path().join("layout/index.json"), index).unwrap();
+    };
+    let resolve = |path: &str| {
+        let mut spec = spec(dir.path(), ".");
+        spec.named = vec![("base".to_owned(), format!("oci-layout://{path}"))];
+        Inputs::resolve(&spec, no_stdin)
+    };
+    let entry = |tag: &str| {
+        let name = "org.opencontainers.image.ref.name";
+        format!("{{\"digest\":\"{digest}\",\"annotations\":{{\"{name}\":\"{tag}\"}}}}")
+    };
+    for only in [entry("v1"), format!("{{\"digest\":\"{digest}\"}}")] {
+        write(&only);
+        for (path, tag) in [("layout", "latest"), ("layout:v2", "v2")] {
+            let inputs = resolve(path).unwrap();
+            let context = &inputs.attrs["context:base"];
+            assert!(context.ends_with(&format!(":{tag}@{digest}")), "{context}");
+        }
+    }
+    write(&[entry("v1"), entry("v2")].join(","));
+    assert!(resolve("layout:v2").is_ok());
+    for path in ["layout", "layout:v3"] {
+        let error = crate::error::chain(&resolve(path).unwrap_err());
+        assert!(error.contains("the folder has v1, v2"), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_comes_before_a_repository_of_that_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["github.com/me/app", "git@host", "me@host:r"] {
+        fs::create_dir_all(dir.path().join(name)).unwrap();
+        let mut spec = spec(dir.path(), name);
+        spec.named = vec![("lib".into(), name.into())];
+        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+        assert_eq!(inputs.local_dirs["context"], dir.path().join(name));
+        assert_eq!(inputs.local_dirs["lib"], dir.path().join(name));
+        assert!(!spec.context_is_remote());
+    }
+    for name in ["github.com/me/other", "me@host:other"] {
+        let mut spec = spec(dir.path(), name);
+        spec.named = vec![("lib".into(), name.into())];
+        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+        assert_eq!(inputs.attrs["context"], name);
+        assert_eq!(inputs.attrs["context:lib"], name);
+    }
+    // A file of that name is no context.
+    fs::write(dir.path().join("github.com/me/file"), "").unwrap();
+    let inputs = Inputs::resolve(&spec(dir.path(), "github.com/me/file"), no_stdin).unwrap();
+    assert!(inputs.attrs.contains_key("context"));
 }

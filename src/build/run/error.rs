@@ -5,8 +5,10 @@ use thiserror::Error;
 use crate::build::attrs::AttrError;
 use crate::build::cache::CacheError;
 use crate::build::client_cache::ClientCacheError;
+use crate::build::dockerfile_url::FetchError;
 use crate::build::exports::ExportError;
 use crate::build::layout_cache::LayoutCacheError;
+use crate::build::policy::PolicyError;
 use crate::build::provenance::ProvenanceError;
 use crate::build::session::SessionSetupError;
 use crate::buildkit::RpcError;
@@ -31,6 +33,12 @@ pub enum BuildError {
     /// The builder cannot do what is asked.
     #[error(transparent)]
     Attr(#[from] AttrError),
+    /// A policy would have to be enforced, or cannot be looked for.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A Dockerfile given by URL cannot be had.
+    #[error(transparent)]
+    Dockerfile(#[from] FetchError),
     /// A secret or an agent is not there.
     #[error(transparent)]
     Session(#[from] SessionSetupError),
@@ -94,7 +102,9 @@ impl BuildError {
             | Self::SessionLost { solve: error, .. }
             | Self::NotAgain { solve: error, .. }
             | Self::LocalDir { solve: error, .. }
-            | Self::Sink { solve: error, .. } => Some(error),
+            | Self::Sink { solve: error, .. }
+            | Self::Policy(PolicyError::Solve(error))
+            | Self::Dockerfile(FetchError::Solve { source: error, .. }) => Some(error),
             _ => None,
         }
     }

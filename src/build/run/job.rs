@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use bollard_buildkit_proto::moby::buildkit::v1::types::WorkerRecord;
 
 use super::serving::Serving;
@@ -17,6 +18,7 @@ use crate::build::imports::{Imports, is_of_a_program};
 use crate::build::inputs::Inputs;
 use crate::build::session::{self, SessionParts};
 use crate::build::spec::BuildSpec;
+use crate::build::{dockerfile_url, policy};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::Exports;
 use crate::buildkit::session::file_sync::DirFailures;
@@ -90,6 +92,32 @@ impl Job {
             session: Serving::start(&runner.client, ready.session),
             only_once,
         })
+    }
+
+    /// Has the builder fetch what decides about the build before it begins: a policy, and a Dockerfile
+    /// given by URL.
+    pub(super) async fn fetch_ahead(
+        &self,
+        spec: &BuildSpec,
+        inputs: &Inputs,
+        runner: &Runner<'_>,
+        mut on_status: impl FnMut(StatusResponse),
+    ) -> Result<(), BuildError> {
+        let (client, session) = (&runner.client, self.request.session.as_str());
+        if !spec.policy_off {
+            let refused = policy::refuse_in_remote_context(
+                &spec.inputs,
+                inputs,
+                client,
+                session,
+                &mut on_status,
+            );
+            refused.await?;
+        }
+        if let Some(file) = &inputs.url_dockerfile {
+            dockerfile_url::fetch(file, client, session, on_status).await?;
+        }
+        Ok(())
     }
 
     /// Tells whether nothing on this side was the reason of a failure, or was used up.

@@ -117,6 +117,8 @@ pub struct ContainerOptions {
     pub default_load: bool,
     /// The GitHub Actions context is written into the container for provenance.
     pub provenance_add_gha: bool,
+    /// The image is run whoever signed it.
+    pub allow_untrusted_image: bool,
 }
 
 impl ContainerOptions {
@@ -141,6 +143,7 @@ impl ContainerOptions {
             env: Vec::new(),
             default_load: false,
             provenance_add_gha: true,
+            allow_untrusted_image: false,
         };
         for (key, value) in options {
             parsed.set(key, value)?;
@@ -165,10 +168,7 @@ impl ContainerOptions {
             "restart-policy" => self.restart = restart_policy(key, value)?,
             "default-load" => self.default_load = boolean(key, value)?,
             "provenance-add-gha" => self.provenance_add_gha = boolean(key, value)?,
-            // Checked only: image signatures are not verified here.
-            "allow-untrusted-image" => {
-                boolean(key, value)?;
-            }
+            "allow-untrusted-image" => self.allow_untrusted_image = boolean(key, value)?,
             _ => self.set_env(key, value)?,
         }
         Ok(())

@@ -21,7 +21,7 @@ use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::sync::{Mutex, OnceCell};
 use tonic::{Request, Response, Status};
-use url::Url;
+use url::{Host, Url};
 
 use super::MAX_MESSAGE;
 use crate::docker::token::{Asking, LoginError, Token, TokenRequest, Tokens};
@@ -46,6 +46,8 @@ pub struct Auth {
     source: Arc<dyn CredentialSource>,
     /// Made when the first token is fetched: it reads all certificates of the system.
     http: OnceCell<reqwest::Client>,
+    /// The same for token servers on this machine.
+    direct: OnceCell<reqwest::Client>,
     seed_folder: Option<PathBuf>,
     seeds: Mutex<HashMap<String, Seed>>,
     client_tokens: bool,
@@ -65,6 +67,7 @@ impl Auth {
         Self {
             source,
             http: OnceCell::new(),
+            direct: OnceCell::new(),
             seed_folder: None,
             seeds: Mutex::default(),
             client_tokens: true,
@@ -109,9 +112,17 @@ impl Auth {
         self
     }
 
-    async fn http(&self) -> Result<&reqwest::Client, Status> {
-        let made = self.http.get_or_try_init(async || http_client().build());
-        made.await.map_err(|error| {
+    /// Returns the client for a token server. One on this machine is asked past the proxies of the
+    /// environment, as programs in Go do.
+    async fn http(&self, realm: &Url) -> Result<&reqwest::Client, Status> {
+        let made = if is_loopback(realm) {
+            let make = async || http_client().no_proxy().build();
+            self.direct.get_or_try_init(make).await
+        } else {
+            let make = async || http_client().build();
+            self.http.get_or_try_init(make).await
+        };
+        made.map_err(|error| {
             let error = crate::error::chain(&error);
             Status::internal(format!(
                 "cannot set up the HTTP client for registry tokens: {error}"
@@ -135,6 +146,7 @@ impl Auth {
                 "the registry names an invalid token server {realm:?}: {error}"
             ))
         })?;
+        let http = self.http(&realm).await?;
         let wanted = TokenRequest {
             realm,
             service: request.service,
@@ -143,7 +155,7 @@ impl Auth {
         let asking = Asking {
             host: &request.host,
             source: &*self.source,
-            http: self.http().await?,
+            http,
             timeout: TOKEN_TIMEOUT,
             on_request: &|| (),
         };
@@ -186,9 +198,18 @@ fn response(token: &Token) -> FetchTokenResponse {
     }
 }
 
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
 /// Starts a client for token servers: with time limits, and following redirects only to the same
 /// server, since requests carry passwords.
-pub fn http_client() -> reqwest::ClientBuilder {
+fn http_client() -> reqwest::ClientBuilder {
     let same_server = reqwest::redirect::Policy::custom(|attempt| {
         let same = attempt.previous().first().is_some_and(|first| {
             let next = attempt.url();

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Layout, LayoutError};
 use crate::cache::manifest::{Descriptor, OCI_INDEX};
+use crate::reference::DEFAULT_TAG;
 
 const INDEX: &str = "index.json";
 /// Marks the folder as a layout (OCI image layout specification).
@@ -46,6 +47,62 @@ impl Layout {
                 .find(|entry| entry.annotation(key) == Some(tag))
         };
         Ok(named(IMAGE_NAME).or_else(|| named(REF_NAME)).cloned())
+    }
+
+    /// Returns the manifest that a tag stands for. Without a tag that is `latest`, or else the only
+    /// manifest of the folder.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`LayoutError::NoTag`] if there is no such manifest, and if the folder is missing, is
+    /// no layout or cannot be read.
+    pub fn manifest(&self, tag: Option<&str>) -> Result<Descriptor, LayoutError> {
+        self.check()?;
+        let wanted = tag.unwrap_or(DEFAULT_TAG);
+        if let Some(found) = self.tagged(wanted)? {
+            return Ok(found);
+        }
+        if tag.is_none()
+            && let Some(only) = self.only()?
+        {
+            return Ok(only);
+        }
+        let entries = self.entries()?;
+        let name = |entry: &Descriptor| {
+            let name = entry.annotation(IMAGE_NAME);
+            name.or_else(|| entry.annotation(REF_NAME))
+                .map(str::to_owned)
+        };
+        Err(LayoutError::NoTag {
+            tag: wanted.to_owned(),
+            tags: entries.iter().filter_map(name).collect(),
+        })
+    }
+
+    /// Returns the manifest of a folder that has only one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the index cannot be read.
+    pub fn only(&self) -> Result<Option<Descriptor>, LayoutError> {
+        let mut entries = self.entries()?.into_iter();
+        let first = entries.next();
+        Ok(first.filter(|_| entries.next().is_none()))
+    }
+
+    /// Checks that there is a layout folder.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none.
+    pub fn check(&self) -> Result<(), LayoutError> {
+        if !self.root.is_dir() {
+            return Err(LayoutError::NoFolder(self.root.clone()));
+        }
+        if !self.index_path().exists() {
+            return Err(LayoutError::NoIndex(self.root.clone()));
+        }
+        Ok(())
     }
 
     /// Returns the entries of the index; none where there is no index.

@@ -51,7 +51,7 @@ impl Folder {
     fn source(&self, tag: &str) -> CacheSource {
         CacheSource::Layout {
             layout: self.layout.clone(),
-            tag: tag.to_owned(),
+            tag: Some(tag.to_owned()),
             digest: None,
         }
     }
@@ -128,10 +128,8 @@ async fn inline_caches_of_all_platforms_are_read() {
 #[tokio::test]
 async fn what_is_no_cache_is_told() {
     let folder = Folder::new();
-    assert!(matches!(
-        folder.source("x").load().await,
-        Err(SourceError::NotFound)
-    ));
+    let missing = folder.source("x").load().await.unwrap_err();
+    assert!(missing.is_missing(), "{missing}");
     let plain = folder.image("amd64", None);
     folder.layout.tag(&plain, "image").unwrap();
     assert!(matches!(

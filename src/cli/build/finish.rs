@@ -122,6 +122,7 @@ struct BuildFailed(#[source] BuildError);
 fn hint(error: &BuildError) -> Option<String> {
     match error {
         BuildError::Cache(error) => Some(error.hint()),
+        BuildError::Policy(error) => error.hint().map(str::to_owned),
         BuildError::SessionLost { .. } => Some(
             "a proxy before the builder may end connections after some time: run the build once more".to_owned(),
         ),

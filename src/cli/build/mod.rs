@@ -5,9 +5,8 @@ use tokio_util::sync::CancellationToken;
 use crate::build::cache::CacheImport;
 use crate::build::inputs::Inputs;
 use crate::build::run::BuildError;
-use crate::build::{BuildSpec, cache, dockerfile_url};
+use crate::build::{BuildSpec, cache, policy};
 use crate::builder::{self, Builder, BuilderError, Node, Surroundings};
-use crate::buildkit::session::auth::http_client;
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
@@ -64,7 +63,6 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     if spec.outputs.is_empty() && spec.call.is_none() && !no_default_load(ctx) && loads(node) {
         spec.outputs = apply_push_load(Vec::new(), false, true);
     }
-    cancellable(&ctx.cancel, fetch_dockerfile(&mut spec)).await??;
     let imports = check_caches(&spec)?;
     let mut plan = Plan::new(&spec, &shares)?;
     for (spec, node) in plan.specs.iter_mut().zip(&nodes) {
@@ -72,8 +70,9 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     }
     let inputs = plan.inputs().map_err(failed)?;
     let dockerfile = inputs[0].dockerfile_name.clone();
-    if !request::policy_is_off(&args)? {
-        refuse_policy_file(&inputs[0])?;
+    if !spec.policy_off {
+        let refused = policy::refuse_beside_dockerfile(&inputs[0]);
+        refused.map_err(|error| finish::failure(error.into()))?;
     }
     finish::remove_stale(files.iidfile.as_deref())?;
 
@@ -179,33 +178,6 @@ fn no_default_load(ctx: &Context) -> bool {
             false
         })
     })
-}
-
-async fn fetch_dockerfile(spec: &mut BuildSpec) -> Result<(), CommandError> {
-    let Some(url) = spec.inputs.dockerfile_url() else {
-        return Ok(());
-    };
-    let http = http_client().build().map_err(failed)?;
-    spec.inputs.fetched = Some(dockerfile_url::fetch(&http, url).await.map_err(failed)?);
-    Ok(())
-}
-
-/// buildx keeps a build to the policy that lies beside its Dockerfile. What it would forbid must not
-/// be built for want of looking.
-fn refuse_policy_file(inputs: &Inputs) -> Result<(), CommandError> {
-    let folder = inputs.local_dirs.get("dockerfile");
-    let (Some(folder), Some(name)) = (folder, inputs.attrs.get("filename")) else {
-        return Ok(());
-    };
-    let policy = folder.join(format!("{name}.rego"));
-    if !policy.exists() {
-        return Ok(());
-    }
-    Err(CommandError::failed(format!(
-        "the policy {} is not supported by this version of cachex",
-        policy.display()
-    ))
-    .hint("docker buildx build heeds it; --policy disabled=true builds without"))
 }
 
 /// The caches are checked before the builder is booted for nothing.

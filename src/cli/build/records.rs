@@ -58,7 +58,7 @@ impl Job<'_> {
 
     fn local_state(&self) -> BuildRef {
         let inputs = &self.spec.inputs;
-        let remote = crate::build::inputs::is_remote_url(&inputs.context);
+        let remote = inputs.context_is_remote();
         let absolute = |path: &str| -> String {
             let path: PathBuf = inputs.current_dir.join(path).components().collect();
             path.display().to_string()

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::args::BuildArgs;
+use super::finish;
 use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::Policy;
 
-use crate::build::inputs::{InputSpec, is_git_ssh};
+use crate::build::inputs::InputSpec;
+use crate::build::inputs::remote::is_git_ssh;
 use crate::build::local_delete;
+use crate::build::policy::PolicyError;
 use crate::build::provenance;
 use crate::build::source_policy;
 use crate::build::spec::{BuildSpec, Network, NoCache};
@@ -53,7 +56,7 @@ pub(super) struct Files {
 pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
     let env = &ctx.env;
     let lookup = |name: &str| env.get(name).map(str::to_owned);
-    policy_is_off(args)?;
+    let policy_off = policy_is_off(args, env)?;
     let files = Files {
         iidfile: path(env, args.iidfile.as_deref()),
         metadata: path(env, args.metadata_file.as_deref()),
@@ -62,8 +65,10 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
         ),
     };
     let build_args = flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?;
+    let inputs = inputs(args, &build_args, env)?;
+    let ssh = ssh(args, &inputs)?;
     let spec = BuildSpec {
-        inputs: inputs(args, &build_args, env)?,
+        inputs,
         build_args,
         labels: flag("label", label::parse_list(&args.labels))?,
         tags: flag("tag", Tag::parse_list(&args.tags))?,
@@ -90,12 +95,13 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
         default_provenance: !switched(env, env::BUILDX_NO_DEFAULT_ATTESTATIONS)?,
         no_oci_artifact: switched(env, env::BUILDX_NO_DEFAULT_OCI_ARTIFACT)?,
         source_policy: source_policy(env)?,
+        policy_off,
         resources: flag(
             "resource",
             resource::parse_list(&[args.legacy.resources(), args.resources.clone()].concat()),
         )?,
         secrets: flag("secret", Secret::parse_list(&args.secrets))?,
-        ssh: ssh(args)?,
+        ssh,
         allow: flag("allow", Entitlements::parse_list(&args.allow))?,
         network: network(args.network.as_deref())?,
         add_hosts: flag("add-host", AddHost::parse_list(&args.add_hosts))?,
@@ -181,7 +187,6 @@ fn inputs(
     Ok(InputSpec {
         context: args.context.clone(),
         dockerfile: args.file.clone(),
-        fetched: None,
         named: named.into_iter().collect(),
         current_dir: env.current_dir().to_owned(),
         node_id: String::new(),
@@ -275,9 +280,9 @@ fn used<T>(mut caches: Vec<T>, can_be_used: impl Fn(&mut T) -> bool) -> Vec<T> {
 }
 
 /// A Git repository that is reached by SSH needs an agent without being told.
-fn ssh(args: &BuildArgs) -> Result<Vec<Ssh>, CommandError> {
+fn ssh(args: &BuildArgs, inputs: &InputSpec) -> Result<Vec<Ssh>, CommandError> {
     let list = flag("ssh", Ssh::parse_list(&args.ssh))?;
-    if list.is_empty() && is_git_ssh(&args.context) {
+    if list.is_empty() && inputs.context_is_remote() && is_git_ssh(&args.context) {
         return flag("ssh", Ssh::parse_list(&[DEFAULT_ID]));
     }
     Ok(list)
@@ -292,15 +297,32 @@ fn source_policy(env: &Env) -> Result<Option<Policy>, CommandError> {
 
 /// Refuses policies, which decide what a build may use and must not be passed over. Returns whether
 /// the user switched them off.
-pub(super) fn policy_is_off(args: &BuildArgs) -> Result<bool, CommandError> {
-    match args.policy.as_slice() {
-        [] => Ok(false),
-        [one] if one.trim() == "disabled=true" => Ok(true),
-        _ => Err(
-            CommandError::failed("--policy is not supported by this version of cachex")
-                .hint("docker buildx build takes it, on the same builder"),
-        ),
+fn policy_is_off(args: &BuildArgs, env: &Env) -> Result<bool, CommandError> {
+    let off = match args.policy.as_slice() {
+        [] => false,
+        [one] if switches_off(one) => true,
+        _ => {
+            return Err(CommandError::failed(
+                "--policy is not supported by this version of cachex, but for disabled=true alone",
+            )
+            .hint("docker buildx build takes it, on the same builder"));
+        }
+    };
+    // What is no such value counts as false, as in buildx.
+    let default = env
+        .get(env::BUILDX_DEFAULT_POLICY)
+        .and_then(parse_bool)
+        .unwrap_or(false);
+    if default && !off {
+        return Err(finish::failure(PolicyError::Default.into()));
     }
+    Ok(off)
+}
+
+fn switches_off(policy: &str) -> bool {
+    policy.split_once('=').is_some_and(|(key, value)| {
+        key.trim().eq_ignore_ascii_case("disabled") && parse_bool(value) == Some(true)
+    })
 }
 
 fn vcs(env: &Env) -> VcsOptions {

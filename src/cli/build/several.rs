@@ -14,7 +14,6 @@ use crate::build::run::BuildOutcome;
 use crate::build::stdin::Stdin;
 use crate::builder::assign::Share;
 use crate::error::CommandError;
-use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheTo, Via};
 use crate::options::output::{Output, OutputType};
 use crate::options::tag;
@@ -200,14 +199,12 @@ fn divide(
                     "failed to build: tag is needed when pushing to registry",
                 ));
             }
-            let insecure = output.attrs.get("registry.insecure");
-            let is_true = |text: &String| parse_bool(text) == Some(true);
             let mut attrs = output.attrs.clone();
             attrs.extend(annotations.clone());
             let target = Target {
                 names,
-                insecure: insecure.is_some_and(is_true),
-                by_digest: output.attrs.get("push-by-digest").is_some_and(is_true),
+                insecure: output.is_on("registry.insecure"),
+                by_digest: output.is_on("push-by-digest"),
                 attrs,
             };
             let repositories = target.repositories().map_err(failed)?;

@@ -121,17 +121,16 @@ async fn load_all(
                 ))?;
                 all.push(Given { source, contents });
             }
-            Err(SourceError::NotFound) if args.ignore_missing => {
+            Err(error) if error.is_missing() && args.ignore_missing => {
                 ctx.ui
                     .warning(&format!("cache {name} does not exist, passed over"));
             }
             Err(error) => {
                 let failed = place::failure(name, &error, ctx);
-                return Err(match error {
-                    SourceError::NotFound => {
-                        failed.hint("--ignore-missing passes over caches that do not exist")
-                    }
-                    _ => failed,
+                return Err(if error.is_missing() {
+                    failed.hint("--ignore-missing passes over caches that do not exist")
+                } else {
+                    failed
                 });
             }
         }

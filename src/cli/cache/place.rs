@@ -39,7 +39,7 @@ impl<'a> Places<'a> {
         if let Some(layout) = layout(text)? {
             return Ok(CacheSource::Layout {
                 layout: Layout::new(self.ctx.env.current_dir().join(&layout.path)),
-                tag: layout.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
+                tag: layout.tag,
                 digest: layout.digest,
             });
         }

@@ -126,6 +126,7 @@ fn questions() {
     for (value, pushes, loads, folder, deletes) in [
         ("type=image", false, false, false, false),
         ("type=image,push=1", true, false, false, false),
+        ("type=image,push=", true, false, false, false),
         ("type=image,push=x", false, false, false, false),
         ("type=registry", true, false, false, false),
         ("type=docker", false, true, false, false),

@@ -1,83 +1,14 @@
 //! Git URLs with a query, as they reach the builder.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::support::bench::Bench;
-use crate::support::rig::{context, text, unique};
+use crate::support::git::GitServer;
+use crate::support::rig::{text, unique};
 
 use super::TOOLS;
-
-/// A repository that is served to the builder; it ends with this.
-struct Server {
-    daemon: Child,
-    port: u16,
-    _repositories: TempDir,
-}
-
-fn git(folder: &Path, args: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(["-c", "user.name=x", "-c", "user.email=x@y", "-C"])
-        .arg(folder)
-        .args(args)
-        .output()
-        .expect("git");
-    assert!(
-        output.status.success(),
-        "{args:?}: {}",
-        text(&output.stderr)
-    );
-    text(&output.stdout).trim().to_owned()
-}
-
-impl Server {
-    /// Serves `r.git`, whose branch `main` has a folder `app`.
-    fn start() -> Self {
-        let dockerfile = format!("FROM scratch\nCOPY . /\nLABEL seed={}\n", unique("git"));
-        let repositories = context(&[("r.git/app/Dockerfile", &dockerfile), ("r.git/x", "")]);
-        let folder = repositories.path().join("r.git");
-        git(&folder, &["init", "-q", "-b", "main"]);
-        git(&folder, &["add", "."]);
-        git(&folder, &["commit", "-q", "-m", "first"]);
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
-        let program = Path::new(&git(&folder, &["--exec-path"])).join("git-daemon");
-        let daemon = Command::new(program)
-            .args(["--listen=127.0.0.1", "--export-all", "--reuseaddr"])
-            .arg(format!("--port={port}"))
-            .arg(format!("--base-path={}", repositories.path().display()))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("git-daemon");
-        let server = Self {
-            daemon,
-            port,
-            _repositories: repositories,
-        };
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(10), "git-daemon");
-            thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.daemon.kill());
-        drop(self.daemon.wait());
-    }
-}
 
 /// Digests of the steps by name; a step's digest tells all that it is made of.
 fn steps(progress: &str) -> BTreeMap<String, String> {
@@ -96,7 +27,8 @@ fn steps(progress: &str) -> BTreeMap<String, String> {
 #[test]
 fn git_queries_are_sent_as_buildx_sends_them() {
     let bench = Bench::new();
-    let server = Server::start();
+    let dockerfile = format!("FROM scratch\nCOPY . /\nLABEL seed={}\n", unique("git"));
+    let server = GitServer::start(&[("app/Dockerfile", &dockerfile), ("x", "")]);
     let url = |query: &str| format!("git://127.0.0.1:{}/r.git?{query}", server.port);
     let build = |tool: &str, as_input: &str, args: &[String]| {
         let mut command = bench.client.command(&[tool, "build", "--progress=rawjson"]);

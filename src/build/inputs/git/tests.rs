@@ -1,4 +1,8 @@
+use bollard_buildkit_proto::pb::{Op, OpMetadata, SourceOp, op};
+use prost::Message as _;
+
 use super::*;
+use crate::digest::Digest;
 
 fn source(text: &str) -> (SourceOp, OpMetadata) {
     let definition = Repository::parse(text).unwrap().definition(text);
@@ -60,5 +64,41 @@ fn what_contradicts_or_is_not_known_is_refused() {
     ] {
         let error = Repository::parse(&format!("https://h/r.git{query}")).unwrap_err();
         assert!(error.starts_with(want), "{query}: {error}");
+    }
+}
+
+#[test]
+fn short_forms_are_the_repositories_that_they_stand_for() {
+    for (text, identifier, remote, by_ssh) in [
+        (
+            "github.com/me/app#main:sub",
+            "git://github.com/me/app#main:sub",
+            "https://github.com/me/app",
+            false,
+        ),
+        (
+            "git@h.io:me/app.git#main",
+            "git://h.io/me/app.git#main",
+            "git@h.io:me/app.git",
+            true,
+        ),
+        (
+            "me@h.io:/a/r?branch=b",
+            "git://h.io/a/r#refs/heads/b",
+            "me@h.io:/a/r",
+            true,
+        ),
+        (
+            "ssh://git@h.io:22/r.git",
+            "git://h.io:22/r.git",
+            "ssh://git@h.io:22/r.git",
+            true,
+        ),
+    ] {
+        let (source, _) = source(text);
+        assert_eq!(source.identifier, identifier);
+        assert_eq!(source.attrs["git.fullurl"], remote);
+        let agent = source.attrs.get("git.mountsshsock");
+        assert_eq!(agent.is_some(), by_ssh, "{text}");
     }
 }

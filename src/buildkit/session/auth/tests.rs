@@ -439,3 +439,17 @@ async fn sessions_with_one_seed_folder_are_one_user() {
     }
     assert_eq!(keys[0], keys[1]);
 }
+
+#[test]
+fn token_servers_on_this_machine_need_no_proxy() {
+    for (realm, local) in [
+        ("http://localhost:5001/token", true),
+        ("http://127.0.0.2/token", true),
+        ("https://[::1]/token", true),
+        ("https://[::ffff:127.0.0.1]/token", true),
+        ("https://localhost.example/token", false),
+        ("https://10.0.0.1/token", false),
+    ] {
+        assert_eq!(is_loopback(&realm.parse().unwrap()), local, "{realm}");
+    }
+}

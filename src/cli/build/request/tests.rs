@@ -139,7 +139,22 @@ fn agents_for_git_by_ssh_come_by_themselves() {
 #[test]
 fn policies_and_unsafe_deletes_are_refused() {
     assert!(error(&["--policy=filename=p.rego", "."]).contains("--policy"));
-    assert!(resolve_with(&["--policy=disabled=true", "."], &[]).is_ok());
+    assert!(error(&["--policy=disabled=false", "."]).contains("--policy"));
+    assert!(error(&["--policy=disabled=true,strict=true", "."]).contains("--policy"));
+    let policy_off = |args: &[&str], default: &str| {
+        let resolved = resolve_with(args, &[("BUILDX_DEFAULT_POLICY", default)]);
+        resolved.map(|(spec, _)| spec.policy_off)
+    };
+    for off in ["disabled=true", " Disabled=1"] {
+        let off = format!("--policy={off}");
+        assert!(policy_off(&[&off, "."], "1").unwrap());
+    }
+    for no_default in ["", "0", "maybe"] {
+        assert!(!policy_off(&["."], no_default).unwrap());
+    }
+    let refused = policy_off(&["."], "true").unwrap_err();
+    assert!(refused.message().contains("BUILDX_DEFAULT_POLICY"));
+    assert!(refused.hints[0].contains("--policy disabled=true"));
     let delete = "-o=type=local,dest=/usr,mode=delete";
     let dir = tempfile::tempdir().unwrap();
     let mut spec = BuildSpec {
