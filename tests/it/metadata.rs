@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::support::compare::paths;
 use crate::support::rig::{Rig, context};
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY file /\n";
@@ -64,33 +65,14 @@ fn provenance_is_that_of_buildx() {
             for part in ["buildType", "builder", "materials"] {
                 assert_eq!(ours[key].get(part), value.get(part), "{mode} {key} {part}");
             }
-            let shape = |value: &Value| shape(value, "", &mut BTreeSet::new()).clone();
             assert_eq!(shape(&ours[key]), shape(value), "{mode} {args:?} {key}");
         }
     }
 }
 
-/// The paths of all keys, without those that are digests.
-fn shape<'a>(value: &Value, path: &str, found: &'a mut BTreeSet<String>) -> &'a BTreeSet<String> {
-    match value {
-        Value::Object(object) => {
-            for (key, value) in object {
-                let key = if key.starts_with("sha256:") {
-                    "DIGEST"
-                } else {
-                    key
-                };
-                shape(value, &format!("{path}/{key}"), found);
-            }
-        }
-        Value::Array(list) => {
-            for value in list {
-                shape(value, &format!("{path}[]"), found);
-            }
-        }
-        _ => {
-            found.insert(path.to_owned());
-        }
-    }
-    found
+/// The paths of all keys, each once.
+fn shape(value: &Value) -> BTreeSet<String> {
+    let mut found = Vec::new();
+    paths(value, "", &mut found);
+    found.into_iter().collect()
 }

@@ -39,6 +39,25 @@ pub(crate) fn compared(command: &str) -> BTreeSet<&'static str> {
     args.into_iter().filter_map(long).collect()
 }
 
+/// Flags that an older buildx does not have: compared with one that has them, and taken by cachex beside any other.
+const NEWER: [&str; 3] = ["--policy", "--resource", "--timeout"];
+
+/// Returns the tools whose command has the flags of these arguments: both, or cachex alone.
+fn tools_for(command: &str, args: &str) -> &'static [&'static str] {
+    let mut newer = NEWER.iter().filter(|flag| args.contains(*flag)).peekable();
+    if newer.peek().is_none() {
+        return &TOOLS;
+    }
+    let (help, _) = Rig::get()
+        .client()
+        .docker_ok(&[TOOLS[0], command, "--help"]);
+    if newer.all(|flag| help.contains(flag)) {
+        &TOOLS
+    } else {
+        &TOOLS[1..]
+    }
+}
+
 /// The folder that both tools build.
 fn sources(dockerfile: &str) -> TempDir {
     let with_base = |text: &str| text.replace("BUSYBOX", &Rig::get().busybox);
@@ -59,6 +78,7 @@ fn compare(cases: &[Case]) {
     let bench = Bench::new();
     let mut wrong = Vec::new();
     for (dockerfile, args, errors) in cases {
+        let tools = tools_for("build", args);
         let folder = sources(dockerfile);
         let _agent = UnixListener::bind(folder.path().join("agent")).expect("a socket");
         let run = Run {
@@ -67,17 +87,20 @@ fn compare(cases: &[Case]) {
             args,
         };
         // What does not depend on the tool is in the builder before, so that both find the same.
-        run.look("buildx");
-        let mut seen = TOOLS.map(|tool| run.look(tool));
+        run.look(tools[0]);
+        let mut seen: Vec<Seen> = tools.iter().map(|tool| run.look(tool)).collect();
         if *errors == Errors::OwnWords {
             seen.iter_mut().for_each(Seen::forget_words);
         }
-        if seen[0] != seen[1] {
-            let [theirs, ours] = seen;
-            wrong.push(format!(
+        match &seen[..] {
+            [theirs, ours] if theirs != ours => wrong.push(format!(
                 "{args:?} of {dockerfile}: {}",
-                theirs.difference(&ours)
-            ));
+                theirs.difference(ours)
+            )),
+            [alone] if !alone.succeeded() => {
+                wrong.push(format!("{args:?} of {dockerfile}: {alone:#?}"));
+            }
+            _ => {}
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -28,7 +28,7 @@ const BARE: &str =
 const WARNED: &str = "FROM scratch as a\nMAINTAINER x\nCOPY file /\n";
 
 /// What steps are run with.
-pub(super) const STEPS: [Case; 21] = [
+pub(super) const STEPS: [Case; 23] = [
     (
         "FROM BUSYBOX\nRUN echo SAID $(grep here /etc/hosts)\n",
         "--no-cache --add-host=here:1.2.3.4",
@@ -114,6 +114,16 @@ pub(super) const STEPS: [Case; 21] = [
     (STAGES, "--pull --target=other", Same),
     (STAGES, "-f CTX/other.Dockerfile --no-cache", Same),
     (STAGES, "--file=CTX/nosuch.Dockerfile", Same),
+    (
+        "FROM BUSYBOX\nRUN cd /sys/fs/cgroup; echo SAID $(cat memory.max memory/memory.limit_in_bytes 2>/dev/null)\n",
+        "--no-cache --resource=memory=300m",
+        Same,
+    ),
+    (
+        "FROM BUSYBOX\nRUN echo SAID\n",
+        "--no-cache --policy=disabled=true",
+        Same,
+    ),
 ];
 
 /// What is made of the result.

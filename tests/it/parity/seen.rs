@@ -174,6 +174,11 @@ impl Run<'_> {
 }
 
 impl Seen {
+    /// Returns whether the tool ended without an error.
+    pub(super) fn succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+
     /// Leaves out the texts of errors, and what is printed along with them.
     pub(super) fn forget_words(&mut self) {
         self.stdout.clear();

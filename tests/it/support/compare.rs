@@ -19,11 +19,15 @@ pub(crate) fn without_times(mut config: Value) -> Value {
     config
 }
 
-/// The paths of all keys in a document; places in lists do not count.
+/// A key of provenance that builders newer than the peer write. The peer loses it, because it reads provenance into
+/// types of its own before it writes the metadata file.
+const UNKNOWN_TO_AN_OLD_PEER: &str = "compatibilityVersion";
+
+/// The paths of all keys in a document that every peer knows; places in lists do not count.
 pub(crate) fn paths(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
-            for (key, inner) in map {
+            for (key, inner) in map.iter().filter(|(key, _)| *key != UNKNOWN_TO_AN_OLD_PEER) {
                 // The keys are identifiers of steps and layers.
                 let key = if key.starts_with("step") || key.starts_with("sha256:") {
                     "N"
