@@ -11,7 +11,9 @@ use crate::build::imports::Asked;
 use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::{BuildSpec, cache, dockerfile_url, provenance};
-use crate::builder::{self, BuildRef, Builder, BuilderError, Node, Surroundings};
+use crate::builder::{
+    self, Absent, BuildRef, Builder, BuilderError, Node, ReachError, Surroundings,
+};
 use crate::buildkit::session::auth::http_client;
 use crate::buildkit::{self, Client, RpcError};
 use crate::compress::Workers;
@@ -27,6 +29,7 @@ use self::cache_progress::CacheSteps;
 use self::several::Plan;
 use super::Context;
 use super::boot_progress::BootProgress;
+use super::connect::connect;
 use super::registries;
 
 mod args;
@@ -325,10 +328,10 @@ impl Job<'_> {
 
     async fn connect(&self, progress: &Progress) -> Result<Client, CommandError> {
         let mut boot = BootProgress::new(progress, self.is_one_of_several);
-        let stream = self.node.dial(&mut |event| boot.event(event)).await?;
-        match Client::connect_as(stream, self.node.driver().authority()).await {
+        match connect(self.node, Absent::Boot, &mut |event| boot.event(event)).await {
             Ok(client) => Ok(client),
-            Err(error) => Err(self.broken(error).await),
+            Err(ReachError::Node(error)) => Err(error.into()),
+            Err(ReachError::Speech(error)) => Err(self.broken(error).await),
         }
     }
 
