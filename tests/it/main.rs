@@ -51,5 +51,6 @@ mod remote;
 mod rig;
 mod sharing;
 mod spare;
+mod starting;
 mod support;
 mod tls;
