@@ -3,9 +3,6 @@
 //! Several processes may boot one node at the same time, buildx among them: who finds the container
 //! made by another one waits for it, and starts it if the other one does not.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use bollard::auth::DockerCredentials;
 use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum, HostConfig};
 use bollard::query_parameters::{
@@ -25,107 +22,11 @@ use super::gha;
 use super::group::FileContent;
 use super::verified;
 
+mod sink;
 mod wait;
 
-pub(super) use wait::Check;
-
-/// What happens while nodes boot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BootEvent {
-    /// The boot of a node begins.
-    Begin {
-        /// The node.
-        node: String,
-    },
-    /// A step begins, for example `pulling image IMAGE`.
-    StepBegin {
-        /// The node.
-        node: String,
-        /// The step.
-        step: String,
-    },
-    /// The step that began last is done.
-    StepEnd {
-        /// The node.
-        node: String,
-        /// The step.
-        step: String,
-        /// How long it took.
-        elapsed: Duration,
-        /// It worked.
-        ok: bool,
-    },
-    /// The boot of a node is over.
-    End {
-        /// The node.
-        node: String,
-        /// How long it took.
-        elapsed: Duration,
-        /// It worked.
-        ok: bool,
-    },
-}
-
-/// Where the events of several nodes that boot at the same time go.
-pub struct BootSink<'a>(Mutex<&'a mut (dyn FnMut(BootEvent) + Send)>);
-
-impl std::fmt::Debug for BootSink<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BootSink")
-    }
-}
-
-impl<'a> BootSink<'a> {
-    /// Makes a sink that hands every event to a function.
-    pub fn new(emit: &'a mut (dyn FnMut(BootEvent) + Send)) -> Self {
-        Self(Mutex::new(emit))
-    }
-
-    fn emit(&self, event: BootEvent) {
-        let mut emit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        emit(event);
-    }
-
-    /// Tells that the boot of a node begins and ends.
-    pub(super) async fn node<T>(
-        &self,
-        node: &str,
-        boot: impl Future<Output = Result<T, BuilderError>>,
-    ) -> Result<T, BuilderError> {
-        let node = node.to_owned();
-        self.emit(BootEvent::Begin { node: node.clone() });
-        let start = Instant::now();
-        let result = boot.await;
-        self.emit(BootEvent::End {
-            node,
-            elapsed: start.elapsed(),
-            ok: result.is_ok(),
-        });
-        result
-    }
-
-    /// Tells that a step of a boot begins and ends.
-    pub(super) async fn step<T>(
-        &self,
-        node: &str,
-        step: String,
-        work: impl Future<Output = Result<T, BuilderError>>,
-    ) -> Result<T, BuilderError> {
-        self.emit(BootEvent::StepBegin {
-            node: node.to_owned(),
-            step: step.clone(),
-        });
-        let start = Instant::now();
-        let result = work.await;
-        self.emit(BootEvent::StepEnd {
-            node: node.to_owned(),
-            step,
-            elapsed: start.elapsed(),
-            ok: result.is_ok(),
-        });
-        result
-    }
-}
+pub use sink::{BootEvent, BootSink};
+use wait::Starts;
 
 impl Container {
     /// Makes the node run: creates its container if there is none, starts it, and waits until
@@ -148,15 +49,19 @@ impl Container {
         if found.state.as_ref().is_some_and(|s| s.paused == Some(true)) {
             return Err(self.paused());
         }
-        // A container that never ran may lack its files: its maker was killed on the way.
-        let never_ran = found.state.as_ref().is_some_and(is_created);
-        let step = format!("starting container {}", self.container());
+        let state = found.state.unwrap_or_default();
+        let step = if state.running == Some(true) && state.restarting != Some(true) {
+            format!("waiting for BuildKit in container {}", self.container())
+        } else {
+            format!("starting container {}", self.container())
+        };
         sink.step(self.node(), step, async {
-            if never_ran {
+            // A container that never ran may lack its files: its maker was killed on the way.
+            if is_created(&state) {
                 self.copy_files(engine).await?;
             }
             self.start(engine).await?;
-            self.wait(engine).await
+            self.wait(engine, Starts::Ended).await
         })
         .await
     }
@@ -171,7 +76,8 @@ impl Container {
                 return Err(error);
             }
             let step = format!("using local image {image}");
-            sink.step(self.node(), step, async { Ok(()) }).await?;
+            let used = async { Ok::<_, BuilderError>(()) };
+            sink.step(self.node(), step, used).await?;
         }
         let step = format!("creating container {}", self.container());
         sink.step(self.node(), step, async {
@@ -179,7 +85,7 @@ impl Container {
                 self.copy_files(engine).await?;
                 self.start(engine).await?;
             }
-            self.wait(engine).await
+            self.wait(engine, Starts::Ended).await
         })
         .await
     }
@@ -322,10 +228,11 @@ impl Container {
                 status_code: 304, ..
             })
             | Ok(()) => Ok(()),
-            Err(error) => {
-                let error = engine.error("start it", error);
-                Err(self.broken(engine, crate::error::chain(&error)).await)
-            }
+            Err(error) => match engine.error("start it", error) {
+                // It is in other hands: started, stopped or removed just now.
+                error if error.is_conflict() || error.is_not_found() => Ok(()),
+                error => Err(self.broken(engine, crate::error::chain(&error)).await),
+            },
         }
     }
 }
@@ -393,22 +300,5 @@ mod tests {
         ] {
             assert_eq!(registry_host(image), host);
         }
-    }
-
-    #[tokio::test]
-    async fn steps_are_reported_in_order() {
-        let mut seen = Vec::new();
-        let mut emit = |event| seen.push(event);
-        let sink = BootSink::new(&mut emit);
-        let failed: Result<(), _> = sink
-            .step("n", "s".to_owned(), async {
-                Err(BuilderError::NotFound {
-                    name: "x".to_owned(),
-                })
-            })
-            .await;
-        assert!(failed.is_err());
-        assert!(matches!(&seen[0], BootEvent::StepBegin { step, .. } if step == "s"));
-        assert!(matches!(&seen[1], BootEvent::StepEnd { ok: false, .. }));
     }
 }

@@ -30,7 +30,7 @@ pub enum BuilderError {
     },
     /// The builder is the BuildKit inside the Docker engine.
     #[error(
-        "builder {name:?} uses the docker driver, which cachex does not build with: the BuildKit inside the Docker engine cannot export a registry cache"
+        "builder {name:?} uses the docker driver, which cachex does not build with: the BuildKit inside the Docker engine exports a registry cache only where the engine keeps its images in containerd"
     )]
     DockerDriver {
         /// The builder, which is a docker context.
@@ -133,6 +133,26 @@ pub enum BuilderError {
         /// The last lines of its log.
         logs: String,
     },
+    /// The container runs, and BuildKit in it does not answer.
+    #[error("BuildKit in container {container} of builder {builder:?} does not answer: {reason}")]
+    NoAnswer {
+        /// The builder.
+        builder: String,
+        /// The container.
+        container: String,
+        /// How that was seen.
+        reason: String,
+        /// The last lines of its log.
+        logs: String,
+    },
+    /// A connection was made, and nothing came over it.
+    #[error("BuildKit of node {node:?} has not answered for {seconds} s")]
+    Silent {
+        /// The node.
+        node: String,
+        /// How long it had.
+        seconds: u64,
+    },
     /// The container runs, but there is no BuildKit in it.
     #[error(
         "container {container} of builder {builder:?} runs the image {image}, which is not BuildKit: {reason}"
@@ -195,12 +215,15 @@ impl BuilderError {
         let hint = match self {
             Self::NotFound { .. } => "list the builders with: docker cachex ls".to_owned(),
             Self::DockerDriver { others, .. } => return docker_driver_hints(others),
-            Self::Broken { builder, .. } => format!(
-                "make it anew with: docker cachex rm --keep-state {builder} && docker cachex create --name {builder}"
-            ),
-            Self::NotBuildKit { builder, .. } => format!(
-                "remove it and create it with another image: docker cachex rm {builder} && docker cachex create --name {builder} --driver-opt image=moby/buildkit:buildx-stable-1"
-            ),
+            Self::Broken { container, .. } => {
+                format!("its log may say more: docker logs {container}")
+            }
+            Self::NoAnswer { container, .. } => {
+                format!("start it again with: docker restart {container}")
+            }
+            Self::NotBuildKit { .. } => {
+                "create a builder with an image of BuildKit: docker cachex create --use --driver-opt image=moby/buildkit:buildx-stable-1".to_owned()
+            }
             Self::Pull { .. } => {
                 "name another image with: docker cachex create --driver-opt image=REF".to_owned()
             }
@@ -229,11 +252,17 @@ impl BuilderError {
         vec![hint]
     }
 
-    /// Tells whether waiting could help: a remote BuildKit that is coming up.
+    /// Returns whether waiting could help: a BuildKit that is coming up.
     pub fn may_pass(&self) -> bool {
+        use std::io::ErrorKind as Io;
         match self {
-            Self::RemoteConnect { .. } => true,
+            Self::RemoteConnect { source, .. } => !matches!(
+                source.kind(),
+                Io::PermissionDenied | Io::InvalidData | Io::InvalidInput | Io::Unsupported
+            ),
             Self::RemoteNotBuildKit { reason, .. } => reason.may_pass(),
+            Self::Engine(error) => error.may_pass(),
+            Self::Silent { .. } => true,
             _ => false,
         }
     }
@@ -241,7 +270,7 @@ impl BuilderError {
     /// Returns the lines that stand before the message: the log of a broken container.
     pub fn detail(&self) -> String {
         match self {
-            Self::Broken { logs, .. } => logs.clone(),
+            Self::Broken { logs, .. } | Self::NoAnswer { logs, .. } => logs.clone(),
             _ => String::new(),
         }
     }

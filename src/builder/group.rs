@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::docker::go_json;
+
 use super::name::{self, InvalidName};
 use super::platform::Platform;
 
@@ -15,18 +17,32 @@ pub struct NodeGroup {
     #[serde(rename = "Name")]
     pub name: String,
     /// Driver name, for example `docker-container`.
-    #[serde(rename = "Driver", default)]
+    #[serde(rename = "Driver", default, deserialize_with = "nullable::deserialize")]
     pub driver: String,
     /// The nodes, in the order in which they were appended.
     #[serde(rename = "Nodes", default, with = "nullable")]
     pub nodes: Vec<StoredNode>,
     /// True for nodes that the driver finds at run time; such a group cannot be edited.
-    #[serde(rename = "Dynamic", default)]
+    #[serde(
+        rename = "Dynamic",
+        default,
+        deserialize_with = "nullable::deserialize"
+    )]
     pub dynamic: bool,
     /// Fields of other versions.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
+
+/// The fields of a node that this program knows.
+const NODE_FIELDS: [&str; 6] = [
+    "Name",
+    "Endpoint",
+    "Platforms",
+    "DriverOpts",
+    "Flags",
+    "Files",
+];
 
 /// A node of a builder in the store. Fields that this program does not know are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +51,11 @@ pub struct StoredNode {
     #[serde(rename = "Name")]
     pub name: String,
     /// Docker context name or host address; for the remote driver the address of BuildKit.
-    #[serde(rename = "Endpoint", default)]
+    #[serde(
+        rename = "Endpoint",
+        default,
+        deserialize_with = "nullable::deserialize"
+    )]
     pub endpoint: String,
     /// Platforms that the user fixed for this node.
     #[serde(rename = "Platforms", default, with = "nullable")]
@@ -73,11 +93,9 @@ impl Serialize for FileContent {
 
 impl<'de> Deserialize<'de> for FileContent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use base64::Engine as _;
         // Go writes an empty slice as "" and a missing one as null.
         let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
-        base64::engine::general_purpose::STANDARD
-            .decode(text)
+        go_json::base64(&text)
             .map(Self)
             .map_err(serde::de::Error::custom)
     }
@@ -167,6 +185,25 @@ pub enum GroupError {
 }
 
 impl NodeGroup {
+    /// Parses a file of the store, as Go would.
+    ///
+    /// # Errors
+    ///
+    /// Fails for a text that describes no builder.
+    pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut value = go_json::value(text)?;
+        if let Some(group) = value.as_object_mut() {
+            go_json::fold_names(group, &["Name", "Driver", "Nodes", "Dynamic"]);
+            let nodes = group.get_mut("Nodes").and_then(Value::as_array_mut);
+            for node in nodes.into_iter().flatten() {
+                if let Some(node) = node.as_object_mut() {
+                    go_json::fold_names(node, &NODE_FIELDS);
+                }
+            }
+        }
+        serde_json::from_value(value)
+    }
+
     /// Removes a node.
     ///
     /// # Errors
@@ -379,6 +416,24 @@ mod tests {
         assert_eq!(group.nodes[0].files["buildkitd.toml"].0, b"a = 1\n");
         assert_eq!(serde_json::to_string(&group).unwrap(), future);
         assert!(!format!("{group:?}").contains("YSA9"));
+    }
+
+    #[test]
+    fn json_is_read_as_go_reads_it() {
+        let text = "\u{feff}{\"name\":\"b\",\"DRIVER\":\"remote\",\"Dynamic\":null,\"nodes\":[{\"name\":\"b0\",\
+                    \"endpoint\":null,\"driveropts\":{\"a\":\"b\"},\"Files\":{\"x\":\"YSA9\\nIDEK\"},\"new\":1}]}";
+        let group = NodeGroup::parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            (group.name.as_str(), group.driver.as_str()),
+            ("b", "remote")
+        );
+        assert!(!group.dynamic && group.unknown.is_empty());
+        let node = &group.nodes[0];
+        assert_eq!((node.name.as_str(), node.endpoint.as_str()), ("b0", ""));
+        assert_eq!(node.driver_opts["a"], "b");
+        assert_eq!(node.files["x"].0, b"a = 1\n");
+        assert_eq!(node.unknown["new"], 1);
+        assert!(NodeGroup::parse(b"[]").is_err());
     }
 
     #[test]

@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::boot::BootSink;
 use super::driver::remote::Remote;
 use super::driver::{Driver, Status};
 use super::error::BuilderError;
 use super::group::{NodeGroup, StoredNode};
 use super::platform::{self, Platform};
+use super::reach::{Absent, ReachError, Unanswered};
 use super::resolve::context_driver;
 use super::surroundings::Surroundings;
 use super::{ByteStream, resolve};
@@ -69,14 +71,29 @@ pub struct WorkerReport {
     pub version: Option<String>,
 }
 
-/// Asks a BuildKit at the other end of a stream for its workers; an error is its text.
+/// Why a BuildKit did not tell its workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeError {
+    /// The text.
+    pub text: String,
+    /// There was no answer at all.
+    pub unanswered: bool,
+}
+
+impl Unanswered for ProbeError {
+    fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
+}
+
+/// Asks a BuildKit at the other end of a stream for its workers.
 pub trait Probe: Sync {
     /// Asks; `authority` is the name that the request is addressed to.
     fn probe<'a>(
         &'a self,
         stream: ByteStream,
         authority: Option<&'a str>,
-    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, String>> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, ProbeError>> + Send + 'a>>;
 }
 
 /// A builder and what its nodes answered.
@@ -232,12 +249,18 @@ async fn ask(
     let Some(probe) = probe.filter(|_| status == Status::Running) else {
         return Ok(());
     };
-    let report = match probe.probe(driver.dial().await?, None).await {
+    // A node that was started a moment ago is waited for.
+    let mut unseen = |_| ();
+    let sink = BootSink::new(&mut unseen);
+    let speak = |stream| probe.probe(stream, None);
+    let reached = driver.reach(&node.name, Absent::Leave, &sink, speak);
+    let report = match reached.await {
         Ok(report) => report,
-        Err(text) => {
+        Err(ReachError::Node(error)) => return Err(error.into()),
+        Err(ReachError::Speech(error)) => {
             return Err(match driver.diagnose().await {
                 Some(error) => error.into(),
-                None => Ask(format!("listing workers: {text}")),
+                None => Ask(format!("listing workers: {}", error.text)),
             });
         }
     };
@@ -257,7 +280,10 @@ async fn ask_remote(
     loaded: &mut LoadedNode,
 ) -> Result<(), Ask> {
     let answered = match remote.dial().await {
-        Ok(stream) => probe.probe(stream, remote.authority()).await,
+        Ok(stream) => {
+            let answered = probe.probe(stream, remote.authority()).await;
+            answered.map_err(|error| error.text)
+        }
         Err(error) => Err(crate::error::chain(&error)),
     };
     match answered {

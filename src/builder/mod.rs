@@ -8,6 +8,7 @@
 //! | [`assign`] | which node builds which platform |
 //! | [`driver`], [`boot`], [`gha`] | what a node is, and making it run |
 //! | `verified` | images whose signature would have to be checked |
+//! | [`reach`] | connecting to a node's BuildKit, also while it is coming up |
 //! | [`load`] | asking all nodes for their state, for `ls` and `inspect` |
 //! | [`surroundings`] | docker's configuration, contexts and the environment, passed in |
 
@@ -27,6 +28,7 @@ pub mod load;
 mod marks;
 pub mod name;
 pub mod platform;
+pub mod reach;
 pub mod refs;
 pub mod resolve;
 pub mod store;
@@ -38,6 +40,7 @@ pub use boot::{BootEvent, BootSink};
 pub use driver::{Driver, Status};
 pub use error::BuilderError;
 pub use group::{NodeGroup, StoredNode};
+pub use reach::{Absent, ReachError, Unanswered};
 pub use refs::BuildRef;
 pub use resolve::resolve;
 pub use store::Store;
@@ -118,7 +121,11 @@ impl Builder {
         let sink = BootSink::new(progress);
         let boots = self.nodes.iter().map(|node| async {
             if node.driver.status().await? == Status::Running {
-                return node.driver.ready().await.map(|()| false);
+                match node.driver.ready().await {
+                    // It has ended since.
+                    Err(BuilderError::NotRunning { .. }) => {}
+                    ready => return ready.map(|()| false),
+                }
             }
             node.driver.boot(&sink).await.map(|()| true)
         });
@@ -146,25 +153,23 @@ impl Node {
         &self.driver
     }
 
-    /// Connects to the node's BuildKit, and boots the node first if it does not run.
-    ///
-    /// That BuildKit is still coming up in a container that runs, or that there is none, is seen only
-    /// when the stream is used. Then [`Driver::ready`] waits for it or tells what is wrong, and the
-    /// node is dialled again.
+    /// Connects to the node's BuildKit and speaks to it; see [`Driver::reach`].
     ///
     /// # Errors
     ///
-    /// Fails if the node can be neither reached nor booted.
-    pub async fn dial(
+    /// Fails if the node can be neither reached nor booted, or with what was said at last.
+    pub async fn reach<T, E, Said>(
         &self,
+        absent: Absent,
         progress: &mut (dyn FnMut(BootEvent) + Send),
-    ) -> Result<ByteStream, BuilderError> {
-        match self.driver.dial().await {
-            Err(BuilderError::NotRunning { .. }) => {
-                self.driver.boot(&BootSink::new(progress)).await?;
-                self.driver.dial().await
-            }
-            other => other,
-        }
+        speak: impl Fn(ByteStream) -> Said,
+    ) -> Result<T, ReachError<E>>
+    where
+        E: Unanswered,
+        Said: Future<Output = Result<T, E>>,
+    {
+        let sink = BootSink::new(progress);
+        let reached = self.driver.reach(self.name(), absent, &sink, speak);
+        reached.await
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::docker::{go_json, settings};
+
 use super::store::{Store, StoreError, Transaction};
 
 const REFS: &str = "refs";
@@ -115,7 +117,7 @@ fn is_file_name(text: &str) -> bool {
 
 /// Reads a JSON file of the refs; a file that is broken or gone is as none: it is being removed.
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs_err::read(path).ok()?).ok()
+    go_json::from_slice(&settings::read(path).ok()?).ok()
 }
 
 fn entries(dir: &Path) -> Result<Vec<String>, StoreError> {

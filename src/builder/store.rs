@@ -23,6 +23,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::docker::{go_json, settings};
+
 use super::group::NodeGroup;
 use super::name::{self, InvalidName};
 
@@ -207,7 +209,7 @@ impl Store {
         let Some(text) = read_optional(&path)? else {
             return Ok(None);
         };
-        serde_json::from_slice(&text)
+        NodeGroup::parse(&text)
             .map(Some)
             .map_err(|source| StoreError::BadFile { path, source })
     }
@@ -221,7 +223,7 @@ impl Store {
     pub fn current(&self, key: &str) -> Result<Option<NodeGroup>, StoreError> {
         let path = self.dir.join("current");
         if let Some(text) = read_optional(&path)? {
-            let current: Current = serde_json::from_slice(&text)
+            let current: Current = go_json::from_slice(&text)
                 .map_err(|source| StoreError::BadFile { path, source })?;
             if !current.name.is_empty() {
                 let group = self.get_lenient(&current.name)?;
@@ -463,7 +465,7 @@ fn key_hash(key: &str) -> String {
 }
 
 fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match fs_err::read(path) {
+    match settings::read(path) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(reading(error)),

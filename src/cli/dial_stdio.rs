@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 use crate::builder::load::Probe as _;
-use crate::builder::{Builder, ByteStream, Node, resolve};
+use crate::builder::{Absent, Builder, ByteStream, Node, ReachError, resolve};
 use crate::error::CommandError;
 use crate::options::platform::Platform;
 use crate::progress::{Mode, Progress, RenderOptions, Request, tty};
@@ -138,19 +138,24 @@ async fn dial_node(
     several: bool,
 ) -> Result<Option<ByteStream>, CommandError> {
     let mut boot = BootProgress::new(progress, several);
-    let mut stream = node.dial(&mut |event| boot.event(event)).await?;
-    node.driver().ready().await?;
+    let mut emit = |event| boot.event(event);
+    let authority = node.driver().authority();
+    let probe = &BuildkitProbe;
+    let speak = |stream| probe.probe(stream, authority);
+    let report = match node.reach(Absent::Boot, &mut emit, speak).await {
+        Ok(report) => report,
+        Err(ReachError::Node(error)) => return Err(error.into()),
+        Err(ReachError::Speech(error)) => return Err(CommandError::failed(error.text)),
+    };
     if let Some(wanted) = wanted {
-        let report = BuildkitProbe.probe(stream, node.driver().authority()).await;
-        let report = report.map_err(CommandError::failed)?;
         let workers = report.workers.iter().flat_map(|worker| &worker.platforms);
         let mut all = node.stored().platforms.iter().chain(workers);
         if !all.any(|platform| platform.to_string() == wanted.to_string()) {
             return Ok(None);
         }
-        stream = node.driver().dial().await?;
     }
-    Ok(Some(stream))
+    // The first stream has spoken: who joins this one begins anew.
+    Ok(Some(node.driver().dial().await?))
 }
 
 /// Passes bytes both ways. The end of the input closes one direction only: answers still under way

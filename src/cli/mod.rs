@@ -28,6 +28,7 @@ pub mod cache;
 mod complete;
 pub mod completion;
 mod confirm;
+mod connect;
 pub mod create;
 pub mod dial_stdio;
 mod disk;
@@ -184,7 +185,13 @@ impl Context {
         let config_dir = config_dir(self.global.config.as_deref(), &self.env)?;
         // docker looks for TLS files in the folder that it has without --config.
         let cert_dir = crate::docker::config_dir(None, &self.env).unwrap_or(config_dir.clone());
-        let config = ConfigFile::load(&config_dir)?;
+        // As docker: without the file there is less to find, such as logins, and that is no reason to
+        // stop.
+        let config = ConfigFile::load(&config_dir).unwrap_or_else(|error| {
+            self.ui.warning(&crate::error::chain(&error));
+            self.ui.status(&format!("hint: {}", error.hint()));
+            ConfigFile::empty(&config_dir)
+        });
         let options = self.global.endpoint_options();
         let contexts = Contexts::new(&config_dir, &cert_dir, &config, &options, &self.env)?;
         Ok(DockerSettings {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::types::WorkerRecord;
 
-use crate::builder::ByteStream;
-use crate::builder::load::{Device, GcRule, Probe, Worker, WorkerReport};
+use crate::builder::load::{Device, GcRule, Probe, ProbeError, Worker, WorkerReport};
 use crate::builder::platform::Platform;
+use crate::builder::{ByteStream, Unanswered as _};
 use crate::buildkit::{Client, RpcError};
 
 /// The probe that speaks BuildKit's API.
@@ -19,11 +19,12 @@ impl Probe for BuildkitProbe {
         &'a self,
         stream: ByteStream,
         authority: Option<&'a str>,
-    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, String>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<WorkerReport, ProbeError>> + Send + 'a>> {
         Box::pin(async move {
-            ask(stream, authority)
-                .await
-                .map_err(|e| crate::error::chain(&e))
+            ask(stream, authority).await.map_err(|error| ProbeError {
+                text: crate::error::chain(&error),
+                unanswered: error.is_unanswered(),
+            })
         })
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::secret::Secret;
+use super::{go_json, settings};
 use crate::env::{DOCKER_CONFIG, Env};
 
 /// Name of the file in the configuration folder.
@@ -33,7 +33,7 @@ pub enum ConfigError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why; the parser names lines, never values.
+        /// Where and why; never a value.
         #[source]
         source: serde_json::Error,
     },
@@ -60,7 +60,6 @@ pub struct AuthEntry {
     /// base64 of `user:password`; wins over the two plain fields.
     pub auth: Secret,
     /// Plain user name.
-    #[serde(deserialize_with = "null_is_default")]
     pub username: String,
     /// Plain password.
     pub password: Secret,
@@ -72,25 +71,21 @@ pub struct AuthEntry {
     pub registry_token: Secret,
 }
 
-/// One entry of `proxies`: what containers of a daemon get as proxy variables.
+/// One entry of `proxies`: what containers of a daemon get as proxy variables. An address may hold a
+/// password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ProxyConfig {
     /// `HTTP_PROXY`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub http_proxy: String,
+    pub http_proxy: Secret,
     /// `HTTPS_PROXY`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub https_proxy: String,
+    pub https_proxy: Secret,
     /// `NO_PROXY`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub no_proxy: String,
+    pub no_proxy: Secret,
     /// `FTP_PROXY`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub ftp_proxy: String,
+    pub ftp_proxy: Secret,
     /// `ALL_PROXY`.
-    #[serde(deserialize_with = "null_is_default")]
-    pub all_proxy: String,
+    pub all_proxy: Secret,
 }
 
 /// The part of `config.json` that a build client uses; other fields are ignored.
@@ -101,25 +96,19 @@ pub struct ConfigFile {
     #[serde(skip)]
     pub path: PathBuf,
     /// Credentials by registry address, as `docker login` wrote them.
-    #[serde(deserialize_with = "null_is_default")]
     pub auths: BTreeMap<String, AuthEntry>,
     /// Name of the credential helper for every registry.
-    #[serde(deserialize_with = "null_is_default")]
     pub creds_store: String,
     /// Names of credential helpers by registry host.
-    #[serde(deserialize_with = "null_is_default")]
     pub cred_helpers: BTreeMap<String, String>,
     /// Context chosen with `docker context use`.
-    #[serde(deserialize_with = "null_is_default")]
     pub current_context: String,
     /// Proxy variables for containers, by daemon address or `default`.
-    #[serde(deserialize_with = "null_is_default")]
     pub proxies: BTreeMap<String, ProxyConfig>,
-    /// Headers added to every request to the daemon.
-    #[serde(rename = "HttpHeaders", deserialize_with = "null_is_default")]
-    pub http_headers: BTreeMap<String, String>,
+    /// Headers added to every request to the daemon; they may log in.
+    #[serde(rename = "HttpHeaders")]
+    pub http_headers: BTreeMap<String, Secret>,
     /// Filters that every `prune` adds to its own, `name=value`.
-    #[serde(deserialize_with = "null_is_default")]
     pub prune_filters: Vec<String>,
 }
 
@@ -140,6 +129,14 @@ pub fn config_dir(flag: Option<&str>, env: &Env) -> Result<PathBuf, ConfigError>
 }
 
 impl ConfigFile {
+    /// Makes the configuration of a folder without a file.
+    pub fn empty(dir: &Path) -> Self {
+        Self {
+            path: dir.join(CONFIG_FILE_NAME),
+            ..Self::default()
+        }
+    }
+
     /// Reads `config.json` of a folder. A missing or empty file is an empty configuration.
     ///
     /// # Errors
@@ -147,7 +144,7 @@ impl ConfigFile {
     /// Fails where the file cannot be read or is not what docker writes.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         let path = dir.join(CONFIG_FILE_NAME);
-        let text = match fs_err::read(&path) {
+        let text = match settings::read(&path) {
             Ok(text) => text,
             Err(source) if is_missing(&source) => Vec::new(),
             Err(source) => return Err(ConfigError::Read { path, source }),
@@ -155,7 +152,7 @@ impl ConfigFile {
         let mut config = if text.iter().all(u8::is_ascii_whitespace) {
             Self::default()
         } else {
-            from_object(&text).map_err(|source| ConfigError::Parse {
+            go_json::from_slice(&text).map_err(|source| ConfigError::Parse {
                 path: path.clone(),
                 source,
             })?
@@ -182,8 +179,8 @@ impl ConfigFile {
             .filter(|(_, value)| !value.is_empty())
             .flat_map(|(name, value)| {
                 [
-                    (name.to_owned(), value.clone()),
-                    (name.to_lowercase(), value.clone()),
+                    (name.to_owned(), value.expose().to_owned()),
+                    (name.to_lowercase(), value.expose().to_owned()),
                 ]
             })
             .collect()
@@ -196,22 +193,6 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
-}
-
-/// Parses a JSON object. (serde takes a list for a struct, too.)
-pub(super) fn from_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text)?;
-    }
-    serde_json::from_slice(text)
-}
-
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -265,7 +246,32 @@ mod tests {
         assert_eq!(config.creds_store, "pass");
         assert_eq!(config.cred_helpers["a.example"], "ecr-login");
         assert_eq!(config.current_context, "remote");
-        assert_eq!(config.http_headers["X-A"], "b");
+        assert_eq!(config.http_headers["X-A"].expose(), "b");
+    }
+
+    #[test]
+    fn files_that_go_reads_are_read() {
+        let config = load(
+            "\u{feff}{\"Auths\":{\"a.example\":null,\"b.example\":{\"Auth\":\"dTpw\",\"IDENTITYTOKEN\":null}},\
+             \"CredHelpers\":null,\"credsstore\":\"pass\",\"proxies\":{\"default\":null,\"h\":{\"HTTPProxy\":\"http://p\"}},\
+             \"httpheaders\":{\"X-A\":null},\"pruneFilters\":null}",
+        )
+        .unwrap();
+        assert_eq!(config.auths["a.example"], AuthEntry::default());
+        assert_eq!(config.auths["b.example"].auth.expose(), "dTpw");
+        assert_eq!(config.creds_store, "pass");
+        assert_eq!(config.proxy_variables("h")["HTTP_PROXY"], "http://p");
+        assert!(config.proxy_variables("other").is_empty());
+        assert!(load("null").unwrap().auths.is_empty());
+    }
+
+    #[test]
+    fn nothing_shows_passwords() {
+        let config = load(
+            r#"{"proxies":{"default":{"httpProxy":"http://u:hunter2@p"}},"HttpHeaders":{"Authorization":"hunter2"}}"#,
+        );
+        let shown = format!("{:?}", config.unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

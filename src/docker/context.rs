@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::config::{ConfigFile, from_object, is_missing};
+use super::config::{ConfigFile, is_missing};
 use super::host::{self, HostError};
+use super::{go_json, settings};
 use crate::env::{DOCKER_CERT_PATH, DOCKER_CONTEXT, DOCKER_HOST, DOCKER_TLS_VERIFY, Env};
 
 /// Name of the context that is made of flags and variables.
@@ -363,7 +364,7 @@ fn default_endpoint(
 }
 
 fn read_meta(path: &Path) -> Result<Option<Meta>, ContextError> {
-    let text = match fs_err::read(path) {
+    let text = match settings::read(path) {
         Ok(text) => text,
         Err(error) if is_missing(&error) => return Ok(None),
         Err(source) => {
@@ -373,7 +374,7 @@ fn read_meta(path: &Path) -> Result<Option<Meta>, ContextError> {
             });
         }
     };
-    from_object(&text)
+    go_json::from_slice(&text)
         .map(Some)
         .map_err(|source| ContextError::Parse {
             path: path.to_owned(),

@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::config::{AuthEntry, ConfigFile};
+use super::go_json;
 use super::secret::Secret;
 use super::token::Tokens;
 use crate::env::{DOCKER_AUTH_CONFIG, Env};
@@ -256,13 +255,8 @@ fn host_of(key: &str) -> &str {
 }
 
 fn parse_env(text: &str) -> Result<BTreeMap<String, AuthEntry>, String> {
-    // The parser quotes field names in its messages but no values of `auth`.
-    let config: EnvConfig = serde_json::from_str(text).map_err(|error| {
-        format!(
-            "it is not of the form {{\"auths\":{{HOST:{{\"auth\":BASE64}}}}}} (line {}, column {})",
-            error.line(),
-            error.column()
-        )
+    let config: EnvConfig = go_json::from_slice(text.as_bytes()).map_err(|error| {
+        format!("it is not of the form {{\"auths\":{{HOST:{{\"auth\":BASE64}}}}}}: {error}")
     })?;
     let mut auths = BTreeMap::new();
     for (key, entry) in config.auths {
@@ -308,9 +302,7 @@ fn credential_of(
 }
 
 fn decode_basic(auth: &Secret) -> Result<Credential, &'static str> {
-    let bytes = STANDARD
-        .decode(auth.expose())
-        .map_err(|_| "\"auth\" is no base64")?;
+    let bytes = go_json::base64(auth.expose()).map_err(|_| "\"auth\" is no base64")?;
     let bytes = Zeroizing::new(bytes);
     let text = std::str::from_utf8(&bytes).map_err(|_| "\"auth\" is no text")?;
     match text.split_once(':') {

@@ -16,6 +16,7 @@ use super::context::Endpoint;
 use super::dial::DialError;
 use super::hijack::UpgradedStream;
 use super::http::{HttpClient, HttpError, headers_of};
+use super::secret::Secret;
 
 /// Time for the first answer of a daemon; as docker/cli.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,6 +104,13 @@ impl EngineError {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
+    /// Returns whether the daemon could say something else a moment later: a container is being
+    /// started, stopped or restarted.
+    pub fn may_pass(&self) -> bool {
+        let refused = |status: &StatusCode| status.is_server_error();
+        self.is_conflict() || matches!(self, Self::Refused { status, .. } if refused(status))
+    }
+
     /// Tells whether the daemon said that the thing is there already, or in the wrong state.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::CONFLICT)
@@ -144,7 +152,7 @@ impl Engine {
     /// Fails where the daemon cannot be reached or does not answer within 10 seconds.
     pub async fn connect(
         endpoint: &Endpoint,
-        http_headers: &BTreeMap<String, String>,
+        http_headers: &BTreeMap<String, Secret>,
     ) -> Result<Self, EngineError> {
         let connect_error = |source| EngineError::Connect {
             host: endpoint.host.clone(),

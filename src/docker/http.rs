@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::context::Endpoint;
 use super::dial::{Conn, DialError, Dialer};
 use super::hijack::UpgradedStream;
+use super::secret::Secret;
 
 /// Body type of bollard's requests.
 pub(super) type Body = <BollardRequest as IntoBody>::Body;
@@ -201,13 +202,15 @@ impl HttpClient {
 /// Turns pairs of the configuration file into headers; pairs that no header can hold are left out, as
 /// is `User-Agent`, which docker does not let the file set either.
 pub(super) fn headers_of<'a>(
-    pairs: impl IntoIterator<Item = (&'a String, &'a String)>,
+    pairs: impl IntoIterator<Item = (&'a String, &'a Secret)>,
 ) -> HeaderMap {
     pairs
         .into_iter()
         .filter_map(|(name, value)| {
             let name = HeaderName::try_from(name).ok()?;
-            Some((name, HeaderValue::from_str(value).ok()?))
+            let mut value = HeaderValue::from_str(value.expose()).ok()?;
+            value.set_sensitive(true);
+            Some((name, value))
         })
         .collect()
 }

@@ -53,5 +53,6 @@ mod remote;
 mod rig;
 mod sharing;
 mod spare;
+mod starting;
 mod support;
 mod tls;

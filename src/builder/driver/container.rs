@@ -147,13 +147,15 @@ impl Container {
             Err(error) if error.is_conflict() && error.to_string().contains("paused") => {
                 Err(self.paused())
             }
-            Err(error) if error.is_conflict() || error.is_not_found() => {
-                Err(BuilderError::NotRunning {
-                    node: self.node.name.clone(),
-                    container: self.name.clone(),
-                })
-            }
+            Err(error) if error.is_conflict() || error.is_not_found() => Err(self.not_running()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(in crate::builder) fn not_running(&self) -> BuilderError {
+        BuilderError::NotRunning {
+            node: self.node.name.clone(),
+            container: self.name.clone(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::ByteStream;
-use super::boot::{BootSink, Check};
+use super::boot::BootSink;
 use super::error::BuilderError;
 use super::group::StoredNode;
 use super::surroundings::Surroundings;
@@ -181,22 +181,13 @@ impl Driver {
         }
     }
 
-    /// Tells why a connection that was made does not speak BuildKit's protocol; nothing if the
+    /// Says why a connection that was made does not speak BuildKit's protocol; nothing if the
     /// node seems well.
     pub async fn diagnose(&self) -> Option<BuilderError> {
-        let container = match self {
-            Self::Container(container) => container,
-            Self::Remote(remote) => return remote.diagnose().await,
-            Self::Docker { .. } | Self::NotSupported { .. } => return None,
-        };
-        let engine = match container.engine().await {
-            Ok(engine) => engine,
-            Err(error) => return Some(error),
-        };
-        match container.check(engine).await {
-            Ok(()) => None,
-            Err(Check::Fatal(error)) => Some(error),
-            Err(Check::NotYet(reason)) => Some(container.broken(engine, reason).await),
+        match self {
+            Self::Container(container) => container.diagnose().await.err(),
+            Self::Remote(remote) => remote.diagnose().await,
+            Self::Docker { .. } | Self::NotSupported { .. } => None,
         }
     }
 

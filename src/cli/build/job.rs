@@ -14,10 +14,11 @@ use crate::build::inputs::Inputs;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::vcs::Commit;
 use crate::build::{BuildSpec, provenance};
-use crate::builder::{Builder, Node, Surroundings};
+use crate::builder::{Absent, Builder, Node, ReachError, Surroundings};
 use crate::buildkit::{self, Client, RpcError};
 use crate::cli::Context;
 use crate::cli::boot_progress::BootProgress;
+use crate::cli::connect::connect;
 use crate::cli::invocation::Invocation;
 use crate::error::CommandError;
 use crate::progress::{Mode, Progress, StatusSender};
@@ -228,10 +229,10 @@ impl Job<'_> {
 
     async fn connect(&self) -> Result<Client, CommandError> {
         let mut boot = BootProgress::new(self.common.progress, self.common.has_several_nodes);
-        let stream = self.node.dial(&mut |event| boot.event(event)).await?;
-        match Client::connect_as(stream, self.node.driver().authority()).await {
+        match connect(self.node, Absent::Boot, &mut |event| boot.event(event)).await {
             Ok(client) => Ok(client),
-            Err(error) => Err(self.broken(error).await),
+            Err(ReachError::Node(error)) => Err(error.into()),
+            Err(ReachError::Speech(error)) => Err(self.broken(error).await),
         }
     }
 

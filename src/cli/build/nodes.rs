@@ -2,8 +2,8 @@
 
 use crate::builder::assign::{Match, Share, assign};
 use crate::builder::platform::{self, Platform};
-use crate::builder::{Builder, Node};
-use crate::buildkit::Client;
+use crate::builder::{Absent, Builder, Node, ReachError};
+use crate::cli::connect::connect;
 use crate::error::CommandError;
 
 /// Gives the platforms to the nodes: by what is known of them, and where that does not do by asking
@@ -38,8 +38,11 @@ pub(super) async fn choose(
 
 /// What was fixed for a node, and what its workers say.
 async fn platforms_of(node: &Node) -> Result<Vec<Platform>, CommandError> {
-    let stream = node.dial(&mut |_| ()).await?;
-    let client = Client::connect_as(stream, node.driver().authority()).await?;
+    let reached = connect(node, Absent::Boot, &mut |_| ()).await;
+    let client = reached.map_err(|error| match error {
+        ReachError::Node(error) => CommandError::from(error),
+        ReachError::Speech(error) => error.into(),
+    })?;
     let workers = client.list_workers().await?;
     let theirs = workers.into_iter().flat_map(|w| w.platforms);
     let theirs = theirs.map(|p| Platform {

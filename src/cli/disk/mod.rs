@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use crate::builder::{Builder, Node, Surroundings, resolve};
+use crate::builder::{Absent, BootEvent, Builder, Node, ReachError, Surroundings, resolve};
 use crate::buildkit::{Client, RpcError};
 use crate::error::CommandError;
 
-use super::Context;
+use super::{Context, connect};
 
 pub(super) mod filter;
 pub(super) mod human;
@@ -27,12 +27,21 @@ pub(super) async fn builder(
 }
 
 /// Connects to a node that runs. It is not booted: a node that does not run has nothing to show.
-pub(super) async fn connect(node: &Node, timeout: Duration) -> Result<Client, CommandError> {
+pub(super) async fn connect(
+    node: &Node,
+    ctx: &Context,
+    timeout: Duration,
+) -> Result<Client, CommandError> {
+    let mut told = |event| {
+        if let BootEvent::StepBegin { node, step } = event {
+            ctx.ui.status(&format!("{node}: {step}"));
+        }
+    };
     let connect = async {
-        let stream = node.driver().dial().await?;
-        match Client::connect_as(stream, node.driver().authority()).await {
+        match connect::connect(node, Absent::Leave, &mut told).await {
             Ok(client) => Ok(client),
-            Err(error) => Err(explained(node, error).await),
+            Err(ReachError::Node(error)) => Err(error.into()),
+            Err(ReachError::Speech(error)) => Err(explained(node, error).await),
         }
     };
     within(timeout, connect).await?

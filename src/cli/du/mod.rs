@@ -48,7 +48,7 @@ pub async fn run(args: DuArgs, ctx: &Context) -> Result<(), CommandError> {
     let surroundings = surroundings(ctx)?;
     let builder = builder(ctx, &surroundings, args.timeout).await?;
     let asked = builder.nodes().iter().map(|node| async {
-        let client = connect(node, args.timeout).await?;
+        let client = connect(node, ctx, args.timeout).await?;
         let asked = client.disk_usage(vec![selection.expression.clone()]);
         match asked.await {
             Ok(records) => Ok(records),

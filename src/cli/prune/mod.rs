@@ -81,7 +81,7 @@ pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
     let builder = builder(ctx, &surroundings, args.timeout).await?;
     let limits = &request;
     let connects = builder.nodes().iter().map(|node| async move {
-        let client = connect(node, args.timeout).await?;
+        let client = connect(node, ctx, args.timeout).await?;
         check_limits(node, &client, limits).await?;
         Ok::<_, CommandError>((node, client))
     });

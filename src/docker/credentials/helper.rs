@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
 use super::Credential;
+use crate::docker::go_json;
 use crate::docker::secret::Secret;
 
 /// A helper may ask the user to unlock a key, so it gets some time.
@@ -53,7 +54,7 @@ pub enum HelperError {
     Failed {
         /// The program.
         program: String,
-        /// Its last words; it prints errors, never secrets, when it fails.
+        /// Its last words on standard error. Standard output is where secrets come.
         message: String,
     },
     /// The program did not end.
@@ -140,18 +141,15 @@ pub(super) async fn get(
     if success {
         return parse(&stdout).ok_or(HelperError::Answer { program });
     }
-    let said = format!(
-        "{} {}",
-        String::from_utf8_lossy(&stdout).trim(),
-        String::from_utf8_lossy(&stderr).trim()
-    );
-    if said.contains(NOT_FOUND) {
+    let stderr = String::from_utf8_lossy(&stderr);
+    if String::from_utf8_lossy(&stdout).contains(NOT_FOUND) || stderr.contains(NOT_FOUND) {
         return Ok(Credential::Anonymous);
     }
-    Err(HelperError::Failed {
-        program,
-        message: said.trim().chars().take(1000).collect(),
-    })
+    let message = match stderr.trim() {
+        "" => "it says nothing on standard error".to_owned(),
+        said => said.chars().take(1000).collect(),
+    };
+    Err(HelperError::Failed { program, message })
 }
 
 type Output = (bool, Zeroizing<Vec<u8>>, Vec<u8>);
@@ -190,7 +188,7 @@ async fn talk(child: &mut Child, key: &str) -> io::Result<Output> {
 }
 
 fn parse(answer: &[u8]) -> Option<Credential> {
-    let answer: Answer = serde_json::from_slice(answer).ok()?;
+    let answer: Answer = go_json::from_slice(answer).ok()?;
     Some(if answer.username == TOKEN_USER {
         Credential::IdentityToken(answer.secret)
     } else if answer.username.is_empty() && answer.secret.is_empty() {

@@ -1,5 +1,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 use crate::docker::config::CONFIG_FILE_NAME;
 
@@ -207,9 +210,10 @@ async fn a_refused_credential_is_asked_for_again() {
 async fn failing_helpers_are_explained() {
     let helpers = Helpers::new()
         .add("locked", "echo 'the keychain is locked' >&2; exit 3")
-        .add("noise", "echo hello");
+        .add("noise", "echo hello")
+        .add("chatty", "echo '{\"Secret\":\"hunter2\"}'; exit 1");
     let store = helpers.store(
-        r#"{"credHelpers":{"a":"locked","b":"noise","c":"missing","d":"../evil","e":"x y"}}"#,
+        r#"{"credHelpers":{"a":"locked","b":"noise","c":"missing","d":"../evil","e":"x y","f":"chatty"}}"#,
     );
     for (host, want) in [
         (
@@ -231,6 +235,10 @@ async fn failing_helpers_are_explained() {
         (
             "e",
             "cannot get the credentials for e: \"x y\" is not the name of a credential helper",
+        ),
+        (
+            "f",
+            "cannot get the credentials for f: the credential helper docker-credential-chatty failed: it says nothing on standard error",
         ),
     ] {
         let error = get(&store, host).await.unwrap_err();
@@ -283,4 +291,17 @@ async fn scoped_configuration_is_used_for_its_repository() {
         let found = store.get("r.example", &[scope.to_owned()]).await.unwrap();
         assert_eq!(found, basic(user, "x"), "{scope}");
     }
+}
+
+#[tokio::test]
+async fn base64_has_line_breaks_in_the_file_and_the_variable() {
+    let broken = auth("user", "a long password").replace('l', "l\\n");
+    let text = format!(r#"{{"Auths":{{"r.example":{{"AUTH":"{broken}\r\n"}}}}}}"#);
+    let expected = basic("user", "a long password");
+    let store = CredentialStore::new(config(&text), &Env::default());
+    assert_eq!(get(&store, "r.example").await.unwrap(), expected);
+    let env = Env::from_pairs([(DOCKER_AUTH_CONFIG, text.as_str())], "/h");
+    let store = CredentialStore::new(ConfigFile::default(), &env);
+    assert_eq!(store.warnings(), [""; 0]);
+    assert_eq!(get(&store, "r.example").await.unwrap(), expected);
 }

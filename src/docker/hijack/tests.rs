@@ -68,7 +68,7 @@ async fn connect(path: &Path) -> Engine {
         skip_verify: false,
         context_name: "default".to_owned(),
     };
-    let headers = BTreeMap::from([("X-Meta".to_owned(), "yes".to_owned())]);
+    let headers = BTreeMap::from([("X-Meta".to_owned(), "yes".to_owned().into())]);
     Engine::connect(&endpoint, &headers).await.unwrap()
 }
 

@@ -1,0 +1,293 @@
+//! JSON as Go reads it: docker's and buildx's files, and what credential helpers print.
+//!
+//! Names of fields are known in any letter case, `null` is the empty value of whatever stands there,
+//! base64 may have line breaks, and a byte order mark at the beginning is passed over. Messages name
+//! the place and never a value, which may be a secret.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Visitor};
+use serde::{Deserializer, forward_to_deserialize_any};
+use serde_json::{Error, Map, Value};
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Parses a text.
+///
+/// # Errors
+///
+/// Fails if the text is no JSON, or a value is of another kind than its field.
+pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    let value = value(text)?;
+    let place = String::new();
+    T::deserialize(Go { value, place })
+}
+
+/// Parses a text into values, as they are.
+///
+/// # Errors
+///
+/// Fails if the text is no JSON.
+pub fn value(text: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
+}
+
+/// Decodes base64, passing over line breaks.
+///
+/// # Errors
+///
+/// Fails for anything else that is no base64.
+pub fn base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    let breaks = ['\r', '\n'];
+    if text.contains(breaks) {
+        return STANDARD.decode(zeroize::Zeroizing::new(text.replace(breaks, "")).as_bytes());
+    }
+    STANDARD.decode(text)
+}
+
+/// Gives fields that differ in letter case only from one of these names that name. Of two fields for
+/// one name the entries are put together, or the one counts that is spelled as the name.
+pub fn fold_names(map: &mut Map<String, Value>, names: &[&str]) {
+    for name in names {
+        let others: Vec<String> = map
+            .keys()
+            .filter(|key| key != name && key.eq_ignore_ascii_case(name))
+            .cloned()
+            .collect();
+        for other in others {
+            let Some(value) = map.remove(&other) else {
+                continue;
+            };
+            match (map.get_mut(*name), value) {
+                (Some(Value::Object(exact)), Value::Object(more)) => {
+                    for (key, value) in more {
+                        exact.entry(key).or_insert(value);
+                    }
+                }
+                (None | Some(Value::Null), value) => {
+                    map.insert((*name).to_owned(), value);
+                }
+                (Some(_), _) => {}
+            }
+        }
+    }
+}
+
+/// A value and its place, such as `.auths.docker.io`.
+struct Go {
+    value: Value,
+    place: String,
+}
+
+impl Go {
+    fn other_than(&self, expected: &str) -> Error {
+        let found = match self.value {
+            Value::Null => "null",
+            Value::Bool(_) => "true or false",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a text",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object",
+        };
+        let place = match self.place.as_str() {
+            "" => "it",
+            place => place,
+        };
+        Error::custom(format!("{place} is {found}, not {expected}"))
+    }
+
+    /// Returns the entries of an object, named as these fields where they are meant.
+    fn entries(self, fields: &[&str]) -> Result<Vec<(String, Self)>, Error> {
+        let place = |key: &str| format!("{}.{key}", self.place);
+        match self.value {
+            Value::Null => Ok(Vec::new()),
+            Value::Object(mut map) => {
+                fold_names(&mut map, fields);
+                let entry = |(key, value): (String, Value)| {
+                    let place = place(&key);
+                    (key, Self { value, place })
+                };
+                Ok(map.into_iter().map(entry).collect())
+            }
+            _ => Err(self.other_than("an object")),
+        }
+    }
+}
+
+impl fmt::Debug for Go {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Go({})", self.place)
+    }
+}
+
+impl IntoDeserializer<'_, Error> for Go {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Go {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.value.deserialize_any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Null => visitor.visit_bool(false),
+            Value::Bool(value) => visitor.visit_bool(value),
+            _ => Err(self.other_than("true or false")),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Null => visitor.visit_str(""),
+            Value::String(text) => visitor.visit_string(text),
+            _ => Err(self.other_than("a text")),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_string(visitor)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let items = match self.value {
+            Value::Null => Vec::new(),
+            Value::Array(items) => items,
+            _ => return Err(self.other_than("a list")),
+        };
+        let place = &self.place;
+        let items = items.into_iter().enumerate().map(|(index, value)| Self {
+            value,
+            place: format!("{place}.{index}"),
+        });
+        visitor.visit_seq(SeqDeserializer::new(items))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_map(MapDeserializer::new(self.entries(&[])?.into_iter()))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_map(MapDeserializer::new(self.entries(fields)?.into_iter()))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
+        tuple_struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Inner {
+        user_name: String,
+        is_new: bool,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Outer {
+        entries: BTreeMap<String, Inner>,
+        list: Vec<String>,
+        maybe: Option<String>,
+    }
+
+    fn parse(text: &str) -> Result<Outer, String> {
+        from_slice(text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_have_any_case_and_null_is_empty() {
+        let outer = parse(
+            r#"{"ENTRIES":{"A":{"USERNAME":"u","isnew":null},"b":null},"List":null,"maybe":null,"x":1}"#,
+        )
+        .unwrap();
+        assert_eq!(outer.entries["A"].user_name, "u");
+        assert_eq!(outer.entries["b"], Inner::default());
+        assert!(outer.list.is_empty() && outer.maybe.is_none());
+        assert_eq!(parse("null").unwrap(), Outer::default());
+        assert_eq!(
+            parse("\u{feff}{\"list\":[\"a\",null]}").unwrap().list,
+            ["a", ""]
+        );
+    }
+
+    #[test]
+    fn entries_of_one_name_are_put_together() {
+        let outer = parse(r#"{"Entries":{"a":{}},"entries":{"b":{}},"maybe":"m","MAYBE":"n"}"#);
+        let outer = outer.unwrap();
+        assert_eq!(outer.entries.len(), 2);
+        assert_eq!(outer.maybe.as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_without_its_value() {
+        for (text, expected) in [
+            (
+                r#"{"entries":{"a":"hunter2"}}"#,
+                ".entries.a is a text, not an object",
+            ),
+            (
+                r#"{"entries":{"a":{"userName":[1]}}}"#,
+                ".entries.a.userName is a list, not a text",
+            ),
+            (r#"{"list":["a",7]}"#, ".list.1 is a number, not a text"),
+            ("[]", "it is a list, not an object"),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), expected);
+        }
+        assert!(parse("{").is_err());
+    }
+
+    #[test]
+    fn base64_may_have_line_breaks() {
+        assert_eq!(base64("dT\r\npw\n").unwrap(), b"u:p");
+        assert_eq!(base64("dTpw").unwrap(), b"u:p");
+        assert!(base64("dT pw").is_err());
+    }
+
+    #[test]
+    fn names_are_folded_in_place() {
+        let mut value = json!({"NAME": "a", "other": 1});
+        fold_names(value.as_object_mut().unwrap(), &["Name"]);
+        assert_eq!(value, json!({"Name": "a", "other": 1}));
+    }
+}
