@@ -38,6 +38,7 @@ mod global;
 pub mod inspect;
 mod logging;
 pub mod ls;
+mod pflag;
 pub mod probe;
 pub mod prune;
 mod registries;
@@ -205,7 +206,7 @@ impl Context {
 
 /// Returns the tree of commands with all their flags.
 pub fn command() -> clap::Command {
-    global::take_any_value(global::spread(Cli::command()))
+    pflag::like_pflag(global::spread(Cli::command()))
 }
 
 /// Runs the program: parses the arguments, runs the command, prints its error.
