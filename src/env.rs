@@ -4,6 +4,8 @@
 //! variables it wants.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// Folder of the docker config file and its neighbours; default `~/.docker`.
@@ -71,19 +73,44 @@ pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
 /// False: the container of a builder is reached by the Docker engine only, never past it.
 pub const CACHEX_DIRECT: &str = "CACHEX_DIRECT";
 
+/// A variable cannot be sent to a builder, which takes only text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the value of the environment variable {name} is not UTF-8")]
+pub struct NotUtf8 {
+    /// Name of the variable.
+    pub name: String,
+}
+
 /// The environment of the process, the home folder and the working folder.
+///
+/// The system gives the values of variables as bytes. Where these are no text, nothing is taken for
+/// absent: [`get`](Self::get) shows them with replacement characters, for names and words that are
+/// then refused as wrong ones; paths and secrets keep their bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Env {
-    vars: BTreeMap<String, String>,
+    vars: BTreeMap<String, Value>,
     home: Option<PathBuf>,
     current_dir: PathBuf,
 }
 
+#[derive(Debug, Clone)]
+struct Value {
+    bytes: OsString,
+    text: String,
+}
+
+impl From<OsString> for Value {
+    fn from(bytes: OsString) -> Self {
+        let text = bytes.to_string_lossy().into_owned();
+        Self { bytes, text }
+    }
+}
+
 impl Env {
-    /// Takes the environment of this process. Variables that are not UTF-8 are left out.
+    /// Takes the environment of this process. No variable is asked for by a name that is not UTF-8.
     pub fn from_process() -> Self {
         let vars = std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into())))
             .collect();
         let current_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
         Self {
@@ -94,13 +121,13 @@ impl Env {
     }
 
     /// Makes an environment from pairs, for tests.
-    pub fn from_pairs<'a>(
-        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    pub fn from_pairs<'a, V: AsRef<OsStr>>(
+        pairs: impl IntoIterator<Item = (&'a str, V)>,
         home: impl Into<PathBuf>,
     ) -> Self {
         let vars = pairs
             .into_iter()
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .map(|(name, value)| (name.to_owned(), value.as_ref().to_owned().into()))
             .collect();
         let home = home.into();
         Self {
@@ -110,9 +137,9 @@ impl Env {
         }
     }
 
-    /// Returns the value of a variable, even if it is empty.
+    /// Returns the value of a variable, even if it is empty. Bytes that are no text are replaced.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.vars.get(name).map(String::as_str)
+        self.vars.get(name).map(|value| value.text.as_str())
     }
 
     /// Returns the value of a variable that is set and not empty.
@@ -120,9 +147,35 @@ impl Env {
         self.get(name).filter(|v| !v.is_empty())
     }
 
+    /// Returns the value of a variable byte by byte, even if it is empty.
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.vars.get(name).map(|value| value.bytes.as_bytes())
+    }
+
+    /// Returns the path that a variable names; none if it is empty.
+    pub fn path(&self, name: &str) -> Option<&Path> {
+        let value = self.vars.get(name)?;
+        (!value.bytes.is_empty()).then(|| Path::new(&value.bytes))
+    }
+
+    /// Returns the value of a variable, even if it is empty, for a builder.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the value is not UTF-8, since then another one would be sent.
+    pub fn exact(&self, name: &str) -> Result<Option<&str>, NotUtf8> {
+        let Some(value) = self.vars.get(name) else {
+            return Ok(None);
+        };
+        let text = value.bytes.to_str();
+        text.map(Some).ok_or_else(|| NotUtf8 {
+            name: name.to_owned(),
+        })
+    }
+
     /// Returns the folder for temporary files: `TMPDIR`, else `/tmp`.
     pub fn temp_dir(&self) -> PathBuf {
-        self.non_empty("TMPDIR").unwrap_or("/tmp").into()
+        self.path("TMPDIR").unwrap_or(Path::new("/tmp")).into()
     }
 
     /// Returns the home folder of the user, if there is one.
@@ -134,9 +187,38 @@ impl Env {
     pub fn current_dir(&self) -> &Path {
         &self.current_dir
     }
+}
 
-    /// Returns all variables, for child processes and secrets.
-    pub fn vars(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.vars.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_never_absent() {
+        let value = OsStr::from_bytes(b"/a\xff");
+        let env = Env::from_pairs([("A", value), ("TMPDIR", value)], "/");
+        assert_eq!(env.get("A"), Some("/a\u{fffd}"));
+        assert_eq!(env.non_empty("A"), env.get("A"));
+        assert_eq!(env.bytes("A"), Some(&b"/a\xff"[..]));
+        assert_eq!(env.path("A"), Some(Path::new(value)));
+        assert_eq!(env.temp_dir(), Path::new(value));
+        assert_eq!(
+            env.exact("A").unwrap_err().to_string(),
+            "the value of the environment variable A is not UTF-8"
+        );
+    }
+
+    #[test]
+    fn empty_values_name_no_path() {
+        let env = Env::from_pairs([("A", ""), ("B", "b")], "/");
+        assert_eq!((env.get("A"), env.bytes("A")), (Some(""), Some(&[][..])));
+        assert_eq!((env.non_empty("A"), env.path("A")), (None, None));
+        assert_eq!(env.exact("A"), Ok(Some("")));
+        assert_eq!(env.exact("B"), Ok(Some("b")));
+        assert_eq!(
+            (env.get("C"), env.bytes("C"), env.path("C")),
+            (None, None, None)
+        );
+        assert_eq!(env.exact("C"), Ok(None));
     }
 }

@@ -60,13 +60,14 @@ pub enum SessionSetupError {
     /// A secret cannot be offered.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// A secret is to come from a variable that is not set.
-    #[error("secret {id:?} names the environment variable {name:?}, which is not set")]
-    SecretVariable {
-        /// Identifier of the secret.
+    /// There is neither variable nor file for a secret that names no source.
+    #[error("the environment variable {id} is not set")]
+    NoSource {
+        /// Identifier of the secret, which is the name of both.
         id: String,
-        /// The variable.
-        name: String,
+        /// Why there is no file.
+        #[source]
+        source: SecretError,
     },
     /// An SSH agent cannot be offered.
     #[error(transparent)]
@@ -148,24 +149,24 @@ fn targets(list: &[Export], loader: &Arc<dyn ImageLoader>) -> Exports {
 fn secrets(options: &[Secret], env: &Env) -> Result<Secrets, SessionSetupError> {
     let mut secrets = Secrets::default();
     for secret in options {
-        let value = |name: &str| {
-            env.get(name)
-                .map(|v| SecretSource::Value(Zeroizing::new(v.as_bytes().to_vec())))
-        };
-        let source = match &secret.source {
-            SecretOption::File(path) => SecretSource::File(env.current_dir().join(path)),
+        let value = |bytes: &[u8]| SecretSource::Value(Zeroizing::new(bytes.to_vec()));
+        let file = |path: &Path| SecretSource::File(env.current_dir().join(path));
+        let id = &secret.id;
+        match &secret.source {
+            SecretOption::File(path) => secrets.add(id, file(path))?,
+            // A variable that is not set is an empty secret, as in buildx.
             SecretOption::Env(name) => {
-                value(name).ok_or_else(|| SessionSetupError::SecretVariable {
-                    id: secret.id.clone(),
-                    name: name.clone(),
-                })?
+                secrets.add(id, value(env.bytes(name).unwrap_or_default()))?;
             }
             // As buildx: a variable of the secret's name, else a file of that name.
-            SecretOption::Auto => value(&secret.id).unwrap_or_else(|| {
-                SecretSource::File(env.current_dir().join(PathBuf::from(&secret.id)))
-            }),
-        };
-        secrets.add(&secret.id, source)?;
+            SecretOption::Auto => match env.bytes(id) {
+                Some(bytes) => secrets.add(id, value(bytes))?,
+                None => secrets.add(id, file(Path::new(id))).map_err(|source| {
+                    let id = id.clone();
+                    SessionSetupError::NoSource { id, source }
+                })?,
+            },
+        }
     }
     Ok(secrets)
 }
@@ -176,9 +177,9 @@ fn agents(options: &[Ssh], env: &Env) -> Result<SshAgents, SessionSetupError> {
         match ssh.paths.as_slice() {
             [] => {
                 let socket = env
-                    .non_empty(SSH_AUTH_SOCK)
+                    .path(SSH_AUTH_SOCK)
                     .ok_or_else(|| SessionSetupError::NoAgent(ssh.id.clone()))?;
-                agents.add(&ssh.id, socket.as_ref(), false)?;
+                agents.add(&ssh.id, socket, false)?;
             }
             paths => {
                 let paths: Vec<PathBuf> = paths
@@ -213,10 +214,12 @@ mod tests {
             )
             .is_ok()
         );
-        assert!(matches!(
-            secrets(&parse(&["id=a,env=NOPE"]), &env),
-            Err(SessionSetupError::SecretVariable { .. })
-        ));
+        assert!(secrets(&parse(&["id=a,env=NOPE"]), &env).is_ok());
+        let error = secrets(&parse(&["id=NOPE"]), &env).unwrap_err();
+        let text = crate::error::chain(&error);
+        let expected =
+            "the environment variable NOPE is not set: cannot read secret \"NOPE\" from ";
+        assert!(text.starts_with(expected), "{text}");
         assert!(matches!(
             secrets(&parse(&["id=a,src=nope"]), &env),
             Err(SessionSetupError::Secret(_))

@@ -78,7 +78,7 @@ pub fn context(env: &Env) -> Result<Option<Vec<u8>>, GhaError> {
     );
     let (Some(event), Some(path)) = (
         env.non_empty("GITHUB_EVENT_NAME").filter(|_| in_job),
-        env.non_empty("GITHUB_EVENT_PATH"),
+        env.path("GITHUB_EVENT_PATH"),
     ) else {
         return Ok(None);
     };

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+
 use crate::builder::create::{CreatePlan, CreateRequest};
 use crate::builder::resolve::Found;
 use crate::builder::{Builder, BuilderError, Surroundings, load};
@@ -33,10 +35,10 @@ pub struct CreateArgs {
     pub bootstrap: bool,
     /// BuildKit daemon config file
     // The old name of buildx; docker's own --config must stand before the command.
-    #[arg(long, alias = "config", value_name = "string")]
+    #[arg(long, alias = "config", value_name = "string", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub buildkitd_config: Option<PathBuf>,
     /// BuildKit daemon flags
-    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    #[arg(long, value_name = "string")]
     pub buildkitd_flags: Option<String>,
     /// Driver to use (available: "docker-container", "remote")
     #[arg(long, value_name = "string")]

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Args as _, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args as _, Command};
 
 use crate::docker::EndpointOptions;
 
@@ -49,10 +50,7 @@ pub struct GlobalFlags {
     #[arg(id = "global-tlskey", long = "tlskey", value_name = "string", value_hint = clap::ValueHint::FilePath)]
     pub tls_key: Option<String>,
     /// Use TLS and verify the remote
-    #[arg(
-        id = "global-tlsverify", long = "tlsverify", value_name = "bool",
-        num_args = 0..=1, require_equals = true, default_missing_value = "true"
-    )]
+    #[arg(id = "global-tlsverify", long = "tlsverify")]
     pub tls_verify: Option<bool>,
 }
 
@@ -63,7 +61,11 @@ impl GlobalFlags {
     /// Takes over what was given behind the command.
     pub(super) fn overlay(&mut self, matches: &ArgMatches) {
         let text = |id| matches.try_get_one::<String>(id).ok().flatten().cloned();
-        let flag = |id| matches.try_get_one::<bool>(id).ok().flatten().copied();
+        let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let flag = |id: &str| {
+            let value = matches.try_get_one::<bool>(id).ok().flatten();
+            value.filter(|_| given(&id)).copied()
+        };
         let replace = |place: &mut Option<String>, id| {
             if let Some(value) = text(id) {
                 *place = Some(value);
@@ -76,8 +78,8 @@ impl GlobalFlags {
         replace(&mut self.tls_ca_cert, "global-tlscacert");
         replace(&mut self.tls_cert, "global-tlscert");
         replace(&mut self.tls_key, "global-tlskey");
-        self.debug |= flag("global-debug") == Some(true);
-        self.tls |= flag("global-tls") == Some(true);
+        self.debug = flag("global-debug").unwrap_or(self.debug);
+        self.tls = flag("global-tls").unwrap_or(self.tls);
         self.tls_verify = flag("global-tlsverify").or(self.tls_verify);
         if let Ok(Some(hosts)) = matches.try_get_many::<String>("global-host") {
             self.hosts.extend(hosts.cloned());
@@ -121,26 +123,6 @@ pub(super) fn spread(mut root: Command) -> Command {
     root
 }
 
-/// Lets every flag with a value take the next argument as it is, even where it begins with a dash, as
-/// docker's flags do: `--buildkitd-flags --debug`.
-pub(super) fn take_any_value(mut command: Command) -> Command {
-    for inner in command.get_subcommands_mut() {
-        let own = std::mem::take(inner);
-        *inner = take_any_value(own);
-    }
-    command.mut_args(|arg| {
-        let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
-        let always = arg
-            .get_num_args()
-            .is_none_or(|range| range.min_values() > 0);
-        if takes_value && always && !arg.is_positional() {
-            arg.allow_hyphen_values(true)
-        } else {
-            arg
-        }
-    })
-}
-
 fn add(mut command: Command, flags: &[Arg]) -> Command {
     for command in command.get_subcommands_mut() {
         let own = std::mem::take(command);
@@ -177,6 +159,7 @@ fn add(mut command: Command, flags: &[Arg]) -> Command {
 mod tests {
     use clap::FromArgMatches as _;
 
+    use super::super::pflag::like_pflag;
     use super::*;
 
     fn tree() -> Command {
@@ -184,7 +167,9 @@ mod tests {
             .arg(Arg::new("shares").short('c').long("cpu-shares"))
             .arg(Arg::new("config").long("config"));
         let root = GlobalFlags::augment_args(Command::new("x").no_binary_name(true));
-        spread(root.subcommand(build).subcommand(Command::new("ls")))
+        like_pflag(spread(
+            root.subcommand(build).subcommand(Command::new("ls")),
+        ))
     }
 
     fn parse(line: &str) -> (GlobalFlags, ArgMatches) {
@@ -209,6 +194,9 @@ mod tests {
             assert!(flags.debug && flags.logs(), "{line}");
         }
         assert_eq!(parse("-H a ls -H b").0.hosts, ["a", "b"]);
+        assert!(!parse("-D ls --debug=false").0.debug);
+        assert!(parse("--debug=false ls -D").0.debug);
+        assert!(parse("--tls ls").0.tls);
     }
 
     #[test]
@@ -224,27 +212,6 @@ mod tests {
             parse("build --context ctx").0.context.as_deref(),
             Some("ctx")
         );
-    }
-
-    #[test]
-    fn values_may_begin_with_a_dash() {
-        let matches = take_any_value(tree())
-            .try_get_matches_from([
-                "-c",
-                "--debug",
-                "build",
-                "--config",
-                "-x",
-                "--tlsverify",
-                "-D",
-            ])
-            .unwrap();
-        let mut flags = GlobalFlags::from_arg_matches(&matches).unwrap();
-        let (_, build) = matches.subcommand().unwrap();
-        flags.overlay(build);
-        assert_eq!(flags.context.as_deref(), Some("--debug"));
-        assert_eq!(build.get_one::<String>("config").unwrap(), "-x");
-        assert_eq!((flags.debug, flags.tls_verify), (true, Some(true)));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub mod inspect;
 mod invocation;
 mod logging;
 pub mod ls;
+mod pflag;
 pub mod probe;
 pub mod prune;
 pub mod rm;
@@ -213,7 +214,7 @@ impl Context {
 
 /// Returns the tree of commands with all their flags.
 pub fn command() -> clap::Command {
-    global::take_any_value(global::spread(Cli::command()))
+    pflag::like_pflag(global::spread(Cli::command()))
 }
 
 /// Runs the program: parses the arguments, runs the command, prints its error.

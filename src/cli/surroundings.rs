@@ -20,7 +20,7 @@ pub fn surroundings(context: &Context) -> Result<Arc<Surroundings>, CommandError
     let env = &context.env;
     let docker = context.docker()?;
     let store_dir = env
-        .non_empty(BUILDX_CONFIG)
+        .path(BUILDX_CONFIG)
         .map_or_else(|| docker.config_dir.join("buildx"), PathBuf::from);
     let credentials = CredentialStore::new(docker.config.clone(), env).with_scoped(&store_dir)?;
     let store = Store::new(&store_dir, sudoer(env, &store_dir));

@@ -6,6 +6,7 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 
 use crate::error::{CommandError, ErrorKind};
+use crate::options::OptionError;
 
 /// Turns an error of clap into one of ours. The exit codes are those of buildx under docker: a flag
 /// that is unknown, has no value or one that cannot be parsed is a usage error; an unknown command, a
@@ -38,10 +39,6 @@ pub(super) fn error(error: &clap::Error, root: &Command, args: &[OsString]) -> C
         ClapKind::InvalidValue if value.is_empty() => {
             (ErrorKind::Usage, format!("flag needs an argument: {name}"))
         }
-        ClapKind::InvalidValue if valid == "true, false" => (
-            ErrorKind::Usage,
-            format!("invalid value {value:?} for {name}: it is neither true nor false"),
-        ),
         ClapKind::InvalidValue => (
             ErrorKind::Failed,
             format!("invalid value {value:?} for {name}: it is none of {valid}"),
@@ -49,6 +46,8 @@ pub(super) fn error(error: &clap::Error, root: &Command, args: &[OsString]) -> C
         ClapKind::ValueValidation => (
             ErrorKind::Usage,
             match std::error::Error::source(error) {
+                // It shows the value itself, or hides what is secret in it.
+                Some(cause) if cause.is::<OptionError>() => format!("invalid {name}: {cause}"),
                 Some(cause) => format!("invalid value {value:?} for {name}: {cause}"),
                 None => format!("invalid value {value:?} for {name}"),
             },

@@ -1,5 +1,11 @@
 //! `docker cachex version`.
 
+/// Where the sources of this program were; known where it was built to be installed.
+const REVISION: &str = match option_env!("CACHEX_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
 use super::Context;
 use crate::error::CommandError;
 
@@ -7,13 +13,14 @@ use crate::error::CommandError;
 #[derive(Debug, clap::Args)]
 pub struct VersionArgs {}
 
-/// Prints name and version.
+/// Prints name, version and revision, in the form of buildx.
 ///
 /// # Errors
 ///
 /// Fails where standard output cannot be written.
 pub fn run(_args: &VersionArgs, ctx: &Context) -> Result<(), CommandError> {
+    let version = env!("CARGO_PKG_VERSION");
     ctx.ui
-        .data(concat!("docker-cachex ", env!("CARGO_PKG_VERSION")))?;
+        .data(&format!("docker-cachex v{version} {REVISION}"))?;
     Ok(())
 }

@@ -121,7 +121,7 @@ pub fn config_dir(flag: Option<&str>, env: &Env) -> Result<PathBuf, ConfigError>
     if let Some(dir) = flag.filter(|d| !d.is_empty()) {
         return Ok(PathBuf::from(dir));
     }
-    if let Some(dir) = env.non_empty(DOCKER_CONFIG) {
+    if let Some(dir) = env.path(DOCKER_CONFIG) {
         return Ok(PathBuf::from(dir));
     }
     let home = env.home().ok_or(ConfigError::NoHome)?;

@@ -345,7 +345,7 @@ fn default_endpoint(
     let given = options.hosts.first().map(String::as_str);
     let text = given.or(env.get(DOCKER_HOST)).unwrap_or_default();
     let dir = env
-        .non_empty(DOCKER_CERT_PATH)
+        .path(DOCKER_CERT_PATH)
         .map_or_else(|| cert_dir.to_owned(), PathBuf::from);
     let optional = |flag: &Option<PathBuf>, name: &str| {
         flag.clone()

@@ -5,7 +5,7 @@
 //! (`config/HOST[/REPOSITORY][@SCOPES]/config.json` beside the builder store) come before the file.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -114,7 +114,7 @@ pub struct CredentialStore {
     from_env: BTreeMap<String, AuthEntry>,
     warnings: Vec<String>,
     // PATH for helpers; the one of the process where it is not known.
-    path: Option<String>,
+    path: Option<PathBuf>,
     scoped: Vec<scoped::ScopedConfig>,
     cache: Mutex<HashMap<String, (Instant, Credential)>>,
     tokens: Tokens,
@@ -151,7 +151,7 @@ impl CredentialStore {
             config,
             from_env,
             warnings,
-            path: env.non_empty("PATH").map(str::to_owned),
+            path: env.path("PATH").map(Path::to_owned),
             scoped: Vec::new(),
             cache: Mutex::default(),
             tokens: Tokens::default(),

@@ -110,8 +110,7 @@ pub fn attr(hosts: &[AddHost], gateway: Option<IpAddr>) -> Result<Option<String>
                 HostAddress::Ip(ip) => *ip,
                 HostAddress::Gateway => gateway.ok_or_else(|| {
                     OptionError::other(format!(
-                        "the builder does not tell the address that host-gateway stands for, \
-                         give {:?} an address",
+                        "host-gateway is not supported by this builder, give {:?} an address",
                         entry.host
                     ))
                 })?,

@@ -101,27 +101,16 @@ impl Attest {
     }
 }
 
-/// Joins all `--attest` flags with `--provenance` and `--sbom`. Of several requests for one type the
-/// first counts, and `--attest` comes before the shorthands, as in buildx.
-pub fn merge<S: AsRef<str>>(
-    attests: &[S],
-    provenance: Option<&str>,
-    sbom: Option<&str>,
-) -> Result<Attests, OptionError> {
-    let mut list = Vec::new();
-    for value in attests {
-        list.push(Attest::parse(value.as_ref())?);
-    }
-    for (kind, value) in [("provenance", provenance), ("sbom", sbom)] {
-        list.extend(Attest::parse_shorthand(kind, value.unwrap_or_default())?);
-    }
+/// Joins what all flags ask for, `--attest` before `--provenance` and `--sbom`. Of several requests for one type the
+/// first counts, as in buildx.
+pub fn merge(list: impl IntoIterator<Item = Attest>) -> Attests {
     let mut merged = Attests::new();
     for attest in list {
         merged
             .entry(attest.kind.clone())
             .or_insert_with(|| attest.attr());
     }
-    Ok(merged)
+    merged
 }
 
 #[cfg(test)]
@@ -195,11 +184,11 @@ mod tests {
             ),
         ];
         for (flags, provenance, sbom, expected) in cases {
-            assert_eq!(
-                merge(flags, *provenance, *sbom).unwrap(),
-                attests(expected),
-                "{flags:?}"
-            );
+            let mut list: Vec<_> = flags.iter().map(|f| Attest::parse(f).unwrap()).collect();
+            for (kind, value) in [("provenance", provenance), ("sbom", sbom)] {
+                list.extend(Attest::parse_shorthand(kind, value.unwrap_or_default()).unwrap());
+            }
+            assert_eq!(merge(list), attests(expected), "{flags:?}");
         }
     }
 
@@ -220,7 +209,7 @@ mod tests {
         ] {
             assert_eq!(Attest::parse(value).unwrap_err().to_string(), text);
         }
-        let error = merge::<&str>(&[], Some("max"), None).unwrap_err();
+        let error = Attest::parse_shorthand("provenance", "max").unwrap_err();
         assert_eq!(error.to_string(), r#""max" is not of the form key=value"#);
     }
 }

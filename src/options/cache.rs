@@ -14,9 +14,10 @@ use std::collections::BTreeMap;
 use super::csv::{self, KeyValues, Writer};
 use super::error::{OptionError, Problem};
 use super::suggest;
+use crate::reference::Reference;
 
 pub use export::{CacheTo, RegistryCacheTo};
-pub use import::CacheFrom;
+pub use import::{CacheFrom, Remark};
 pub use words::{Compression, Compressor, Mode, OnFailure, Via};
 
 /// The value of one flag, split.
@@ -52,6 +53,19 @@ impl Entry {
         }
         Ok(Self::Keyed { kind, pairs })
     }
+}
+
+/// Reads a reference; `key` is what names the folder of a local cache, which may have been meant.
+fn reference(raw_ref: &str, key: &str) -> Result<Reference, OptionError> {
+    let is_path = ["/", "./", "../", "~"]
+        .iter()
+        .any(|prefix| raw_ref.starts_with(prefix));
+    if is_path || raw_ref == "." || raw_ref == ".." {
+        return Err(OptionError::other(format!(
+            "{raw_ref:?} is no reference; a folder is named by type=local,{key}={raw_ref}"
+        )));
+    }
+    Ok(Reference::parse_normalized(raw_ref)?)
 }
 
 /// Takes the attributes of a backend that BuildKit serves by itself. `folder` is the key that a

@@ -42,7 +42,9 @@ impl Entitlements {
                 (DEVICE, argument) => check_device(argument.unwrap_or_default(), value)?,
                 (key, None) if KNOWN.contains(&key) => {}
                 (key, Some(_)) if KNOWN.contains(&key) => {
-                    return Err(OptionError::other(format!("{key} takes no value")).within(value));
+                    return Err(
+                        OptionError::other(format!("{key} does not accept a value")).within(value)
+                    );
                 }
                 _ => {
                     return Err(
@@ -127,7 +129,7 @@ mod tests {
             ),
             (
                 "buildx.local.delete=true",
-                r#"buildx.local.delete takes no value in "buildx.local.delete=true""#,
+                r#"buildx.local.delete does not accept a value in "buildx.local.delete=true""#,
             ),
             (
                 "device=a,alais=b",

@@ -95,6 +95,11 @@ impl OptionError {
         Self::new(Problem::Other(text.into()))
     }
 
+    /// Makes an error about a pair without a key, in buildx's words.
+    pub fn empty_key(pair: &str) -> Self {
+        Self::other(format!("invalid key-value pair {pair:?}: empty key"))
+    }
+
     /// Makes an error about the value of a key.
     pub fn bad_value(key: &str, value: &str, expected: impl Into<String>) -> Self {
         Self::new(Problem::BadValue {

@@ -11,7 +11,7 @@ pub fn parse_list<S: AsRef<str>>(values: &[S]) -> Result<BTreeMap<String, String
     for text in values.iter().map(AsRef::as_ref) {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         if key.is_empty() {
-            return Err(OptionError::other("empty key, expected KEY=VALUE").within(text));
+            return Err(OptionError::empty_key(text));
         }
         labels.insert(key.to_owned(), value.to_owned());
     }
@@ -33,7 +33,7 @@ mod tests {
     fn empty_keys_are_errors() {
         for text in ["", "=x"] {
             let error = parse_list(&[text]).unwrap_err().to_string();
-            assert_eq!(error, format!("empty key, expected KEY=VALUE in {text:?}"));
+            assert_eq!(error, format!("invalid key-value pair {text:?}: empty key"));
         }
     }
 }

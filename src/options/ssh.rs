@@ -19,9 +19,11 @@ pub struct Ssh {
 }
 
 impl Ssh {
-    /// Parses `ID[=PATH[,PATH]]`. Paths are split at commas, without quoting, as in buildx.
+    /// Parses `ID[=PATH[,PATH]]`. Paths are split at commas, without quoting, as in buildx; `ID=` is
+    /// the agent of the environment.
     pub fn parse(value: &str) -> Result<Self, OptionError> {
         let (id, paths) = match value.split_once('=') {
+            Some((id, "")) => (id, Vec::new()),
             Some((id, paths)) => (id, paths.split(',').collect()),
             None => (value, Vec::new()),
         };
@@ -75,6 +77,8 @@ mod tests {
     fn forms() {
         for (value, id, paths, display) in [
             ("default", "default", vec![], "default"),
+            ("default=", "default", vec![], "default"),
+            ("key=", "key", vec![], "key"),
             ("key=/a", "key", vec!["/a"], "key=/a"),
             ("key=/a,/b", "key", vec!["/a", "/b"], "key=/a,/b"),
             ("=/a", "default", vec!["/a"], "default=/a"),
@@ -90,7 +94,7 @@ mod tests {
     #[test]
     fn errors() {
         for (value, text) in [
-            ("key=", r#"empty path in "key=""#),
+            ("key=,/a", r#"empty path in "key=,/a""#),
             ("key=/a,", r#"empty path in "key=/a,""#),
         ] {
             assert_eq!(Ssh::parse(value).unwrap_err().to_string(), text);

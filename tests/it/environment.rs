@@ -288,3 +288,69 @@ fn an_oci_layout_is_a_context() {
         assert_eq!(copy, "made\n", "{tool}{tag}");
     }
 }
+
+/// Bytes that are no text are a secret like others; a variable that is not set is an empty one.
+#[test]
+fn secrets_of_variables_are_bytes_and_may_be_empty() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let rig = Rig::get();
+    let client = rig.client();
+    let builder = client.builder("cachex");
+    let dockerfile = format!(
+        "FROM {}\nRUN --mount=type=secret,id=a,required=true \
+         echo SAID $(od -An -tx1 /run/secrets/a) of {}\n",
+        rig.busybox,
+        unique("secret")
+    );
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let said = |tool: &str, name: &str| {
+        let builder = format!("--builder={}", builder.name);
+        let secret = format!("--secret=id=a,env={name}");
+        let mut command = client.command(&[
+            tool,
+            "build",
+            "--progress=plain",
+            "--no-cache",
+            &builder,
+            &secret,
+            ".",
+        ]);
+        command.current_dir(folder.path());
+        command.env("BYTES", std::ffi::OsStr::from_bytes(b"a\xff\xfe"));
+        let output = command.output().expect("the docker CLI");
+        let log = text(&output.stderr);
+        assert!(output.status.success(), "{tool}: {log}");
+        let line = log
+            .lines()
+            .filter(|line| !line.contains("echo SAID"))
+            .find_map(|line| line.split_once(" SAID "));
+        let said = line.map(|(_, said)| said.to_owned());
+        (said.unwrap_or_else(|| panic!("{log}")), log)
+    };
+    for name in ["BYTES", "NOT_SET_AT_ALL"] {
+        assert_eq!(said("cachex", name).0, said("buildx", name).0, "{name}");
+    }
+    assert!(said("cachex", "BYTES").0.starts_with("61 ff fe of"));
+    let warning = "environment variable NOT_SET_AT_ALL is not set";
+    assert_eq!(
+        said("cachex", "NOT_SET_AT_ALL").1.matches(warning).count(),
+        1
+    );
+}
+
+/// A name that is no text is not the name of the default builder.
+#[test]
+fn a_builder_that_is_no_text_is_not_the_default() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let client = Rig::get().client();
+    let name = std::ffi::OsStr::from_bytes(b"b\xff");
+    let output = client
+        .command(&["cachex", "inspect"])
+        .env("BUILDX_BUILDER", name)
+        .output();
+    let output = output.expect("the docker CLI");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("no builder \"b\u{fffd}\" found"));
+}

@@ -10,6 +10,7 @@
 )]
 
 mod alongside;
+mod bad_values;
 mod build;
 mod build_steps;
 mod builders;

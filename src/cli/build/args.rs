@@ -8,6 +8,9 @@
 
 use clap::Args;
 
+use crate::options::ulimit::Ulimit;
+use crate::options::{OptionError, csv, size};
+
 /// Build an image, or files, from a Dockerfile
 ///
 /// The registry cache named by --cache-to is written beside the image and read by --cache-from;
@@ -20,7 +23,7 @@ pub struct BuildArgs {
     pub context: String,
 
     /// Host name and address for RUN steps to know (format: "host:ip")
-    #[arg(long = "add-host", value_name = "strings", value_delimiter = ',')]
+    #[arg(long = "add-host", value_name = "strings", value_parser = csv_line)]
     pub add_hosts: Vec<String>,
 
     /// Privilege that the build may use ("network.host", "security.insecure", "device")
@@ -60,9 +63,8 @@ pub struct BuildArgs {
     pub cgroup_parent: Option<String>,
 
     /// Same as --call=check
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_parser = go_bool, value_name = "bool")]
-    pub check: Option<bool>,
+    #[arg(long)]
+    pub check: bool,
 
     /// Dockerfile (default: "PATH/Dockerfile")
     #[arg(short = 'f', long = "file", value_name = "string")]
@@ -77,9 +79,8 @@ pub struct BuildArgs {
     pub labels: Vec<String>,
 
     /// Same as --output=type=docker: load the image into the Docker Engine
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_parser = go_bool, value_name = "bool")]
-    pub load: Option<bool>,
+    #[arg(long)]
+    pub load: bool,
 
     /// File to write facts about the result to
     #[arg(long = "metadata-file", value_name = "string")]
@@ -90,9 +91,8 @@ pub struct BuildArgs {
     pub network: Option<String>,
 
     /// Do not use any cache
-    #[arg(long = "no-cache", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", value_parser = go_bool, value_name = "bool")]
-    pub no_cache: Option<bool>,
+    #[arg(long = "no-cache")]
+    pub no_cache: bool,
 
     /// Stage that is built without cache
     #[arg(long = "no-cache-filter", value_name = "stringArray")]
@@ -119,19 +119,16 @@ pub struct BuildArgs {
     pub provenance: Option<String>,
 
     /// Ask the registry for a newer version of every base image
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_parser = go_bool, value_name = "bool")]
-    pub pull: Option<bool>,
+    #[arg(long)]
+    pub pull: bool,
 
     /// Same as --output=type=registry: push the image
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_parser = go_bool, value_name = "bool")]
-    pub push: Option<bool>,
+    #[arg(long)]
+    pub push: bool,
 
     /// Show no progress, print the image identifier at the end
-    #[arg(short = 'q', long, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", value_parser = go_bool, value_name = "bool")]
-    pub quiet: Option<bool>,
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
 
     /// Limit of RUN steps (format: "memory=2g", "cpu-quota=50000")
     #[arg(long = "resource", value_name = "stringArray")]
@@ -146,8 +143,8 @@ pub struct BuildArgs {
     pub secrets: Vec<String>,
 
     /// Size of /dev/shm of RUN steps
-    #[arg(long = "shm-size", value_name = "bytes")]
-    pub shm_size: Option<String>,
+    #[arg(long = "shm-size", value_name = "bytes", value_parser = size::ram_in_bytes)]
+    pub shm_size: Option<u64>,
 
     /// SSH agent for RUN --mount=type=ssh (format: "default|<id>[=<socket>|<key>[,<key>]]")
     #[arg(long = "ssh", value_name = "stringArray")]
@@ -162,8 +159,8 @@ pub struct BuildArgs {
     pub target: Option<String>,
 
     /// Limit of RUN steps (format: "name=soft[:hard]")
-    #[arg(long = "ulimit", value_name = "ulimit")]
-    pub ulimits: Vec<String>,
+    #[arg(long = "ulimit", value_name = "ulimit", value_parser = Ulimit::parse)]
+    pub ulimits: Vec<Ulimit>,
 
     /// Older name of --call
     #[arg(long, hide = true, value_name = "string")]
@@ -181,24 +178,22 @@ pub struct BuildArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct LegacyArgs {
     /// Not used by BuildKit
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
-    pub compress: Option<String>,
+    #[arg(long, hide = true)]
+    pub compress: bool,
     /// Not used by BuildKit
     #[arg(long, hide = true)]
     pub isolation: Option<String>,
     /// Not used by BuildKit
-    #[arg(long = "security-opt", hide = true)]
+    #[arg(long = "security-opt", hide = true, value_parser = csv_line)]
     pub security_opt: Vec<String>,
     /// Not used by BuildKit
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
-    pub squash: Option<String>,
+    #[arg(long, hide = true)]
+    pub squash: Option<bool>,
     /// Same as --resource=memory=
     #[arg(short = 'm', long, hide = true)]
     pub memory: Option<String>,
     /// Same as --resource=memory-swap=
-    #[arg(long = "memory-swap", hide = true, allow_hyphen_values = true)]
+    #[arg(long = "memory-swap", hide = true)]
     pub memory_swap: Option<String>,
     /// Same as --resource=cpu-shares=
     #[arg(short = 'c', long = "cpu-shares", hide = true)]
@@ -207,7 +202,7 @@ pub struct LegacyArgs {
     #[arg(long = "cpu-period", hide = true)]
     pub cpu_period: Option<String>,
     /// Same as --resource=cpu-quota=
-    #[arg(long = "cpu-quota", hide = true, allow_hyphen_values = true)]
+    #[arg(long = "cpu-quota", hide = true)]
     pub cpu_quota: Option<String>,
     /// Same as --resource=cpuset-cpus=
     #[arg(long = "cpuset-cpus", hide = true)]
@@ -216,13 +211,11 @@ pub struct LegacyArgs {
     #[arg(long = "cpuset-mems", hide = true)]
     pub cpuset_mems: Option<String>,
     /// Not used by BuildKit
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
-    pub rm: Option<String>,
+    #[arg(long, hide = true)]
+    pub rm: bool,
     /// Not used by BuildKit
-    #[arg(long = "force-rm", hide = true, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true")]
-    pub force_rm: Option<String>,
+    #[arg(long = "force-rm", hide = true)]
+    pub force_rm: bool,
 }
 
 impl LegacyArgs {
@@ -259,20 +252,20 @@ impl LegacyArgs {
     }
 }
 
-/// Parses a boolean as Go does, because scripts write `--push=1` and `--pull=TRUE` too.
-fn go_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err("use true or false".to_owned()),
+/// Checks that a value is a line of comma-separated fields, or empty.
+fn csv_line(text: &str) -> Result<String, OptionError> {
+    if !text.is_empty() {
+        csv::fields(text)?;
     }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
     use super::*;
+    use crate::cli::pflag::like_pflag;
 
     #[derive(Parser)]
     struct Cli {
@@ -282,36 +275,29 @@ mod tests {
 
     fn parse(args: &[&str]) -> Result<BuildArgs, clap::Error> {
         let words = std::iter::once("build").chain(args.iter().copied());
-        Cli::try_parse_from(words).map(|cli| cli.args)
+        let matches = like_pflag(Cli::command()).try_get_matches_from(words)?;
+        Cli::from_arg_matches(&matches).map(|cli| cli.args)
     }
 
     #[test]
     fn boolean_flags_take_a_value_only_after_an_equals_sign() {
         let args = parse(&["--push", "--pull=0", "-q", "."]).unwrap();
-        assert_eq!(args.push, Some(true));
-        assert_eq!(args.pull, Some(false));
-        assert_eq!(args.quiet, Some(true));
+        assert!(args.push && !args.pull && args.quiet);
         assert_eq!(args.context, ".");
         assert!(parse(&["--push=maybe", "."]).is_err());
     }
 
     #[test]
-    fn commas_split_only_hosts() {
-        let args = parse(&[
-            "--add-host",
-            "a:1.1.1.1,b:2.2.2.2",
-            "-o",
-            "type=local,dest=x",
-            ".",
-        ]);
-        let args = args.unwrap();
-        assert_eq!(args.add_hosts, ["a:1.1.1.1", "b:2.2.2.2"]);
-        assert_eq!(args.outputs, ["type=local,dest=x"]);
+    fn lines_of_fields_are_checked() {
+        let args = parse(&["--add-host", r#"a:1.1.1.1,"b=::1,::2""#, "--add-host=", "."]);
+        assert_eq!(args.unwrap().add_hosts, [r#"a:1.1.1.1,"b=::1,::2""#, ""]);
+        assert!(parse(&[r#"--add-host=a"b"#, "."]).is_err());
+        assert!(parse(&[r#"--security-opt=a"b"#, "."]).is_err());
     }
 
     #[test]
     fn unused_flags_are_taken_and_named() {
-        let args = parse(&["--isolation=x", "--rm", "--compress", "--squash", "."]).unwrap();
+        let args = parse(&["--isolation=x", "--rm", "--compress", "--squash=0", "."]).unwrap();
         let warnings = args.legacy.warnings().join("\n");
         assert!(warnings.contains("--isolation ") && warnings.contains("--squash "));
         assert!(!warnings.contains("--rm") && !warnings.contains("compress"));

@@ -22,7 +22,7 @@ pub(super) fn choose(args: &BuildArgs, ctx: &Context) -> Result<Resolved, Comman
     let request = Request {
         flag: args.progress.as_deref(),
         environment: ctx.env.get(env::BUILDKIT_PROGRESS),
-        quiet: args.quiet == Some(true),
+        quiet: args.quiet,
         is_terminal: ctx.ui.stderr_is_terminal(),
         is_ci: ctx.env.non_empty("CI").is_some(),
     };

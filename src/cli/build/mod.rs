@@ -43,7 +43,10 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     for warning in args.legacy.warnings() {
         ctx.ui.warning(&warning);
     }
-    let (mut spec, files) = request::resolve(&args, ctx)?;
+    let (mut spec, files, warnings) = request::resolve(&args, ctx)?;
+    for warning in &warnings {
+        ctx.ui.warning(warning);
+    }
     let resolved = display::choose(&args, ctx)?;
     let surroundings = super::surroundings::surroundings(ctx)?;
     let builder = cancellable(

@@ -19,19 +19,16 @@ use crate::cli::Context;
 use crate::env::{self, Env};
 use crate::error::CommandError;
 use crate::options::add_host::AddHost;
+use crate::options::attest::{self, Attest, Attests};
 use crate::options::boolean::parse_bool;
-use crate::options::cache::{CacheFrom, CacheTo};
 use crate::options::call::Call;
 use crate::options::entitlement::Entitlements;
 use crate::options::output::{self, Output, OutputType};
 use crate::options::platform::Platform;
-use crate::options::secret::Secret;
+use crate::options::secret::{Secret, SecretSource};
 use crate::options::ssh::{DEFAULT_ID, Ssh};
 use crate::options::tag::Tag;
-use crate::options::ulimit::Ulimit;
-use crate::options::{
-    OptionError, annotation, attest, build_arg, build_context, label, resource, size,
-};
+use crate::options::{OptionError, annotation, build_arg, build_context, label, resource};
 
 /// Build argument that keeps the folder `.git` in a context from Git.
 const KEEP_GIT_DIR_ARG: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
@@ -47,15 +44,20 @@ pub(super) struct Files {
     pub provenance: provenance::Mode,
 }
 
-/// Makes the request. The inputs' node identifier and the proxies are filled in by the caller, which
+mod caches;
+
+/// Makes the request, and the warnings about what is wrong in it and does no harm. The inputs' node identifier and the proxies are filled in by the caller, which
 /// knows the store and the docker config.
 ///
 /// # Errors
 ///
 /// Fails with the flag's name where a value is wrong, or where flags contradict each other.
-pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
+pub(super) fn resolve(
+    args: &BuildArgs,
+    ctx: &Context,
+) -> Result<(BuildSpec, Files, Vec<String>), CommandError> {
     let env = &ctx.env;
-    let lookup = |name: &str| env.get(name).map(str::to_owned);
+    let mut warnings = Vec::new();
     let policy_off = policy_is_off(args, env)?;
     let files = Files {
         iidfile: path(env, args.iidfile.as_deref()),
@@ -64,34 +66,24 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
             env.get(env::BUILDX_METADATA_PROVENANCE).unwrap_or_default(),
         ),
     };
-    let build_args = flag("build-arg", build_arg::parse_list(&args.build_args, lookup))?;
+    // The texts about these pairs are those of buildx as they are.
+    let build_args = build_arg::parse_list(&args.build_args, |name| variable(env, name))
+        .map_err(CommandError::failed)?;
     let inputs = inputs(args, &build_args, env)?;
     let ssh = ssh(args, &inputs)?;
     let spec = BuildSpec {
         inputs,
         build_args,
-        labels: flag("label", label::parse_list(&args.labels))?,
+        labels: label::parse_list(&args.labels).map_err(CommandError::failed)?,
         tags: flag("tag", Tag::parse_list(&args.tags))?,
         annotations: flag("annotation", annotation::parse_list(&args.annotations))?,
         target: args.target.clone(),
         platforms: platforms(args, env)?,
         outputs: outputs(args, &files)?,
-        cache_to: used(each("cache-to", &args.cache_to, CacheTo::parse)?, |cache| {
-            cache.fill_from_env(lookup)
-        }),
+        cache_to: caches::written(&args.cache_to, env)?,
         call: call(args)?,
-        cache_from: used(
-            each("cache-from", &args.cache_from, CacheFrom::parse)?,
-            |cache| cache.fill_from_env(lookup),
-        ),
-        attests: flag(
-            "attest",
-            attest::merge(
-                &args.attests,
-                args.provenance.as_deref(),
-                args.sbom.as_deref(),
-            ),
-        )?,
+        cache_from: caches::read(&args.cache_from, env, &mut warnings)?,
+        attests: attests(args)?,
         default_provenance: !switched(env, env::BUILDX_NO_DEFAULT_ATTESTATIONS)?,
         no_oci_artifact: switched(env, env::BUILDX_NO_DEFAULT_OCI_ARTIFACT)?,
         source_policy: source_policy(env)?,
@@ -100,21 +92,16 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
             "resource",
             resource::parse_list(&[args.legacy.resources(), args.resources.clone()].concat()),
         )?,
-        secrets: flag("secret", Secret::parse_list(&args.secrets))?,
+        secrets: secrets(args, env, &mut warnings)?,
         ssh,
         allow: flag("allow", Entitlements::parse_list(&args.allow))?,
         network: network(args.network.as_deref())?,
         add_hosts: flag("add-host", AddHost::parse_list(&args.add_hosts))?,
-        shm_size: match args.shm_size.as_deref() {
-            Some(text) => flag("shm-size", size::ram_in_bytes(text))?,
-            None => 0,
-        },
-        ulimits: each("ulimit", &args.ulimits, |text| {
-            Ulimit::parse(text).map(|u| vec![u])
-        })?,
+        shm_size: args.shm_size.unwrap_or_default(),
+        ulimits: args.ulimits.clone(),
         cgroup_parent: args.cgroup_parent.clone(),
         no_cache: no_cache(args)?,
-        pull: args.pull == Some(true),
+        pull: args.pull,
         vcs: vcs(env),
         ..Default::default()
     };
@@ -123,6 +110,7 @@ pub(super) fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Fil
     Ok((
         without_results_of_calls(spec),
         without_useless_facts(files, is_call),
+        warnings,
     ))
 }
 
@@ -148,20 +136,47 @@ fn flag<T>(name: &str, result: Result<T, OptionError>) -> Result<T, CommandError
     result.map_err(|error| CommandError::failed(format!("invalid --{name}: {error}")))
 }
 
-fn each<T>(
-    name: &str,
-    values: &[String],
-    parse: impl Fn(&str) -> Result<Vec<T>, OptionError>,
-) -> Result<Vec<T>, CommandError> {
-    let mut all = Vec::new();
-    for value in values {
-        all.extend(flag(name, parse(value))?);
+/// The value of a variable that goes to the builder as it is.
+fn variable(env: &Env, name: &str) -> Result<Option<String>, OptionError> {
+    let value = env.exact(name);
+    let value = value.map_err(|error| OptionError::other(error.to_string()))?;
+    Ok(value.map(str::to_owned))
+}
+
+fn attests(args: &BuildArgs) -> Result<Attests, CommandError> {
+    let mut list = Vec::new();
+    for value in &args.attests {
+        list.push(flag("attest", Attest::parse(value))?);
     }
-    Ok(all)
+    for (kind, value) in [("provenance", &args.provenance), ("sbom", &args.sbom)] {
+        let value = value.as_deref().unwrap_or_default();
+        list.extend(flag(kind, Attest::parse_shorthand(kind, value))?);
+    }
+    Ok(attest::merge(list))
+}
+
+/// A variable that is not set is an empty secret, as in buildx; it is more likely a mistake.
+fn secrets(
+    args: &BuildArgs,
+    env: &Env,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Secret>, CommandError> {
+    let secrets = flag("secret", Secret::parse_list(&args.secrets))?;
+    for secret in &secrets {
+        if let SecretSource::Env(name) = &secret.source
+            && env.bytes(name).is_none()
+        {
+            warnings.push(format!(
+                "the secret {:?} is empty: the environment variable {name} is not set",
+                secret.id
+            ));
+        }
+    }
+    Ok(secrets)
 }
 
 fn call(args: &BuildArgs) -> Result<Option<Call>, CommandError> {
-    if args.check == Some(true) {
+    if args.check {
         return flag("check", Call::parse("check"));
     }
     match args.call.as_deref().or(args.print.as_deref()) {
@@ -214,11 +229,7 @@ fn outputs(args: &BuildArgs, files: &Files) -> Result<Vec<Output>, CommandError>
             "local and tar exporters are incompatible with image ID file",
         ));
     }
-    Ok(output::apply_push_load(
-        outputs,
-        args.push == Some(true),
-        args.load == Some(true),
-    ))
+    Ok(output::apply_push_load(outputs, args.push, args.load))
 }
 
 fn local_deletes(spec: &BuildSpec, env: &Env) -> Result<(), CommandError> {
@@ -229,8 +240,7 @@ fn local_deletes(spec: &BuildSpec, env: &Env) -> Result<(), CommandError> {
 }
 
 fn no_cache(args: &BuildArgs) -> Result<NoCache, CommandError> {
-    let all = args.no_cache == Some(true);
-    match (all, args.no_cache_filter.is_empty()) {
+    match (args.no_cache, args.no_cache_filter.is_empty()) {
         (true, false) => Err(CommandError::failed(
             "--no-cache and --no-cache-filter cannot currently be used together",
         )),
@@ -273,12 +283,6 @@ fn platforms(args: &BuildArgs, env: &Env) -> Result<Vec<Platform>, CommandError>
     default.map_err(|error| CommandError::failed(format!("invalid {name}: {error}")))
 }
 
-/// Leaves out the caches that cannot be used here, as buildx does.
-fn used<T>(mut caches: Vec<T>, can_be_used: impl Fn(&mut T) -> bool) -> Vec<T> {
-    caches.retain_mut(can_be_used);
-    caches
-}
-
 /// A Git repository that is reached by SSH needs an agent without being told.
 fn ssh(args: &BuildArgs, inputs: &InputSpec) -> Result<Vec<Ssh>, CommandError> {
     let list = flag("ssh", Ssh::parse_list(&args.ssh))?;
@@ -289,7 +293,7 @@ fn ssh(args: &BuildArgs, inputs: &InputSpec) -> Result<Vec<Ssh>, CommandError> {
 }
 
 fn source_policy(env: &Env) -> Result<Option<Policy>, CommandError> {
-    let path = env.non_empty(env::EXPERIMENTAL_BUILDKIT_SOURCE_POLICY);
+    let path = env.path(env::EXPERIMENTAL_BUILDKIT_SOURCE_POLICY);
     path.map(|path| source_policy::read(&env.current_dir().join(path)))
         .transpose()
         .map_err(CommandError::failed)

@@ -1,5 +1,6 @@
 //! Where a cache is: a reference, or a layout folder.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::cache::layout::Layout;
@@ -119,7 +120,7 @@ fn layout(text: &str) -> Result<Option<LayoutRef>, CommandError> {
 pub(super) fn failure(text: &str, error: &SourceError, ctx: &Context) -> CommandError {
     let hint = match error {
         SourceError::Registry(error) => error.hint().map(str::to_owned),
-        SourceError::NotFound if ctx.env.current_dir().join(text).is_dir() => {
+        SourceError::NotFound if is_folder_without_dot(text, ctx.env.current_dir()) => {
             Some(format!("for the folder write ./{text}"))
         }
         SourceError::NoCache(_) => {
@@ -135,9 +136,24 @@ pub(super) fn failure(text: &str, error: &SourceError, ctx: &Context) -> Command
     }
 }
 
+/// Returns whether a text that was taken for a reference is the name of a folder as well.
+fn is_folder_without_dot(text: &str, current_dir: &Path) -> bool {
+    matches!(layout(text), Ok(None)) && current_dir.join(text).is_dir()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hint_names_only_what_is_not_a_folder_already() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::create_dir(dir.path().join("a")).unwrap();
+        assert!(is_folder_without_dot("a", dir.path()));
+        for text in ["/tmp", "./a", "oci-layout://a", "b"] {
+            assert!(!is_folder_without_dot(text, dir.path()), "{text}");
+        }
+    }
 
     #[test]
     fn folders_are_told_from_references() {

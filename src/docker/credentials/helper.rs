@@ -1,6 +1,7 @@
 //! Credential helpers: the program `docker-credential-NAME`, asked on its standard input.
 
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ struct Answer {
 pub(super) async fn get(
     name: &str,
     key: &str,
-    path: Option<&str>,
+    path: Option<&Path>,
 ) -> Result<Credential, HelperError> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !name.chars().all(valid) {

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{CacheFrom, CacheTo};
 use crate::options::boolean::parse_bool;
+use crate::options::error::OptionError;
+
+/// The value of an environment variable, if it is set; an error if it cannot be sent.
+type Lookup = Result<Option<String>, OptionError>;
 
 impl CacheTo {
     /// Adds what a `gha` or `s3` cache takes from environment variables, which `lookup` gives, and
@@ -12,9 +16,9 @@ impl CacheTo {
     ///
     /// Of `s3`'s credentials only the variables are looked at, not the files and services that the
     /// AWS SDK knows.
-    pub fn fill_from_env(&mut self, lookup: impl Fn(&str) -> Option<String>) -> bool {
+    pub fn fill_from_env(&mut self, lookup: impl Fn(&str) -> Lookup) -> Result<bool, OptionError> {
         match self {
-            Self::Registry(_) => true,
+            Self::Registry(_) => Ok(true),
             Self::Other { kind, attrs } => fill(kind, attrs, lookup),
         }
     }
@@ -22,9 +26,9 @@ impl CacheTo {
 
 impl CacheFrom {
     /// The same as [`CacheTo::fill_from_env`].
-    pub fn fill_from_env(&mut self, lookup: impl Fn(&str) -> Option<String>) -> bool {
+    pub fn fill_from_env(&mut self, lookup: impl Fn(&str) -> Lookup) -> Result<bool, OptionError> {
         match self {
-            Self::Registry { .. } => true,
+            Self::Registry { .. } => Ok(true),
             Self::Other { kind, attrs } => fill(kind, attrs, lookup),
         }
     }
@@ -33,64 +37,80 @@ impl CacheFrom {
 fn fill(
     kind: &str,
     attrs: &mut BTreeMap<String, String>,
-    lookup: impl Fn(&str) -> Option<String>,
-) -> bool {
+    lookup: impl Fn(&str) -> Lookup,
+) -> Result<bool, OptionError> {
     match kind {
         "gha" => fill_github(attrs, lookup),
         "s3" => {
-            fill_aws(attrs, lookup);
-            true
+            fill_aws(attrs, lookup)?;
+            Ok(true)
         }
-        _ => true,
+        _ => Ok(true),
     }
 }
 
 fn fill_github(
     attrs: &mut BTreeMap<String, String>,
-    lookup: impl Fn(&str) -> Option<String>,
-) -> bool {
+    lookup: impl Fn(&str) -> Lookup,
+) -> Result<bool, OptionError> {
     let second_version = match attrs.get("version") {
         Some(version) => version == "2",
-        None => lookup("ACTIONS_CACHE_SERVICE_V2").and_then(|on| parse_bool(&on)) == Some(true),
+        None => {
+            let on = lookup("ACTIONS_CACHE_SERVICE_V2")?;
+            on.and_then(|on| parse_bool(&on)) == Some(true)
+        }
     };
     let results = || lookup("ACTIONS_RESULTS_URL");
-    set_default(attrs, "token", || lookup("ACTIONS_RUNTIME_TOKEN"));
+    set_default(attrs, "token", || lookup("ACTIONS_RUNTIME_TOKEN"))?;
     if second_version {
-        set_default(attrs, "url_v2", results);
+        set_default(attrs, "url_v2", results)?;
     }
-    set_default(attrs, "url", || {
-        lookup("ACTIONS_CACHE_URL").or_else(results)
-    });
+    set_default(attrs, "url", || match lookup("ACTIONS_CACHE_URL")? {
+        Some(url) => Ok(Some(url)),
+        None => results(),
+    })?;
     let given = |key: &str| attrs.get(key).is_some_and(|value| !value.is_empty());
-    given("token") && (given("url") || given("url_v2"))
+    Ok(given("token") && (given("url") || given("url_v2")))
 }
 
-fn fill_aws(attrs: &mut BTreeMap<String, String>, lookup: impl Fn(&str) -> Option<String>) {
+fn fill_aws(
+    attrs: &mut BTreeMap<String, String>,
+    lookup: impl Fn(&str) -> Lookup,
+) -> Result<(), OptionError> {
     // A key pair of the user's must not be joined with a session of the environment's.
     if attrs.contains_key("access_key_id") && attrs.contains_key("secret_access_key") {
-        return;
+        return Ok(());
     }
-    let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
-    let id = set("AWS_ACCESS_KEY_ID").or_else(|| set("AWS_ACCESS_KEY"));
-    let secret = set("AWS_SECRET_ACCESS_KEY").or_else(|| set("AWS_SECRET_KEY"));
+    let first = |names: &[&str]| {
+        for name in names {
+            if let Some(value) = lookup(name)?.filter(|value| !value.is_empty()) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    };
+    let id = first(&["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY"])?;
+    let secret = first(&["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"])?;
     // The AWS SDK takes the variables only as a pair.
     if id.is_some() && secret.is_some() {
-        set_default(attrs, "access_key_id", || id);
-        set_default(attrs, "secret_access_key", || secret);
-        set_default(attrs, "session_token", || set("AWS_SESSION_TOKEN"));
+        set_default(attrs, "access_key_id", || Ok(id))?;
+        set_default(attrs, "secret_access_key", || Ok(secret))?;
+        set_default(attrs, "session_token", || first(&["AWS_SESSION_TOKEN"]))?;
     }
+    Ok(())
 }
 
 fn set_default(
     attrs: &mut BTreeMap<String, String>,
     key: &str,
-    value: impl FnOnce() -> Option<String>,
-) {
+    value: impl FnOnce() -> Lookup,
+) -> Result<(), OptionError> {
     if !attrs.contains_key(key)
-        && let Some(value) = value()
+        && let Some(value) = value()?
     {
         attrs.insert(key.to_owned(), value);
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -99,12 +119,11 @@ mod tests {
 
     fn filled(value: &str, env: &[(&str, &str)]) -> (bool, Vec<String>) {
         let lookup = |name: &str| {
-            env.iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
+            let found = env.iter().find(|(known, _)| *known == name);
+            Ok(found.map(|(_, value)| (*value).to_owned()))
         };
         let mut export = CacheTo::parse(value).unwrap().remove(0);
-        let active = export.fill_from_env(lookup);
+        let active = export.fill_from_env(lookup).unwrap();
         let list = |attrs: BTreeMap<String, String>| -> Vec<String> {
             attrs
                 .iter()
@@ -113,7 +132,7 @@ mod tests {
         };
         if value != "type=inline" {
             let mut import = CacheFrom::parse(value).unwrap().remove(0);
-            assert_eq!(import.fill_from_env(lookup), active);
+            assert_eq!(import.fill_from_env(lookup), Ok(active));
             assert_eq!(import.attrs(), export.attrs());
         }
         (active, list(export.attrs()))
@@ -193,6 +212,15 @@ mod tests {
         let env = [("AWS_ACCESS_KEY_ID", "i"), ("ACTIONS_RUNTIME_TOKEN", "t")];
         for (value, attrs) in [("type=inline", vec![]), ("app", vec!["ref=app".to_owned()])] {
             assert_eq!(filled(value, &env), (true, attrs), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_sent_is_an_error() {
+        for value in ["type=gha", "type=s3"] {
+            let refused = |_: &str| Err(OptionError::other("no text"));
+            let mut export = CacheTo::parse(value).unwrap().remove(0);
+            assert!(export.fill_from_env(refused).is_err(), "{value}");
         }
     }
 }

@@ -83,7 +83,7 @@ pub struct RegistryCacheTo {
 impl RegistryCacheTo {
     /// Makes an export with nothing but a reference.
     pub fn new(raw_ref: &str) -> Result<Self, OptionError> {
-        let reference = Reference::parse_normalized(raw_ref)?;
+        let reference = super::reference(raw_ref, "dest")?;
         if reference.digest.is_some() {
             return Err(OptionError::other(format!(
                 "a cache cannot be exported to a digest ({raw_ref:?}), name a tag"

@@ -6,13 +6,11 @@ use std::fmt;
 use super::words::Via;
 use super::{Entry, export, line, other_attrs};
 use crate::options::csv::KeyValues;
-use crate::options::error::OptionError;
+use crate::options::error::{OptionError, Problem};
 use crate::reference::Reference;
 
 /// The cache types of imports.
 const TYPES: [&str; 5] = ["registry", "local", "gha", "s3", "azblob"];
-/// The keys of a registry cache import.
-const KEYS: [&str; 4] = ["type", "ref", "registry.insecure", "via"];
 
 /// A cache import.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,22 +37,52 @@ pub enum CacheFrom {
 
 impl CacheFrom {
     /// Parses the value of one `--cache-from`. An empty value is no import; a bare list of
-    /// references is one import each.
-    pub fn parse(value: &str) -> Result<Vec<Self>, OptionError> {
-        match Entry::parse(value, &TYPES)? {
+    /// references is one import each. A build does without a cache that cannot be read, as with
+    /// buildx: what is wrong with it is a remark.
+    ///
+    /// # Errors
+    ///
+    /// Fails for a value that has not the form of one, or has no type or folder.
+    pub fn parse_leniently(value: &str) -> Result<(Vec<Self>, Vec<Remark>), OptionError> {
+        let entry = match Entry::parse(value, &TYPES) {
+            Ok(entry) => entry,
+            Err(error) if breaks_the_form(&error) => return Err(error),
+            Err(error) => return Ok((Vec::new(), vec![Remark::left_out(meant(error, value))])),
+        };
+        let results = match entry {
             Entry::Bare(references) => references
                 .into_iter()
                 .map(|raw_ref| {
-                    Self::registry(raw_ref, None, Via::Auto).map_err(|error| error.within(value))
+                    let import = Self::registry(raw_ref, None, Via::Auto);
+                    Ok((import.map_err(|error| error.within(value))?, None))
                 })
                 .collect(),
-            Entry::Keyed { kind, pairs } if kind == "registry" => {
-                Ok(vec![Self::from_pairs(pairs)?])
+            Entry::Keyed { kind, pairs } if kind == "registry" => vec![Self::from_pairs(pairs)],
+            Entry::Keyed { kind, pairs } => match other_attrs(&kind, pairs, "src") {
+                Err(error) if breaks_the_form(&error) => return Err(error),
+                attrs => vec![attrs.map(|attrs| (Self::Other { kind, attrs }, None))],
+            },
+        };
+        let (mut imports, mut remarks) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Ok((import, unknown)) => {
+                    imports.push(import);
+                    remarks.extend(unknown.map(Remark::passed_over));
+                }
+                Err(error) => remarks.push(Remark::left_out(error)),
             }
-            Entry::Keyed { kind, pairs } => {
-                let attrs = other_attrs(&kind, pairs, "src")?;
-                Ok(vec![Self::Other { kind, attrs }])
-            }
+        }
+        Ok((imports, remarks))
+    }
+
+    /// Parses as [`parse_leniently`](Self::parse_leniently), but fails with the first remark.
+    #[cfg(test)]
+    pub(crate) fn parse(value: &str) -> Result<Vec<Self>, OptionError> {
+        let (imports, remarks) = Self::parse_leniently(value)?;
+        match remarks.into_iter().next() {
+            Some(remark) => Err(remark.error),
+            None => Ok(imports),
         }
     }
 
@@ -85,14 +113,15 @@ impl CacheFrom {
 
     fn registry(raw_ref: String, insecure: Option<bool>, via: Via) -> Result<Self, OptionError> {
         Ok(Self::Registry {
-            reference: Reference::parse_normalized(&raw_ref)?,
+            reference: super::reference(&raw_ref, "src")?,
             raw_ref,
             insecure,
             via,
         })
     }
 
-    fn from_pairs(mut pairs: KeyValues) -> Result<Self, OptionError> {
+    /// Reads the fields of a registry cache; with it comes an error that names an unknown key.
+    fn from_pairs(mut pairs: KeyValues) -> Result<(Self, Option<OptionError>), OptionError> {
         let raw_ref = pairs.take_required("ref")?;
         let insecure = pairs.take_bool("registry.insecure")?;
         let via = pairs.take_word("via", &Via::WORDS)?.unwrap_or_default();
@@ -102,8 +131,64 @@ impl CacheFrom {
         for key in export::KEYS {
             pairs.take(key);
         }
-        pairs.finish(&KEYS)?;
-        Ok(import)
+        Ok((import, pairs.finish(&export::KEYS).err()))
+    }
+}
+
+/// What is wrong with a cache that a build does without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// What is wrong.
+    pub error: OptionError,
+    /// Whether the cache is read all the same.
+    pub is_read: bool,
+}
+
+impl Remark {
+    fn left_out(error: OptionError) -> Self {
+        let is_read = false;
+        Self { error, is_read }
+    }
+
+    fn passed_over(error: OptionError) -> Self {
+        let is_read = true;
+        Self { error, is_read }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_read {
+            "passed over"
+        } else {
+            "not read"
+        };
+        write!(f, "{what}: {}", self.error)
+    }
+}
+
+/// Returns whether buildx refuses the value as well: it cannot be told what it says.
+fn breaks_the_form(error: &OptionError) -> bool {
+    matches!(
+        *error.problem,
+        Problem::Empty { .. }
+            | Problem::BareQuote
+            | Problem::Quote
+            | Problem::NotKeyValue { .. }
+            | Problem::MissingKey { .. }
+    )
+}
+
+/// An inline cache is written with its type and read without.
+fn meant(error: OptionError, value: &str) -> OptionError {
+    match &*error.problem {
+        Problem::BadValue {
+            key, value: kind, ..
+        } if key == "type" && kind == "inline" => OptionError::other(
+            "the inline cache of an image is read with type=registry and the image as ref",
+        )
+        .within(value),
+        _ => error,
     }
 }
 

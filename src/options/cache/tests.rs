@@ -142,6 +142,11 @@ fn wrong_exports() {
         ("test=test", r#"key "type" is required"#),
         ("type=registry,ref", r#""ref" is not of the form key=value"#),
         ("type=registry,ref=A", "must be lowercase"),
+        (
+            "/some/dir",
+            "a folder is named by type=local,dest=/some/dir",
+        ),
+        ("type=registry,ref=./d", "type=local,dest=./d"),
         ("a,,b", "empty reference"),
         ("a, b", r#"" b" is not a valid part"#),
         (digest.as_str(), "cannot be exported to a digest"),
@@ -283,11 +288,57 @@ fn wrong_imports() {
         ("type=registry", r#"key "ref" is required"#),
         ("type=registry,ref=a,rf=b", r#"unknown key "rf" in"#),
         ("type=local", r#"key "src" is required"#),
-        ("type=inline", r#"invalid value "inline" for "type""#),
+        (
+            "type=inline",
+            "is read with type=registry and the image as ref",
+        ),
         ("type=registry,ref=a b", "is not a valid part"),
+        ("/a/b", "a folder is named by type=local,src=/a/b"),
     ] {
         let error = CacheFrom::parse(value).unwrap_err().to_string();
         assert!(error.contains(part), "{value}: {error}");
+    }
+}
+
+/// What buildx takes is no error, but a cache less to read, or a word about it.
+#[test]
+fn wrong_imports_are_remarked() {
+    for (value, read, remark) in [
+        ("x/Y", 0, r#"not read: "#),
+        ("x/Y,x/y", 1, r#"not read: "#),
+        ("type=registry,ref=x/Y", 0, "must be lowercase"),
+        (
+            "type=inline",
+            0,
+            "not read: the inline cache of an image is read with type=registry",
+        ),
+        ("type=registri,ref=a", 0, r#"did you mean "registry"?"#),
+        ("type=registry", 0, r#"key "ref" is required"#),
+        ("type=registry,ref=a,ref=b", 0, "more than once"),
+        (
+            "type=registry,ref=a,registry.insecure=yes",
+            0,
+            "expected true or false",
+        ),
+        ("type=local,src=d,mode=all", 0, r#"for "mode""#),
+        (
+            "type=registry,ref=a,platform=linux/amd64",
+            1,
+            r#"passed over: unknown key "platform""#,
+        ),
+        (
+            "type=registry,ref=a,ignore-errors=true",
+            1,
+            r#"did you mean "ignore-error"?"#,
+        ),
+    ] {
+        let (imports, remarks) = CacheFrom::parse_leniently(value).unwrap();
+        assert_eq!((imports.len(), remarks.len()), (read, 1), "{value}");
+        let text = remarks[0].to_string();
+        assert!(text.contains(remark), "{value}: {text}");
+    }
+    for value in ["type=registry,ref", "ref=a", "a\"b", "type=local"] {
+        assert!(CacheFrom::parse_leniently(value).is_err(), "{value}");
     }
 }
 

@@ -7,11 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf as _, BufMut as _};
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair as RsaKeyPair, KeyPairComponents, PublicKeyComponents};
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512,
-};
+use ring::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512};
 use zeroize::Zeroizing;
+
+use self::ecdsa::EcdsaKey;
+
+mod ecdsa;
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 /// Flag of a sign request: RSA with SHA-256.
@@ -49,26 +50,8 @@ pub(super) struct Key {
 enum Pair {
     Ed25519(Ed25519KeyPair),
     Rsa(Box<RsaKeyPair>),
-    Ecdsa(EcdsaKeyPair, Curve),
+    Ecdsa(EcdsaKey),
 }
-
-#[derive(Clone, Copy)]
-struct Curve {
-    name: &'static str,
-    size: usize,
-    algorithm: &'static EcdsaSigningAlgorithm,
-}
-
-const P256: Curve = Curve {
-    name: "nistp256",
-    size: 32,
-    algorithm: &ECDSA_P256_SHA256_FIXED_SIGNING,
-};
-const P384: Curve = Curve {
-    name: "nistp384",
-    size: 48,
-    algorithm: &ECDSA_P384_SHA384_FIXED_SIGNING,
-};
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,6 +66,7 @@ impl Key {
         let pair = match label {
             "OPENSSH PRIVATE KEY" => parse_openssh(&data)?,
             "RSA PRIVATE KEY" => rsa(RsaKeyPair::from_der(&data))?,
+            "EC PRIVATE KEY" => Pair::Ecdsa(EcdsaKey::from_sec1(&data)?),
             "PRIVATE KEY" => parse_pkcs8(&data)?,
             "ENCRYPTED PRIVATE KEY" => return Err(KeyError::Encrypted),
             label if label.ends_with("PRIVATE KEY") => return Err(KeyError::Unsupported),
@@ -105,11 +89,7 @@ impl Key {
                 put_integer(&mut blob, &public.e);
                 put_integer(&mut blob, &public.n);
             }
-            Pair::Ecdsa(pair, curve) => {
-                put_string(&mut blob, ecdsa_name(*curve).as_bytes());
-                put_string(&mut blob, curve.name.as_bytes());
-                put_string(&mut blob, pair.public_key().as_ref());
-            }
+            Pair::Ecdsa(key) => key.put_public(&mut blob),
         }
         blob
     }
@@ -138,22 +118,10 @@ impl Key {
                 put_string(&mut blob, name);
                 put_string(&mut blob, &signature);
             }
-            Pair::Ecdsa(pair, curve) => {
-                let signature = pair.sign(&SystemRandom::new(), data).ok()?;
-                let (r, s) = signature.as_ref().split_at_checked(curve.size)?;
-                let mut numbers = Vec::new();
-                put_integer(&mut numbers, r);
-                put_integer(&mut numbers, s);
-                put_string(&mut blob, ecdsa_name(*curve).as_bytes());
-                put_string(&mut blob, &numbers);
-            }
+            Pair::Ecdsa(key) => key.put_signature(&mut blob, data)?,
         }
         Some(blob)
     }
-}
-
-fn ecdsa_name(curve: Curve) -> String {
-    format!("ecdsa-sha2-{}", curve.name)
 }
 
 /// Returns the label and the bytes of the first PEM block.
@@ -175,11 +143,8 @@ fn parse_pkcs8(data: &[u8]) -> Result<Pair, KeyError> {
     if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(data) {
         return Ok(Pair::Ed25519(pair));
     }
-    for curve in [P256, P384] {
-        let pair = EcdsaKeyPair::from_pkcs8(curve.algorithm, data, &SystemRandom::new());
-        if let Ok(pair) = pair {
-            return Ok(Pair::Ecdsa(pair, curve));
-        }
+    if let Some(key) = EcdsaKey::from_pkcs8(data) {
+        return Ok(Pair::Ecdsa(key));
     }
     rsa(RsaKeyPair::from_pkcs8(data)).map_err(|_| KeyError::Unsupported)
 }
@@ -223,9 +188,10 @@ fn parse_openssh(data: &[u8]) -> Result<Pair, KeyError> {
                 .map_err(|_| KeyError::Broken)
         }
         b"ssh-rsa" => parse_rsa(private),
-        b"ecdsa-sha2-nistp256" => parse_ecdsa(private, P256),
-        b"ecdsa-sha2-nistp384" => parse_ecdsa(private, P384),
-        _ => Err(KeyError::Unsupported),
+        kind => match EcdsaKey::from_openssh(kind, private) {
+            Some(key) => key.map(Pair::Ecdsa),
+            None => Err(KeyError::Unsupported),
+        },
     }
 }
 
@@ -247,23 +213,6 @@ fn parse_rsa(mut data: &[u8]) -> Result<Pair, KeyError> {
         dQ: strip_zeros(&d_q),
         qInv: q_inv,
     }))
-}
-
-fn parse_ecdsa(mut data: &[u8], curve: Curve) -> Result<Pair, KeyError> {
-    let _name = take_string(&mut data)?;
-    let public = take_string(&mut data)?;
-    let number = strip_zeros(take_string(&mut data)?);
-    let padding = curve
-        .size
-        .checked_sub(number.len())
-        .ok_or(KeyError::Broken)?;
-    let mut private = Zeroizing::new(vec![0; padding]);
-    private.extend_from_slice(number);
-    let random = SystemRandom::new();
-    let pair =
-        EcdsaKeyPair::from_private_key_and_public_key(curve.algorithm, &private, public, &random);
-    pair.map(|pair| Pair::Ecdsa(pair, curve))
-        .map_err(|_| KeyError::Broken)
 }
 
 /// Takes a length and that many bytes.

@@ -1,4 +1,4 @@
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -11,8 +11,18 @@ struct Cli {
 }
 
 fn resolve_with(args: &[&str], env: &[(&str, &str)]) -> Result<(BuildSpec, Files), CommandError> {
+    resolve_warned(args, env).map(|(spec, files, _)| (spec, files))
+}
+
+fn resolve_warned<V: AsRef<std::ffi::OsStr> + Copy>(
+    args: &[&str],
+    env: &[(&str, V)],
+) -> Result<(BuildSpec, Files, Vec<String>), CommandError> {
     let words = std::iter::once("build").chain(args.iter().copied());
-    let args = Cli::try_parse_from(words).unwrap().args;
+    let matches = crate::cli::pflag::like_pflag(Cli::command())
+        .try_get_matches_from(words)
+        .unwrap();
+    let args = Cli::from_arg_matches(&matches).unwrap().args;
     let ctx = Context {
         env: Env::from_pairs(env.iter().copied(), "/home/me"),
         ui: Ui::from_process(),
@@ -32,27 +42,95 @@ fn error(args: &[&str]) -> String {
 fn wrong_values_name_their_flag() {
     for (flag, value) in [
         ("cache-to", "type=registry,ref=a,mod=max"),
-        ("cache-from", "type=registry,ref=A"),
+        ("cache-from", "type=registry,ref"),
         ("output", "type=nope"),
         ("platform", "a/b/c/d/e"),
         ("secret", "src=x"),
-        ("ulimit", "nofile"),
         ("tag", "UPPER/x:y:z"),
         ("allow", "nope"),
-        ("shm-size", "lots"),
         ("add-host", "x"),
         ("build-context", "x"),
         ("attest", "x"),
+        ("provenance", "foo"),
+        ("sbom", "foo"),
         ("annotation", "x"),
     ] {
         let error = error(&[&format!("--{flag}={value}"), "."]);
         assert!(error.starts_with(&format!("invalid --{flag}: ")), "{error}");
+    }
+    for flag in ["label", "build-arg"] {
+        let error = error(&[&format!("--{flag}==X"), "."]);
+        assert_eq!(error, r#"invalid key-value pair "=X": empty key"#);
     }
     assert!(error(&["--network=bridge", "."]).contains("network mode"));
     assert!(error(&["--no-cache", "--no-cache-filter=a", "."]).contains("together"));
     assert!(error(&["--iidfile=x", "-o", "out", "."]).contains("incompatible"));
     assert!(error(&["--call=a,b", "."]).contains("--call"));
     assert!(error(&[""]).contains("build context"));
+}
+
+#[test]
+fn caches_to_read_are_left_out_with_a_warning() {
+    let none: [(&str, &str); 0] = [];
+    let args = [
+        "--cache-from=x/Y",
+        "--cache-from=type=registry,ref=a,platform=linux/amd64",
+        "--cache-from=type=local,src=d,digest=x",
+        "--cache-from=b",
+        ".",
+    ];
+    let (spec, _, warnings) = resolve_warned(&args, &none).unwrap();
+    assert_eq!(spec.cache_from.len(), 2);
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(
+        warnings
+            .iter()
+            .all(|text| text.starts_with("--cache-from: "))
+    );
+    assert!(error(&["--cache-to=x/Y", "."]).starts_with("invalid --cache-to: "));
+}
+
+#[test]
+fn an_unset_variable_is_an_empty_secret_with_a_warning() {
+    let env = [("SET", "x"), ("EMPTY", "")];
+    let args = ["--secret=id=a,env=SET", "--secret=id=b,env=EMPTY", "."];
+    assert!(resolve_warned(&args, &env).unwrap().2.is_empty());
+    let args = ["--secret=id=a,env=UNSET", "."];
+    let (spec, _, warnings) = resolve_warned(&args, &env).unwrap();
+    assert_eq!(spec.secrets.len(), 1);
+    let expected = r#"the secret "a" is empty: the environment variable UNSET is not set"#;
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn what_is_no_text_is_not_sent_as_something_else() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let bytes = std::ffi::OsStr::from_bytes(b"a\xff");
+    let failure = |args: &[&str], name| {
+        let result = resolve_warned(args, &[(name, bytes)]);
+        result.unwrap_err().message()
+    };
+    for (args, name) in [
+        (&["--build-arg=A", "."][..], "A"),
+        (&["."], env::SOURCE_DATE_EPOCH),
+        (&["--cache-to=type=gha", "."], "ACTIONS_RUNTIME_TOKEN"),
+        (&["--cache-to=type=s3", "."], "AWS_SECRET_ACCESS_KEY"),
+    ] {
+        let text = failure(args, name);
+        let expected = format!("the value of the environment variable {name} is not UTF-8");
+        assert!(text.contains(&expected), "{text}");
+    }
+    assert!(failure(&["."], env::DOCKER_DEFAULT_PLATFORM).contains("DOCKER_DEFAULT_PLATFORM"));
+    assert!(failure(&["."], env::BUILDX_NO_DEFAULT_ATTESTATIONS).contains("true or false"));
+    let args = ["--cache-from=type=gha", "--secret=id=a,env=S", "."];
+    let (spec, _, warnings) = resolve_warned(&args, &[("ACTIONS_RUNTIME_TOKEN", bytes)]).unwrap();
+    assert!(spec.cache_from.is_empty());
+    assert!(
+        warnings
+            .iter()
+            .any(|text| text.contains("ACTIONS_RUNTIME_TOKEN"))
+    );
 }
 
 #[test]
@@ -161,7 +239,7 @@ fn policies_and_unsafe_deletes_are_refused() {
         outputs: Output::parse_list(&[&delete[3..]]).unwrap(),
         ..Default::default()
     };
-    let env = Env::from_pairs([], dir.path());
+    let env = Env::from_pairs([("A", "")], dir.path());
     assert!(local_deletes(&spec, &env).is_err());
     spec.allow.local_delete = true;
     assert!(local_deletes(&spec, &env).is_ok());

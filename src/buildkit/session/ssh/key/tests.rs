@@ -15,12 +15,16 @@ macro_rules! key {
 }
 
 /// The usable keys, each with the line that ssh-keygen writes for it.
-const KEYS: [(&str, &str); 5] = [
+const KEYS: [(&str, &str); 9] = [
     (key!("ed25519"), key!("ed25519.pub")),
     (key!("rsab2048"), key!("rsab2048.pub")),
     (key!("pemrsa"), key!("pemrsa.pub")),
     (key!("ecdsab256"), key!("ecdsab256.pub")),
     (key!("ecdsab384"), key!("ecdsab384.pub")),
+    (key!("ecdsab521"), key!("ecdsab521.pub")),
+    (key!("pemec"), key!("pemec.pub")),
+    (key!("pemec384"), key!("pemec384.pub")),
+    (key!("pemec521"), key!("pemec521.pub")),
 ];
 
 #[test]
@@ -30,6 +34,11 @@ fn public_keys_are_those_of_ssh_keygen() {
         let blob = STANDARD.decode(public.split_whitespace().nth(1).unwrap());
         assert_eq!(key.public(), blob.unwrap(), "{public}");
     }
+    let pkcs8 = Key::parse(key!("pk8ec521")).unwrap();
+    assert_eq!(
+        pkcs8.public(),
+        Key::parse(key!("pemec521")).unwrap().public()
+    );
     let pkcs8 = Key::parse(key!("pk8ed")).unwrap();
     assert_eq!(pkcs8.public().len(), 4 + 11 + 4 + 32);
 }
@@ -104,12 +113,37 @@ fn ecdsa_signatures_hold() {
 }
 
 #[test]
+fn signatures_of_the_largest_curve_hold() {
+    use p521::ecdsa::signature::Verifier as _;
+
+    for text in [key!("ecdsab521"), key!("pemec521"), key!("pk8ec521")] {
+        let key = Key::parse(text).unwrap();
+        let public = key.public();
+        let point = &public[public.len() - 133..];
+        let public = p521::ecdsa::VerifyingKey::from_sec1_bytes(point).unwrap();
+        for round in 0..20_u32 {
+            let data = round.to_be_bytes();
+            let (name, numbers) = split(&key.sign(&data, 0).unwrap());
+            assert_eq!(name, "ecdsa-sha2-nistp521");
+            let mut numbers = numbers.as_slice();
+            let mut fixed = Vec::new();
+            for _ in 0..2 {
+                let number = strip_zeros(take_string(&mut numbers).unwrap());
+                fixed.resize(fixed.len() + 66 - number.len(), 0);
+                fixed.extend_from_slice(number);
+            }
+            let signature = p521::ecdsa::Signature::from_slice(&fixed).unwrap();
+            public.verify(&data, &signature).unwrap();
+        }
+    }
+}
+
+#[test]
 fn other_keys_are_refused_with_the_reason() {
     let cases = [
         (key!("enc"), KeyError::Encrypted),
         (key!("pemenc"), KeyError::Encrypted),
-        (key!("pemec"), KeyError::Unsupported),
-        (key!("ecdsab521"), KeyError::Unsupported),
+        (key!("pemsecp256k1"), KeyError::Unsupported),
         (key!("rsab1024"), KeyError::Unsupported),
         (key!("ed25519.pub"), KeyError::NoKey),
         ("", KeyError::NoKey),

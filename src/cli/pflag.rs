@@ -1,0 +1,54 @@
+//! Flags in the forms that docker's own flags take, those of Go's pflag, in the whole tree of commands.
+
+use std::any::TypeId;
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::options::boolean::{self, parse_bool};
+
+/// Lets every flag of a command and of those below it be given as docker's flags are:
+///
+/// - a truth value may follow behind an equals sign: `--push=false`, `-q=1`;
+/// - a flag with a value takes the next argument as it is, even if it begins with a dash:
+///   `--buildkitd-flags --debug`.
+pub(super) fn like_pflag(mut command: Command) -> Command {
+    for inner in command.get_subcommands_mut() {
+        let own = std::mem::take(inner);
+        *inner = like_pflag(own);
+    }
+    command.mut_args(|arg| {
+        if arg.is_positional() {
+            arg
+        } else if arg.get_value_parser().type_id() == TypeId::of::<bool>() {
+            truth_value(arg)
+        } else if matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) {
+            arg.allow_hyphen_values(true)
+        } else {
+            arg
+        }
+    })
+}
+
+fn truth_value(arg: Arg) -> Arg {
+    let is_false_if_absent = matches!(arg.get_action(), ArgAction::SetTrue);
+    let arg = arg
+        .action(ArgAction::Set)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .value_name("bool")
+        .value_parser(go_bool);
+    if is_false_if_absent {
+        arg.default_value("false").hide_default_value(true)
+    } else {
+        arg
+    }
+}
+
+/// Reads a truth value as Go does, because scripts write `--push=1` and `--pull=TRUE` too.
+fn go_bool(text: &str) -> Result<bool, String> {
+    parse_bool(text).ok_or_else(|| format!("use {}", boolean::EXPECTED))
+}
+
+#[cfg(test)]
+mod tests;
