@@ -14,6 +14,7 @@ use super::auth::scope::{Access, Scopes};
 use super::auth::{AuthSettings, Authenticator, Authorization};
 use super::error::{RegistryError, RequestLabel};
 use super::host::{HostConfig, Transport};
+use super::http::HttpClients;
 use super::idle::{self, Activity};
 use super::limit::{Class, Limits};
 use super::redirect;
@@ -36,7 +37,7 @@ pub(super) struct Inner {
     https: Url,
     plain: Url,
     scheme: AtomicU8,
-    http: reqwest::Client,
+    http: Arc<HttpClients>,
     auth: Authenticator,
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
@@ -152,7 +153,7 @@ impl RegistryClient {
         retry: RetryPolicy,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RegistryError> {
-        let http = host.http()?;
+        let http = Arc::new(HttpClients::new(&host)?);
         let settings = AuthSettings {
             timeout: host.timeouts.token,
             max_retry_after: retry.max_retry_after,
@@ -160,7 +161,7 @@ impl RegistryClient {
         let auth = Authenticator::new(
             host.name(),
             credentials,
-            http.clone(),
+            Arc::clone(&http),
             Arc::clone(&clock),
             settings,
         );
@@ -325,6 +326,7 @@ impl RegistryClient {
         let mut request = self
             .inner
             .http
+            .to(url)?
             .request(call.method.clone(), url.clone())
             .headers(call.headers.clone());
         if let Some(header) = &login.header {

@@ -1,5 +1,6 @@
 //! What can go wrong between this program and a registry.
 
+pub(super) mod cause;
 mod codes;
 mod hint;
 
@@ -225,8 +226,9 @@ impl RegistryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Status { status, .. } => retryable_status(*status),
-            Self::Connect { source, .. } => !is_certificate_error(source.as_ref()),
-            Self::Broken { .. } | Self::Idle { .. } | Self::UploadLost { .. } => true,
+            Self::Connect { source, .. } => !cause::is_final_tls_error(source.as_ref()),
+            Self::Broken { source, .. } => !cause::is_not_http(source.as_ref()),
+            Self::Idle { .. } | Self::UploadLost { .. } => true,
             _ => false,
         }
     }
@@ -276,27 +278,6 @@ fn retryable_status(status: StatusCode) -> bool {
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
         other => other.is_server_error(),
     }
-}
-
-/// Looks for a refused certificate in the chain of causes: trying again does not help.
-fn is_certificate_error(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) =
-            error.downcast_ref::<rustls::Error>()
-        {
-            return true;
-        }
-        // The source of an I/O error skips the error that it wraps.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        next = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `host` | address, TLS files (`certs.d`), proxies and time-outs of one host |
+//! | `http` | the HTTP clients: only the host that the user named may be insecure |
 //! | `client` | [`RegistryClient`]: one per host; sends a request with login, redirects and limits |
 //! | `repository` | [`Repository`]: a name below the host and the scopes of its tokens |
 //! | `manifest`, `blob`, `upload`, `download` | the operations of a repository |
@@ -40,6 +41,7 @@ pub mod client;
 pub mod download;
 pub mod error;
 pub mod host;
+mod http;
 mod idle;
 pub mod limit;
 pub mod manifest;
