@@ -233,6 +233,11 @@ impl RegistryClient {
         Budget::new(&self.inner.retry, &self.inner.clock)
     }
 
+    /// Starts the budget of an operation that is tried once.
+    pub(super) fn budget_of_one(&self) -> Budget {
+        Budget::new(&RetryPolicy::never(), &self.inner.clock)
+    }
+
     /// Returns the root URL of the host under the scheme known so far.
     pub(super) fn home(&self) -> &Url {
         match self.inner.scheme.load(Ordering::Relaxed) {
@@ -346,8 +351,12 @@ impl RegistryClient {
                 request = request.header(CONTENT_LENGTH, 0);
             }
         }
-        let timeouts = &self.inner.host.timeouts;
-        let answer = idle::answer(request.send(), &activity, timeouts, call.commit).await;
+        let mut timeouts = self.inner.host.timeouts;
+        let is_small = call.class == Class::Control && call.body.is_none() && !call.commit;
+        if is_small {
+            timeouts.idle = timeouts.idle.min(timeouts.small);
+        }
+        let answer = idle::answer(request.send(), &activity, &timeouts, call.commit).await;
         if !matches!(&answer, Ok(Err(error)) if error.is_connect()) {
             self.inner.requests.fetch_add(1, Ordering::Relaxed);
         }
@@ -358,6 +367,12 @@ impl RegistryClient {
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(transport_error(&label, error)),
+            Err(after) if is_small => {
+                return Err(RegistryError::Slow {
+                    request: label,
+                    after,
+                });
+            }
             Err(after) => {
                 return Err(RegistryError::Idle {
                     request: label,
@@ -374,6 +389,7 @@ impl RegistryClient {
             url: url.clone(),
             method: call.method.clone(),
             idle: timeouts.idle,
+            small: timeouts.small,
             retry_after: retry::retry_after(answer.headers(), &*self.inner.clock, cap),
             body: answer,
             permit: None,

@@ -89,6 +89,14 @@ pub enum RegistryError {
         /// The limit that was reached.
         after: Duration,
     },
+    /// A small answer did not come, or came too slowly.
+    #[error("{request}: no whole answer within {} s", .after.as_secs_f32())]
+    Slow {
+        /// The request.
+        request: Box<RequestLabel>,
+        /// The limit that was reached.
+        after: Duration,
+    },
     /// The answer breaks the protocol.
     #[error("{request}: {what}")]
     Protocol {
@@ -228,7 +236,7 @@ impl RegistryError {
             Self::Status { status, .. } => retryable_status(*status),
             Self::Connect { source, .. } => !cause::is_final_tls_error(source.as_ref()),
             Self::Broken { source, .. } => !cause::is_not_http(source.as_ref()),
-            Self::Idle { .. } | Self::UploadLost { .. } => true,
+            Self::Idle { .. } | Self::Slow { .. } | Self::UploadLost { .. } => true,
             _ => false,
         }
     }
@@ -256,6 +264,11 @@ impl RegistryError {
             Self::Status { codes, .. } => codes.iter().any(|c| c.code == wanted),
             _ => false,
         }
+    }
+
+    /// Returns whether an answer did not come in time, or stood still.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.last(), Self::Slow { .. } | Self::Idle { .. })
     }
 
     /// Tells whether the registry does not know the manifest, blob or repository.

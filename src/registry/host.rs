@@ -52,13 +52,15 @@ impl std::fmt::Debug for ProxySettings {
     }
 }
 
-/// Limits of waiting. None of them bounds a whole transfer.
+/// Limits of waiting. None of them bounds a whole transfer of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// TCP and TLS handshake together.
     pub connect: Duration,
     /// A transfer in which no byte moves, or an answer that does not begin.
     pub idle: Duration,
+    /// A small answer, such as a manifest: until it begins, and then to its end, unless much of it comes.
+    pub small: Duration,
     /// The answer to a finished upload: registries copy a large blob inside their storage first.
     pub commit: Duration,
     /// A whole token request.
@@ -72,6 +74,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(30),
             idle: Duration::from_secs(60),
+            small: Duration::from_secs(20),
             commit: Duration::from_secs(300),
             token: Duration::from_secs(30),
             cancel: Duration::from_secs(5),

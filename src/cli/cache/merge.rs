@@ -106,7 +106,11 @@ async fn load_all(args: &MergeArgs, ctx: &Context) -> Result<Vec<Given>, Command
     let mut all = Vec::new();
     for name in &args.src {
         let source = place::find(name, args.insecure, ctx)?;
-        match load(&source).await {
+        let loaded = ctx
+            .ui
+            .patiently(&format!("reading the cache {name}"), load(&source))
+            .await;
+        match loaded {
             Ok(contents) => {
                 ctx.ui.data(&format!(
                     "{name}: {} in {}, {}",

@@ -265,7 +265,7 @@ impl Authenticator {
                 url,
                 source,
             } => reply::transport_error(&RequestLabel::new(&method, &url), source),
-            TokenError::Silent { method, url, after } => RegistryError::Idle {
+            TokenError::Silent { method, url, after } => RegistryError::Slow {
                 request: RequestLabel::new(&method, &url),
                 after,
             },

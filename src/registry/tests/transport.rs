@@ -133,10 +133,12 @@ async fn an_insecure_registry_does_not_make_other_hosts_insecure() {
         let (client, _) = client_as_made(&registry.host(), true, joe);
         let repository = client.repository(REPO, Access::Push).unwrap();
         let error = if place == "upload location" {
-            let (bytes, options) = (data(10), UploadOptions::default());
+            let bytes = data(10);
             let source = BlobSource::Bytes(bytes.clone());
-            let upload = repository.upload(&digest(&bytes), 10, &source, &options);
-            within(upload).await.unwrap_err()
+            let (digest, options) = (digest(&bytes), UploadOptions::default());
+            within(repository.upload(&digest, 10, &source, &options))
+                .await
+                .unwrap_err()
         } else {
             within(repository.manifest("t")).await.unwrap_err()
         };
