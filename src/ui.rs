@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use crate::error::{CommandError, ErrorKind};
 
@@ -24,6 +25,9 @@ pub fn is_stdout_closed(error: &(dyn StdError + 'static)) -> bool {
     }
     false
 }
+
+/// How long something may take before it is said what it is.
+const LONG: Duration = Duration::from_secs(2);
 
 /// Standard output and standard error, and what they are connected to.
 #[derive(Debug, Clone)]
@@ -88,6 +92,16 @@ impl Ui {
     /// to fail a build, so write errors are dropped.
     pub fn status(&self, text: &str) {
         writeln!(io::stderr().lock(), "{text}").unwrap_or_default();
+    }
+
+    /// Waits for work, and says what is being done once it takes long.
+    pub async fn patiently<F: Future>(&self, what: &str, work: F) -> F::Output {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(LONG) => self.status(what),
+        }
+        work.await
     }
 
     /// Writes a warning to standard error.

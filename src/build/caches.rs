@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::alongside::{Early, Lane};
+use super::alongside::{Early, Lane, Stops, after_cancel};
 use super::cache::{CacheExports, ClientExport};
 use super::client_cache::{
     Ask, CacheObserver, CacheReport, ClientCache, ClientCacheError, ClientTools,
@@ -16,6 +16,7 @@ use super::spec::BuildSpec;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::buildkit::{Client, RpcError};
+use crate::options::cache::OnFailure;
 
 /// The caches of a build.
 pub(super) struct Caches {
@@ -96,27 +97,32 @@ impl Caches {
         }
     }
 
-    /// Publishes them after the build, when the image is safe. The session must still be there.
+    /// Publishes them after the build, when the image is safe. The session must still be there. Where the user
+    /// cancels, what has arrived is kept within each cache's `on-failure-timeout`.
     pub(super) async fn publish(
         &self,
         request: &SolveRequest,
         runner: &Runner<'_>,
-        cancel: &CancellationToken,
+        stops: &Stops,
     ) -> Result<Vec<CacheReport>, BuildError> {
         for cache in &self.layouts {
             cache.publish(runner.caches.observer.as_ref()).await?;
         }
+        let cancel = &stops.cancel;
         let again = async |entry| export_again(&runner.client, request, entry, cancel).await;
-        let published = self.client.iter().map(|cache| cache.publish(again));
-        tokio::select! {
-            // One that fails does not keep the others from being published.
-            reports = futures_util::future::join_all(published) => {
-                let reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
-                self.tell_sent(&reports, runner.caches.observer.as_ref());
-                Ok(reports)
-            }
-            () = cancel.cancelled() => Err(BuildError::Solve(cancelled())),
+        let published = self
+            .client
+            .iter()
+            .map(|cache| publish_one(cache, &again, stops));
+        // One that fails does not keep the others from being published.
+        let reports = futures_util::future::join_all(published).await;
+        if cancel.is_cancelled() {
+            return Err(BuildError::Solve(cancelled()));
         }
+        let reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let reports: Vec<_> = reports.into_iter().flatten().collect();
+        self.tell_sent(&reports, runner.caches.observer.as_ref());
+        Ok(reports)
     }
 
     /// A part of what was sent is not told for the whole.
@@ -134,6 +140,35 @@ impl Caches {
 /// A `local` export goes through the session, and an `inline` one is part of the image.
 fn is_sent_by_builder(entry: &Entry) -> bool {
     !matches!(entry.kind.as_str(), "local" | "inline")
+}
+
+/// Publishes one cache; nothing comes back where the user has cancelled.
+async fn publish_one<E>(
+    cache: &ClientCache,
+    again: impl AsyncFn(Entry) -> Result<(), E>,
+    stops: &Stops,
+) -> Result<Option<CacheReport>, ClientCacheError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let keeps = cache.on_failure() == OnFailure::Export;
+    let enough = async {
+        stops.cancel.cancelled().await;
+        tokio::time::sleep_until(after_cancel(cache).0).await;
+    };
+    let end = async {
+        stops.cancel.cancelled().await;
+        if keeps {
+            tokio::select! {
+                () = tokio::time::sleep_until(after_cancel(cache).1) => {}
+                () = stops.hurry.cancelled() => {}
+            }
+        }
+    };
+    tokio::select! {
+        published = cache.publish_until(again, enough) => published,
+        () = end => Ok(None),
+    }
 }
 
 /// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing

@@ -212,6 +212,35 @@ impl ClientCache {
         }
     }
 
+    /// Publishes the cache as [`publish`](Self::publish) does, but waits for layers only until `enough` ends:
+    /// then what has arrived is kept, and nothing is returned.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`publish`](Self::publish) does.
+    pub async fn publish_until<E>(
+        &self,
+        again: impl AsyncFn(Entry) -> Result<(), E>,
+        enough: impl Future<Output = ()>,
+    ) -> Result<Option<CacheReport>, ClientCacheError>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let mut publish = Box::pin(self.publish(again));
+        tokio::select! {
+            report = &mut publish => return report.map(Some),
+            () = enough => {}
+        }
+        let (whole, is_sending) = self.sink.whole();
+        if !is_sending {
+            // Only config and manifest are left.
+            return publish.await.map(Some);
+        }
+        drop(publish);
+        self.keep(vec![whole], std::future::ready(())).await;
+        Ok(None)
+    }
+
     /// Publishes the cache after the solve. With `ignore-error` a failure is part of the report.
     ///
     /// What the registry held before is believed until the end, so that an unchanged cache costs one

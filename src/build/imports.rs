@@ -15,6 +15,7 @@
 //! - the registry takes connections but is silent: left out. BuildKit would wait for it without end, and in its
 //!   scheduler (`solver/llbsolver/bridge.go`, `lazyCacheManager`), so that breaking the build off and beginning
 //!   it anew does not help; that was tried. So the answers are waited for before the solve,
+//! - its config comes slowly or never: left out, for the same reason. So it is read here first,
 //! - the reference before it holds the very same cache: left out.
 //!
 //! Everything else stays with BuildKit, also what cannot be read or found from here: the builder may be in
@@ -44,7 +45,7 @@ use super::client_cache::ClientTools;
 use super::quiet_import::MISSING;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::Entry;
-use crate::cache::import::{RegistryImport, is_too_large};
+use crate::cache::import::{CONFIG_PATIENCE, RegistryImport, is_too_large, is_too_slow};
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
@@ -213,7 +214,12 @@ impl Remote {
     /// Decides what becomes of a cache. `builder_reads` is whether BuildKit may read it by itself.
     async fn decide(&self, answer: &Answer, builder_reads: bool) -> Decision {
         match answer {
-            Answer::Found(_, raw) if builder_reads && !must_be_smaller(raw) => Decision::AsGiven,
+            Answer::Found(repository, raw) if builder_reads && !must_be_smaller(raw) => {
+                if is_too_slow(repository, raw).await {
+                    return Decision::Unreadable(not_read(CONFIG_PATIENCE));
+                }
+                Decision::AsGiven
+            }
             Answer::Found(repository, raw) => {
                 let deadline = if builder_reads {
                     ask::DEADLINE

@@ -123,7 +123,7 @@ pub async fn run(
     let result = Box::pin(solved).await;
     attempts.end(result.is_err()).await;
     let published = match &result {
-        Ok(_) => job.caches.publish(&request, runner, &stops.cancel).await,
+        Ok(_) => job.caches.publish(&request, runner, stops).await,
         Err(_) => Ok(Vec::new()),
     };
     job.session.end().await;

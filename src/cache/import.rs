@@ -12,6 +12,7 @@ mod trim;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -100,7 +101,10 @@ impl RegistryImport {
                 state.keep(served.clone(), smaller.manifest);
                 trimmed = Some(smaller.what);
             }
-            None => store.state().keep(raw.digest, raw.bytes),
+            None => {
+                store.take_config(&manifest).await?;
+                store.state().keep(raw.digest, raw.bytes);
+            }
         }
         store.state().learn(&manifest);
         Ok(Self {
@@ -177,6 +181,34 @@ impl State {
     }
 }
 
+/// How long a config may take. A build does not wait longer for a cache.
+pub const CONFIG_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads a config of a size that BuildKit reads, to know that it comes; `None` where it is larger.
+async fn read_config(
+    repository: &Repository,
+    config: &Descriptor,
+) -> Result<Option<Vec<u8>>, RegistryError> {
+    if config.size > MAX_METADATA as u64 {
+        return Ok(None);
+    }
+    let read = repository.read_blob_at_once(&config.digest, config.size, CONFIG_PATIENCE);
+    read.await.map(Some)
+}
+
+/// Returns whether the config of a cache does not come in time. BuildKit would wait for it in its scheduler,
+/// without end, and every other build with it. What else is wrong with it BuildKit says.
+pub async fn is_too_slow(repository: &Repository, raw: &RawManifest) -> bool {
+    let Ok(manifest) = CacheManifest::parse(&raw.bytes, &raw.media_type) else {
+        return false;
+    };
+    let Some(config) = &manifest.config else {
+        return false;
+    };
+    let read = read_config(repository, config).await;
+    read.is_err_and(|error| error.is_slow())
+}
+
 /// Tells whether BuildKit refuses a cache because its manifest or config is over 1 MiB.
 pub fn is_too_large(raw: &RawManifest, manifest: &CacheManifest) -> bool {
     let Some(config) = manifest.config.as_ref().filter(|_| manifest.is_cache()) else {
@@ -227,6 +259,27 @@ impl RegistryStore {
             trim::trim(&CacheConfig::parse(&bytes)?, &manifest, MAX_METADATA)
         });
         trimmed.await?.map(Some)
+    }
+
+    /// Reads the config before BuildKit asks for it: its scheduler waits for it, and every other build with
+    /// it. What is wrong with it BuildKit says itself, but not that it does not come.
+    async fn take_config(&self, manifest: &CacheManifest) -> Result<(), ImportError> {
+        let Some(config) = &manifest.config else {
+            return Ok(());
+        };
+        match read_config(&self.repository, config).await {
+            Ok(bytes) => {
+                if let Some(bytes) = bytes {
+                    self.state().keep(config.digest.clone(), bytes.into());
+                }
+                Ok(())
+            }
+            Err(error) if error.is_slow() => Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "the config is left to the builder");
+                Ok(())
+            }
+        }
     }
 
     /// Returns a manifest, which is read once.

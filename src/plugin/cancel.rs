@@ -1,4 +1,4 @@
-//! What cancels a command: SIGINT, SIGTERM, and the end of docker's plugin socket.
+//! What cancels a command: SIGINT, SIGTERM, SIGHUP, and the end of docker's plugin socket.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,7 @@ impl CancelWatch {
         let mut tasks = JoinSet::new();
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = hangup()?;
         let (on_signal, hurry) = (token.clone(), hurry.clone());
         tasks.spawn(async move {
             let mut count = 0;
@@ -45,6 +46,7 @@ impl CancelWatch {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    () = hung_up(&mut hangup) => {}
                 }
                 count += 1;
                 if count > 1 {
@@ -65,6 +67,33 @@ impl CancelWatch {
             }
         }
         Ok(Self { _tasks: tasks })
+    }
+}
+
+/// Returns the signal of a terminal that is gone; nothing where it is ignored, as `nohup` wants it.
+fn hangup() -> io::Result<Option<Signal>> {
+    // Linux tells it nowhere else without unsafe code. Where it is unknown the signal counts.
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    if ignores_hangup(&status) {
+        return Ok(None);
+    }
+    signal(SignalKind::hangup()).map(Some)
+}
+
+/// Returns whether a process with this `/proc/PID/status` ignores SIGHUP.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = 1 << (SignalKind::hangup().as_raw_value() - 1);
+    mask.is_some_and(|mask| mask & bit != 0)
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -125,6 +154,19 @@ mod tests {
         assert!(!token.is_cancelled());
         drop(peer);
         assert!(cancelled(&token).await);
+    }
+
+    #[test]
+    fn a_hangup_that_is_ignored_stays_ignored() {
+        for (mask, ignored) in [
+            ("0000000000000001", true),
+            ("0000000000001003", true),
+            ("0000000000001000", false),
+            ("", false),
+        ] {
+            let status = format!("Name:\tx\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
+            assert_eq!(ignores_hangup(&status), ignored, "{mask}");
+        }
     }
 
     #[tokio::test]

@@ -1,14 +1,17 @@
 //! Blobs without their content: is it there, how large is it, delete it; and small ones whole.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use http::{Method, StatusCode};
 
-use super::error::RegistryError;
+use super::download::Download;
+use super::error::{RegistryError, RequestLabel};
 use super::limit::Class;
 use super::manifest::content_length;
+use super::pace::Pace;
 use super::reply::Reply;
 use super::repository::Repository;
 use crate::digest::Digest;
@@ -54,14 +57,52 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails where it is not there, or is not what digest and size say.
+    /// Fails where it is not there, or is not what digest and size say, or comes too slowly.
     pub async fn read_blob(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, RegistryError> {
-        let mut download = self.download(digest, Some(size)).await?;
+        let pace = Pace::new(self.client.inner.host.timeouts.small);
+        let download = self.download(digest, Some(size));
+        self.read_all(digest, download, pace).await
+    }
+
+    /// Reads a blob as [`read_blob`](Self::read_blob) does, but with another patience, and tries nothing again.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`read_blob`](Self::read_blob) does.
+    pub async fn read_blob_at_once(
+        &self,
+        digest: &Digest,
+        size: u64,
+        patience: Duration,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let download = self.download_at_once(digest, size);
+        self.read_all(digest, download, Pace::new(patience)).await
+    }
+
+    async fn read_all(
+        &self,
+        digest: &Digest,
+        download: impl Future<Output = Result<Download, RegistryError>>,
+        mut pace: Pace,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let slow = |after| self.slow_blob(digest, after);
+        let mut download = pace.within(download).await.map_err(slow)??;
         let mut bytes = Vec::new();
-        while let Some(piece) = download.next().await? {
+        while let Some(piece) = pace.within(download.next()).await.map_err(slow)?? {
+            pace.moved(piece.len());
             bytes.extend_from_slice(&piece);
         }
         Ok(bytes)
+    }
+
+    fn slow_blob(&self, digest: &Digest, after: Duration) -> RegistryError {
+        let path = format!("v2/{}/blobs/{digest}", self.name());
+        let home = self.client.home();
+        let url = home.join(&path).unwrap_or_else(|_| home.clone());
+        RegistryError::Slow {
+            request: RequestLabel::new(&Method::GET, &url),
+            after,
+        }
     }
 
     pub(super) async fn blob_size_once(

@@ -14,6 +14,7 @@ use super::auth::scope::{Access, Scopes};
 use super::auth::{AuthSettings, Authenticator, Authorization};
 use super::error::{RegistryError, RequestLabel};
 use super::host::{HostConfig, Transport};
+use super::http::HttpClients;
 use super::idle::{self, Activity};
 use super::limit::{Class, Limits};
 use super::redirect;
@@ -36,7 +37,7 @@ pub(super) struct Inner {
     https: Url,
     plain: Url,
     scheme: AtomicU8,
-    http: reqwest::Client,
+    http: Arc<HttpClients>,
     auth: Authenticator,
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
@@ -152,7 +153,7 @@ impl RegistryClient {
         retry: RetryPolicy,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RegistryError> {
-        let http = host.http()?;
+        let http = Arc::new(HttpClients::new(&host)?);
         let settings = AuthSettings {
             timeout: host.timeouts.token,
             max_retry_after: retry.max_retry_after,
@@ -160,7 +161,7 @@ impl RegistryClient {
         let auth = Authenticator::new(
             host.name(),
             credentials,
-            http.clone(),
+            Arc::clone(&http),
             Arc::clone(&clock),
             settings,
         );
@@ -230,6 +231,11 @@ impl RegistryClient {
     /// Starts the budget of an operation.
     pub(super) fn budget(&self) -> Budget {
         Budget::new(&self.inner.retry, &self.inner.clock)
+    }
+
+    /// Starts the budget of an operation that is tried once.
+    pub(super) fn budget_of_one(&self) -> Budget {
+        Budget::new(&RetryPolicy::never(), &self.inner.clock)
     }
 
     /// Returns the root URL of the host under the scheme known so far.
@@ -325,6 +331,7 @@ impl RegistryClient {
         let mut request = self
             .inner
             .http
+            .to(url)?
             .request(call.method.clone(), url.clone())
             .headers(call.headers.clone());
         if let Some(header) = &login.header {
@@ -344,8 +351,12 @@ impl RegistryClient {
                 request = request.header(CONTENT_LENGTH, 0);
             }
         }
-        let timeouts = &self.inner.host.timeouts;
-        let answer = idle::answer(request.send(), &activity, timeouts, call.commit).await;
+        let mut timeouts = self.inner.host.timeouts;
+        let is_small = call.class == Class::Control && call.body.is_none() && !call.commit;
+        if is_small {
+            timeouts.idle = timeouts.idle.min(timeouts.small);
+        }
+        let answer = idle::answer(request.send(), &activity, &timeouts, call.commit).await;
         if !matches!(&answer, Ok(Err(error)) if error.is_connect()) {
             self.inner.requests.fetch_add(1, Ordering::Relaxed);
         }
@@ -356,6 +367,12 @@ impl RegistryClient {
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(transport_error(&label, error)),
+            Err(after) if is_small => {
+                return Err(RegistryError::Slow {
+                    request: label,
+                    after,
+                });
+            }
             Err(after) => {
                 return Err(RegistryError::Idle {
                     request: label,
@@ -372,6 +389,7 @@ impl RegistryClient {
             url: url.clone(),
             method: call.method.clone(),
             idle: timeouts.idle,
+            small: timeouts.small,
             retry_after: retry::retry_after(answer.headers(), &*self.inner.clock, cap),
             body: answer,
             permit: None,

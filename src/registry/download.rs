@@ -58,7 +58,18 @@ impl Repository {
         digest: &Digest,
         size: Option<u64>,
     ) -> Result<Download, RegistryError> {
-        self.open(digest, 0, size, true).await
+        let budget = self.client.budget();
+        self.open(digest, (0, size), true, budget).await
+    }
+
+    /// Opens a whole blob of which nothing is tried again.
+    pub(super) async fn download_at_once(
+        &self,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<Download, RegistryError> {
+        self.open(digest, (0, Some(size)), true, self.client.budget_of_one())
+            .await
     }
 
     /// Opens a part of a blob; the range must lie in it. Its length is verified, its digest
@@ -71,16 +82,18 @@ impl Repository {
         digest: &Digest,
         range: Range<u64>,
     ) -> Result<Download, RegistryError> {
-        self.open(digest, range.start, Some(range.end.max(range.start)), false)
+        let end = range.end.max(range.start);
+        let budget = self.client.budget();
+        self.open(digest, (range.start, Some(end)), false, budget)
             .await
     }
 
     async fn open(
         &self,
         digest: &Digest,
-        at: u64,
-        end: Option<u64>,
+        (at, end): (u64, Option<u64>),
         whole: bool,
+        budget: Budget,
     ) -> Result<Download, RegistryError> {
         let mut download = Download {
             repository: self.clone(),
@@ -91,7 +104,7 @@ impl Repository {
             hasher: digest.hasher(),
             reply: None,
             skip: 0,
-            budget: self.client.budget(),
+            budget,
             ended: false,
         };
         // An empty part needs no request; an empty blob does: it may not be there.

@@ -1,5 +1,6 @@
 //! What can go wrong between this program and a registry.
 
+pub(super) mod cause;
 mod codes;
 mod hint;
 
@@ -83,6 +84,14 @@ pub enum RegistryError {
     /// Nothing moved for too long.
     #[error("{request}: no progress for {} s", .after.as_secs_f32())]
     Idle {
+        /// The request.
+        request: Box<RequestLabel>,
+        /// The limit that was reached.
+        after: Duration,
+    },
+    /// A small answer did not come, or came too slowly.
+    #[error("{request}: no whole answer within {} s", .after.as_secs_f32())]
+    Slow {
         /// The request.
         request: Box<RequestLabel>,
         /// The limit that was reached.
@@ -225,8 +234,9 @@ impl RegistryError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Status { status, .. } => retryable_status(*status),
-            Self::Connect { source, .. } => !is_certificate_error(source.as_ref()),
-            Self::Broken { .. } | Self::Idle { .. } | Self::UploadLost { .. } => true,
+            Self::Connect { source, .. } => !cause::is_final_tls_error(source.as_ref()),
+            Self::Broken { source, .. } => !cause::is_not_http(source.as_ref()),
+            Self::Idle { .. } | Self::Slow { .. } | Self::UploadLost { .. } => true,
             _ => false,
         }
     }
@@ -256,6 +266,11 @@ impl RegistryError {
         }
     }
 
+    /// Returns whether an answer did not come in time, or stood still.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.last(), Self::Slow { .. } | Self::Idle { .. })
+    }
+
     /// Tells whether the registry does not know the manifest, blob or repository.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(StatusCode::NOT_FOUND)
@@ -276,27 +291,6 @@ fn retryable_status(status: StatusCode) -> bool {
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
         other => other.is_server_error(),
     }
-}
-
-/// Looks for a refused certificate in the chain of causes: trying again does not help.
-fn is_certificate_error(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) =
-            error.downcast_ref::<rustls::Error>()
-        {
-            return true;
-        }
-        // The source of an I/O error skips the error that it wraps.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        next = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 #[cfg(test)]

@@ -52,13 +52,15 @@ impl std::fmt::Debug for ProxySettings {
     }
 }
 
-/// Limits of waiting. None of them bounds a whole transfer.
+/// Limits of waiting. None of them bounds a whole transfer of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// TCP and TLS handshake together.
     pub connect: Duration,
     /// A transfer in which no byte moves, or an answer that does not begin.
     pub idle: Duration,
+    /// A small answer, such as a manifest: until it begins, and then to its end, unless much of it comes.
+    pub small: Duration,
     /// The answer to a finished upload: registries copy a large blob inside their storage first.
     pub commit: Duration,
     /// A whole token request.
@@ -72,6 +74,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(30),
             idle: Duration::from_secs(60),
+            small: Duration::from_secs(20),
             commit: Duration::from_secs(300),
             token: Duration::from_secs(30),
             cancel: Duration::from_secs(5),
@@ -163,16 +166,19 @@ impl HostConfig {
     /// Makes the HTTP client of the host. It follows no redirect, reads no environment variable
     /// and speaks HTTP/1.1: the flow control of HTTP/2 slows uploads down, which is why BuildKit
     /// turns it off too (BuildKit util/resolver).
-    pub(super) fn http(&self) -> Result<reqwest::Client, RegistryError> {
+    ///
+    /// `verify` is whether certificates are verified although the host itself may have any.
+    pub(super) fn http(&self, verify: bool) -> Result<reqwest::Client, RegistryError> {
         // The only provider of this program. An error says that it is installed already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let certs = HostCerts::load(&self.cert_dirs, &self.name)?;
-        let builder = self.builder(&certs)?;
+        let verify = verify || !self.takes_any_certificate();
+        let builder = self.builder(&certs, verify)?;
         match builder.build() {
             Ok(client) => Ok(client),
             // A machine without any root certificate can still speak plain HTTP.
             Err(_) if self.transport == Transport::Http => self
-                .builder(&certs)?
+                .builder(&certs, verify)?
                 .tls_certs_only(certs.roots.clone())
                 .build()
                 .map_err(|error| config("the TLS settings", error)),
@@ -180,7 +186,16 @@ impl HostConfig {
         }
     }
 
-    fn builder(&self, certs: &HostCerts) -> Result<reqwest::ClientBuilder, RegistryError> {
+    /// Returns whether the host itself may have any certificate.
+    pub(super) fn takes_any_certificate(&self) -> bool {
+        matches!(self.transport, Transport::Insecure | Transport::Loopback)
+    }
+
+    fn builder(
+        &self,
+        certs: &HostCerts,
+        verify: bool,
+    ) -> Result<reqwest::ClientBuilder, RegistryError> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("docker-cachex/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -192,7 +207,7 @@ impl HostConfig {
             .tcp_nodelay(true)
             .pool_idle_timeout(Duration::from_secs(60))
             .no_proxy();
-        if matches!(self.transport, Transport::Insecure | Transport::Loopback) {
+        if !verify {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
         if !certs.roots.is_empty() {
@@ -393,23 +408,23 @@ mod tests {
         );
 
         fs_err::write(host.join("client.cert"), "nothing").unwrap();
-        let error = config.http().unwrap_err();
+        let error = config.http(false).unwrap_err();
         assert!(
             matches!(&error, RegistryError::CertFile { path, .. } if path.ends_with("client.key")),
             "{error}"
         );
         fs_err::write(host.join("client.key"), "nothing").unwrap();
-        let error = config.http().unwrap_err();
+        let error = config.http(false).unwrap_err();
         assert!(error.to_string().contains("client.cert"), "{error}");
         fs_err::remove_file(host.join("client.cert")).unwrap();
-        config.http().unwrap();
+        config.http(false).unwrap();
     }
 
     #[test]
     fn a_proxy_that_is_not_a_url_is_named_without_its_password() {
         let mut config = HostConfig::new("r.example");
         config.proxy.https = Some("http://user:hunter2@[bad".to_owned());
-        let error = crate::error::chain(&config.http().unwrap_err());
+        let error = crate::error::chain(&config.http(false).unwrap_err());
         assert!(error.contains("the HTTPS proxy"), "{error}");
         assert!(!error.contains("hunter2") && !format!("{config:?}").contains("hunter2"));
     }

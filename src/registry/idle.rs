@@ -98,6 +98,7 @@ mod tests {
     const LIMITS: Timeouts = Timeouts {
         connect: Duration::from_secs(1),
         idle: Duration::from_secs(10),
+        small: Duration::from_secs(10),
         commit: Duration::from_secs(100),
         token: Duration::from_secs(1),
         cancel: Duration::from_secs(1),

@@ -5,12 +5,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `host` | address, TLS files (`certs.d`), proxies and time-outs of one host |
+//! | `http` | the HTTP clients: only the host that the user named may be insecure |
 //! | `client` | [`RegistryClient`]: one per host; sends a request with login, redirects and limits |
 //! | `repository` | [`Repository`]: a name below the host and the scopes of its tokens |
 //! | `manifest`, `blob`, `upload`, `download` | the operations of a repository |
 //! | `source`, `outgoing` | where an upload's bytes come from; the body that counts and checks them |
 //! | `auth` | challenges, logins |
-//! | `retry`, `limit`, `idle` | one budget per operation; concurrency; transfers that stand still |
+//! | `retry`, `limit` | one budget per operation; concurrency |
+//! | `idle`, `pace` | transfers that stand still; small answers that take too long |
 //! | `redirect`, `reply` | where a redirect may lead; reading answers |
 //! | `error`, `redact` | [`RegistryError`]; what may be shown |
 //!
@@ -32,7 +34,8 @@
 //! * Digest and size are verified while bytes move, in both directions; no blob is held whole.
 //! * A login is sent to the registry's own scheme, host and port only, and to the token server
 //!   that it names. No secret is in a message or a log line.
-//! * Nothing waits for ever: connecting and standing still have limits, the whole has none.
+//! * Nothing waits for ever: connecting and standing still have limits, and a small answer as a whole; the transfer of a
+//!   layer has none.
 
 pub mod auth;
 pub mod blob;
@@ -40,10 +43,12 @@ pub mod client;
 pub mod download;
 pub mod error;
 pub mod host;
+mod http;
 mod idle;
 pub mod limit;
 pub mod manifest;
 mod outgoing;
+mod pace;
 mod redact;
 mod redirect;
 mod reply;

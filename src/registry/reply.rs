@@ -1,14 +1,17 @@
 //! Answers: their bodies with idle time-outs and limits, their errors.
 
 use std::error::Error as StdError;
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
 use super::error::{RegistryError, RequestLabel, parse_codes};
 use super::limit::Permit;
+use super::pace::Pace;
 
 /// How much of an error's body is read (the OCI specification names no limit; 64 KiB is what
 /// go-containerregistry takes).
@@ -25,6 +28,8 @@ pub(super) struct Reply {
     pub(super) method: Method,
     pub(super) body: reqwest::Response,
     pub(super) idle: Duration,
+    /// How long a small body may take.
+    pub(super) small: Duration,
     pub(super) retry_after: Option<Duration>,
     pub(super) permit: Option<Permit>,
 }
@@ -42,8 +47,9 @@ impl Reply {
     /// Reads the body of an answer that is not wanted and makes an error of it.
     pub(super) async fn into_error(mut self) -> RegistryError {
         let mut body = Vec::new();
+        let mut pace = Pace::new(self.small);
         // A broken error body is no reason to lose the status.
-        while let Ok(Some(piece)) = self.chunk().await {
+        while let Ok(Some(piece)) = self.small_chunk(&mut pace).await {
             let room = MAX_ERROR_BODY - body.len();
             body.extend(piece.iter().take(room));
             if body.len() == MAX_ERROR_BODY {
@@ -68,7 +74,8 @@ impl Reply {
     /// Reads a body of at most `limit` bytes.
     pub(super) async fn bytes(mut self, limit: usize) -> Result<Bytes, RegistryError> {
         let mut body = Vec::new();
-        while let Some(piece) = self.chunk().await? {
+        let mut pace = Pace::new(self.small);
+        while let Some(piece) = self.small_chunk(&mut pace).await? {
             if body.len() + piece.len() > limit {
                 return Err(RegistryError::TooLarge {
                     request: self.label,
@@ -77,13 +84,51 @@ impl Reply {
             }
             body.extend_from_slice(&piece);
         }
+        match self.header("content-encoding") {
+            None | Some("" | "identity") => Ok(body.into()),
+            // Nobody asked for it, and containerd takes it.
+            Some("gzip" | "x-gzip") => self.unpacked(GzDecoder::new(&body[..]), limit),
+            Some(_) => Err(self.protocol("the answer has an unknown content encoding")),
+        }
+    }
+
+    /// Reads what a packed body holds, at most `limit` bytes.
+    fn unpacked(&self, packed: impl Read, limit: usize) -> Result<Bytes, RegistryError> {
+        let mut body = Vec::new();
+        let read = packed.take(limit as u64 + 1).read_to_end(&mut body);
+        read.map_err(|source| RegistryError::Broken {
+            request: self.label.clone(),
+            source: Box::new(source),
+        })?;
+        if body.len() > limit {
+            return Err(RegistryError::TooLarge {
+                request: self.label.clone(),
+                limit,
+            });
+        }
         Ok(body.into())
+    }
+
+    /// Reads the next piece of a small body.
+    async fn small_chunk(&mut self, pace: &mut Pace) -> Result<Option<Bytes>, RegistryError> {
+        let piece = match pace.within(self.chunk()).await {
+            Ok(piece) => piece?,
+            Err(after) => {
+                return Err(RegistryError::Slow {
+                    request: self.label.clone(),
+                    after,
+                });
+            }
+        };
+        pace.moved(piece.as_ref().map_or(0, Bytes::len));
+        Ok(piece)
     }
 
     /// Reads a short body to its end, so that the connection can be used again.
     pub(super) async fn drain(mut self) {
         let mut read = 0;
-        while let Ok(Some(piece)) = self.chunk().await {
+        let mut pace = Pace::new(self.small);
+        while let Ok(Some(piece)) = self.small_chunk(&mut pace).await {
             read += piece.len();
             if read > MAX_ERROR_BODY {
                 return;

@@ -87,11 +87,16 @@ impl RetryPolicy {
     }
 }
 
+/// Attempts that may end because a small answer did not come. Each has waited long for it.
+const SLOW_ATTEMPTS: u32 = 2;
+
 /// The attempts and waits that one operation has left.
 pub struct Budget {
     policy: RetryPolicy,
     clock: Arc<dyn Clock>,
     failures: u32,
+    /// Failures that took their time.
+    slow: u32,
     waited: Duration,
 }
 
@@ -112,6 +117,7 @@ impl Budget {
             policy: policy.clone(),
             clock: Arc::clone(clock),
             failures: 0,
+            slow: 0,
             waited: Duration::ZERO,
         }
     }
@@ -126,6 +132,12 @@ impl Budget {
         self.failures += 1;
         if !error.is_retryable() {
             return Err(error);
+        }
+        if matches!(error, RegistryError::Slow { .. }) {
+            self.slow += 1;
+            if self.slow >= SLOW_ATTEMPTS {
+                return Err(self.give_up(error));
+            }
         }
         let delay = self.delay(&error);
         if self.failures >= self.policy.attempts || self.waited + delay > self.policy.max_wait {

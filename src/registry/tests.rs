@@ -49,6 +49,7 @@ fn client_with(
     host.timeouts = Timeouts {
         connect: Duration::from_secs(5),
         idle: Duration::from_millis(400),
+        small: Duration::from_millis(400),
         commit: Duration::from_millis(400),
         token: Duration::from_secs(5),
         cancel: Duration::from_secs(2),

@@ -59,6 +59,9 @@ pub struct Uploaded {
     pub arrival: Arrival,
 }
 
+/// Answers that begin an upload: 202 by the specification; containerd takes all three.
+const SESSION: [StatusCode; 3] = [StatusCode::ACCEPTED, StatusCode::OK, StatusCode::NO_CONTENT];
+
 enum Begun {
     Mounted,
     Session(Session),
@@ -292,7 +295,7 @@ impl Repository {
                     reply.drain().await;
                     return Ok(Begun::Mounted);
                 }
-                StatusCode::ACCEPTED => return self.session(reply).await,
+                status if SESSION.contains(&status) => return self.session(reply).await,
                 status if status.is_client_error() && !reply_is_temporary(status) => {
                     // No right to the other repository, or no mounts at all.
                     reply.drain().await;
@@ -304,7 +307,7 @@ impl Repository {
             .client
             .send(&self.call(Method::POST, "blobs/uploads/"))
             .await?;
-        let reply = reply.expect(&[StatusCode::ACCEPTED]).await?;
+        let reply = reply.expect(&SESSION).await?;
         self.session(reply).await
     }
 

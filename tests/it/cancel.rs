@@ -124,7 +124,7 @@ struct Way {
     cancel: fn(&Sleeping<'_>),
 }
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way {
         what: "Ctrl-C",
         command: docker,
@@ -144,6 +144,11 @@ const WAYS: [Way; 4] = [
         what: "TERM to the plugin",
         command: alone,
         cancel: |r| kill_process(r.pid(), Signal::TERM).expect("the plugin"),
+    },
+    Way {
+        what: "HUP to the plugin",
+        command: alone,
+        cancel: |r| kill_process(r.pid(), Signal::HUP).expect("the plugin"),
     },
 ];
 

@@ -429,6 +429,13 @@ fn keeps(lane: &Lane) -> bool {
     lane.cache.on_failure() == OnFailure::Export
 }
 
+/// Until when the layers of a cache may arrive, and until when it may be published, if the user cancels now.
+pub(super) fn after_cancel(cache: &ClientCache) -> (tokio::time::Instant, tokio::time::Instant) {
+    let time = cache.on_failure_timeout().unwrap_or(AFTER_SIGNAL);
+    let end = Instant::now() + time.max(FOR_PUBLISHING);
+    (before(end, FOR_PUBLISHING), end.into())
+}
+
 /// How long a step ran; nothing where its result was found.
 fn ran(vertex: &Vertex) -> Option<Duration> {
     if vertex.cached {

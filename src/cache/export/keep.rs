@@ -1,17 +1,21 @@
 //! What becomes of an export whose build has failed: the parts that were exported are published as one
 //! cache, united with what the reference holds, so that a failed build never makes a cache poorer.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::publish::{PublishError, Published, manifest_of, rewrite};
 use super::sink::{Collected, PartExport, RegistrySink};
 use super::united::{self, Place};
+use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents};
+use crate::digest::Digest;
 
-/// Publishes the parts; `None` where none of them has a layer. Parts that lack layers which did not
-/// arrive until `enough` ended are left out.
+/// Publishes the parts; `None` where none of them has a layer. Results whose layers did not arrive until
+/// `enough` ended are left out.
 ///
 /// # Errors
 ///
@@ -72,21 +76,57 @@ pub async fn keep(
     }))
 }
 
-/// Returns a part as it is stored; `None` where it has no layers, or not all of them.
+/// Returns a part as it is stored, without the results whose layers did not arrive; `None` where it has no
+/// layers, or was not handed over.
 fn contents(collected: &Collected, oci: bool) -> Result<Option<Contents>, PublishError> {
     let Some(manifest) = manifest_of(collected) else {
         return Ok(None);
     };
-    match rewrite(collected, manifest, oci) {
-        Ok(made) => Ok(Some(Contents::parse(
-            &made.manifest,
-            made.media_type,
-            &made.config,
-        )?)),
+    let arrived = match arrived(collected, manifest) {
+        Ok(Some(arrived)) => arrived,
+        Ok(None) => return Ok(None),
         Err(PublishError::Missing(what)) => {
-            tracing::debug!(what, "a part of the build is not complete");
-            Ok(None)
+            tracing::debug!(what, "a part of the build was not handed over");
+            return Ok(None);
         }
-        Err(error) => Err(error),
-    }
+        Err(error) => return Err(error),
+    };
+    let manifest = manifest_of(&arrived).ok_or(PublishError::Missing("manifest"))?;
+    let made = rewrite(&arrived, manifest, oci)?;
+    let contents = Contents::parse(&made.manifest, made.media_type, &made.config)?;
+    Ok(Some(contents))
 }
+
+/// Returns what was collected of a part without the results whose layers did not arrive; `None` where no
+/// layer is left.
+fn arrived<'a>(
+    collected: &'a Collected,
+    manifest: &Bytes,
+) -> Result<Option<Cow<'a, Collected>>, PublishError> {
+    let parsed = CacheManifest::parse(manifest, "")?;
+    let listed = parsed.layers.iter().map(|layer| &layer.digest);
+    let missing = listed.filter(|digest| !collected.layers.contains_key(digest));
+    let missing: HashSet<Digest> = missing.cloned().collect();
+    if missing.is_empty() {
+        return Ok(Some(Cow::Borrowed(collected)));
+    }
+    let config = parsed.config.as_ref();
+    let config = config.and_then(|named| collected.metadata.get(&named.digest));
+    let config = config.ok_or(PublishError::Missing("config"))?;
+    let mut contents = Contents::parse(manifest, parsed.form.media_type(), config)?;
+    contents.drop_layers(&missing);
+    if contents.blobs().next().is_none() {
+        return Ok(None);
+    }
+    let parts = contents.to_parts()?;
+    let metadata = [parts.manifest, parts.config];
+    let metadata = metadata.map(|bytes| (Digest::of(&bytes), bytes));
+    Ok(Some(Cow::Owned(Collected {
+        layers: collected.layers.clone(),
+        metadata: metadata.into(),
+        broken: Vec::new(),
+    })))
+}
+
+#[cfg(test)]
+mod tests;

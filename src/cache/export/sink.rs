@@ -5,10 +5,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -72,10 +76,12 @@ enum Layer {
     Sending { upload: Upload, is_part: bool },
     /// Its upload broke; BuildKit heard the text, but not the upload's own error.
     Failed(Upload, String),
+    /// Its upload has ended with this error.
+    Broken { error: String, is_part: bool },
 }
 
 /// Everything that BuildKit handed over.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Collected {
     /// Each layer by the digest that BuildKit knows it by.
     pub layers: HashMap<Digest, StoredLayer>,
@@ -149,6 +155,14 @@ impl RegistrySink {
         (PartExport { metadata }, Arc::new(store))
     }
 
+    /// Returns the export of the end as a part, and whether layers of it are still on their way.
+    pub fn whole(&self) -> (PartExport, bool) {
+        let is_sending = |layer: &Layer| matches!(layer, Layer::Sending { .. });
+        let sending = self.shared.layers().values().any(is_sending);
+        let metadata = Arc::clone(&self.whole);
+        (PartExport { metadata }, sending)
+    }
+
     /// Returns what the registry held before.
     pub async fn known(&self) -> Arc<Known> {
         self.shared.known().await
@@ -202,7 +216,11 @@ impl RegistrySink {
     /// # Errors
     ///
     /// Fails with the error of the first upload that failed, after all have ended.
+    ///
+    /// Where it is dropped before, every layer is still known: [`finish_parts`](Self::finish_parts) gives
+    /// those that have arrived.
     pub async fn finish(&self) -> Result<Collected, String> {
+        poll_fn(|context| self.shared.poll_uploads(context)).await;
         let layers = std::mem::take(&mut *self.shared.layers());
         let mut collected = Collected {
             metadata: std::mem::take(&mut *lock(&self.whole)),
@@ -210,7 +228,7 @@ impl RegistrySink {
         };
         let mut failed = None;
         for (digest, layer) in layers {
-            let is_part = matches!(layer, Layer::Sending { is_part: true, .. });
+            let is_part = matches!(layer, Layer::Broken { is_part: true, .. });
             match layer.ended().await {
                 Ok(stored) => {
                     collected.layers.insert(digest, stored);
@@ -236,17 +254,26 @@ impl RegistrySink {
         let layers = std::mem::take(&mut *self.shared.layers());
         let mut stored = HashMap::new();
         tokio::pin!(enough);
+        let mut is_enough = false;
         for (digest, layer) in layers {
-            let ended = tokio::select! {
-                biased;
-                ended = layer.ended() => ended,
-                () = &mut enough => continue,
+            let ended = if is_enough {
+                layer.ended().now_or_never()
+            } else {
+                tokio::select! {
+                    biased;
+                    ended = layer.ended() => Some(ended),
+                    () = &mut enough => {
+                        is_enough = true;
+                        None
+                    }
+                }
             };
             match ended {
-                Ok(layer) => {
+                None => {}
+                Some(Ok(layer)) => {
                     stored.insert(digest, layer);
                 }
-                Err(error) => tracing::debug!(%digest, error, "a layer was not stored"),
+                Some(Err(error)) => tracing::debug!(%digest, error, "a layer was not stored"),
             }
         }
         stored
@@ -259,6 +286,7 @@ impl Layer {
             Self::Stored(stored) => Ok(stored),
             Self::Sending { upload, .. } => ended(upload).await,
             Self::Failed(upload, heard) => Err(ended(upload).await.err().unwrap_or(heard)),
+            Self::Broken { error, .. } => Err(error),
         }
     }
 }
@@ -266,6 +294,32 @@ impl Layer {
 impl Shared {
     fn layers(&self) -> MutexGuard<'_, Layers> {
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no layer is on its way. What has become of each is kept with the others.
+    fn poll_uploads(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut all = Poll::Ready(());
+        for layer in self.layers().values_mut() {
+            let Layer::Sending { upload, is_part } = layer else {
+                continue;
+            };
+            *layer = match Pin::new(upload).poll(context) {
+                Poll::Pending => {
+                    all = Poll::Pending;
+                    continue;
+                }
+                Poll::Ready(Ok(Ok(stored))) => Layer::Stored(stored),
+                Poll::Ready(Ok(Err(error))) => Layer::Broken {
+                    error,
+                    is_part: *is_part,
+                },
+                Poll::Ready(Err(error)) => Layer::Broken {
+                    error: error.to_string(),
+                    is_part: *is_part,
+                },
+            };
+        }
+        all
     }
 
     fn corrected(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
@@ -341,7 +395,7 @@ impl ContentStore for SinkStore {
             };
             return Ok(Write::Open(Box::new(writer)));
         }
-        let found = |layer: &Layer| !matches!(layer, Layer::Failed(..));
+        let found = |layer: &Layer| !matches!(layer, Layer::Failed(..) | Layer::Broken { .. });
         let shared = &self.shared;
         if shared.layers().get(&blob.digest).is_some_and(found) {
             return Ok(Write::Exists);

@@ -25,6 +25,9 @@ const CHUNKS: usize = 6;
 const OPEN: usize = 8;
 /// A download that nobody has read for so long ends; a later call opens another.
 const IDLE: Duration = Duration::from_secs(20);
+/// How long one chunk may take: a registry that sends a byte a second holds the build up, and in the builder
+/// all others.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// Downloads of one repository.
 pub(super) struct ReadAhead {
@@ -204,7 +207,14 @@ impl Flow {
             let Some(chunks) = &mut self.chunks else {
                 return Ok(None);
             };
-            match chunks.recv().await {
+            let chunk = tokio::time::timeout(SLOW, chunks.recv()).await;
+            let Ok(chunk) = chunk else {
+                return Err(StoreError::Failed(format!(
+                    "the registry did not send {CHUNK} bytes within {} s",
+                    SLOW.as_secs()
+                )));
+            };
+            match chunk {
                 Some(chunk) => self.rest = chunk?,
                 None => return Ok(None),
             }

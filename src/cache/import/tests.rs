@@ -292,3 +292,33 @@ async fn what_is_no_manifest_is_an_error() {
         Err(ImportError::Manifest(_))
     ));
 }
+
+#[tokio::test]
+async fn a_config_that_does_not_come_is_too_slow() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    let manifest = store(&repository, &data(10), 1).await;
+    let config = manifest.config.unwrap().digest;
+    let raw = repository.manifest("cache").await.unwrap().unwrap();
+    assert!(!is_too_slow(&repository, &raw).await);
+
+    let import = RegistryImport::of(repository.clone(), raw.clone()).await;
+    let asked = registry.count("GET", config.as_str());
+    let read = import
+        .unwrap()
+        .store()
+        .read(&config, 0, None)
+        .await
+        .unwrap();
+    let pieces: Vec<Bytes> = read.try_collect().await.unwrap();
+    assert_eq!(Digest::of(&pieces.concat()), config);
+    assert_eq!(registry.count("GET", config.as_str()), asked, "it is kept");
+
+    registry.fault("GET", config.as_str(), (0, 99), Fault::StallAnswer(10));
+    assert!(is_too_slow(&repository, &raw).await);
+    let error = RegistryImport::of(repository.clone(), raw.clone()).await;
+    assert!(
+        matches!(&error, Err(ImportError::Registry(error)) if error.is_slow()),
+        "{error:?}"
+    );
+}

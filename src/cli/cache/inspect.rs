@@ -73,11 +73,14 @@ pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
     let format = render::Format::parse(&args.format).map_err(CommandError::failed)?;
     let source = Places::new(ctx).find(&args.cache, args.insecure)?;
     let failed = |error: SourceError| place::failure(&args.cache, &error, ctx);
+    let waiting = format!("reading the cache {}", args.cache);
     if let Some(raw) = args.raw {
-        let text = read_raw(&source, raw).await.map_err(failed)?;
+        let text = ctx.ui.patiently(&waiting, read_raw(&source, raw)).await;
+        let text = text.map_err(failed)?;
         return Ok(ctx.ui.text(&text)?);
     }
-    let inspection = inspect(&source, &args).await.map_err(failed)?;
+    let inspection = ctx.ui.patiently(&waiting, inspect(&source, &args)).await;
+    let inspection = inspection.map_err(failed)?;
     let now = jiff::Timestamp::now();
     let text = format
         .render(&inspection, now, !args.no_trunc)

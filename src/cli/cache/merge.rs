@@ -111,7 +111,11 @@ async fn load_all(
     let mut all = Vec::new();
     for name in &args.src {
         let source = places.find(name, args.insecure)?;
-        match load(&source).await {
+        let loaded = ctx
+            .ui
+            .patiently(&format!("reading the cache {name}"), load(&source))
+            .await;
+        match loaded {
             Ok(contents) => {
                 ctx.ui.data(&format!(
                     "{name}: {} in {}, {}",

@@ -20,6 +20,7 @@ use self::challenge::{Bearer, Wanted};
 use self::header::{bearer_header, password_login};
 use self::scope::Scopes;
 use super::error::{RegistryError, RequestLabel};
+use super::http::HttpClients;
 use super::redact::clean;
 use super::reply;
 use super::retry::{self, Clock};
@@ -37,7 +38,7 @@ pub(super) struct Authorization {
 pub(super) struct Authenticator {
     host: String,
     source: Arc<dyn CredentialSource>,
-    http: reqwest::Client,
+    http: Arc<HttpClients>,
     clock: Arc<dyn Clock>,
     settings: AuthSettings,
     known: Mutex<Known>,
@@ -83,7 +84,7 @@ impl Authenticator {
     pub(super) fn new(
         host: &str,
         source: Arc<dyn CredentialSource>,
-        http: reqwest::Client,
+        http: Arc<HttpClients>,
         clock: Arc<dyn Clock>,
         settings: AuthSettings,
     ) -> Self {
@@ -233,7 +234,7 @@ impl Authenticator {
         let asking = Asking {
             host: &self.host,
             source: &*self.source,
-            http: &self.http,
+            http: self.http.to(&request.realm)?,
             timeout: self.settings.timeout,
             on_request: &|| {
                 self.token_requests.fetch_add(1, Ordering::Relaxed);
@@ -264,7 +265,7 @@ impl Authenticator {
                 url,
                 source,
             } => reply::transport_error(&RequestLabel::new(&method, &url), source),
-            TokenError::Silent { method, url, after } => RegistryError::Idle {
+            TokenError::Silent { method, url, after } => RegistryError::Slow {
                 request: RequestLabel::new(&method, &url),
                 after,
             },

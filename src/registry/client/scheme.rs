@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{Call, HTTPS, PLAIN, RegistryClient, Target, UNDECIDED, resolve};
 use crate::registry::auth::Authorization;
-use crate::registry::error::RegistryError;
+use crate::registry::error::{RegistryError, cause};
 use crate::registry::host::Transport;
 use crate::registry::reply::Reply;
 
@@ -31,7 +31,7 @@ impl RegistryClient {
 
     async fn tls_or_plain(&self, call: &Call<'_>) -> Result<Answered, RegistryError> {
         let tls = match self.once_by_tls(call).await {
-            Err(tls @ RegistryError::Connect { .. }) => tls,
+            Err(tls) if has_no_tls(&tls) => tls,
             result => return result,
         };
         match self.once_plain(call).await {
@@ -50,7 +50,9 @@ impl RegistryClient {
             Err(error) => Err(error),
         };
         match (plain, self.once_by_tls(call).await) {
-            (Ok(found), Err(RegistryError::Connect { .. })) => Ok(self.is_plain(found)),
+            (Ok(found), Err(tls)) if has_no_tls(&tls) => Ok(self.is_plain(found)),
+            // The attempt by TLS hides what is wrong with a host that has none.
+            (Err(plain), Err(tls)) if has_no_tls(&tls) => Err(plain),
             (_, result) => result,
         }
     }
@@ -83,4 +85,9 @@ impl RegistryClient {
         self.inner.scheme.store(PLAIN, Ordering::Relaxed);
         found
     }
+}
+
+/// Returns whether the host does not speak TLS, or gives no sign of it.
+fn has_no_tls(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Connect { source, .. } if !cause::speaks_tls(source.as_ref()))
 }

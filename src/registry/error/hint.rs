@@ -2,7 +2,8 @@
 
 use http::StatusCode;
 
-use super::{RegistryError, is_certificate_error};
+use super::RegistryError;
+use super::cause::is_certificate_error;
 use crate::docker::CredentialError;
 use crate::error::CommandError;
 
@@ -12,7 +13,7 @@ impl RegistryError {
         match self.last() {
             Self::Status { status, .. } => self.status_hint(*status),
             Self::Connect { source, .. } if is_certificate_error(source.as_ref()) => Some(
-                "put the certificate of the registry's authority into certs.d, or set registry.insecure=true for a registry that you trust",
+                "put the certificate of the server's authority into the registry's folder of certs.d, or, if it is the registry itself and you trust it, set registry.insecure=true",
             ),
             Self::Connect { .. } => {
                 Some("check the name of the registry, the network and the proxy settings")

@@ -3,6 +3,7 @@
 
 mod downloads;
 mod locations;
+mod small;
 mod sources;
 mod uploads;
 

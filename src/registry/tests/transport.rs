@@ -100,6 +100,94 @@ async fn a_certificate_is_verified_with_the_authorities_of_certs_d() {
     }
 }
 
+/// A client as the program makes it, and its clock.
+fn client_as_made(
+    host: &str,
+    insecure: bool,
+    credential: Credential,
+) -> (RegistryClient, Arc<TestClock>) {
+    let config = HostConfig::new(host).insecure(insecure);
+    let logins = Arc::new(Logins(HashMap::from([(host.to_owned(), credential)])));
+    let clock = TestClock::new();
+    let dynamic: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
+    let client = RegistryClient::new(config, logins, RetryPolicy::default(), dynamic);
+    (client.unwrap(), clock)
+}
+
+#[tokio::test]
+async fn an_insecure_registry_does_not_make_other_hosts_insecure() {
+    let other = format!("https://localhost:{}", tls_server(false, NOT_FOUND).port());
+    let redirect = Fault::Status(307, vec![("location", format!("{other}/m"))], "");
+    let upload = Fault::SetHeader("location", format!("{other}/u"));
+    for place in ["token server", "redirect", "upload location"] {
+        let registry = ScriptedRegistry::start().await;
+        match place {
+            "token server" => registry.login(Login::Token(TokenServer {
+                realm: Some(format!("{other}/token")),
+                ..TokenServer::default()
+            })),
+            "redirect" => registry.fault("GET", "/manifests/t", (0, 9), redirect.clone()),
+            _ => registry.fault("POST", "/blobs/uploads/", (0, 9), upload.clone()),
+        }
+        let joe = user("joe", "pass-secret");
+        let (client, _) = client_as_made(&registry.host(), true, joe);
+        let repository = client.repository(REPO, Access::Push).unwrap();
+        let error = if place == "upload location" {
+            let bytes = data(10);
+            let source = BlobSource::Bytes(bytes.clone());
+            let (digest, options) = (digest(&bytes), UploadOptions::default());
+            within(repository.upload(&digest, 10, &source, &options))
+                .await
+                .unwrap_err()
+        } else {
+            within(repository.manifest("t")).await.unwrap_err()
+        };
+        let shown = crate::error::chain(&error);
+        assert!(shown.contains("UnknownIssuer"), "{place}: {shown}");
+        assert!(error.hint().unwrap().contains("certs.d"), "{place}");
+    }
+}
+
+/// Starts a server that answers whatever comes with these bytes and hangs up.
+fn server_without_http(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buffer = [0; 4096];
+            drop(stream.read(&mut buffer));
+            drop(stream.write_all(answer));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_registry_on_loopback_that_breaks_http_is_told_as_that() {
+    for (answer, final_at_once) in [
+        (&b"220 mail.example ESMTP\r\n"[..], true),
+        (b"HTTP/1.1 banana\r\n\r\n", true),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", true),
+        (b"", false),
+    ] {
+        let host = server_without_http(answer).to_string();
+        let (client, clock) = client_as_made(&host, false, Credential::Anonymous);
+        let repository = client.repository(REPO, Access::Pull).unwrap();
+        let error = within(repository.manifest("t")).await.unwrap_err();
+        let shown = crate::error::chain(&error);
+        assert!(
+            matches!(error.last(), RegistryError::Broken { .. }),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("http://") && !shown.contains("https://"),
+            "{shown}"
+        );
+        assert_eq!(clock.sleeps().is_empty(), final_at_once, "{shown}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_certificate_is_shown_where_one_is_wanted() {
     let address = tls_server(true, NOT_FOUND);

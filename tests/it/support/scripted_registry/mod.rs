@@ -7,10 +7,12 @@ mod store;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use flate2::write::GzEncoder;
 use sha2::Digest as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,6 +49,10 @@ pub(crate) enum Fault {
     DropHeader(&'static str),
     /// Set a header of the answer.
     SetHeader(&'static str, String),
+    /// Do what was asked, and answer with another status.
+    SetStatus(u16),
+    /// Pack the body of the answer with gzip.
+    Gzip,
     /// Keep the body of an upload only up to so many bytes.
     Forget(usize),
     /// Ignore a `Range` header.
@@ -203,6 +209,11 @@ impl ScriptedRegistry {
         });
     }
 
+    /// Does right again what a method's rules made go wrong.
+    pub(crate) fn clear(&self, method: &str) {
+        self.state().rules.retain(|rule| rule.method != method);
+    }
+
     /// Forgets every token that was given out.
     pub(crate) fn expire_tokens(&self) {
         self.state().tokens.clear();
@@ -330,6 +341,14 @@ async fn one(
         Some(Fault::StallBeforeAnswer) => std::future::pending().await,
         Some(Fault::ShortAnswer(bytes)) => answer.body.truncate(*bytes),
         Some(Fault::CorruptAnswer) => answer.body[0] ^= 1,
+        Some(Fault::SetStatus(status)) => answer.status = *status,
+        Some(Fault::Gzip) => {
+            let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packed.write_all(&answer.body).unwrap();
+            answer.body = packed.finish().unwrap();
+            answer.headers.retain(|(n, _)| n != "content-length");
+            answer = answer.header("content-encoding", "gzip");
+        }
         Some(Fault::DropHeader(name)) => answer.headers.retain(|(n, _)| n != name),
         Some(Fault::SetHeader(name, value)) => {
             answer.headers.retain(|(n, _)| n != name);
