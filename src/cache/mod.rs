@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | the cache config (`application/vnd.buildkit.cacheconfig.v0`): layers and records |
 //! | [`manifest`] | the manifest that lists the layers' blobs, in its four forms |
+//! | [`unknown`] | fields of both that this program does not know |
 //! | [`media`] | media types of layers and the compressions that they stand for |
 //! | [`registries`] | the registry clients of a build, one for each host |
 //! | [`merge`] | caches united, cut to bounds, and without what was lost |
@@ -26,6 +27,7 @@ pub mod media;
 pub mod merge;
 pub mod registries;
 pub mod source;
+pub mod unknown;
 
 /// The largest manifest or config that BuildKit reads on import, in bytes: 1 MiB
 /// (BuildKit `cache/remotecache/import.go`).

@@ -6,12 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thiserror::Error;
 
 use super::config::{CacheConfig, CacheLayer, CacheRecord, ConfigError, Parent};
 use super::layout::{Layout, LayoutError};
 use super::manifest::{CREATED_AT, CacheManifest, Descriptor, ManifestError, UNCOMPRESSED};
+use super::unknown::Unknown;
 use crate::digest::Digest;
 use crate::registry::{RawManifest, RegistryError, Repository};
 
@@ -391,7 +392,7 @@ fn chain_of(layers: &[Descriptor]) -> Vec<CacheLayer> {
         blob: layer.digest.clone(),
         parent: Parent(index.checked_sub(1)),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     };
     layers.iter().enumerate().map(layer).collect()
 }

@@ -11,7 +11,7 @@ fn layer(n: usize, parent: Option<usize>) -> CacheLayer {
         blob: digest(n),
         parent: Parent(parent),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     }
 }
 
@@ -22,7 +22,7 @@ fn record(n: usize, links: &[usize]) -> CacheRecord {
             vec![CacheInput {
                 selector: String::new(),
                 link: *l,
-                other: Map::new(),
+                other: Unknown::default(),
             }]
         })
         .collect();
@@ -78,7 +78,7 @@ fn check(layers: Vec<CacheLayer>, records: Vec<CacheRecord>) -> Result<(), Confi
     CacheConfig {
         layers,
         records,
-        other: Map::new(),
+        other: Unknown::default(),
     }
     .check()
 }
@@ -182,12 +182,13 @@ prop_compose! {
                 record.results.push(CacheResult {
                     layer: result.index(count),
                     created_at: "2026-01-01T00:00:00Z".into(),
-                    other: Map::new(),
+                    last_used: String::new(),
+                    other: Unknown::default(),
                 });
             }
             record
         }).collect();
-        CacheConfig { layers, records, other: Map::new() }
+        CacheConfig { layers, records, other: Unknown::default() }
     }
 }
 
