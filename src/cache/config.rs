@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::budget::{Budget, TooMuch};
 use super::unknown::{Unknown, keeps_unknown};
 use crate::digest::Digest;
 
@@ -255,14 +256,9 @@ keeps_unknown!(
 /// Why a config is not taken.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// It is larger than this program reads.
-    #[error("the cache config has {size} bytes, more than the {limit} that are read")]
-    TooLarge {
-        /// Its size in bytes.
-        size: usize,
-        /// The bound in bytes.
-        limit: usize,
-    },
+    /// It is more than this program reads.
+    #[error("the cache config {0}")]
+    TooLarge(#[from] TooMuch),
     /// It is no JSON of the right shape.
     #[error("the cache config is no valid JSON of its format")]
     Json(#[from] serde_json::Error),
@@ -294,7 +290,9 @@ pub enum ConfigError {
 impl CacheConfig {
     /// The largest config that is read, in bytes. BuildKit stops at 1 MiB; more is read so that such
     /// a cache can be looked into and made smaller.
-    pub const MAX_BYTES: usize = 64 << 20;
+    pub const MAX_BYTES: usize = 8 << 20;
+    /// What is read of the configs of one cache. BuildKit writes 15 bytes for a value.
+    pub(super) const BUDGET: Budget = Budget::new(Self::MAX_BYTES, 1 << 19);
 
     /// Parses and checks a config: every index exists and nothing depends on itself.
     ///
@@ -302,12 +300,8 @@ impl CacheConfig {
     ///
     /// Fails where the bytes are too many, no JSON of this format, or contradict themselves.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(ConfigError::TooLarge {
-                size: bytes.len(),
-                limit: Self::MAX_BYTES,
-            });
-        }
+        let mut budget = Self::BUDGET;
+        budget.take(bytes)?;
         let config: Self = serde_json::from_slice(bytes)?;
         config.check()?;
         Ok(config)

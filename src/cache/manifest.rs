@@ -10,6 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::budget::{Budget, TooMuch};
 use super::config;
 use super::unknown::{Unknown, keeps_unknown};
 use crate::digest::Digest;
@@ -142,14 +143,9 @@ pub struct CacheManifest {
 /// Why a manifest is not taken.
 #[derive(Debug, Error)]
 pub enum ManifestError {
-    /// It is larger than this program reads.
-    #[error("the cache manifest has {size} bytes, more than the {limit} that are read")]
-    TooLarge {
-        /// Its size in bytes.
-        size: usize,
-        /// The bound in bytes.
-        limit: usize,
-    },
+    /// It is more than this program reads.
+    #[error("the cache manifest {0}")]
+    TooLarge(#[from] TooMuch),
     /// It is no JSON of the right shape.
     #[error("the cache manifest is no valid JSON of its format")]
     Json(#[from] serde_json::Error),
@@ -182,8 +178,11 @@ struct Wire {
 keeps_unknown!(Descriptor, Wire);
 
 impl CacheManifest {
-    /// The largest manifest that is read, in bytes.
-    pub const MAX_BYTES: usize = 64 << 20;
+    /// The largest manifest that is read, in bytes: what registries take (OCI distribution spec,
+    /// "Pushing manifests").
+    pub const MAX_BYTES: usize = 4 << 20;
+    /// What is read of a manifest. BuildKit writes 50 bytes for a value.
+    const BUDGET: Budget = Budget::new(Self::MAX_BYTES, 1 << 17);
 
     /// Parses a manifest. The media type of the registry's answer is used where the manifest names
     /// none.
@@ -192,12 +191,8 @@ impl CacheManifest {
     ///
     /// Fails where the bytes are too many, no JSON of this format, or of another kind.
     pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self, ManifestError> {
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(ManifestError::TooLarge {
-                size: bytes.len(),
-                limit: Self::MAX_BYTES,
-            });
-        }
+        let mut budget = Self::BUDGET;
+        budget.take(bytes)?;
         let wire: Wire = serde_json::from_slice(bytes)?;
         let named = if wire.media_type.is_empty() {
             media_type

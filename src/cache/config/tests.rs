@@ -74,6 +74,20 @@ fn unknown_fields_are_kept() {
     assert_eq!(String::from_utf8(config.to_bytes().unwrap()).unwrap(), json);
 }
 
+#[test]
+fn what_takes_too_much_memory_is_not_read() {
+    let records = |count: usize, record: &str| {
+        let list = vec![record; count].join(",");
+        CacheConfig::parse(format!(r#"{{"records":[{list}]}}"#).as_bytes())
+    };
+    let many = format!(r#"{{"digest":"{}"}}"#, digest(0));
+    assert_eq!(records(50_000, &many).unwrap().records.len(), 50_000);
+    let error = records(100_000, &many).unwrap_err().to_string();
+    assert!(error.contains("bytes, more than the 8388608"), "{error}");
+    let error = records(300_000, "{}").unwrap_err().to_string();
+    assert!(error.contains("values, more than the 524288"), "{error}");
+}
+
 fn check(layers: Vec<CacheLayer>, records: Vec<CacheRecord>) -> Result<(), ConfigError> {
     CacheConfig {
         layers,
