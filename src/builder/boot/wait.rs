@@ -9,6 +9,7 @@ use super::is_created;
 use crate::builder::driver::container::Container;
 use crate::builder::error::BuilderError;
 use crate::docker::engine::{Engine, EngineError};
+use crate::text::foreign;
 
 /// Tries to reach BuildKit in a started container; the pause grows by [`PAUSE`] each time.
 const TRIES: u32 = 16;
@@ -146,7 +147,7 @@ impl Container {
             builder: self.builder().to_owned(),
             container: self.container().to_owned(),
             reason,
-            logs: printable(&logs),
+            logs: foreign::lines(&logs).into_owned(),
         }
     }
 
@@ -173,21 +174,4 @@ pub(in crate::builder) enum Check {
 fn is_missing_program(error: &EngineError) -> bool {
     let text = error.to_string();
     text.contains("executable file not found") || text.contains("no such file or directory")
-}
-
-/// Removes control characters other than line ends, which a log may hold.
-fn printable(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn logs_lose_their_escapes() {
-        assert_eq!(printable("a\u{1b}[31mb\r\nc\t"), "a[31mb\nc\t");
-    }
 }
