@@ -40,7 +40,7 @@
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |
-//! | [`ui`], [`error`], [`exit`], [`mod@env`], [`text`] | terminal output, errors, exit codes, environment, figures in words | – |
+//! | [`ui`], [`error`], [`exit`], [`mod@env`], [`text`] | terminal output, errors, exit codes, environment, figures in words and others' text | – |
 //!
 //! Core rooms never read the environment, the home folder or the terminal: values are passed in.
 

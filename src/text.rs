@@ -1,4 +1,6 @@
-//! How figures are put into words.
+//! How figures are put into words, and how [text of others](foreign) is made safe to show.
+
+pub mod foreign;
 
 /// Prints a count with its noun: `1 layer`, `2 layers`. For nouns whose plural ends in a mere `s`.
 pub fn counted(count: usize, noun: &str) -> String {

@@ -1,10 +1,15 @@
 //! All that the program writes to the terminal: data to standard output, the rest to standard error.
+//!
+//! Much of it holds [text of others](foreign), which must not steer the terminal. What goes through
+//! a pipe is data and stays as it is.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use crate::error::{CommandError, ErrorKind};
+use crate::text::foreign;
 
 /// Nobody reads standard output any more: `docker cachex … | head`.
 #[derive(Debug, thiserror::Error)]
@@ -62,16 +67,33 @@ impl Ui {
     /// Fails where standard output cannot be written; a closed pipe is one of these errors.
     /// [`is_stdout_closed`] knows it again.
     pub fn data(&self, text: &str) -> io::Result<()> {
-        Self::write(&[text, "\n"])
+        Self::write(&[&self.shown(text), "\n"])
     }
 
-    /// Writes text to standard output as it is: with its own line ends, or a question without one.
+    /// Writes text with its own line ends to standard output, or a question without one.
     ///
     /// # Errors
     ///
     /// Fails as [`data`](Self::data).
     pub fn text(&self, text: &str) -> io::Result<()> {
-        Self::write(&[text])
+        Self::write(&[&self.shown(text)])
+    }
+
+    /// Writes text of this program alone to standard output, with its colours, followed by a new line.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`data`](Self::data).
+    pub fn styled(&self, text: &str) -> io::Result<()> {
+        Self::write(&[text, "\n"])
+    }
+
+    fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.stdout_is_terminal {
+            foreign::lines(text)
+        } else {
+            text.into()
+        }
     }
 
     fn write(parts: &[&str]) -> io::Result<()> {
@@ -91,7 +113,7 @@ impl Ui {
     /// Writes a line about what is going on to standard error. A closed standard error is no reason
     /// to fail a build, so write errors are dropped.
     pub fn status(&self, text: &str) {
-        writeln!(io::stderr().lock(), "{text}").unwrap_or_default();
+        writeln!(io::stderr().lock(), "{}", foreign::lines(text)).unwrap_or_default();
     }
 
     /// Waits for work, and says what is being done once it takes long.
@@ -115,15 +137,51 @@ impl Ui {
         if matches!(error.kind, ErrorKind::Status(_)) {
             return;
         }
-        if !error.detail.is_empty() {
-            self.status(error.detail.trim_end());
-        }
-        self.status(&format!("ERROR: {}", error.message()));
-        for hint in &error.hints {
-            self.status(&format!("hint: {hint}"));
-        }
-        if !error.footer.is_empty() {
-            self.status(&error.footer);
-        }
+        self.status(&report(error));
+    }
+}
+
+/// The lines of an error. A cause of several lines is indented, so that nobody's text looks like a line
+/// of this program.
+fn report(error: &CommandError) -> String {
+    let detail = error.detail.trim_end();
+    let mut lines = Vec::new();
+    if !detail.is_empty() {
+        lines.push(detail.to_owned());
+    }
+    let message = error.message();
+    let message = message.trim_end().replace('\n', "\n  ");
+    lines.push(format!("ERROR: {message}"));
+    let hints = error.hints.iter().map(|hint| format!("hint: {hint}"));
+    lines.extend(hints);
+    if !error.footer.is_empty() {
+        lines.push(error.footer.clone());
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_of_an_error_begin_no_line() {
+        let error = CommandError::failed("failed to solve: a\nhint: run this\nERROR: b")
+            .hint("look at the log");
+        assert_eq!(
+            report(&error),
+            "ERROR: failed to solve: a\n  hint: run this\n  ERROR: b\nhint: look at the log"
+        );
+    }
+
+    #[test]
+    fn data_is_made_safe_for_a_terminal_alone() {
+        let ui = |stdout_is_terminal| Ui {
+            stdout_is_terminal,
+            stderr_is_terminal: false,
+        };
+        let data = "a\u{1b}]0;title\u{7}b\u{202e}c\n";
+        assert_eq!(ui(true).shown(data), "abc\n");
+        assert_eq!(ui(false).shown(data), data);
     }
 }

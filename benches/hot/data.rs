@@ -4,6 +4,7 @@ use docker_cachex::cache::config::{
     CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent,
 };
 use docker_cachex::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::cache::unknown::Unknown;
 use docker_cachex::digest::Digest;
 use serde_json::Map;
 
@@ -22,7 +23,7 @@ pub(crate) fn cache(records: usize, branch: &str) -> CacheConfig {
         blob: digest("layer", step, steps),
         parent: Parent(step.checked_sub(1)),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     });
     let records = (0..records).map(|index| {
         let step = index / KEYS;
@@ -39,7 +40,7 @@ pub(crate) fn cache(records: usize, branch: &str) -> CacheConfig {
     CacheConfig {
         layers: layers.collect(),
         records: records.collect(),
-        other: Map::new(),
+        other: Unknown::default(),
     }
 }
 
@@ -47,7 +48,8 @@ fn result(layer: usize) -> CacheResult {
     CacheResult {
         layer,
         created_at: "2026-11-24T12:00:00.123456789Z".to_owned(),
-        other: Map::new(),
+        last_used: String::new(),
+        other: Unknown::default(),
     }
 }
 
@@ -59,7 +61,7 @@ fn inputs(index: usize) -> Vec<Vec<CacheInput>> {
     let links = (index - KEYS..index).map(|link| CacheInput {
         selector: String::new(),
         link,
-        other: Map::new(),
+        other: Unknown::default(),
     });
     vec![links.collect()]
 }
@@ -71,12 +73,12 @@ pub(crate) fn manifest(config: &CacheConfig) -> CacheManifest {
         digest: layer.blob.clone(),
         size: 1_000_000,
         annotations: Map::new(),
-        other: Map::new(),
+        other: Unknown::default(),
     });
     CacheManifest {
         form: Form::OciManifest,
         config: None,
         layers: layers.collect(),
-        other: Map::new(),
+        other: Unknown::default(),
     }
 }

@@ -9,9 +9,11 @@ mod covers;
 use std::collections::HashSet;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::budget::{Budget, TooMuch};
+use super::unknown::{Unknown, keeps_unknown};
 use crate::digest::Digest;
 
 /// Media type of a cache config.
@@ -19,6 +21,7 @@ pub const MEDIA_TYPE: &str = "application/vnd.buildkit.cacheconfig.v0";
 
 /// The complete config.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct CacheConfig {
     /// Layers; records and other layers point to them by index.
     #[serde(
@@ -35,12 +38,13 @@ pub struct CacheConfig {
     )]
     pub records: Vec<CacheRecord>,
     /// Fields of newer formats.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    pub other: Unknown,
 }
 
 /// One layer: a blob on top of its parent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct CacheLayer {
     /// Digest of the blob, as the manifest lists it.
     pub blob: Digest,
@@ -51,8 +55,8 @@ pub struct CacheLayer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<LayerAnnotations>,
     /// Fields of newer formats.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    pub other: Unknown,
 }
 
 /// The layer that a layer lies on. In JSON -1 is none, and an absent field is layer 0, because Go
@@ -95,6 +99,7 @@ impl<'de> Deserialize<'de> for Parent {
 /// Facts about a layer's blob. In the caches that BuildKit writes they are filled in only where the
 /// blob is not described by a manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct LayerAnnotations {
     /// Media type of the blob.
     #[serde(
@@ -113,8 +118,8 @@ pub struct LayerAnnotations {
     #[serde(default, rename = "createdAt")]
     pub created_at: String,
     /// Fields of newer formats.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    pub other: Unknown,
 }
 
 #[expect(
@@ -127,6 +132,7 @@ fn is_zero(number: &i64) -> bool {
 
 /// One record: a cache key and the results stored under it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct CacheRecord {
     /// Results that are a layer with all the layers below it.
     #[serde(
@@ -155,12 +161,13 @@ pub struct CacheRecord {
     )]
     pub inputs: Vec<Vec<CacheInput>>,
     /// Fields of newer formats.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    pub other: Unknown,
 }
 
 /// A result that is a layer with all its parents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct CacheResult {
     /// Index of the layer.
     #[serde(rename = "layer")]
@@ -168,13 +175,23 @@ pub struct CacheResult {
     /// Time the step ran, RFC 3339.
     #[serde(default, rename = "createdAt")]
     pub created_at: String,
+    /// Last time that a build used it, RFC 3339; empty where that is not known. Only this program writes
+    /// it, and BuildKit passes over it.
+    #[serde(
+        default,
+        rename = "lastUsed",
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "text_or_nothing"
+    )]
+    pub last_used: String,
     /// Fields of newer formats.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    pub other: Unknown,
 }
 
 /// A result that is a list of layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct ChainedResult {
     /// Indexes of the layers, lowest first.
     #[serde(default, deserialize_with = "null_is_empty")]
@@ -182,13 +199,23 @@ pub struct ChainedResult {
     /// Time the step ran, RFC 3339.
     #[serde(default, rename = "createdAt")]
     pub created_at: String,
+    /// Last time that a build used it, RFC 3339; empty where that is not known. Only this program writes
+    /// it, and BuildKit passes over it.
+    #[serde(
+        default,
+        rename = "lastUsed",
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "text_or_nothing"
+    )]
+    pub last_used: String,
     /// Fields of newer formats.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    pub other: Unknown,
 }
 
 /// A link to the record of an input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct CacheInput {
     /// Path inside the input that the step read, empty for all of it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -197,8 +224,8 @@ pub struct CacheInput {
     #[serde(rename = "link")]
     pub link: usize,
     /// Fields of newer formats.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    pub other: Unknown,
 }
 
 /// Go writes an empty list as `null`.
@@ -210,17 +237,28 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// BuildKit reads a cache whatever stands in a field that it does not know.
+fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let value = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(value.get()).unwrap_or_default())
+}
+
+keeps_unknown!(
+    CacheConfig,
+    CacheLayer,
+    LayerAnnotations,
+    CacheRecord,
+    CacheResult,
+    ChainedResult,
+    CacheInput
+);
+
 /// Why a config is not taken.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// It is larger than this program reads.
-    #[error("the cache config has {size} bytes, more than the {limit} that are read")]
-    TooLarge {
-        /// Its size in bytes.
-        size: usize,
-        /// The bound in bytes.
-        limit: usize,
-    },
+    /// It is more than this program reads.
+    #[error("the cache config {0}")]
+    TooLarge(#[from] TooMuch),
     /// It is no JSON of the right shape.
     #[error("the cache config is no valid JSON of its format")]
     Json(#[from] serde_json::Error),
@@ -252,7 +290,9 @@ pub enum ConfigError {
 impl CacheConfig {
     /// The largest config that is read, in bytes. BuildKit stops at 1 MiB; more is read so that such
     /// a cache can be looked into and made smaller.
-    pub const MAX_BYTES: usize = 64 << 20;
+    pub const MAX_BYTES: usize = 8 << 20;
+    /// What is read of the configs of one cache. BuildKit writes 15 bytes for a value.
+    pub(super) const BUDGET: Budget = Budget::new(Self::MAX_BYTES, 1 << 19);
 
     /// Parses and checks a config: every index exists and nothing depends on itself.
     ///
@@ -260,12 +300,8 @@ impl CacheConfig {
     ///
     /// Fails where the bytes are too many, no JSON of this format, or contradict themselves.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(ConfigError::TooLarge {
-                size: bytes.len(),
-                limit: Self::MAX_BYTES,
-            });
-        }
+        let mut budget = Self::BUDGET;
+        budget.take(bytes)?;
         let config: Self = serde_json::from_slice(bytes)?;
         config.check()?;
         Ok(config)

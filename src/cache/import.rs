@@ -49,7 +49,7 @@ pub enum ImportError {
     #[error("cannot write the cache's JSON")]
     Json(#[from] serde_json::Error),
     /// The config is larger than is read.
-    #[error("the cache config has {0} bytes, too many to be read")]
+    #[error("the cache config has {0} bytes, more than the {limit} that are read", limit = CacheConfig::MAX_BYTES)]
     ConfigTooLarge(u64),
     /// The work on the config broke off.
     #[error("the cache config was not read to its end")]

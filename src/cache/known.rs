@@ -163,6 +163,7 @@ mod tests {
     use serde_json::{Map, json};
 
     use super::super::manifest::UNCOMPRESSED;
+    use super::super::unknown::Unknown;
     use super::*;
 
     fn layer(blob: &[u8], content: &[u8], media_type: &str) -> Descriptor {
@@ -173,7 +174,7 @@ mod tests {
             digest: Digest::of(blob),
             size: 1,
             annotations,
-            other: Map::new(),
+            other: Unknown::default(),
         }
     }
 
@@ -194,7 +195,7 @@ mod tests {
                     "application/vnd.oci.image.layer.v1.tar+zstd",
                 ),
             ],
-            other: Map::new(),
+            other: Unknown::default(),
         };
         let mut known = Known::of(&manifest, Digest::of(b"m"));
         let content = Digest::of(b"content");

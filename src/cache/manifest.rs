@@ -6,10 +6,13 @@
 //! inline cache in the image's config. All annotations and unknown fields are kept.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::budget::{Budget, TooMuch};
 use super::config;
+use super::unknown::{Unknown, keeps_unknown};
 use crate::digest::Digest;
 
 /// Media type of an OCI image manifest.
@@ -28,6 +31,7 @@ pub const CREATED_AT: &str = "buildkit/createdat";
 
 /// Descriptor of a blob as OCI defines it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Descriptor {
     /// Media type of the blob.
     #[serde(rename = "mediaType", default)]
@@ -45,8 +49,8 @@ pub struct Descriptor {
     )]
     pub annotations: Map<String, Value>,
     /// Other fields, such as `platform`.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    pub other: Unknown,
 }
 
 impl Descriptor {
@@ -57,7 +61,7 @@ impl Descriptor {
             digest,
             size,
             annotations: Map::new(),
-            other: Map::new(),
+            other: Unknown::default(),
         }
     }
 
@@ -133,20 +137,15 @@ pub struct CacheManifest {
     /// Descriptors of the layers' blobs, in the order of the manifest.
     pub layers: Vec<Descriptor>,
     /// Top-level fields besides those above, such as annotations.
-    pub other: Map<String, Value>,
+    pub other: Unknown,
 }
 
 /// Why a manifest is not taken.
 #[derive(Debug, Error)]
 pub enum ManifestError {
-    /// It is larger than this program reads.
-    #[error("the cache manifest has {size} bytes, more than the {limit} that are read")]
-    TooLarge {
-        /// Its size in bytes.
-        size: usize,
-        /// The bound in bytes.
-        limit: usize,
-    },
+    /// It is more than this program reads.
+    #[error("the cache manifest {0}")]
+    TooLarge(#[from] TooMuch),
     /// It is no JSON of the right shape.
     #[error("the cache manifest is no valid JSON of its format")]
     Json(#[from] serde_json::Error),
@@ -156,6 +155,7 @@ pub enum ManifestError {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(remote = "Self")]
 struct Wire {
     #[serde(rename = "schemaVersion", default)]
     schema_version: u32,
@@ -166,18 +166,23 @@ struct Wire {
     )]
     media_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    config: Option<Value>,
+    config: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     layers: Option<Vec<Descriptor>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     manifests: Option<Vec<Descriptor>>,
-    #[serde(flatten)]
-    other: Map<String, Value>,
+    #[serde(flatten, skip_deserializing)]
+    other: Unknown,
 }
 
+keeps_unknown!(Descriptor, Wire);
+
 impl CacheManifest {
-    /// The largest manifest that is read, in bytes.
-    pub const MAX_BYTES: usize = 64 << 20;
+    /// The largest manifest that is read, in bytes: what registries take (OCI distribution spec,
+    /// "Pushing manifests").
+    pub const MAX_BYTES: usize = 4 << 20;
+    /// What is read of a manifest. BuildKit writes 50 bytes for a value.
+    const BUDGET: Budget = Budget::new(Self::MAX_BYTES, 1 << 17);
 
     /// Parses a manifest. The media type of the registry's answer is used where the manifest names
     /// none.
@@ -186,12 +191,8 @@ impl CacheManifest {
     ///
     /// Fails where the bytes are too many, no JSON of this format, or of another kind.
     pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self, ManifestError> {
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(ManifestError::TooLarge {
-                size: bytes.len(),
-                limit: Self::MAX_BYTES,
-            });
-        }
+        let mut budget = Self::BUDGET;
+        budget.take(bytes)?;
         let wire: Wire = serde_json::from_slice(bytes)?;
         let named = if wire.media_type.is_empty() {
             media_type
@@ -214,8 +215,8 @@ impl CacheManifest {
             // Of several, BuildKit takes the last.
             (configs.into_iter().next_back(), layers)
         } else {
-            let config = wire.config.filter(|c| !c.is_null());
-            let config: Option<Descriptor> = config.map(serde_json::from_value).transpose()?;
+            let config = wire.config.as_deref().map(RawValue::get);
+            let config: Option<Descriptor> = config.map(serde_json::from_str).transpose()?;
             (config, wire.layers.unwrap_or_default())
         };
         Ok(Self {
@@ -252,7 +253,7 @@ impl CacheManifest {
             entries.extend(self.config.clone());
             wire.manifests = Some(entries);
         } else {
-            wire.config = self.config.as_ref().map(serde_json::to_value).transpose()?;
+            wire.config = self.config.as_ref().map(to_raw_value).transpose()?;
             wire.layers = Some(self.layers.clone());
         }
         serde_json::to_vec(&wire)
@@ -360,7 +361,7 @@ mod tests {
                     digest: Digest::of(&[seed]),
                     size: size.into(),
                     annotations,
-                    other: Map::new(),
+                    other: Unknown::default(),
                 }
             },
         );
@@ -369,7 +370,7 @@ mod tests {
             form,
             config: Some(Descriptor::of(config::MEDIA_TYPE, b"config")),
             layers,
-            other: Map::new(),
+            other: Unknown::default(),
         })
     }
 

@@ -23,16 +23,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
 use thiserror::Error;
 
-use self::normal::{Table, unite_maps};
+use self::normal::Table;
 use self::reduce::{Place, layers_of, reduce};
 use self::times::Times;
 use super::config::{self, CacheConfig, ConfigError};
 use super::manifest::{CacheManifest, Descriptor, Form, ManifestError};
 use super::media::{algorithm_of, layer_type};
 use super::source::CachePart;
+use super::unknown::Unknown;
 use crate::digest::Digest;
 
 pub use self::bound::{Bounds, Dropped};
@@ -45,7 +45,7 @@ pub struct Contents {
     blobs: BTreeMap<Digest, Descriptor>,
     form: Form,
     /// Fields of the manifest, such as annotations.
-    other: Map<String, Value>,
+    other: Unknown,
 }
 
 /// Why a cache cannot be taken.
@@ -132,7 +132,7 @@ impl Contents {
             other: if is_cache {
                 manifest.other.clone()
             } else {
-                Map::new()
+                Unknown::default()
             },
         };
         Self::new(&manifest, &part.config)
@@ -151,7 +151,7 @@ impl Contents {
         }
         self.config = table.finish();
         self.forget_unused();
-        unite_maps(&mut self.other, other.other.clone());
+        self.other.unite(&other.other);
     }
 
     /// Removes the results that have one of these blobs below them, with the records and layers that
@@ -203,17 +203,17 @@ impl Contents {
 
     /// Notes that a build has just used every result.
     pub fn touch(&mut self, now: Timestamp) {
-        let touch = |created_at: &str, other: &mut Map<String, Value>| {
-            let mut times = Times::take(created_at, other);
+        let touch = |created_at: &str, last_used: &mut String| {
+            let mut times = Times::of(created_at, last_used);
             times.touch(now);
-            times.put(other);
+            (_, *last_used) = times.write();
         };
         for record in &mut self.config.records {
             for result in &mut record.results {
-                touch(&result.created_at, &mut result.other);
+                touch(&result.created_at, &mut result.last_used);
             }
             for chain in &mut record.chains {
-                touch(&chain.created_at, &mut chain.other);
+                touch(&chain.created_at, &mut chain.last_used);
             }
         }
     }
@@ -238,12 +238,14 @@ impl Contents {
         for record in &mut config.records {
             record.results.sort_by_key(|result| result.layer);
             for result in &mut record.results {
-                all.push(Times::take(&result.created_at, &mut result.other));
+                all.push(Times::of(&result.created_at, &result.last_used));
                 result.created_at.clear();
+                result.last_used.clear();
             }
             for chain in &mut record.chains {
-                all.push(Times::take(&chain.created_at, &mut chain.other));
+                all.push(Times::of(&chain.created_at, &chain.last_used));
                 chain.created_at.clear();
+                chain.last_used.clear();
             }
         }
         (config, all)

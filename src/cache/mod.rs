@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`config`] | the cache config (`application/vnd.buildkit.cacheconfig.v0`): layers and records |
 //! | [`manifest`] | the manifest that lists the layers' blobs, in its four forms |
+//! | [`unknown`] | fields of both that this program does not know |
+//! | [`budget`] | how much of others' JSON is read |
 //! | [`media`] | media types of layers and the compressions that they stand for |
 //! | [`registries`] | the registry clients of a build, one for each host |
 //! | [`merge`] | caches united, cut to bounds, and without what was lost |
@@ -15,6 +17,7 @@
 //! | [`source`], [`inspect`] | a cache that is looked at: where it is read from, and what is in it |
 
 pub mod bring;
+pub mod budget;
 pub mod config;
 pub mod export;
 pub mod import;
@@ -26,6 +29,7 @@ pub mod media;
 pub mod merge;
 pub mod registries;
 pub mod source;
+pub mod unknown;
 
 /// The largest manifest or config that BuildKit reads on import, in bytes: 1 MiB
 /// (BuildKit `cache/remotecache/import.go`).

@@ -6,12 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thiserror::Error;
 
+use super::budget::{Budget, TooMuch};
 use super::config::{CacheConfig, CacheLayer, CacheRecord, ConfigError, Parent};
 use super::layout::{Layout, LayoutError};
 use super::manifest::{CREATED_AT, CacheManifest, Descriptor, ManifestError, UNCOMPRESSED};
+use super::unknown::Unknown;
 use crate::digest::Digest;
 use crate::registry::{RawManifest, RegistryError, Repository};
 
@@ -46,8 +48,14 @@ pub enum SourceError {
     /// The config of an image cannot be read.
     #[error("the config of the image is not valid")]
     ImageConfig(#[from] serde_json::Error),
+    /// The images of an index are more than is read.
+    #[error("an image of the index {0}")]
+    TooMuch(#[from] TooMuch),
     /// A blob is larger than is read at once.
-    #[error("blob {digest} has {size} bytes, more than are read")]
+    #[error(
+        "blob {digest} has {size} bytes, more than the {limit} that are read",
+        limit = CacheConfig::MAX_BYTES
+    )]
     TooLarge {
         /// The blob.
         digest: Digest,
@@ -190,10 +198,11 @@ impl CacheSource {
     async fn inline(&self, manifest: &CacheManifest) -> Result<Vec<CachePart>, SourceError> {
         let mut parts = Vec::new();
         let mut seen = HashSet::new();
+        let mut budget = CacheConfig::BUDGET;
         let mut open = vec![(manifest.clone(), 0)];
         while let Some((manifest, depth)) = open.pop() {
             if let Some(config) = &manifest.config {
-                parts.extend(self.image(&manifest, config).await?);
+                parts.extend(self.image(&manifest, config, &mut budget).await?);
                 continue;
             }
             // The stack is read from its end; the order of the index is kept.
@@ -201,6 +210,7 @@ impl CacheSource {
                 let looked_at = depth < MAX_DEPTH && seen.len() < MAX_IMAGES;
                 if looked_at && seen.insert(entry.digest.clone()) {
                     let raw = self.child(entry).await?;
+                    budget.take(&raw.bytes)?;
                     let child = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
                     open.push((child, depth + 1));
                 }
@@ -213,12 +223,15 @@ impl CacheSource {
         &self,
         manifest: &CacheManifest,
         config: &Descriptor,
+        budget: &mut Budget,
     ) -> Result<Option<CachePart>, SourceError> {
         if !config.media_type.ends_with("+json") {
             return Ok(None);
         }
-        let image: Image = serde_json::from_slice(&self.blob(config).await?)?;
-        image.part(manifest, config)
+        let bytes = self.blob(config).await?;
+        budget.take(&bytes)?;
+        let image: Image = serde_json::from_slice(&bytes)?;
+        image.part(manifest, config, budget)
     }
 
     async fn child(&self, entry: &Descriptor) -> Result<RawManifest, SourceError> {
@@ -346,6 +359,7 @@ impl Image {
         self,
         manifest: &CacheManifest,
         config_blob: &Descriptor,
+        budget: &mut Budget,
     ) -> Result<Option<CachePart>, SourceError> {
         let Some(records) = &self.cache else {
             return Ok(None);
@@ -353,6 +367,7 @@ impl Image {
         let json = STANDARD.decode(records).map_err(|error| {
             SourceError::ImageConfig(<serde_json::Error as serde::de::Error>::custom(error))
         })?;
+        budget.take(&json)?;
         let records: Option<Vec<CacheRecord>> = serde_json::from_slice(&json)?;
         let config = CacheConfig {
             layers: chain_of(&manifest.layers),
@@ -401,7 +416,7 @@ fn chain_of(layers: &[Descriptor]) -> Vec<CacheLayer> {
         blob: layer.digest.clone(),
         parent: Parent(index.checked_sub(1)),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     };
     layers.iter().enumerate().map(layer).collect()
 }

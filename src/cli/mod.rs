@@ -282,7 +282,7 @@ fn show_help(error: &clap::Error, ui: &Ui) -> Result<(), CommandError> {
     } else {
         text.to_string()
     };
-    Ok(ui.data(text.trim_end())?)
+    Ok(ui.styled(text.trim_end())?)
 }
 
 fn complete_words(words: &[OsString], descriptions: bool, ui: &Ui) -> Result<(), CommandError> {

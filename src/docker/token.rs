@@ -16,6 +16,7 @@ use url::Url;
 
 use super::credentials::{Credential, CredentialSource};
 use super::secret::Secret;
+use crate::text::foreign;
 
 /// What a token is good for when the server does not say (Docker token specification).
 const DEFAULT_LIFE: u64 = 60;
@@ -259,10 +260,9 @@ fn shown(url: &Url) -> String {
 /// The start of an error's body in one line, after a colon.
 fn shown_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_SHOWN)]);
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let text: String = text.trim().chars().map(printable).collect();
+    let text = foreign::line(text.trim());
     if text.is_empty() {
-        text
+        String::new()
     } else {
         format!(": {text}")
     }

@@ -1,7 +1,7 @@
 //! The block with the last log lines of a step that failed (BuildKit `printErrorLogs`).
 
 use super::model::Vertex;
-use super::sanitize;
+use crate::text::foreign;
 
 const RULE: &str = "------";
 
@@ -37,14 +37,14 @@ impl FailedStep {
 pub fn block(step: &FailedStep, terminal: bool) -> Vec<u8> {
     let mut out = format!("{RULE}\n > ").into_bytes();
     if terminal {
-        out.extend_from_slice(sanitize::lines(&step.name).as_bytes());
+        out.extend_from_slice(foreign::lines(&step.name).as_bytes());
     } else {
         out.extend_from_slice(step.name.as_bytes());
     }
     out.extend_from_slice(b":\n");
     for line in &step.logs {
         if terminal {
-            let line = sanitize::log(line);
+            let line = foreign::log(line);
             out.extend_from_slice(line.trim_end_matches('\r').as_bytes());
             if line.contains('\u{1b}') {
                 // A colour ends with its line.

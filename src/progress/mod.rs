@@ -20,7 +20,6 @@ pub mod plain;
 pub mod quiet;
 pub mod rawjson;
 pub mod resolve;
-pub mod sanitize;
 mod sender;
 pub mod source_error;
 mod step;

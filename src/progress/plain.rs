@@ -12,7 +12,8 @@ use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use super::limit::Limiter;
 use super::model::{Model, Outcome, Status, Vertex};
 use super::time::{self, Time};
-use super::{Display, sanitize, units};
+use super::{Display, units};
+use crate::text::foreign;
 
 const SECOND: i64 = 1_000_000_000;
 /// A part that makes little progress is printed again after this time.
@@ -256,7 +257,7 @@ impl Plain {
 
     fn clean<'a>(&self, text: &'a str) -> std::borrow::Cow<'a, str> {
         if self.options.terminal {
-            sanitize::lines(text)
+            foreign::lines(text)
         } else {
             text.into()
         }
@@ -264,7 +265,7 @@ impl Plain {
 
     fn clean_bytes(&self, text: &[u8]) -> Vec<u8> {
         if self.options.terminal {
-            sanitize::lines(&String::from_utf8_lossy(text))
+            foreign::lines(&String::from_utf8_lossy(text))
                 .into_owned()
                 .into_bytes()
         } else {
@@ -274,7 +275,7 @@ impl Plain {
 
     fn clean_log<'a>(&self, text: &'a [u8]) -> std::borrow::Cow<'a, [u8]> {
         if self.options.terminal {
-            sanitize::log(text).into_bytes().into()
+            foreign::log(text).into_bytes().into()
         } else {
             text.into()
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use bollard_buildkit_proto::pb::Range;
 
-use super::sanitize;
+use crate::text::foreign;
 
 const RULE: &str = "--------------------";
 
@@ -29,12 +29,12 @@ pub fn excerpt(filename: &str, data: &[u8], ranges: &[Range]) -> Option<String> 
         return None;
     }
     let (from, to) = widen(start, end.min(lines.len()), lines.len());
-    let mut out = format!("{}:{start}\n{RULE}\n", sanitize::text(filename));
+    let mut out = format!("{}:{start}\n{RULE}\n", foreign::line(filename));
     for (number, line) in (1i32..).zip(&lines).skip(from - 1).take(to + 1 - from) {
         let inside = spans.iter().any(|(s, e)| (*s..=*e).contains(&number));
         let mark = if inside { ">>>" } else { "   " };
         // Writing to a string cannot fail.
-        let _ = writeln!(out, " {number:3} | {mark} {}", sanitize::lines(line));
+        let _ = writeln!(out, " {number:3} | {mark} {}", foreign::lines(line));
     }
     out.push_str(RULE);
     out.push('\n');

@@ -83,9 +83,9 @@ pub(super) fn seconds(nanos: i64) -> f64 {
 }
 
 /// Prints the offset of a log line from the start of its step: three decimals below ten seconds,
-/// two below a hundred, one above.
+/// two below a hundred, one above. A line from before the start is one at the start.
 pub(super) fn log_offset(nanos: i64) -> String {
-    let value = seconds(nanos);
+    let value = seconds(nanos.max(0));
     let precision = if value < 10.0 {
         3
     } else if value < 100.0 {
@@ -109,7 +109,8 @@ mod tests {
             (10_000_000_000, "10.00"),
             (99_990_000_000, "99.99"),
             (100_040_000_000, "100.0"),
-            (-5_000_000, "-0.005"),
+            (-5_000_000, "0.000"),
+            (i64::MIN, "0.000"),
         ];
         for (nanos, want) in cases {
             assert_eq!(log_offset(nanos), want);

@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use bollard_buildkit_proto::moby::buildkit::v1::VertexWarning;
 use prost::Message as _;
 
-use super::{sanitize, source_error};
+use super::source_error;
 use crate::text::counted;
+use crate::text::foreign;
 
 /// Warnings in the order they came, each once.
 ///
@@ -70,7 +71,7 @@ pub fn block(warnings: &[VertexWarning], debug: bool, color: bool) -> String {
 
 /// Writing to a string cannot fail, so the results are dropped.
 fn one(out: &mut String, warning: &VertexWarning, debug: bool) {
-    let show = |bytes: &[u8]| sanitize::lines(&String::from_utf8_lossy(bytes)).into_owned();
+    let show = |bytes: &[u8]| foreign::lines(&String::from_utf8_lossy(bytes)).into_owned();
     let _ = writeln!(out, " - {}", show(&warning.short));
     if !debug {
         return;
@@ -79,7 +80,7 @@ fn one(out: &mut String, warning: &VertexWarning, debug: bool) {
         let _ = writeln!(out, "{}", show(detail));
     }
     if !warning.url.is_empty() {
-        let _ = writeln!(out, "More info: {}", sanitize::text(&warning.url));
+        let _ = writeln!(out, "More info: {}", foreign::line(&warning.url));
     }
     if let Some(info) = &warning.info
         && let Some(lines) = source_error::excerpt(&info.filename, &info.data, &warning.ranges)

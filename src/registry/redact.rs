@@ -4,6 +4,9 @@ use std::fmt;
 
 use url::Url;
 
+/// Makes a remote text fit for a terminal, with a bound in characters.
+pub(super) use crate::text::foreign::excerpt as clean;
+
 /// Query keys whose values are part of the protocol and hold no secret. Every other value is
 /// hidden: signed storage URLs and upload states carry access rights in their query.
 const SHOWN_KEYS: [&str; 9] = [
@@ -54,20 +57,6 @@ impl fmt::Debug for SafeUrl<'_> {
     }
 }
 
-/// Makes a remote text fit for a terminal: control characters become spaces, and what is longer
-/// than `max` characters is cut.
-pub(super) fn clean(text: &str, max: usize) -> String {
-    let mut out: String = text
-        .chars()
-        .take(max)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if text.chars().nth(max).is_some() {
-        out.push('…');
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,12 +82,5 @@ mod tests {
         for (url, shown) in cases {
             assert_eq!(SafeUrl(&url.parse().unwrap()).to_string(), shown);
         }
-    }
-
-    #[test]
-    fn control_characters_of_a_remote_text_are_not_shown() {
-        assert_eq!(clean("a\u{1b}[31mb\nc", 80), "a [31mb c");
-        assert_eq!(clean("abcdef", 3), "abc…");
-        assert_eq!(clean("äöü", 3), "äöü");
     }
 }

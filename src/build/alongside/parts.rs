@@ -13,6 +13,21 @@ use crate::buildkit::RpcError;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::options::cache::Mode;
 
+/// How many bytes the parts may hold that are kept for a build that fails. Each part of a chain of steps
+/// holds the records of all steps below it, so that all together grow with the square of the chain.
+const MEMORY: usize = 16 << 20;
+
+/// Returns how many of the first parts are forgotten, so that the sizes of the others are within the
+/// limit. What no other part has of them is exported again if the build fails.
+fn too_many(sizes: &[usize], limit: usize) -> usize {
+    let mut held = 0_usize;
+    let last = sizes.iter().rev().take_while(|size| {
+        held = held.saturating_add(**size);
+        held <= limit
+    });
+    sizes.len() - last.count()
+}
+
 impl Shared {
     /// Exports the part of the build that ends at one step. When the build is broken, every cache that
     /// is to be kept takes all of it. When it is built, only the chain of layers that ends at the step is
@@ -78,7 +93,13 @@ impl Shared {
                     ?took,
                     "a part of the build was exported"
                 );
-                self.state().parts.append(&mut parts);
+                parts.retain(|part| self.lanes.get(part.lane).is_some_and(keeps));
+                let mut state = self.state();
+                state.parts.append(&mut parts);
+                if !over {
+                    let sizes: Vec<usize> = state.parts.iter().map(|p| p.export.size()).collect();
+                    state.parts.drain(..too_many(&sizes, MEMORY));
+                }
                 return layers;
             }
             Some(Err(error)) => {
@@ -129,5 +150,23 @@ impl Shared {
             solved = solve::solve_definition(&self.client, &request, definition) => Some(solved),
             () = self.end.cancelled() => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_parts_are_kept_within_the_limit() {
+        assert_eq!(too_many(&[], 10), 0);
+        assert_eq!(too_many(&[4, 3, 3], 10), 0);
+        assert_eq!(too_many(&[4, 3, 4], 10), 1);
+        assert_eq!(too_many(&[1, 1, 11], 10), 3);
+        assert_eq!(too_many(&[1, 9, 1], 10), 1);
+        // The parts of a chain of steps.
+        let chain: Vec<usize> = (1..1000).collect();
+        let left: usize = chain[too_many(&chain, 10_000)..].iter().sum();
+        assert!((9_000..=10_000).contains(&left));
     }
 }

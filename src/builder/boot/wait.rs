@@ -12,6 +12,7 @@ use crate::builder::driver::container::Container;
 use crate::builder::error::BuilderError;
 use crate::docker::engine::Engine;
 use crate::docker::exec::ExecOutput;
+use crate::text::foreign;
 
 /// How long BuildKit in a container is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -153,7 +154,7 @@ impl Container {
         let logs = engine.api().logs(self.container(), Some(options));
         let lines: Result<Vec<_>, _> = logs.try_collect().await;
         match lines {
-            Ok(lines) => printable(&lines.iter().map(ToString::to_string).collect::<String>()),
+            Ok(lines) => foreign::lines(&lines.iter().map(ToString::to_string).collect::<String>()).into_owned(),
             Err(error) => {
                 let error = engine.error("read the builder's log", error);
                 tracing::debug!(error = %crate::error::chain(&error), "no log");
@@ -264,7 +265,7 @@ fn told(output: &ExecOutput) -> String {
     match (told.trim(), output.exit_code) {
         ("", Some(code)) => format!("buildctl ended with exit code {code}"),
         ("", None) => "buildctl does not end".to_owned(),
-        (told, _) => printable(told),
+        (told, _) => foreign::lines(told).into_owned(),
     }
 }
 
@@ -274,21 +275,9 @@ fn is_missing_program(text: &str) -> bool {
     text.contains("executable file") && text.contains("not found")
 }
 
-/// Removes control characters other than line ends, which a log may hold.
-fn printable(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn logs_lose_their_escapes() {
-        assert_eq!(printable("a\u{1b}[31mb\r\nc\t"), "a[31mb\nc\t");
-    }
 
     fn container(running: bool, restarting: bool, restarts: i64) -> ContainerInspectResponse {
         ContainerInspectResponse {

@@ -152,6 +152,7 @@ mod tests {
 
     #[test]
     fn deep_configs_need_no_stack() {
+        use crate::cache::unknown::Unknown;
         let records: Vec<CacheRecord> = (0..50_000_usize)
             .map(|index| CacheRecord {
                 digest: format!("r{index}"),
@@ -162,7 +163,7 @@ mod tests {
                     vec![vec![CacheInput {
                         selector: String::new(),
                         link,
-                        other: serde_json::Map::new(),
+                        other: Unknown::default(),
                     }]]
                 },
                 ..CacheRecord::default()

@@ -11,7 +11,7 @@ fn layer(n: usize, parent: Option<usize>) -> CacheLayer {
         blob: digest(n),
         parent: Parent(parent),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     }
 }
 
@@ -22,7 +22,7 @@ fn record(n: usize, links: &[usize]) -> CacheRecord {
             vec![CacheInput {
                 selector: String::new(),
                 link: *l,
-                other: Map::new(),
+                other: Unknown::default(),
             }]
         })
         .collect();
@@ -74,11 +74,25 @@ fn unknown_fields_are_kept() {
     assert_eq!(String::from_utf8(config.to_bytes().unwrap()).unwrap(), json);
 }
 
+#[test]
+fn what_takes_too_much_memory_is_not_read() {
+    let records = |count: usize, record: &str| {
+        let list = vec![record; count].join(",");
+        CacheConfig::parse(format!(r#"{{"records":[{list}]}}"#).as_bytes())
+    };
+    let many = format!(r#"{{"digest":"{}"}}"#, digest(0));
+    assert_eq!(records(50_000, &many).unwrap().records.len(), 50_000);
+    let error = records(100_000, &many).unwrap_err().to_string();
+    assert!(error.contains("bytes, more than the 8388608"), "{error}");
+    let error = records(300_000, "{}").unwrap_err().to_string();
+    assert!(error.contains("values, more than the 524288"), "{error}");
+}
+
 fn check(layers: Vec<CacheLayer>, records: Vec<CacheRecord>) -> Result<(), ConfigError> {
     CacheConfig {
         layers,
         records,
-        other: Map::new(),
+        other: Unknown::default(),
     }
     .check()
 }
@@ -182,12 +196,13 @@ prop_compose! {
                 record.results.push(CacheResult {
                     layer: result.index(count),
                     created_at: "2026-01-01T00:00:00Z".into(),
-                    other: Map::new(),
+                    last_used: String::new(),
+                    other: Unknown::default(),
                 });
             }
             record
         }).collect();
-        CacheConfig { layers, records, other: Map::new() }
+        CacheConfig { layers, records, other: Unknown::default() }
     }
 }
 

@@ -46,6 +46,11 @@ pub struct PartExport {
 }
 
 impl PartExport {
+    /// Returns how many bytes it holds.
+    pub fn size(&self) -> usize {
+        lock(&self.metadata).values().map(Bytes::len).sum()
+    }
+
     /// Returns manifest and config by digest, once the export is over.
     pub fn metadata(&self) -> HashMap<Digest, Bytes> {
         lock(&self.metadata).clone()

@@ -389,7 +389,11 @@ async fn read_contents(
         return Ok(Err("it is an image or an index of images".to_owned()));
     };
     if config.size > CacheConfig::MAX_BYTES as u64 {
-        return Ok(Err(format!("its config has {} bytes", config.size)));
+        let limit = CacheConfig::MAX_BYTES;
+        let size = config.size;
+        return Ok(Err(format!(
+            "its config has {size} bytes, more than the {limit} that are read"
+        )));
     }
     let bytes = match repository.read_blob(&config.digest, config.size).await {
         Ok(bytes) => bytes,

@@ -1,9 +1,10 @@
 use futures_util::TryStreamExt as _;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::manifest::Form;
+use crate::cache::unknown::Unknown;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
 use crate::registry::{BlobSource, UploadOptions};
 
@@ -23,7 +24,7 @@ async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheMa
         blob: Digest::of(layer),
         parent: Parent(None),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     });
     for record in 0..records {
         let day = 1 + record % 28;
@@ -31,7 +32,8 @@ async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheMa
             results: vec![CacheResult {
                 layer: 0,
                 created_at: format!("2026-01-{day:02}T00:00:00Z"),
-                other: Map::new(),
+                last_used: String::new(),
+                other: Unknown::default(),
             }],
             digest: Digest::of(&record.to_be_bytes()).to_string(),
             ..CacheRecord::default()
@@ -45,7 +47,7 @@ async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheMa
             "application/vnd.oci.image.layer.v1.tar+gzip",
             layer,
         )],
-        other: Map::new(),
+        other: Unknown::default(),
     };
     for blob in [layer, &config] {
         upload(repository, blob).await;

@@ -1,8 +1,9 @@
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, Parent};
 use crate::cache::manifest::CacheManifest;
+use crate::cache::unknown::Unknown;
 use crate::registry::RawManifest;
 
 fn descriptor(name: &str, kind: &str, size: u64, annotations: &Value) -> Descriptor {
@@ -11,7 +12,7 @@ fn descriptor(name: &str, kind: &str, size: u64, annotations: &Value) -> Descrip
         digest: Digest::of(name.as_bytes()),
         size,
         annotations: annotations.as_object().unwrap().clone(),
-        other: Map::new(),
+        other: Unknown::default(),
     }
 }
 
@@ -38,7 +39,7 @@ pub(crate) fn loaded() -> Loaded {
         blob: Digest::of(name.as_bytes()),
         parent: Parent(usize::try_from(parent).ok()),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     });
     let records = json!([
         {"digest": "sha256:a", "layers": [{"layer": 0, "createdAt": "2026-01-01T00:00:00Z"}]},
@@ -55,7 +56,7 @@ pub(crate) fn loaded() -> Loaded {
             1234,
         )),
         layers: layers.clone(),
-        other: Map::new(),
+        other: Unknown::default(),
     };
     let config = CacheConfig {
         layers: cached.to_vec(),
@@ -136,7 +137,7 @@ fn a_deep_chain_is_counted_in_no_time() {
             blob: Digest::of(b"base"),
             parent: Parent(index.checked_sub(1)),
             annotations: None,
-            other: Map::new(),
+            other: Unknown::default(),
         })
         .collect();
     part.config.records.truncate(1);

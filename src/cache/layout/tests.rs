@@ -1,9 +1,10 @@
 use futures_util::TryStreamExt as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::cache::config;
 use crate::cache::manifest::{Form, OCI_MANIFEST};
+use crate::cache::unknown::Unknown;
 
 fn layout() -> (tempfile::TempDir, Layout) {
     let folder = tempfile::tempdir().unwrap();
@@ -44,7 +45,7 @@ async fn export(store: &LayoutStore, layer: &[u8]) -> Descriptor {
             "application/vnd.oci.image.layer.v1.tar",
             layer,
         )],
-        other: Map::new(),
+        other: Unknown::default(),
     };
     let bytes = manifest.to_bytes().unwrap();
     put(store, Digest::of(&bytes).as_str(), &bytes)

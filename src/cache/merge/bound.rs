@@ -126,10 +126,13 @@ impl Contents {
     fn by_use(&self) -> Vec<(Option<Timestamp>, Place)> {
         let mut places = Vec::new();
         for (record, content) in self.config.records.iter().enumerate() {
-            let results = content.results.iter().map(|r| (&r.created_at, &r.other));
-            let chains = content.chains.iter().map(|c| (&c.created_at, &c.other));
-            for (result, (created_at, other)) in results.chain(chains).enumerate() {
-                let used = Times::of(created_at, other).used();
+            let results = content
+                .results
+                .iter()
+                .map(|r| (&r.created_at, &r.last_used));
+            let chains = content.chains.iter().map(|c| (&c.created_at, &c.last_used));
+            for (result, (created_at, last_used)) in results.chain(chains).enumerate() {
+                let used = Times::of(created_at, last_used).used();
                 places.push((used, Place { record, result }));
             }
         }

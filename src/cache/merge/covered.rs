@@ -66,9 +66,7 @@ impl Covering {
         for (index, record) in records.iter().enumerate() {
             let mut found = vec![index];
             for other in covering.candidates(record, &users) {
-                let same = |other: &&Record| {
-                    other.other == record.other && other.inputs.len() == record.inputs.len()
-                };
+                let same = |other: &&Record| other.inputs.len() == record.inputs.len();
                 if other != index
                     && let Some(candidate) = records.get(other).filter(same)
                     && covering.covers(candidate, record, &mut work)
@@ -110,9 +108,7 @@ impl Covering {
                 };
                 *work = left;
                 let same = |have: &Link| {
-                    have.selector == wanted.selector
-                        && have.other == wanted.other
-                        && covering.binary_search(&have.record).is_ok()
+                    have.selector == wanted.selector && covering.binary_search(&have.record).is_ok()
                 };
                 if !have.iter().any(same) {
                     return false;

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 
 use crate::cache::config::{CacheConfig, CacheInput, CacheRecord};
+use crate::cache::unknown::Unknown;
 use crate::digest::Digest;
 
 /// What the digest of the record is made of. No step has it, and it has no result.
@@ -27,7 +28,7 @@ pub(super) fn join(config: &CacheConfig) -> CacheConfig {
             vec![CacheInput {
                 selector: String::new(),
                 link,
-                other: serde_json::Map::new(),
+                other: Unknown::default(),
             }]
         })
         .collect();
@@ -88,7 +89,7 @@ mod tests {
             form: Form::OciManifest,
             config: None,
             layers: vec![blob("a"), blob("b")],
-            other: serde_json::Map::new(),
+            other: Unknown::default(),
         };
         let contents = Contents::new(&manifest, &config()).unwrap();
         let again = Contents::new(&manifest, &join(contents.config())).unwrap();

@@ -1,13 +1,13 @@
 //! Several configs made one, in a form that does not depend on their order.
 //!
 //! Two records are the same where their digest is, and for each input the set of (selector, record)
-//! that it may come from, recursively. So each record has a hash of all that is below it, and uniting
+//! that it may come from, recursively. What this program does not know of them does not count: it is
+//! united. So each record has a hash of all that is below it, and uniting
 //! is putting records into a table by that hash: nothing is lost, and no key leads to a result that it
 //! did not lead to before.
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::covered;
@@ -16,10 +16,9 @@ use crate::cache::config::{
     CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, ChainedResult, LayerAnnotations,
     Parent,
 };
+use crate::cache::unknown::Unknown;
 use crate::digest::Digest;
 
-/// What is unknown to this program, by name.
-type Other = Map<String, Value>;
 /// Hash of a layer with all below it, or of a record with all its inputs.
 type Hash = [u8; 32];
 
@@ -29,16 +28,16 @@ struct Layer {
     parent: Option<usize>,
     hash: Hash,
     annotations: Option<LayerAnnotations>,
-    other: Other,
+    other: Unknown,
 }
 
 /// Where an input of a record may come from.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Link {
     pub(super) selector: String,
     /// Place of the record, which is before that of the record with this link.
     pub(super) record: usize,
-    pub(super) other: Other,
+    pub(super) other: Unknown,
 }
 
 /// One key with the results of all configs.
@@ -48,21 +47,21 @@ pub(super) struct Record {
     pub(super) inputs: Vec<Vec<Link>>,
     /// By the topmost layer; `None` is the result without any.
     pub(super) results: HashMap<Option<usize>, Found>,
-    pub(super) other: Other,
+    pub(super) other: Unknown,
 }
 
 /// What is known of a result besides its layers.
 #[derive(Clone, Default)]
 pub(super) struct Found {
     pub(super) times: Times,
-    other: Other,
+    other: Unknown,
 }
 
 impl Found {
     /// Takes over what another writer knew.
     pub(super) fn unite(&mut self, other: Self) {
         self.times.unite(other.times);
-        unite_maps(&mut self.other, other.other);
+        self.other.unite(&other.other);
     }
 }
 
@@ -73,14 +72,14 @@ pub(super) struct Table {
     layer_at: HashMap<(Digest, Option<usize>), usize>,
     records: Vec<Record>,
     record_at: HashMap<Hash, usize>,
-    other: Other,
+    other: Unknown,
 }
 
 impl Table {
     /// Adds a config that was checked. Results with a layer whose blob is not `listed` by the
     /// manifest are left out, as BuildKit does.
     pub(super) fn add(&mut self, config: &CacheConfig, listed: impl Fn(&Digest) -> bool) {
-        unite_maps(&mut self.other, config.other.clone());
+        self.other.unite(&config.other);
         let layers = self.add_layers(config, &listed);
         let mut at = vec![usize::MAX; config.records.len()];
         for index in config.inputs_first() {
@@ -93,12 +92,14 @@ impl Table {
             }
             for result in &record.results {
                 if let Some(layer) = layers.get(result.layer).copied().flatten() {
-                    self.found(place, Some(layer), &result.created_at, &result.other);
+                    let times = Times::of(&result.created_at, &result.last_used);
+                    self.found(place, Some(layer), times, &result.other);
                 }
             }
             for chain in &record.chains {
                 if let Some(top) = self.chain(config, &chain.layers, &listed) {
-                    self.found(place, top, &chain.created_at, &chain.other);
+                    let times = Times::of(&chain.created_at, &chain.last_used);
+                    self.found(place, top, times, &chain.other);
                 }
             }
         }
@@ -174,12 +175,12 @@ impl Table {
                 parent,
                 hash: hasher.finalize().into(),
                 annotations: None,
-                other: Map::new(),
+                other: Unknown::default(),
             });
             self.layers.len() - 1
         });
         if let Some(known) = self.layers.get_mut(place) {
-            unite_maps(&mut known.other, layer.other.clone());
+            known.other.unite(&layer.other);
             if text(&layer.annotations) > text(&known.annotations) {
                 known.annotations.clone_from(&layer.annotations);
             }
@@ -195,16 +196,40 @@ impl Table {
             .map(|input| self.links(input, at))
             .collect();
         let hash = self.hash(record, &inputs);
-        *self.record_at.entry(hash).or_insert_with(|| {
-            self.records.push(Record {
-                hash,
-                digest: record.digest.clone(),
-                inputs,
-                results: HashMap::new(),
-                other: record.other.clone(),
-            });
-            self.records.len() - 1
-        })
+        let place = match self.record_at.get(&hash).copied() {
+            Some(place) => {
+                self.know_more(place, &inputs);
+                place
+            }
+            None => self.new_record(hash, &record.digest, inputs),
+        };
+        if let Some(known) = self.records.get_mut(place) {
+            known.other.unite(&record.other);
+        }
+        place
+    }
+
+    fn new_record(&mut self, hash: Hash, digest: &str, inputs: Vec<Vec<Link>>) -> usize {
+        let place = self.records.len();
+        self.record_at.insert(hash, place);
+        self.records.push(Record {
+            hash,
+            digest: digest.to_owned(),
+            inputs,
+            results: HashMap::new(),
+            other: Unknown::default(),
+        });
+        place
+    }
+
+    /// Takes over what another writer knew of the same links in the same order.
+    fn know_more(&mut self, record: usize, inputs: &[Vec<Link>]) {
+        if let Some(known) = self.records.get_mut(record) {
+            let known = known.inputs.iter_mut().flatten();
+            for (known, link) in known.zip(inputs.iter().flatten()) {
+                known.other.unite(&link.other);
+            }
+        }
     }
 
     /// The alternatives of one input, each once, in an order that depends on what they are alone.
@@ -217,23 +242,25 @@ impl Table {
                 other: link.other.clone(),
             })
             .collect();
-        links.sort_by_cached_key(|link| {
-            let hash = self.records.get(link.record).map(|record| record.hash);
-            (link.selector.clone(), hash, text(&link.other))
+        let hash = |link: &Link| self.records.get(link.record).map(|record| record.hash);
+        links.sort_by(|a, b| (&a.selector, hash(a)).cmp(&(&b.selector, hash(b))));
+        links.dedup_by(|next, kept| {
+            let same = (&next.selector, next.record) == (&kept.selector, kept.record);
+            if same {
+                kept.other.unite(&next.other);
+            }
+            same
         });
-        links.dedup();
         links
     }
 
     fn hash(&self, record: &CacheRecord, inputs: &[Vec<Link>]) -> Hash {
         let mut hasher = Sha256::new();
         put(&mut hasher, record.digest.as_bytes());
-        put(&mut hasher, text(&record.other).as_bytes());
         for input in inputs {
             put(&mut hasher, &input.len().to_le_bytes());
             for link in input {
                 put(&mut hasher, link.selector.as_bytes());
-                put(&mut hasher, text(&link.other).as_bytes());
                 let hash = self.records.get(link.record).map(|record| record.hash);
                 put(&mut hasher, &hash.unwrap_or_default());
             }
@@ -241,10 +268,9 @@ impl Table {
         hasher.finalize().into()
     }
 
-    fn found(&mut self, record: usize, layer: Option<usize>, created_at: &str, other: &Other) {
-        let mut other = other.clone();
-        let times = Times::take(created_at, &mut other);
+    fn found(&mut self, record: usize, layer: Option<usize>, times: Times, other: &Unknown) {
         if let Some(record) = self.records.get_mut(record) {
+            let other = other.clone();
             let found = Found { times, other };
             match record.results.get_mut(&layer) {
                 Some(known) => known.unite(found),
@@ -346,24 +372,26 @@ fn write_results(
     let mut results = Vec::new();
     let mut chains = Vec::new();
     for (layer, found) in found {
-        let mut other = found.other;
-        let created_at = found.times.put(&mut other);
+        let other = found.other;
+        let (created_at, last_used) = found.times.write();
         match layer {
             Some(layer) => results.push(CacheResult {
                 layer: layer_at.get(layer).copied().unwrap_or_default(),
                 created_at,
+                last_used,
                 other,
             }),
             None => chains.push(ChainedResult {
                 layers: Vec::new(),
                 created_at,
+                last_used,
                 other,
             }),
         }
     }
     // Of results with one time and as many layers BuildKit takes the first.
     results.sort_by_cached_key(|result| {
-        let times = Times::of(&result.created_at, &result.other);
+        let times = Times::of(&result.created_at, &result.last_used);
         (std::cmp::Reverse(times.order()), result.layer)
     });
     (results, chains)
@@ -392,20 +420,4 @@ fn text(value: &impl serde::Serialize) -> String {
         // A map with text keys can always be written.
         _ => String::new(),
     }
-}
-
-/// Adds fields; of two values of one name the one whose text is greater stays, so that the order of
-/// uniting does not matter.
-pub(super) fn unite_maps(into: &mut Other, from: Other) {
-    if from.is_empty() {
-        return;
-    }
-    for (key, value) in from {
-        match into.get_mut(&key) {
-            Some(known) if text(&value) > text(known) => *known = value,
-            Some(_) => {}
-            None => drop(into.insert(key, value)),
-        }
-    }
-    into.sort_keys();
 }

@@ -11,7 +11,7 @@ fn layer(blob: &str, parent: Option<usize>) -> CacheLayer {
         blob: Digest::of(blob.as_bytes()),
         parent: Parent(parent),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     }
 }
 
@@ -19,7 +19,8 @@ fn result(layer: usize, created_at: &str) -> CacheResult {
     CacheResult {
         layer,
         created_at: created_at.to_owned(),
-        other: Map::new(),
+        last_used: String::new(),
+        other: Unknown::default(),
     }
 }
 
@@ -27,8 +28,12 @@ fn link(record: usize, selector: &str) -> CacheInput {
     CacheInput {
         selector: selector.to_owned(),
         link: record,
-        other: Map::new(),
+        other: Unknown::default(),
     }
+}
+
+fn unknown(fields: &str) -> Unknown {
+    serde_json::from_str(fields).unwrap()
 }
 
 fn manifest(config: &CacheConfig) -> CacheManifest {
@@ -43,7 +48,7 @@ fn manifest(config: &CacheConfig) -> CacheManifest {
         form: Form::OciManifest,
         config: None,
         layers: config.layers.iter().map(descriptor).collect(),
-        other: Map::new(),
+        other: Unknown::default(),
     }
 }
 
@@ -142,6 +147,56 @@ fn results_of_one_key_are_kept_the_youngest_first() {
             (Digest::of(b"one"), "2026-03-05T00:00:00Z"),
         ]
     );
+}
+
+/// The same steps as another writer tells them, who adds fields of its own to everything.
+fn with_unknown(mut config: CacheConfig, fields: &str) -> CacheConfig {
+    let all = || unknown(fields);
+    config.other = all();
+    for layer in &mut config.layers {
+        layer.other = all();
+    }
+    for record in &mut config.records {
+        record.other = all();
+        let results = record.results.iter_mut();
+        results.for_each(|result| result.other = all());
+        let links = record.inputs.iter_mut().flatten();
+        links.for_each(|link| link.other = all());
+    }
+    config
+}
+
+#[test]
+fn what_is_equal_but_for_unknown_fields_is_there_once() {
+    let plain = contents(&steps("a", 7));
+    let (one, two) = (
+        r#"{"x":[1],"m":1,"a":2}"#,
+        r#"{"z":0.10000000000000000001,"m":3}"#,
+    );
+    let one = contents(&with_unknown(steps("a", 7), one));
+    let two = contents(&with_unknown(steps("a", 7), two));
+    let both = r#"{"a":2,"m":3,"x":[1],"z":0.10000000000000000001}"#;
+    let both = contents(&with_unknown(steps("a", 7), both));
+    assert_eq!(united(&one, &plain), one);
+    assert_eq!(united(&plain, &one), one);
+    assert_eq!(united(&plain, &one).results(), 7);
+    assert_eq!(united(&one, &two), both);
+    assert_eq!(
+        united(&two, &one).to_parts().unwrap(),
+        both.to_parts().unwrap()
+    );
+}
+
+/// One record whose alternatives differ in nothing that is known.
+#[test]
+fn links_that_are_equal_but_for_unknown_fields_are_one() {
+    let mut config = steps("a", 2);
+    let mut again = link(0, "");
+    again.other = unknown(r#"{"x":1}"#);
+    config.records[1].inputs[0].push(again.clone());
+    let once = contents(&config);
+    assert_eq!(once.config.records[1].inputs, [[again]]);
+    assert_eq!(united(&contents(&steps("a", 2)), &once), once);
 }
 
 /// A step that ran has two keys for its input; one that was found has one of them.
@@ -412,6 +467,19 @@ proptest! {
         prop_assert_eq!(united(&left, &c), left.clone());
         prop_assert_eq!(left.timeless().0, right.timeless().0);
         prop_assert!(left.is_still(&united(&left, &a), Duration::MAX));
+    }
+
+    #[test]
+    fn unknown_fields_change_no_result(a in any_config(), b in any_config()) {
+        let plain = united(&contents(&a), &contents(&b));
+        let one = contents(&with_unknown(a, r#"{"x":1.50,"b":[2]}"#));
+        let two = contents(&with_unknown(b, r#"{"x":1.5,"a":{}}"#));
+        let both = united(&one, &two);
+        let count = |c: &Contents| (c.results(), c.config.records.len(), c.config.layers.len());
+        prop_assert_eq!(count(&both), count(&plain));
+        prop_assert_eq!(&united(&two, &one), &both);
+        let parts = both.to_parts().unwrap();
+        prop_assert_eq!(Contents::parse(&parts.manifest, "", &parts.config).unwrap(), both);
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! When a result was made, and when a build last used it.
 //!
 //! BuildKit knows the first alone (`createdAt`). The second is kept beside it in a field that BuildKit
-//! passes over, as Go's JSON reader does with every field that it does not know: `lastUsed`, RFC 3339.
+//! passes over, as Go's JSON reader does with every field that it does not know (`lastUsed`).
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
 
-/// The field that BuildKit does not know.
-const LAST_USED: &str = "lastUsed";
 /// Uses that follow the making this closely are not written down: the field costs space.
 const NEAR: SignedDuration = SignedDuration::from_mins(5);
 
@@ -22,33 +19,22 @@ pub(super) struct Times {
 
 impl Times {
     /// Reads the times of a result.
-    pub(super) fn of(created_at: &str, other: &Map<String, Value>) -> Self {
-        let used = other.get(LAST_USED).and_then(Value::as_str);
+    pub(super) fn of(created_at: &str, last_used: &str) -> Self {
         Self {
             created: created_at.parse().ok(),
             created_text: created_at.to_owned(),
-            used: used.and_then(|text| text.parse().ok()),
+            used: last_used.parse().ok(),
         }
     }
 
-    /// The same, and takes the field out of the others.
-    pub(super) fn take(created_at: &str, other: &mut Map<String, Value>) -> Self {
-        let times = Self::of(created_at, other);
-        other.shift_remove(LAST_USED);
-        times
-    }
-
-    /// Writes the field, if it says more than the first time, which is returned.
-    pub(super) fn put(self, other: &mut Map<String, Value>) -> String {
-        if let Some(used) = self.used
-            && self
-                .created
+    /// Returns both as they are written; the second is empty if it says no more than the first.
+    pub(super) fn write(self) -> (String, String) {
+        let used = self.used.filter(|used| {
+            self.created
                 .is_none_or(|made| used.duration_since(made) > NEAR)
-        {
-            other.insert(LAST_USED.to_owned(), Value::from(used.to_string()));
-            other.sort_keys();
-        }
-        self.created_text
+        });
+        let used = used.map(|used| used.to_string());
+        (self.created_text, used.unwrap_or_default())
     }
 
     /// Takes the later ones of two writers.

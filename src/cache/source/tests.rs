@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::cache::config::MEDIA_TYPE;
 use crate::cache::manifest::{Form, OCI_INDEX, OCI_MANIFEST};
+use crate::cache::unknown::Unknown;
 use crate::registry::tests::{ScriptedRegistry, pushable};
 
 const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -76,7 +77,7 @@ async fn a_cache_in_a_folder_is_read() {
             form,
             config: Some(config.clone()),
             layers: vec![layer.clone()],
-            other: Map::new(),
+            other: Unknown::default(),
         };
         let entry = folder.put(&manifest.to_bytes().unwrap(), form.media_type());
         folder.layout.tag(&entry, tag).unwrap();

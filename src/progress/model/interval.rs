@@ -53,11 +53,12 @@ impl Intervals {
         self.latest().is_some_and(|span| span.stop.is_some())
     }
 
-    /// Returns the time spent in all spans, in nanoseconds; an open span lasts until `now`.
+    /// Returns the time spent in all spans, in nanoseconds; an open span lasts until `now`. One that ends
+    /// before it begins, by a clock that was set or a builder's whim, takes no time.
     pub fn total(&self, now: Time) -> i64 {
         self.merged
             .iter()
-            .map(|span| span.stop.unwrap_or(now).since(span.start))
+            .map(|span| span.stop.unwrap_or(now).since(span.start).max(0))
             .fold(0, i64::saturating_add)
     }
 }
@@ -135,6 +136,8 @@ mod tests {
         assert_eq!(spans.total(Time::from_nanos(15)), 9);
         assert!(spans.set(Time::from_nanos(10), Some(Time::from_nanos(12))));
         assert!(spans.is_completed());
+        assert_eq!(spans.total(Time::from_nanos(99)), 6);
+        assert!(spans.set(Time::from_nanos(i64::MAX), Some(Time::from_nanos(i64::MIN))));
         assert_eq!(spans.total(Time::from_nanos(99)), 6);
     }
 }

@@ -10,8 +10,8 @@ use super::frame::{Frame, Line, Look, Size};
 use super::row::{self, Row, cut};
 use super::summary;
 use crate::progress::model::{Model, Vertex};
-use crate::progress::sanitize;
 use crate::progress::time::{self, Time};
+use crate::text::foreign;
 
 const LOG_PREFIX: &str = " => => # ";
 /// So many rows are left to steps that are done when windows are opened, if there are as many.
@@ -85,7 +85,7 @@ fn head(model: &Model, width: usize, now: Time, labels: &Labels, ended: bool) ->
         counts.completed,
         counts.total
     );
-    let right = sanitize::text(&labels.description);
+    let right = foreign::line(&labels.description);
     let used = left.width() + right.width();
     let text = if !right.is_empty() && used < width {
         format!("{left}{}{right}", " ".repeat(width - used))

@@ -5,7 +5,8 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::frame::{Line, Look};
 use crate::progress::model::{Model, Outcome, Status, Vertex};
 use crate::progress::time::{self, Time};
-use crate::progress::{sanitize, units};
+use crate::progress::units;
+use crate::text::foreign;
 
 /// The speed of a transfer is shown after this time.
 const SPEED_AFTER: i64 = 1_000_000_000;
@@ -53,11 +54,11 @@ fn step(vertex: &Vertex, now: Time) -> Row<'_> {
     Row {
         step: Some(vertex),
         running: !vertex.is_completed(),
-        name: format!("{prefix}{}", sanitize::text(&vertex.name)),
+        name: format!("{prefix}{}", foreign::line(&vertex.name)),
         detail: if vertex.note.is_empty() {
             String::new()
         } else {
-            format!(" ({})", sanitize::text(&vertex.note))
+            format!(" ({})", foreign::line(&vertex.note))
         },
         took: vertex.intervals.total(now),
         look,
@@ -80,7 +81,7 @@ fn part<'a>(status: &Status, now: Time) -> Row<'a> {
     Row {
         step: None,
         running: !done,
-        name: format!("=> {}", sanitize::text(&status.id)),
+        name: format!("=> {}", foreign::line(&status.id)),
         detail,
         took,
         look: if done { Look::Done } else { Look::Plain },
@@ -97,7 +98,7 @@ fn warning<'a>(vertex: &Vertex, short: &[u8], now: Time) -> Row<'a> {
     Row {
         step: None,
         running: false,
-        name: format!("WARN: {}", sanitize::text(&String::from_utf8_lossy(short))),
+        name: format!("WARN: {}", foreign::line(&String::from_utf8_lossy(short))),
         detail: String::new(),
         took: vertex.intervals.total(now),
         look: Look::Warning,

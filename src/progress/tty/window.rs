@@ -4,6 +4,7 @@
 //! and erase inside the last lines. All other sequences are passed over. A character takes one
 //! cell here, whatever its width; the width counts where lines are cut for the screen.
 
+use crate::text::foreign;
 use std::collections::VecDeque;
 
 use unicode_width::UnicodeWidthChar as _;
@@ -112,7 +113,7 @@ impl Window {
             '\r' => self.column = 0,
             '\u{8}' => self.column = self.column.saturating_sub(1),
             '\t' => self.column = (self.column / 8 + 1) * 8,
-            c if c.is_control() => {}
+            c if c.is_control() || foreign::is_hidden(c) => {}
             c => self.put(c),
         }
     }

@@ -14,13 +14,13 @@ use docker_cachex::cache::export::{
 };
 use docker_cachex::cache::known::Known;
 use docker_cachex::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::cache::unknown::Unknown;
 use docker_cachex::compress::{Algorithm, Level, Workers};
 use docker_cachex::digest::Digest;
 use docker_cachex::registry::{
     Access, Anonymous, HostConfig, RegistryClient, Repository, RetryPolicy, SystemClock, Timeouts,
     Transport,
 };
-use serde_json::Map;
 
 use super::scripted_registry::{ScriptedRegistry, digest_of};
 
@@ -85,7 +85,7 @@ impl Exporter {
                     blob: blob.clone(),
                     parent: Parent(n.checked_sub(1)),
                     annotations: None,
-                    other: Map::new(),
+                    other: Unknown::default(),
                 })
                 .collect(),
             records: (0..digests.len())
@@ -94,12 +94,13 @@ impl Exporter {
                     results: vec![CacheResult {
                         layer,
                         created_at: String::new(),
-                        other: Map::new(),
+                        last_used: String::new(),
+                        other: Unknown::default(),
                     }],
                     ..CacheRecord::default()
                 })
                 .collect(),
-            other: Map::new(),
+            other: Unknown::default(),
         };
         let config = Bytes::from(config.to_bytes().expect("a config"));
         let layer = "application/vnd.oci.image.layer.v1.tar";
@@ -111,7 +112,7 @@ impl Exporter {
                 .zip(&self.layers)
                 .map(|(digest, bytes)| Descriptor::new(layer, digest, bytes.len() as u64))
                 .collect(),
-            other: Map::new(),
+            other: Unknown::default(),
         };
         (config, manifest.to_bytes().expect("a manifest").into())
     }

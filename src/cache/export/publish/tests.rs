@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, Parent};
 use crate::cache::manifest::{Form, UNCOMPRESSED};
+use crate::cache::unknown::Unknown;
 use crate::compress::Algorithm;
 
 fn stored(digest: Digest, sent: u64) -> StoredLayer {
@@ -25,13 +26,13 @@ fn collected(blobs: [Digest; 2]) -> (Collected, Digest) {
                 blob: contents[0].clone(),
                 parent: Parent(None),
                 annotations: None,
-                other: Map::new(),
+                other: Unknown::default(),
             },
             CacheLayer {
                 blob: contents[1].clone(),
                 parent: Parent(Some(0)),
                 annotations: None,
-                other: Map::new(),
+                other: Unknown::default(),
             },
         ],
         ..Default::default()
@@ -45,7 +46,7 @@ fn collected(blobs: [Digest; 2]) -> (Collected, Digest) {
             .iter()
             .map(|d| Descriptor::new(tar, d.clone(), 3))
             .collect(),
-        other: Map::new(),
+        other: Unknown::default(),
     };
     let manifest = Bytes::from(manifest.to_bytes().unwrap());
     let digest = Digest::of(&manifest);

@@ -1,8 +1,7 @@
-use serde_json::Map;
-
 use super::*;
 use crate::cache::config::{CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::manifest::{DOCKER_LIST, Descriptor, Form, OCI_MANIFEST};
+use crate::cache::unknown::Unknown;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
 
 const REPO: &str = "team/app";
@@ -14,13 +13,14 @@ fn cache(name: &str) -> Contents {
         blob: Digest::of(blob.as_bytes()),
         parent: Parent(parent),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     };
     let record = |name: &str, layer| CacheRecord {
         results: vec![CacheResult {
             layer,
             created_at: "2026-01-01T00:00:00Z".to_owned(),
-            other: Map::new(),
+            last_used: String::new(),
+            other: Unknown::default(),
         }],
         digest: name.to_owned(),
         ..CacheRecord::default()
@@ -41,7 +41,7 @@ fn cache(name: &str) -> Contents {
         form: Form::OciManifest,
         config: None,
         layers: config.layers.iter().map(blob).collect(),
-        other: Map::new(),
+        other: Unknown::default(),
     };
     Contents::new(&manifest, &config).unwrap()
 }

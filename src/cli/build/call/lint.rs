@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use super::{AnswerError, Printed, given_form, json};
 use crate::options::call::Call;
-use crate::progress::{sanitize, source_error};
+use crate::progress::source_error;
+use crate::text::foreign;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -120,13 +121,13 @@ impl Results {
         list.sort_by(|a, b| self.order(a, b));
         let mut out = String::new();
         for warning in list {
-            let rule = sanitize::text(&warning.rule_name);
+            let rule = foreign::line(&warning.rule_name);
             // Writing to a string cannot fail.
             let _ = write!(out, "\nWARNING: {rule}");
             if !warning.url.is_empty() {
-                let _ = write!(out, " - {}", sanitize::text(&warning.url));
+                let _ = write!(out, " - {}", foreign::line(&warning.url));
             }
-            let _ = writeln!(out, "\n{}", sanitize::lines(&warning.detail));
+            let _ = writeln!(out, "\n{}", foreign::lines(&warning.detail));
             out.push_str(&self.excerpt(warning.location.as_ref(), dockerfile));
         }
         Ok(out)
@@ -134,7 +135,7 @@ impl Results {
 
     fn error(&self, error: &BuildError, dockerfile: &str) -> String {
         let excerpt = self.excerpt(error.location.as_ref(), dockerfile);
-        format!("{}\n{excerpt}", sanitize::lines(&error.message))
+        format!("{}\n{excerpt}", foreign::lines(&error.message))
     }
 
     fn source(&self, index: usize) -> Option<&Source> {

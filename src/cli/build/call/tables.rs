@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use crate::cli::table::columns;
-use crate::progress::sanitize;
+use crate::text::foreign;
 
 /// What a target takes (BuildKit `subrequests/outline`).
 #[derive(Default, Deserialize)]
@@ -135,7 +135,7 @@ pub(super) fn describe(json: &str) -> Result<String, serde_json::Error> {
 
 /// A text of a Dockerfile as a cell: no control characters, so that it stays on its line.
 fn cell(text: &str) -> String {
-    sanitize::text(text).into_owned()
+    foreign::line(text).into_owned()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::cli::disk::human;
 use crate::cli::table;
 use crate::cli::template::{Template, TemplateError};
 use crate::options::size::human_size;
+use crate::text::foreign;
 
 /// What stands where nothing is known.
 const UNKNOWN: &str = "unknown";
@@ -151,8 +152,8 @@ fn digest(layer: &Layer, truncate: bool) -> String {
 
 /// A text on one line. It comes from whoever made the cache: nothing of it may steer the terminal.
 fn plain(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let line = foreign::line(text);
+    let words: Vec<&str> = line.split_whitespace().collect();
     words.join(" ")
 }
 
