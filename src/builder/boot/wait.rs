@@ -154,7 +154,8 @@ impl Container {
         let logs = engine.api().logs(self.container(), Some(options));
         let lines: Result<Vec<_>, _> = logs.try_collect().await;
         match lines {
-            Ok(lines) => foreign::lines(&lines.iter().map(ToString::to_string).collect::<String>()).into_owned(),
+            Ok(lines) => foreign::lines(&lines.iter().map(ToString::to_string).collect::<String>())
+                .into_owned(),
             Err(error) => {
                 let error = engine.error("read the builder's log", error);
                 tracing::debug!(error = %crate::error::chain(&error), "no log");

@@ -186,14 +186,14 @@ async fn open_downloads_are_bounded() {
     for blob in &blobs {
         let digest = Digest::of(blob);
         let begun = read(&store, &digest, 0, 1000);
-        let begun = tokio::time::timeout(std::time::Duration::from_secs(20), begun).await;
+        let begun = tokio::time::timeout(Duration::from_secs(20), begun).await;
         assert!(begun.expect("it hangs").unwrap() == blob[..1000]);
     }
     assert_eq!(store.downloads.idle(), 8);
     for blob in &blobs {
         let digest = Digest::of(blob);
         let rest = read(&store, &digest, 1000, 2 * MIB);
-        let rest = tokio::time::timeout(std::time::Duration::from_secs(20), rest).await;
+        let rest = tokio::time::timeout(Duration::from_secs(20), rest).await;
         assert!(rest.expect("it hangs").unwrap() == blob[1000..]);
     }
     assert_eq!(store.downloads.idle(), 0);

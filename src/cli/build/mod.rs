@@ -3,7 +3,6 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::build::cache::CacheImport;
-use crate::build::inputs::Inputs;
 use crate::build::run::BuildError;
 use crate::build::{BuildSpec, cache, policy};
 use crate::builder::{self, Builder, BuilderError, Node, Surroundings};

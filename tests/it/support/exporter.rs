@@ -145,6 +145,7 @@ pub(crate) fn repository(host: &str, attempts: u32) -> Repository {
     config.timeouts = Timeouts {
         connect: Duration::from_secs(5),
         idle: Duration::from_millis(500),
+        small: Duration::from_millis(500),
         commit: Duration::from_millis(500),
         token: Duration::from_secs(5),
         cancel: Duration::from_secs(1),

@@ -2,7 +2,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Map;
 use tokio::time::timeout;
 
 use super::*;
@@ -12,6 +11,7 @@ use crate::cache::export::publish::{Rules, publish};
 use crate::cache::export::{ExportSettings, Storage, Unseen};
 use crate::cache::known::Known;
 use crate::cache::manifest::{Descriptor, Form};
+use crate::cache::unknown::Unknown;
 use crate::compress::Workers;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
 
@@ -25,13 +25,14 @@ fn metadata() -> [Bytes; 2] {
         blob: digests[index].clone(),
         parent: Parent(parent),
         annotations: None,
-        other: Map::new(),
+        other: Unknown::default(),
     };
     let record = |layer| CacheRecord {
         results: vec![CacheResult {
             layer,
             created_at: "2026-01-01T00:00:00Z".to_owned(),
-            other: Map::new(),
+            last_used: String::new(),
+            other: Unknown::default(),
         }],
         digest: digests[layer].to_string(),
         ..CacheRecord::default()
@@ -47,7 +48,7 @@ fn metadata() -> [Bytes; 2] {
         form: Form::OciManifest,
         config: Some(Descriptor::of(config::MEDIA_TYPE, &config)),
         layers: blobs.into(),
-        other: Map::new(),
+        other: Unknown::default(),
     };
     [config, manifest.to_bytes().unwrap().into()]
 }

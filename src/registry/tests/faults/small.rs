@@ -10,7 +10,8 @@ async fn with_manifest() -> (ScriptedRegistry, Repository) {
     let registry = ScriptedRegistry::start().await;
     let repository = pushable(&registry);
     let media_type = MANIFEST_TYPES[0];
-    let put = repository.put_manifest("t", media_type, MANIFEST.as_bytes());
+    let bytes = Bytes::from_static(MANIFEST.as_bytes());
+    let put = repository.put_manifest("t", media_type, &bytes);
     within(put).await.unwrap();
     (registry, repository)
 }
