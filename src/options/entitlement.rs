@@ -125,7 +125,7 @@ mod tests {
             ),
             (
                 "network.host=1",
-                r#"network.host takes no value in "network.host=1""#,
+                r#"network.host does not accept a value in "network.host=1""#,
             ),
             (
                 "buildx.local.delete=true",

@@ -24,7 +24,7 @@ fn status(status: u16, body: &str) -> RegistryError {
 fn the_message_has_method_redacted_url_status_and_codes() {
     let error = status(
         403,
-        r#"{"errors":[{"code":"DENIED","message":"no\u001bpush","detail":{"a":1}},{"code":"OWN_CODE"}]}"#,
+        r#"{"errors":[{"code":"DENIED","message":"no\u0007 push","detail":{"a":1}},{"code":"OWN_CODE"}]}"#,
     );
     assert_eq!(
         error.to_string(),
