@@ -97,8 +97,7 @@ pub async fn run(
     let ready = async {
         let job = async {
             let job = Job::set_up(spec, &mut inputs, build_ref, runner, &stores).await?;
-            job.fetch_ahead(spec, &inputs, runner, &mut on_status)
-                .await?;
+            Box::pin(job.fetch_ahead(spec, &inputs, runner, &mut on_status)).await?;
             Ok::<_, BuildError>(job)
         };
         tokio::try_join!(job, read)

@@ -206,7 +206,7 @@ pub async fn load(
     let nodes = group.nodes.iter().map(|node| {
         let group = &group;
         let proxies = proxies.clone();
-        async move { load_node(surroundings, group, node, probe, timeout, proxies).await }
+        load_node(surroundings, group, node, probe, timeout, proxies)
     });
     loaded.nodes = futures_util::future::join_all(nodes).await;
     loaded
@@ -227,7 +227,7 @@ async fn load_node(
         ..LoadedNode::default()
     };
     let ask = ask(surroundings, group, node, probe, &mut loaded);
-    if let Err(error) = within(timeout, ask).await {
+    if let Err(error) = Box::pin(within(timeout, ask)).await {
         loaded.error = Some(error);
     }
     loaded

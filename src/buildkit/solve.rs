@@ -190,7 +190,7 @@ pub async fn solve(
             }
         };
         let result = tokio::select! {
-            result = run_build(client, request, companion, cancel) => result,
+            result = Box::pin(run_build(client, request, companion, cancel)) => result,
             // Leaving the branch drops the call, which resets its stream; the daemon takes that for
             // a cancellation.
             () = cancelled => Err(Status::cancelled("the build was cancelled").into()),

@@ -93,18 +93,15 @@ impl RegistryImport {
         let store = RegistryStore::new(repository);
         let mut served = raw.digest.clone();
         let mut trimmed = None;
-        match store.trim(&raw, &manifest).await? {
-            Some(smaller) => {
-                served = Digest::of(&smaller.manifest);
-                let mut state = store.state();
-                state.keep(smaller.config_digest.clone(), smaller.config);
-                state.keep(served.clone(), smaller.manifest);
-                trimmed = Some(smaller.what);
-            }
-            None => {
-                store.take_config(&manifest).await?;
-                store.state().keep(raw.digest, raw.bytes);
-            }
+        if let Some(smaller) = store.trim(&raw, &manifest).await? {
+            served = Digest::of(&smaller.manifest);
+            let mut state = store.state();
+            state.keep(smaller.config_digest.clone(), smaller.config);
+            state.keep(served.clone(), smaller.manifest);
+            trimmed = Some(smaller.what);
+        } else {
+            store.take_config(&manifest).await?;
+            store.state().keep(raw.digest, raw.bytes);
         }
         store.state().learn(&manifest);
         Ok(Self {

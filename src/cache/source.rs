@@ -141,12 +141,11 @@ impl CacheSource {
                 digest,
             } => {
                 layout.check()?;
-                let (digest, media_type) = match digest {
-                    Some(digest) => (digest.clone(), String::new()),
-                    None => {
-                        let entry = layout.manifest(tag.as_deref())?;
-                        (entry.digest, entry.media_type)
-                    }
+                let (digest, media_type) = if let Some(digest) = digest {
+                    (digest.clone(), String::new())
+                } else {
+                    let entry = layout.manifest(tag.as_deref())?;
+                    (entry.digest, entry.media_type)
                 };
                 from_layout(layout, digest, media_type)?
             }

@@ -162,7 +162,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Object<'_, V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
-        let object = self.visitor.visit_map(Known {
+        let object = self.visitor.visit_map(KnownFields {
             entries,
             known: self.known,
             other: &mut *self.other,
@@ -173,13 +173,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Object<'_, V> {
 }
 
 /// The known fields of an object.
-struct Known<'a, A> {
+struct KnownFields<'a, A> {
     entries: A,
     known: &'static [&'static str],
     other: &'a mut Unknown,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Known<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for KnownFields<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(

@@ -60,10 +60,10 @@ async fn run_cancellable(command: Commands, ctx: &Context) -> Result<(), Command
     // reqwest takes the provider of the process. A second installation fails, which is no harm.
     drop(rustls::crypto::ring::default_provider().install_default());
     if command.handles_cancel() {
-        return command.run(ctx).await;
+        return Box::pin(command.run(ctx)).await;
     }
     tokio::select! {
-        result = command.run(ctx) => result,
+        result = Box::pin(command.run(ctx)) => result,
         () = ctx.cancel.cancelled() => Err(cancelled()),
     }
 }

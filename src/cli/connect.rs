@@ -20,8 +20,9 @@ pub(super) async fn connect(
     progress: &mut (dyn FnMut(BootEvent) + Send),
 ) -> Result<Client, ReachError<RpcError>> {
     let authority = node.driver().authority();
-    node.reach(absent, progress, |stream| speak(stream, authority))
-        .await
+    let reached = node.reach(absent, progress, |stream| speak(stream, authority));
+    // Booting is a large future, and every command holds one.
+    Box::pin(reached).await
 }
 
 /// Whatever BuildKit answers to the cheapest question, it answers.

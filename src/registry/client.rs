@@ -250,7 +250,7 @@ impl RegistryClient {
     /// redirects, holds the limits. Tries nothing again.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Reply, RegistryError> {
         let permit = self.inner.limits.acquire(call.class).await;
-        let result = self.exchange(call).await;
+        let result = Box::pin(self.exchange(call)).await;
         match &result {
             Ok(reply) => self.note_status(call.class, reply),
             Err(error) if error.is_retryable() => self.inner.limits.overloaded(call.class, None),

@@ -245,7 +245,7 @@ fn assert_interrupted(what: &str, mut command: Command) {
         .expect("the plugin");
     // Standard input stays open and says nothing.
     let _stdin = child.stdin.take();
-    sleep(Duration::from_millis(1000));
+    sleep(Duration::from_secs(1));
     assert!(
         child.try_wait().expect("a child").is_none(),
         "{what}: it waits for nothing"

@@ -112,7 +112,7 @@ impl Job {
                 session,
                 &mut on_status,
             );
-            refused.await?;
+            Box::pin(refused).await?;
         }
         if let Some(file) = &inputs.url_dockerfile {
             dockerfile_url::fetch(file, client, session, on_status).await?;

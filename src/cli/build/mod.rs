@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::build::cache::CacheImport;
-use crate::build::run::BuildError;
+use crate::build::run::{BuildError, BuildOutcome};
 use crate::build::{BuildSpec, cache, policy};
 use crate::builder::{self, Builder, BuilderError, Node, Surroundings};
 use crate::env;
@@ -92,15 +92,12 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         provenance: files.provenance,
         ctx,
     };
+    let common = &common;
     let jobs = plan.specs.iter().zip(nodes);
     let jobs: Vec<Job> = jobs
-        .map(|(spec, node)| Job {
-            spec,
-            node,
-            common: &common,
-        })
+        .map(|(spec, node)| Job { spec, node, common })
         .collect();
-    let result = Box::pin(plan.run(&jobs, inputs, &common)).await;
+    let result = Box::pin(plan.run(&jobs, inputs, common)).await;
     let in_order = ctx.orderly.token();
     invocation.registries.close().await;
     let summary = progress.finish().await;
@@ -111,24 +108,27 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let outcome = result?;
     if spec.call.is_none() && !matches!(resolved.mode, Mode::Quiet | Mode::RawJson) {
         let name = format!("{}/{}/{}", builder.name(), node.name(), outcome.build_ref);
-        let details = desktop::details(&name, ctx);
-        details.iter().for_each(|line| ctx.ui.status(line));
+        if let Some(line) = desktop::details(&name, ctx) {
+            ctx.ui.status(&line);
+        }
     }
-    for warning in &outcome.warnings {
-        ctx.ui.warning(warning);
-    }
-    for ignored in outcome
-        .caches
-        .iter()
-        .filter_map(|c| c.outcome.as_ref().err())
-    {
-        ctx.ui.warning(&crate::error::chain(ignored));
-    }
+    warn(&outcome, ctx);
     let print_image_id = resolved.print_image_id && spec.call.is_none();
     finish::render(&outcome, &summary, &files, print_image_id, ctx)?;
     match &spec.call {
         Some(call) => call::print(call, &outcome.response, &dockerfile, ctx),
         None => finish::inline_message(&outcome.response, ctx),
+    }
+}
+
+/// Shows what a build that succeeded had to do without.
+fn warn(outcome: &BuildOutcome, ctx: &Context) {
+    for warning in &outcome.warnings {
+        ctx.ui.warning(warning);
+    }
+    let caches = outcome.caches.iter();
+    for ignored in caches.filter_map(|cache| cache.outcome.as_ref().err()) {
+        ctx.ui.warning(&crate::error::chain(ignored));
     }
 }
 

@@ -75,11 +75,17 @@ pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
     let failed = |error: SourceError| place::failure(&args.cache, &error, ctx);
     let waiting = format!("reading the cache {}", args.cache);
     if let Some(raw) = args.raw {
-        let text = ctx.ui.patiently(&waiting, read_raw(&source, raw)).await;
+        let text = ctx
+            .ui
+            .patiently(&waiting, Box::pin(read_raw(&source, raw)))
+            .await;
         let text = text.map_err(failed)?;
         return Ok(ctx.ui.text(&text)?);
     }
-    let inspection = ctx.ui.patiently(&waiting, inspect(&source, &args)).await;
+    let inspection = ctx
+        .ui
+        .patiently(&waiting, Box::pin(inspect(&source, &args)))
+        .await;
     let inspection = inspection.map_err(failed)?;
     let now = jiff::Timestamp::now();
     let text = format

@@ -59,7 +59,7 @@ pub struct MergeArgs {
 pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     let places = Places::new(ctx);
     let (repository, tag) = places.destination(&args.dst, args.insecure)?;
-    let given = load_all(&args, &places, ctx).await?;
+    let given = Box::pin(load_all(&args, &places, ctx)).await?;
     let Some(mut contents) = unite(&given) else {
         return Ok(ctx.ui.data("nothing to merge: none of the caches exists")?);
     };
@@ -113,7 +113,10 @@ async fn load_all(
         let source = places.find(name, args.insecure)?;
         let loaded = ctx
             .ui
-            .patiently(&format!("reading the cache {name}"), load(&source))
+            .patiently(
+                &format!("reading the cache {name}"),
+                Box::pin(load(&source)),
+            )
             .await;
         match loaded {
             Ok(contents) => {

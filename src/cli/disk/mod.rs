@@ -44,7 +44,7 @@ pub(super) async fn connect(
             Err(ReachError::Speech(error)) => Err(explained(node, error).await),
         }
     };
-    within(timeout, connect).await?
+    Box::pin(within(timeout, connect)).await?
 }
 
 /// A connection that breaks, or is no BuildKit's, has a reason, which the driver may know.

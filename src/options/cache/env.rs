@@ -53,12 +53,11 @@ fn fill_github(
     attrs: &mut BTreeMap<String, String>,
     lookup: impl Fn(&str) -> Lookup,
 ) -> Result<bool, OptionError> {
-    let second_version = match attrs.get("version") {
-        Some(version) => version == "2",
-        None => {
-            let on = lookup("ACTIONS_CACHE_SERVICE_V2")?;
-            on.and_then(|on| parse_bool(&on)) == Some(true)
-        }
+    let second_version = if let Some(version) = attrs.get("version") {
+        version == "2"
+    } else {
+        let on = lookup("ACTIONS_CACHE_SERVICE_V2")?;
+        on.and_then(|on| parse_bool(&on)) == Some(true)
     };
     let results = || lookup("ACTIONS_RESULTS_URL");
     set_default(attrs, "token", || lookup("ACTIONS_RUNTIME_TOKEN"))?;

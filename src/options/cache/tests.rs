@@ -304,8 +304,8 @@ fn wrong_imports() {
 #[test]
 fn wrong_imports_are_remarked() {
     for (value, read, remark) in [
-        ("x/Y", 0, r#"not read: "#),
-        ("x/Y,x/y", 1, r#"not read: "#),
+        ("x/Y", 0, "not read: "),
+        ("x/Y,x/y", 1, "not read: "),
         ("type=registry,ref=x/Y", 0, "must be lowercase"),
         (
             "type=inline",

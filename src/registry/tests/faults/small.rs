@@ -48,9 +48,9 @@ async fn a_small_blob_that_drips_is_given_up_and_one_on_a_slow_line_is_not() {
     for bytes in [&small, &large] {
         registry.put_blob(REPO, bytes);
     }
-    let error = within(repository.read_blob(&digest(&small), 100)).await;
+    let error = Box::pin(within(repository.read_blob(&digest(&small), 100))).await;
     assert!(error.unwrap_err().is_slow());
-    let read = within(repository.read_blob(&digest(&large), 64 * 1024)).await;
+    let read = Box::pin(within(repository.read_blob(&digest(&large), 64 * 1024))).await;
     assert_eq!(read.unwrap(), large);
 }
 

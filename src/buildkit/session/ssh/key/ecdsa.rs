@@ -7,7 +7,7 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
     EcdsaSigningAlgorithm, KeyPair as _,
 };
-use sec1::EcPrivateKey;
+use sec1::{EcParameters, EcPrivateKey};
 use zeroize::Zeroizing;
 
 use super::{KeyError, put_integer, put_string, strip_zeros, take_string};
@@ -71,7 +71,7 @@ pub(super) struct EcdsaKey {
 }
 
 enum Signer {
-    Ring(EcdsaKeyPair),
+    Ring(Box<EcdsaKeyPair>),
     P521(Box<SigningKey>),
 }
 
@@ -92,9 +92,7 @@ impl EcdsaKey {
     /// Reads the format of `EC PRIVATE KEY`.
     pub(super) fn from_sec1(der: &[u8]) -> Result<Self, KeyError> {
         let key = EcPrivateKey::try_from(der).map_err(|_| KeyError::Broken)?;
-        let oid = key
-            .parameters
-            .and_then(|parameters| parameters.named_curve());
+        let oid = key.parameters.and_then(EcParameters::named_curve);
         let oid = oid.ok_or(KeyError::Unsupported)?.to_string();
         let curve = Curve::ALL.into_iter().find(|curve| curve.oid() == oid);
         let public = key.public_key.ok_or(KeyError::Unsupported)?;
@@ -107,7 +105,7 @@ impl EcdsaKey {
             let signer = match curve.algorithm() {
                 Some(algorithm) => EcdsaKeyPair::from_pkcs8(algorithm, der, &SystemRandom::new())
                     .ok()
-                    .map(Signer::Ring),
+                    .map(|pair| Signer::Ring(Box::new(pair))),
                 None => p521::SecretKey::from_der(der)
                     .ok()
                     .map(|key| Signer::P521(Box::new(SigningKey::from(key)))),
@@ -131,7 +129,7 @@ impl EcdsaKey {
                 public,
                 &SystemRandom::new(),
             )
-            .map(Signer::Ring)
+            .map(|pair| Signer::Ring(Box::new(pair)))
             .map_err(|_| KeyError::Broken)?,
             None => SigningKey::from_slice(&private)
                 .map(|key| Signer::P521(Box::new(key)))
