@@ -39,6 +39,7 @@
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
+//! | [`output_file`] | files that the user names as outputs: what is replaced, written through or refused | – |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |
 //! | [`ui`], [`error`], [`exit`], [`mod@env`], [`text`] | terminal output, errors, exit codes, environment, figures in words and others' text | – |
 //!
@@ -57,6 +58,7 @@ pub mod error;
 pub mod exit;
 pub mod fsutil;
 pub mod options;
+pub mod output_file;
 pub mod plugin;
 pub mod progress;
 pub mod reference;

@@ -1,13 +1,13 @@
 //! What a build leaves behind besides its outputs: the image identifier and the metadata file.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fs_err as fs;
 use serde_json::{Map, Value};
+
+use crate::output_file::{self, OutputError};
 
 /// Exporter answer with the digest of the image's manifest or index.
 const IMAGE_DIGEST: &str = "containerimage.digest";
@@ -55,31 +55,16 @@ fn decode_value(key: &str, text: &str) -> Option<Value> {
 ///
 /// # Errors
 ///
-/// Fails where the folder does not exist or cannot be written.
-pub fn write_file(path: &Path, metadata: &Map<String, Value>) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".cachex-metadata-")
-        .tempfile_in(folder)?;
-    serde_json::to_writer_pretty(&mut file, metadata)?;
-    file.flush()?;
-    set_readable(file.path())?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// Temporary files are made for their owner alone; the metadata file is for everybody, as buildx
-/// leaves it.
-fn set_readable(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
+/// Fails if the path is no place for a file, or its folder does not exist or cannot be written.
+pub fn write_file(path: &Path, metadata: &Map<String, Value>) -> Result<(), OutputError> {
+    let text = serde_json::to_vec_pretty(metadata).map_err(std::io::Error::from)?;
+    output_file::write(path, &text)
 }
 
 #[cfg(test)]
 mod tests {
+    use fs_err as fs;
+
     use super::*;
     use crate::testing::map;
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fs_err as fs;
 use serde_json::{Map, Value};
 
 use super::request::Files;
@@ -14,19 +13,37 @@ use crate::cli::Context;
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
+use crate::output_file::{self, Devices, OutputError, Place};
 use crate::progress::{Summary, rawjson, source_error};
 
-/// Removes the file of an earlier build, which would be wrong if this one fails.
+/// Removes the image identifier of an earlier build, which would be wrong if this one fails, and
+/// checks before the build that the files can be what the user named.
 ///
 /// # Errors
 ///
-/// Fails where the file is there and cannot be removed.
-pub(super) fn remove_stale(iidfile: Option<&Path>) -> Result<(), CommandError> {
-    match iidfile.map(fs::remove_file) {
-        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(CommandError::failed(error))
-        }
-        _ => Ok(()),
+/// Fails if a path is no place for a file, or the earlier file cannot be removed.
+pub(super) fn prepare(files: &Files) -> Result<(), CommandError> {
+    if let Some(path) = &files.iidfile {
+        output_file::remove_stale(path).map_err(|error| refused(IMAGE_ID_FILE, path, error))?;
+    }
+    if let Some(path) = &files.metadata {
+        Place::find(path, Devices::Refused).map_err(|error| refused(METADATA_FILE, path, error))?;
+    }
+    Ok(())
+}
+
+const IMAGE_ID_FILE: &str = "image ID file";
+const METADATA_FILE: &str = "metadata file";
+
+fn refused(name: &str, path: &Path, error: OutputError) -> CommandError {
+    let hint = error.hint();
+    let command = CommandError::failed(format!(
+        "cannot write the {name} {}: {error}",
+        path.display()
+    ));
+    match hint {
+        Some(hint) => command.hint(hint),
+        None => command,
     }
 }
 
@@ -47,17 +64,13 @@ pub(super) fn render(
         ctx.ui.data(image_id)?;
     }
     if let Some(path) = &files.iidfile {
-        fs::write(path, image_id)?;
+        output_file::write(path, image_id.as_bytes())
+            .map_err(|error| refused(IMAGE_ID_FILE, path, error))?;
     }
     if let Some(path) = &files.metadata {
         let mut data = metadata::decode_response(&outcome.response);
         add_warnings(&mut data, summary, ctx);
-        metadata::write_file(path, &data).map_err(|error| {
-            CommandError::failed(format!(
-                "cannot write the metadata file {}: {error}",
-                path.display()
-            ))
-        })?;
+        metadata::write_file(path, &data).map_err(|error| refused(METADATA_FILE, path, error))?;
     }
     Ok(())
 }

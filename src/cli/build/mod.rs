@@ -76,7 +76,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         let refused = policy::refuse_beside_dockerfile(&inputs[0]);
         refused.map_err(|error| finish::failure(error.into()))?;
     }
-    finish::remove_stale(files.iidfile.as_deref())?;
+    finish::prepare(&files)?;
 
     // Warnings are printed before the live display begins.
     let invocation = Invocation::new(&surroundings, ctx);

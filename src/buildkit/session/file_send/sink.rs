@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tempfile::NamedTempFile;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use crate::output_file::{self, Devices, OutputFile};
 
 /// Messages that wait for a slow disk; BuildKit sends 32 KiB to 3 MiB in each.
 const QUEUE: usize = 8;
@@ -59,8 +60,7 @@ fn sent_twice() -> io::Error {
     io::Error::other("the exporter has sent its result twice")
 }
 
-/// A file that appears, complete, at the end. A path that is not a regular file, such as a pipe or
-/// `/dev/null`, is written to directly.
+/// A file that appears, complete, at the end. A pipe or `/dev/null` is written through.
 #[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
@@ -116,86 +116,40 @@ impl Sink for FileWriter {
     async fn finish(self: Box<Self>) -> io::Result<()> {
         drop(self.sender);
         let file = self.writer.await.map_err(io::Error::other)??;
-        tokio::task::spawn_blocking(move || file.publish())
+        tokio::task::spawn_blocking(move || file.file.publish())
             .await
             .map_err(io::Error::other)?
     }
 }
 
-enum OpenFile {
-    /// Written beside its place, then moved there.
-    Temporary { file: NamedTempFile, place: PathBuf },
-    /// A device or a pipe.
-    Direct { file: fs_err::File, spent: Spent },
+struct OpenFile {
+    file: OutputFile,
+    spent: Spent,
 }
 
 impl OpenFile {
     fn create(path: &Path, spent: Spent) -> io::Result<Self> {
-        // Through symbolic links: the file they point to is replaced, not the link.
-        let place = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let existing = fs_err::metadata(&place).ok();
-        if existing.as_ref().is_some_and(|meta| !meta.is_file()) {
-            if spent.get() {
-                return Err(sent_twice());
+        let place = output_file::Place::find(path, Devices::Written)?;
+        match &place {
+            output_file::Place::Regular { path, .. } => {
+                fs_err::create_dir_all(output_file::folder_of(path))?
             }
-            let file = fs_err::OpenOptions::new().write(true).open(&place)?;
-            return Ok(Self::Direct { file, spent });
+            output_file::Place::Direct(_) if spent.get() => return Err(sent_twice()),
+            output_file::Place::Direct(_) => {}
         }
-        let folder = match place.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        fs_err::create_dir_all(folder)?;
-        let file = new_beside(folder)?;
-        if let Some(meta) = existing {
-            file.as_file().set_permissions(meta.permissions())?;
-        }
-        Ok(Self::Temporary { file, place })
+        let file = place.open()?;
+        Ok(Self { file, spent })
     }
 
     fn fill(mut self, mut data: mpsc::Receiver<Bytes>) -> io::Result<Self> {
         while let Some(data) = data.blocking_recv() {
-            match &mut self {
-                Self::Temporary { file, .. } => file.write_all(&data)?,
-                Self::Direct { file, spent } => {
-                    spent.set();
-                    file.write_all(&data)?;
-                }
+            if let OutputFile::Direct(_) = self.file {
+                self.spent.set();
             }
+            self.file.write_all(&data)?;
         }
         Ok(self)
     }
-
-    fn publish(self) -> io::Result<()> {
-        match self {
-            Self::Temporary { file, place } => {
-                file.persist(&place).map_err(|error| {
-                    io::Error::new(
-                        error.error.kind(),
-                        format!(
-                            "cannot move the file to {}: {}",
-                            place.display(),
-                            error.error
-                        ),
-                    )
-                })?;
-                Ok(())
-            }
-            Self::Direct { mut file, .. } => file.flush(),
-        }
-    }
-}
-
-/// Makes a temporary file that, once in place, has the mode of any new file.
-fn new_beside(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".docker-cachex-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
 }
 
 /// Any writer, such as standard output. It takes one result: a second one only where nothing of the first
