@@ -1,6 +1,5 @@
 //! The caches of a build that this program stores itself: opened before the solve, published after.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::options::cache::{Compression, Compressor, Mode, OnFailure, RegistryCa
 use crate::options::output::Output;
 use crate::options::size;
 use crate::reference::{DEFAULT_TAG, Reference};
-use crate::registry::{Access, RegistryError};
+use crate::registry::{Access, RegistryError, SpoolDir};
 use crate::text::counted;
 
 /// Shows what becomes of the caches.
@@ -46,8 +45,8 @@ pub struct ClientTools {
     pub registries: Arc<Registries>,
     /// Threads for compression.
     pub workers: Workers,
-    /// Folder of spool files.
-    pub spool_dir: PathBuf,
+    /// Where spool files are.
+    pub spool_dir: SpoolDir,
     /// Shows exports.
     pub observer: Arc<dyn CacheObserver>,
 }

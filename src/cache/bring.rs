@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use thiserror::Error;
@@ -11,7 +10,7 @@ use super::manifest::Descriptor;
 use super::merge::Contents;
 use super::source::{CacheSource, SourceError};
 use crate::digest::Digest;
-use crate::registry::{Arrival, BlobSource, RegistryError, Repository, UploadOptions};
+use crate::registry::{Arrival, BlobSource, RegistryError, Repository, SpoolDir, UploadOptions};
 
 /// Blobs under way at the same time.
 const BLOBS: usize = 4;
@@ -49,9 +48,6 @@ pub enum BringError {
     /// The registry of the destination does not answer, or refuses.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The file that keeps a blob on its way cannot be made.
-    #[error("cannot make a spool file in {0}")]
-    Spool(String, #[source] io::Error),
 }
 
 /// Brings the blobs of `wanted` into a repository. What is there already is not sent. Blobs on their
@@ -65,7 +61,7 @@ pub async fn bring(
     wanted: &Contents,
     given: &[Given],
     to: &Repository,
-    spool_dir: &Path,
+    spool_dir: &SpoolDir,
 ) -> Result<Brought, BringError> {
     let mut has: Vec<HashSet<Digest>> = Vec::new();
     for given in given {
@@ -109,7 +105,7 @@ async fn bring_one(
     blob: &Descriptor,
     sources: &[&CacheSource],
     to: &Repository,
-    spool_dir: &Path,
+    spool_dir: &SpoolDir,
 ) -> Result<Option<Arrival>, BringError> {
     let on_host = sources.iter().find_map(|source| match source {
         CacheSource::Registry { repository, .. }
@@ -136,7 +132,6 @@ async fn bring_one(
                 .try_flatten()
                 .map_err(io::Error::other);
             BlobSource::spooled(pieces, spool_dir, blob.size)
-                .map_err(|error| BringError::Spool(spool_dir.display().to_string(), error))?
         }
     };
     let options = UploadOptions {

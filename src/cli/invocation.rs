@@ -9,7 +9,7 @@ use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
 use crate::docker::CredentialStore;
 use crate::env::Env;
-use crate::registry::{CredentialSource, ProxySettings};
+use crate::registry::{CredentialSource, ProxySettings, SpoolDir};
 
 /// The tools of one command. Shared, a credential helper is asked once, a warning is told once, the limits of a
 /// registry count for the whole command, and no core has more than one thread that compresses.
@@ -21,8 +21,8 @@ pub(super) struct Invocation {
     pub(super) registries: Arc<Registries>,
     /// Threads for compression.
     pub(super) workers: Workers,
-    /// Folder of spool files.
-    pub(super) spool: PathBuf,
+    /// Where spool files are.
+    pub(super) spool: SpoolDir,
 }
 
 impl Invocation {
@@ -36,7 +36,7 @@ impl Invocation {
             registries: Arc::new(registries(Arc::clone(&credentials) as _, &ctx.env)),
             credentials,
             workers: Workers::all_cores(),
-            spool: ctx.env.temp_dir(),
+            spool: SpoolDir::new([ctx.env.temp_dir()]),
         }
     }
 }

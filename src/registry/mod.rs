@@ -10,6 +10,7 @@
 //! | `repository` | [`Repository`]: a name below the host and the scopes of its tokens |
 //! | `manifest`, `blob`, `upload`, `download` | the operations of a repository |
 //! | `source`, `outgoing` | where an upload's bytes come from; the body that counts and checks them |
+//! | `spool_dir` | [`SpoolDir`]: where an upload keeps what it has read |
 //! | `auth` | challenges, logins |
 //! | `retry`, `limit` | one budget per operation; concurrency |
 //! | `idle`, `pace` | transfers that stand still; small answers that take too long |
@@ -55,6 +56,7 @@ mod reply;
 pub mod repository;
 pub mod retry;
 pub mod source;
+mod spool_dir;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -73,4 +75,5 @@ pub use manifest::{MANIFEST_TYPES, ManifestDescriptor, RawManifest};
 pub use repository::{Repository, tag_or_digest};
 pub use retry::{Clock, RetryPolicy, SystemClock};
 pub use source::{BlobSource, ByteStream};
+pub use spool_dir::SpoolDir;
 pub use upload::{Arrival, UploadOptions, Uploaded};

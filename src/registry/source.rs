@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::io::{self, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio_util::io::ReaderStream;
+
+use super::spool_dir::SpoolDir;
 
 /// A stream of bytes.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -48,20 +51,14 @@ impl BlobSource {
     }
 
     /// Takes a stream and keeps what is read of it in an unnamed file in `dir`, at most `limit`
-    /// bytes. The file takes no place any more once the source is dropped.
-    ///
-    /// # Errors
-    /// The file cannot be made.
+    /// bytes. The file takes no place any more once the source is dropped. If it cannot be made or
+    /// written, `dir` keeps why and the stream can be read once.
     pub fn spooled(
         stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-        dir: &Path,
+        dir: &SpoolDir,
         limit: u64,
-    ) -> io::Result<Self> {
-        Ok(Self::Spool(Arc::new(Spool::new(
-            Box::pin(stream),
-            dir,
-            limit,
-        )?)))
+    ) -> Self {
+        Self::Spool(Arc::new(Spool::new(Box::pin(stream), dir, limit)))
     }
 
     /// Tells whether another reader can be opened.
@@ -71,7 +68,8 @@ impl BlobSource {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .is_some(),
-            _ => true,
+            Self::Spool(spool) => !spool.is_spent(),
+            Self::Bytes(_) | Self::File(_) => true,
         }
     }
 
@@ -87,7 +85,7 @@ impl BlobSource {
                 Some(Box::pin(ReaderStream::with_capacity(file, PIECE)))
             }
             Self::Once(stream) => stream.lock().unwrap_or_else(PoisonError::into_inner).take(),
-            Self::Spool(spool) => Some(Spool::read(Arc::clone(spool))),
+            Self::Spool(spool) => (!spool.is_spent()).then(|| Spool::read(Arc::clone(spool))),
         })
     }
 }
@@ -99,11 +97,15 @@ impl BlobSource {
 pub struct Spool {
     state: tokio::sync::Mutex<SpoolState>,
     limit: u64,
+    dir: SpoolDir,
+    /// There is no file, and the first byte of the stream has gone to a reader.
+    spent: AtomicBool,
 }
 
 struct SpoolState {
-    file: tokio::fs::File,
-    /// Bytes of the stream that are in the file.
+    /// The file and its folder; none if it could not be made or written.
+    file: Option<(tokio::fs::File, PathBuf)>,
+    /// Bytes of the stream that are in the file, or would be.
     written: u64,
     /// Taken from the stream and not yet known to be in the file: a reader that is dropped while
     /// it writes must not lose bytes.
@@ -126,18 +128,25 @@ impl fmt::Debug for Spool {
 }
 
 impl Spool {
-    fn new(stream: ByteStream, dir: &Path, limit: u64) -> io::Result<Self> {
-        let file = tokio::fs::File::from_std(tempfile::tempfile_in(dir)?);
+    fn new(stream: ByteStream, dir: &SpoolDir, limit: u64) -> Self {
+        let opened = dir.open();
+        let file = opened.map(|(file, folder)| (tokio::fs::File::from_std(file), folder.into()));
         let state = SpoolState {
             file,
             written: 0,
             pending: None,
             rest: Rest::More(stream),
         };
-        Ok(Self {
+        Self {
             state: tokio::sync::Mutex::new(state),
             limit,
-        })
+            dir: dir.clone(),
+            spent: AtomicBool::new(false),
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.spent.load(Ordering::Acquire)
     }
 
     fn read(spool: Arc<Self>) -> ByteStream {
@@ -159,7 +168,7 @@ impl Spool {
 
     async fn piece(&self, at: u64) -> io::Result<Option<Bytes>> {
         let mut state = self.state.lock().await;
-        state.save_pending().await?;
+        self.save_pending(&mut state).await;
         if at < state.written {
             return state.read_back(at).await.map(Some);
         }
@@ -180,7 +189,7 @@ impl Spool {
                         continue;
                     }
                     state.pending = Some(bytes.clone());
-                    state.save_pending().await?;
+                    self.save_pending(&mut state).await;
                     return Ok(Some(bytes));
                 }
             }
@@ -188,26 +197,43 @@ impl Spool {
     }
 }
 
-impl SpoolState {
-    async fn save_pending(&mut self) -> io::Result<()> {
-        let Some(bytes) = self.pending.clone() else {
-            return Ok(());
+impl Spool {
+    /// Keeps the last piece. A file that does not take it is given up, which frees its place, too.
+    async fn save_pending(&self, state: &mut SpoolState) {
+        let Some(bytes) = state.pending.clone() else {
+            return;
         };
-        self.file.seek(SeekFrom::Start(self.written)).await?;
-        self.file.write_all(&bytes).await?;
-        self.file.flush().await?;
-        self.written += bytes.len() as u64;
-        self.pending = None;
-        Ok(())
+        if let Some((file, folder)) = &mut state.file
+            && let Err(error) = append(file, state.written, &bytes).await
+        {
+            self.dir.fails(folder, &error);
+            state.file = None;
+        }
+        if state.file.is_none() {
+            self.spent.store(true, Ordering::Release);
+        }
+        state.written += bytes.len() as u64;
+        state.pending = None;
     }
+}
 
+async fn append(file: &mut tokio::fs::File, at: u64, bytes: &[u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(at)).await?;
+    file.write_all(bytes).await?;
+    file.flush().await
+}
+
+impl SpoolState {
     async fn read_back(&mut self, at: u64) -> io::Result<Bytes> {
         let left = usize::try_from(self.written - at)
             .unwrap_or(PIECE)
             .min(PIECE);
-        self.file.seek(SeekFrom::Start(at)).await?;
+        let Some((file, _)) = &mut self.file else {
+            return Err(io::Error::other("the bytes were not kept"));
+        };
+        file.seek(SeekFrom::Start(at)).await?;
         let mut buffer = vec![0; left];
-        self.file.read_exact(&mut buffer).await?;
+        file.read_exact(&mut buffer).await?;
         Ok(buffer.into())
     }
 }
@@ -269,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn a_spooled_stream_goes_on_where_its_last_reader_stopped() {
         let dir = tempfile::tempdir().unwrap();
-        let source = BlobSource::spooled(pieces(&["ab", "", "cd", "ef"]), dir.path(), 100).unwrap();
+        let source = BlobSource::spooled(pieces(&["ab", "", "cd", "ef"]), &dir.path().into(), 100);
         let mut first = source.open().await.unwrap().unwrap();
         assert_eq!(first.next().await.unwrap().unwrap(), "ab");
         drop(first);
@@ -297,7 +323,7 @@ mod tests {
                 .map(|c| Ok(Bytes::copy_from_slice(c)))
                 .collect::<Vec<_>>(),
         );
-        let source = BlobSource::spooled(stream, dir.path(), u64::MAX).unwrap();
+        let source = BlobSource::spooled(stream, &dir.path().into(), u64::MAX);
         for micros in [0, 1, 10, 50, 100, 300, 700, 1500] {
             let reader = source.open().await.unwrap().unwrap();
             let cut = tokio::time::timeout(Duration::from_micros(micros), all(reader)).await;
@@ -310,8 +336,8 @@ mod tests {
     async fn a_failure_of_the_stream_and_the_limit_stay() {
         let dir = tempfile::tempdir().unwrap();
         let failing = stream::iter([Ok(Bytes::from_static(b"ab")), Err(io::Error::other("gone"))]);
-        let failing = BlobSource::spooled(failing, dir.path(), 100).unwrap();
-        let small = BlobSource::spooled(pieces(&["ab", "cd"]), dir.path(), 3).unwrap();
+        let failing = BlobSource::spooled(failing, &dir.path().into(), 100);
+        let small = BlobSource::spooled(pieces(&["ab", "cd"]), &dir.path().into(), 3);
         for _ in 0..2 {
             let error = all(failing.open().await.unwrap().unwrap())
                 .await
@@ -320,5 +346,35 @@ mod tests {
             let error = all(small.open().await.unwrap().unwrap()).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_spool_file_a_stream_is_read_once() {
+        let gone = SpoolDir::from(std::path::Path::new("/does/not/exist"));
+        let source = BlobSource::spooled(pieces(&["ab", "cd"]), &gone, 100);
+        drop(source.open().await.unwrap().unwrap());
+        assert!(source.is_readable(), "nothing has been read yet");
+        let read = all(source.open().await.unwrap().unwrap()).await.unwrap();
+        assert_eq!(read, b"abcd");
+        assert!(!source.is_readable());
+        assert!(source.open().await.unwrap().is_none());
+        assert!(gone.remark().unwrap().contains("/does/not/exist"));
+    }
+
+    #[tokio::test]
+    async fn a_spool_file_that_cannot_be_written_loses_no_byte() {
+        let dir = SpoolDir::from(std::path::Path::new("/full"));
+        let spool = Spool::new(Box::pin(pieces(&["ab", "cd", "ef"])), &dir, 100);
+        // A file that takes nothing, as on a full disk.
+        let full = fs_err::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let full = tokio::fs::File::from_std(full.into_parts().0);
+        spool.state.lock().await.file = Some((full, "/full".into()));
+        let source = BlobSource::Spool(Arc::new(spool));
+        let read = all(source.open().await.unwrap().unwrap()).await.unwrap();
+        assert_eq!(read, b"abcdef");
+        assert!(!source.is_readable());
     }
 }

@@ -1,11 +1,10 @@
 //! One layer on its way from BuildKit to the registry, compressed on the way where that is wanted.
 //!
 //! What BuildKit sends goes into a bounded queue; the upload reads from its other end and keeps a
-//! copy in an unnamed spool file, so that a broken upload starts again without BuildKit. BuildKit is
-//! answered as soon as its bytes are queued: its next round trip does not wait for the registry's.
+//! copy in an unnamed spool file, so that a broken upload starts again without BuildKit. Where no such
+//! file can be made or written, it goes on without one. BuildKit is answered as soon as its bytes are queued: its next round trip does not wait for the registry's.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +20,7 @@ use super::ExportProgress;
 use crate::buildkit::session::content::{BlobWriter, StoreError};
 use crate::compress::{self, Algorithm, Encoder, Level, Workers};
 use crate::digest::Digest;
-use crate::registry::{Arrival, BlobSource, Repository, UploadOptions, Uploaded};
+use crate::registry::{Arrival, BlobSource, Repository, SpoolDir, UploadOptions, Uploaded};
 
 /// Pieces of a layer that wait for the upload; BuildKit sends 1 MiB in each.
 const QUEUE: usize = 4;
@@ -56,7 +55,7 @@ pub struct Route {
     /// Threads for compression.
     pub workers: Workers,
     /// Folder of the spool files.
-    pub spool_dir: PathBuf,
+    pub spool_dir: SpoolDir,
     /// The uploads that run.
     pub uploads: TaskTracker,
     /// Shows the bytes.
@@ -120,7 +119,7 @@ async fn send(
         let dir = &route.spool_dir;
         match source {
             Source::Given(given) => {
-                let source = BlobSource::spooled(given, dir, MAX_SPOOL).map_err(|e| spool(&e))?;
+                let source = BlobSource::spooled(given, dir, MAX_SPOOL);
                 let repository = &route.repository;
                 let uploaded = match size {
                     Some(size) => repository.upload(digest, size, &source, &options).await,
@@ -131,14 +130,14 @@ async fn send(
                     .is_ok_and(|blob| blob.arrival != Arrival::Sent)
                 {
                     // The registry had it. BuildKit sends it all the same and must be heard out.
-                    drain(&source).await.map_err(|e| spool(&e))?;
+                    drain(&source).await.map_err(|e| crate::error::chain(&e))?;
                 }
                 uploaded
             }
             Source::Compressed(output, _) => {
                 let output =
                     futures_util::StreamExt::map(output, |piece| piece.map_err(io::Error::other));
-                let source = BlobSource::spooled(output, dir, MAX_SPOOL).map_err(|e| spool(&e))?;
+                let source = BlobSource::spooled(output, dir, MAX_SPOOL);
                 // Where the image is pushed, its blobs are of BuildKit's making: nothing to mount.
                 let options = UploadOptions {
                     mount_from: None,
@@ -174,10 +173,6 @@ async fn drain(source: &BlobSource) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn spool(error: &io::Error) -> String {
-    format!("cannot make a spool file: {error}")
 }
 
 /// Tells the progress of some work until it ends.

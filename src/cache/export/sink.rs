@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -23,7 +22,7 @@ use crate::cache::config::CacheConfig;
 use crate::cache::known::{Known, KnownLater};
 use crate::compress::{Algorithm, Level, Workers};
 use crate::digest::Digest;
-use crate::registry::{Repository, UploadOptions};
+use crate::registry::{Repository, SpoolDir, UploadOptions};
 
 /// Layers under way at once. BuildKit itself writes four; a layer stays under way until the registry
 /// has it, which is after BuildKit was answered.
@@ -112,7 +111,7 @@ impl RegistrySink {
         settings: ExportSettings,
         known: KnownLater,
         workers: Workers,
-        spool_dir: PathBuf,
+        spool_dir: SpoolDir,
     ) -> Self {
         let route = Route {
             repository,

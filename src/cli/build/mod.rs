@@ -102,6 +102,9 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     invocation.registries.close().await;
     let summary = progress.finish().await;
     drop(in_order);
+    if let Some(remark) = invocation.spool.remark() {
+        ctx.ui.warning(remark);
+    }
     if resolved.mode != Mode::Quiet && resolved.mode != Mode::RawJson {
         warn_without_output(&spec, &builder, ctx);
     }

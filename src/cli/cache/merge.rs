@@ -72,9 +72,12 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     };
     // What would be dropped anyway need not be moved.
     let dropped = contents.bound(&bounds, now).map_err(CommandError::failed)?;
-    let spool_dir = ctx.env.temp_dir();
-    let brought = bring::bring(&contents, &given, &repository, &spool_dir);
-    let brought = brought.await.map_err(CommandError::failed)?;
+    let spool_dir = places.spool()?;
+    let brought = bring::bring(&contents, &given, &repository, &spool_dir).await;
+    if let Some(remark) = spool_dir.remark() {
+        ctx.ui.warning(remark);
+    }
+    let brought = brought.map_err(CommandError::failed)?;
     let lost = contents.drop_layers(&brought.lost);
     let place = Place {
         repository: &repository,

@@ -11,7 +11,7 @@ use crate::cli::surroundings::surroundings;
 use crate::error::CommandError;
 use crate::options::oci_layout::{LayoutRef, PREFIX};
 use crate::reference::{DEFAULT_TAG, Reference};
-use crate::registry::{Access, Repository};
+use crate::registry::{Access, Repository, SpoolDir};
 
 /// Finds caches. All that one command finds share its registry clients.
 pub(super) struct Places<'a> {
@@ -78,6 +78,15 @@ impl<'a> Places<'a> {
             repository,
             reference.tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
         ))
+    }
+
+    /// Returns where spool files are.
+    ///
+    /// # Errors
+    ///
+    /// Fails if docker's configuration is broken.
+    pub(super) fn spool(&self) -> Result<SpoolDir, CommandError> {
+        Ok(self.invocation()?.spool.clone())
     }
 
     fn repository(

@@ -217,7 +217,7 @@ async fn a_token_that_ends_in_the_middle_of_an_upload_is_renewed() {
     let bytes = data(300_001);
     let dir = tempfile::tempdir().unwrap();
     let stream = futures_util::stream::iter([Ok(bytes.clone())]);
-    let source = BlobSource::spooled(stream, dir.path(), 1 << 20).unwrap();
+    let source = BlobSource::spooled(stream, &dir.path().into(), 1 << 20);
     let uploaded = within(repository.upload_stream(&source, &UploadOptions::default()))
         .await
         .unwrap();

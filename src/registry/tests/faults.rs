@@ -32,7 +32,11 @@ fn spooled(bytes: &Bytes, dir: &tempfile::TempDir) -> BlobSource {
         .chunks(64 * 1024)
         .map(|c| Ok(Bytes::copy_from_slice(c)))
         .collect();
-    BlobSource::spooled(futures_util::stream::iter(pieces), dir.path(), u64::MAX).unwrap()
+    BlobSource::spooled(
+        futures_util::stream::iter(pieces),
+        &dir.path().into(),
+        u64::MAX,
+    )
 }
 
 fn busy(status: u16) -> Fault {

@@ -182,7 +182,7 @@ pub(crate) fn sink(repository: &Repository, storage: Storage, spool: &Path) -> R
         settings,
         known,
         Workers::all_cores(),
-        spool.to_owned(),
+        spool.into(),
     )
 }
 

@@ -82,7 +82,7 @@ async fn an_export_that_is_broken_off_keeps_what_has_arrived() {
     let known = Known::ask(repository.clone(), "cache".to_owned());
     let dir = tempfile::tempdir().unwrap();
     let workers = Workers::new(NonZeroUsize::MIN);
-    let folder = dir.path().to_owned();
+    let folder = dir.path().into();
     let sink = RegistrySink::new(repository.clone(), settings, known, workers, folder);
     let store = sink.store();
     write(&*store, Bytes::from_static(LAYERS[0]), true).await;
