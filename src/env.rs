@@ -90,6 +90,7 @@ pub struct NotUtf8 {
 pub struct Env {
     vars: BTreeMap<String, Value>,
     home: Option<PathBuf>,
+    cache_dir: Option<PathBuf>,
     current_dir: PathBuf,
 }
 
@@ -116,6 +117,7 @@ impl Env {
         Self {
             vars,
             home: dirs::home_dir(),
+            cache_dir: dirs::cache_dir(),
             current_dir,
         }
     }
@@ -133,6 +135,7 @@ impl Env {
         Self {
             vars,
             current_dir: home.clone(),
+            cache_dir: None,
             home: Some(home),
         }
     }
@@ -173,9 +176,14 @@ impl Env {
         })
     }
 
-    /// Returns the folder for temporary files: `TMPDIR`, else `/tmp`.
-    pub fn temp_dir(&self) -> PathBuf {
-        self.path("TMPDIR").unwrap_or(Path::new("/tmp")).into()
+    /// Returns the folders for large temporary files, best first: `TMPDIR` alone if it is set, else the
+    /// user's cache folder and `/var/tmp`. `/tmp` is memory on many machines.
+    pub fn spool_dirs(&self) -> Vec<PathBuf> {
+        if let Some(named) = self.path("TMPDIR") {
+            return vec![named.into()];
+        }
+        let own = self.cache_dir.clone();
+        own.into_iter().chain([PathBuf::from("/var/tmp")]).collect()
     }
 
     /// Returns the home folder of the user, if there is one.
@@ -201,7 +209,9 @@ mod tests {
         assert_eq!(env.non_empty("A"), env.get("A"));
         assert_eq!(env.bytes("A"), Some(&b"/a\xff"[..]));
         assert_eq!(env.path("A"), Some(Path::new(value)));
-        assert_eq!(env.temp_dir(), Path::new(value));
+        assert_eq!(env.spool_dirs(), [Path::new(value)]);
+        let env = Env::from_pairs([("A", value)], "/");
+        assert_eq!(env.spool_dirs(), [Path::new("/var/tmp")]);
         assert_eq!(
             env.exact("A").unwrap_err().to_string(),
             "the value of the environment variable A is not UTF-8"

@@ -197,6 +197,8 @@ fn metadata(mut given: Map<String, Value>) -> Value {
     let complete = take_object(&mut given, "buildkit_completeness");
     let mut made = Map::new();
     for (from, to) in [
+        // The name in SLSA v1; some builders spell it in their own way.
+        ("invocationId", "buildInvocationID"),
         ("invocationID", "buildInvocationID"),
         ("startedOn", "buildStartedOn"),
         ("finishedOn", "buildFinishedOn"),
@@ -287,7 +289,7 @@ mod tests {
             "runDetails": {
                 "builder": {"id": "me"},
                 "metadata": {
-                    "invocationID": "i", "startedOn": "s", "finishedOn": "f",
+                    "invocationId": "i", "startedOn": "s", "finishedOn": "f",
                     "buildkit_metadata": {"vcs": {}}, "buildkit_hermetic": true,
                     "buildkit_completeness": {"request": true, "resolvedDependencies": false},
                 },

@@ -36,7 +36,7 @@ impl Invocation {
             registries: Arc::new(registries(Arc::clone(&credentials) as _, &ctx.env)),
             credentials,
             workers: Workers::all_cores(),
-            spool: SpoolDir::new([ctx.env.temp_dir()]),
+            spool: SpoolDir::new(ctx.env.spool_dirs()),
         }
     }
 }

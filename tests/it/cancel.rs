@@ -283,16 +283,6 @@ fn a_signal_ends_what_waits_before_the_build() {
         plugin(&["build", "-f", "-", path]),
     );
 
-    let config = TempDir::new().expect("a temporary folder");
-    let fifo = config.path().join("config.json");
-    let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
-    assert!(made.success());
-    for args in [&["build", path][..], &["ls"]] {
-        let mut command = plugin(args);
-        command.env("DOCKER_CONFIG", config.path());
-        assert_interrupted("a pipe as docker's settings", command);
-    }
-
     let store = bench.client.config().join("buildx");
     let lock = fs::OpenOptions::new()
         .write(true)

@@ -64,12 +64,21 @@ pub(super) fn print(
         ctx.ui.data(&printed.text)?;
     }
     match (printed.error, printed.code) {
-        (Some(error), _) => Err(CommandError::failed(error)),
+        (Some(error), _) => Err(refused(&error)),
         (None, 0) => Ok(()),
         (None, code) => Err(CommandError::new(
             ErrorKind::Status(code),
             "the frontend's answer has this status",
         )),
+    }
+}
+
+/// The excerpt of the source that follows the message of an error stands below it as it is.
+fn refused(error: &str) -> CommandError {
+    let (message, excerpt) = error.split_once('\n').unwrap_or((error, ""));
+    CommandError {
+        footer: excerpt.to_owned(),
+        ..CommandError::failed(message)
     }
 }
 
