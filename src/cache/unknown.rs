@@ -2,8 +2,8 @@
 //! keeps every digit.
 //!
 //! `serde`'s own `flatten` reads unknown values into numbers of 64 bits first. So an object derives its
-//! reader for the fields that it knows (`#[serde(remote = "Self")]`), and [`keeps_unknown`] puts
-//! [`Fields`] before it, which takes the others out of the object.
+//! reader for the fields that it knows (`#[serde(remote = "Self")]`), and `keeps_unknown` puts
+//! `Fields` before it, which takes the others out of the object.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -3,7 +3,7 @@
 //!
 //! It can hold escapes that move the cursor, change the title or answer on the terminal's input, and
 //! characters that are not seen but turn the direction of what follows or make two names look alike.
-//! [`line`], [`lines`] and [`excerpt`] drop them all; [`log`] keeps colours and carriage returns.
+//! [`line()`], [`lines`] and [`excerpt`] drop them all; [`log`] keeps colours and carriage returns.
 
 use std::borrow::Cow;
 

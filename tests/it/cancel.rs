@@ -283,17 +283,6 @@ fn a_signal_ends_what_waits_before_the_build() {
         plugin(&["build", "-f", "-", path]),
     );
 
-    let store = bench.client.config().join("buildx");
-    let lock = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(store.join(".lock"));
-    let lock = lock.expect("the store's lock");
-    lock.file().lock().expect("the lock");
-    assert_interrupted("a locked store", plugin(&["build", path]));
-    drop(lock);
-
     let left = fs::read_dir(temporary.path()).expect("a folder").count();
     assert_eq!(left, 0, "temporary files are left");
 }

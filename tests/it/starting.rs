@@ -67,8 +67,12 @@ fn a_silent_builder_is_waited_for_in_sight_and_not_for_ever() {
     // The system takes the connections, and nobody answers.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("tcp://{}", listener.local_addr().expect("an address"));
-    let create = ["cachex", "create", "--name", "silent", "--driver", "remote"];
-    client.docker_ok(&[&create[..], &[&address]].concat());
+    // What creates a builder wants an answer from it: the store gets one that answered once.
+    let store = client.config().join("buildx/instances");
+    fs::create_dir_all(&store).expect("the store");
+    let node = format!(r#"{{"Name":"silent0","Endpoint":"{address}"}}"#);
+    let builder = format!(r#"{{"Name":"silent","Driver":"remote","Nodes":[{node}]}}"#);
+    fs::write(store.join("silent"), builder).expect("the builder");
     let folder = context(&[("Dockerfile", "FROM scratch\n")]);
     let folder = folder.path().to_str().expect("UTF-8");
     let start = Instant::now();

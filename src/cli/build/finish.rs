@@ -24,10 +24,11 @@ use crate::progress::{Summary, rawjson, source_error};
 /// Fails if a path is no place for a file, or the earlier file cannot be removed.
 pub(super) fn prepare(files: &Files) -> Result<(), CommandError> {
     if let Some(path) = &files.iidfile {
-        output_file::remove_stale(path).map_err(|error| refused(IMAGE_ID_FILE, path, error))?;
+        output_file::remove_stale(path).map_err(|error| refused(IMAGE_ID_FILE, path, &error))?;
     }
     if let Some(path) = &files.metadata {
-        Place::find(path, Devices::Refused).map_err(|error| refused(METADATA_FILE, path, error))?;
+        Place::find(path, Devices::Refused)
+            .map_err(|error| refused(METADATA_FILE, path, &error))?;
     }
     Ok(())
 }
@@ -35,7 +36,7 @@ pub(super) fn prepare(files: &Files) -> Result<(), CommandError> {
 const IMAGE_ID_FILE: &str = "image ID file";
 const METADATA_FILE: &str = "metadata file";
 
-fn refused(name: &str, path: &Path, error: OutputError) -> CommandError {
+fn refused(name: &str, path: &Path, error: &OutputError) -> CommandError {
     let hint = error.hint();
     let command = CommandError::failed(format!(
         "cannot write the {name} {}: {error}",
@@ -65,12 +66,12 @@ pub(super) fn render(
     }
     if let Some(path) = &files.iidfile {
         output_file::write(path, image_id.as_bytes())
-            .map_err(|error| refused(IMAGE_ID_FILE, path, error))?;
+            .map_err(|error| refused(IMAGE_ID_FILE, path, &error))?;
     }
     if let Some(path) = &files.metadata {
         let mut data = metadata::decode_response(&outcome.response);
         add_warnings(&mut data, summary, ctx);
-        metadata::write_file(path, &data).map_err(|error| refused(METADATA_FILE, path, error))?;
+        metadata::write_file(path, &data).map_err(|error| refused(METADATA_FILE, path, &error))?;
     }
     Ok(())
 }

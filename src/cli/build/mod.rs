@@ -13,6 +13,7 @@ use crate::options::output::apply_push_load;
 use crate::progress::Mode;
 
 use self::job::{Common, Job};
+use self::request::Files;
 use self::several::Plan;
 use super::Context;
 use super::invocation::Invocation;
@@ -39,13 +40,7 @@ pub use args::BuildArgs;
 ///
 /// Fails where the arguments are wrong, the builder cannot be used, or the build fails.
 pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
-    for warning in args.legacy.warnings() {
-        ctx.ui.warning(&warning);
-    }
-    let (mut spec, files, warnings) = request::resolve(&args, ctx)?;
-    for warning in &warnings {
-        ctx.ui.warning(warning);
-    }
+    let (mut spec, files) = resolve(&args, ctx)?;
     let resolved = display::choose(&args, ctx)?;
     let surroundings = super::surroundings::surroundings(ctx)?;
     let builder = cancellable(
@@ -122,6 +117,18 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         Some(call) => call::print(call, &outcome.response, &dockerfile, ctx),
         None => finish::inline_message(&outcome.response, ctx),
     }
+}
+
+/// Creates the request, and shows what there is to say about it.
+fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
+    for warning in args.legacy.warnings() {
+        ctx.ui.warning(&warning);
+    }
+    let (spec, files, warnings) = request::resolve(args, ctx)?;
+    for warning in &warnings {
+        ctx.ui.warning(warning);
+    }
+    Ok((spec, files))
 }
 
 /// Shows what a build that succeeded had to do without.

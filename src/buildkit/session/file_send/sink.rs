@@ -132,7 +132,7 @@ impl OpenFile {
         let place = output_file::Place::find(path, Devices::Written)?;
         match &place {
             output_file::Place::Regular { path, .. } => {
-                fs_err::create_dir_all(output_file::folder_of(path))?
+                fs_err::create_dir_all(output_file::folder_of(path))?;
             }
             output_file::Place::Direct(_) if spent.get() => return Err(sent_twice()),
             output_file::Place::Direct(_) => {}
