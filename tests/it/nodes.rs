@@ -232,7 +232,8 @@ fn when_one_node_fails_the_others_end_in_order() {
     let fresh = client.builder("cachex");
     let args = ["--platform=linux/amd64,linux/386", "--cache-from", &cache];
     let log = fresh.build("cachex", &args, folder.path());
-    assert_eq!(cached(&log), 2, "{log}");
+    // A step that runs prints this.
+    assert!(!log.lines().any(|line| line.ends_with(" first")), "{log}");
 }
 
 #[test]
