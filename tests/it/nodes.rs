@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::bench::{TOOLS, cached};
+use crate::support::bench::TOOLS;
 use crate::support::caches::reference;
 use crate::support::rig::{Client, Rig, context, text, unique};
 
