@@ -18,8 +18,8 @@ use docker_cachex::cache::unknown::Unknown;
 use docker_cachex::compress::{Algorithm, Level, Workers};
 use docker_cachex::digest::Digest;
 use docker_cachex::registry::{
-    Access, Anonymous, HostConfig, RegistryClient, Repository, RetryPolicy, SystemClock, Timeouts,
-    Transport,
+    Access, Anonymous, HostConfig, RegistryClient, Repository, RetryPolicy, SpoolDir, SystemClock,
+    Timeouts, Transport,
 };
 
 use super::scripted_registry::{ScriptedRegistry, digest_of};
@@ -168,7 +168,11 @@ pub(crate) fn storages() -> [Storage; 2] {
 }
 
 /// The sink of an export to the tests' tag.
-pub(crate) fn sink(repository: &Repository, storage: Storage, spool: &Path) -> RegistrySink {
+pub(crate) fn sink(
+    repository: &Repository,
+    storage: Storage,
+    spool: impl Into<SpoolDir>,
+) -> RegistrySink {
     let settings = ExportSettings {
         storage,
         oci_types: true,
