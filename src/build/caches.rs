@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::alongside::{Early, Lane, Stops, after_cancel};
@@ -10,13 +11,26 @@ use super::cache::{CacheExports, ClientExport};
 use super::client_cache::{
     Ask, CacheObserver, CacheReport, ClientCache, ClientCacheError, ClientTools,
 };
-use super::layout_cache::LayoutCache;
-use super::run::{BuildError, Runner, cancelled};
+use super::layout_cache::{LayoutCache, LayoutCacheError};
 use super::spec::BuildSpec;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::buildkit::{Client, RpcError};
 use crate::options::cache::OnFailure;
+
+/// Why the caches of a build are not opened or not published.
+#[derive(Debug, Error)]
+pub(super) enum CachesError {
+    /// A registry cache failed.
+    #[error(transparent)]
+    Registry(#[from] ClientCacheError),
+    /// A layout folder failed.
+    #[error(transparent)]
+    Layout(#[from] LayoutCacheError),
+    /// The user has cancelled.
+    #[error("the build was cancelled")]
+    Cancelled,
+}
 
 /// The caches of a build.
 pub(super) struct Caches {
@@ -35,7 +49,7 @@ impl Caches {
         exports: &CacheExports,
         spec: &BuildSpec,
         tools: &ClientTools,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, CachesError> {
         let layouts = exports.layouts.iter();
         let layouts = layouts.map(|export| LayoutCache::open(export, &spec.inputs.current_dir));
         let layouts = layouts.collect::<Result<_, _>>()?;
@@ -102,14 +116,15 @@ impl Caches {
     pub(super) async fn publish(
         &self,
         request: &SolveRequest,
-        runner: &Runner<'_>,
+        client: &Client,
+        observer: &dyn CacheObserver,
         stops: &Stops,
-    ) -> Result<Vec<CacheReport>, BuildError> {
+    ) -> Result<Vec<CacheReport>, CachesError> {
         for cache in &self.layouts {
-            cache.publish(runner.caches.observer.as_ref()).await?;
+            cache.publish(observer).await?;
         }
         let cancel = &stops.cancel;
-        let again = async |entry| export_again(&runner.client, request, entry, cancel).await;
+        let again = async |entry| export_again(client, request, entry, cancel).await;
         let published = self
             .client
             .iter()
@@ -117,11 +132,11 @@ impl Caches {
         // One that fails does not keep the others from being published.
         let reports = futures_util::future::join_all(published).await;
         if cancel.is_cancelled() {
-            return Err(BuildError::Solve(cancelled()));
+            return Err(CachesError::Cancelled);
         }
         let reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
         let reports: Vec<_> = reports.into_iter().flatten().collect();
-        self.tell_sent(&reports, runner.caches.observer.as_ref());
+        self.tell_sent(&reports, observer);
         Ok(reports)
     }
 

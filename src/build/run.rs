@@ -20,9 +20,9 @@ use super::inputs::Inputs;
 use super::load::ImageLoader;
 use super::spec::BuildSpec;
 use super::vcs::Commit;
+use crate::buildkit::Client;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::SolveOutcome;
-use crate::buildkit::{Client, RpcError};
 use crate::docker::CredentialSource;
 use crate::env::Env;
 
@@ -104,7 +104,7 @@ pub async fn run(
     };
     let (mut job, mut read) = tokio::select! {
         ready = Box::pin(ready) => ready?,
-        () = stops.cancel.cancelled() => return Err(BuildError::Solve(cancelled())),
+        () = stops.cancel.cancelled() => return Err(BuildError::cancelled()),
     };
     read.leave_out(&job.lacking);
     let (client, lanes, meter) = (
@@ -122,7 +122,11 @@ pub async fn run(
     let result = Box::pin(solved).await;
     attempts.end(result.is_err()).await;
     let published = match &result {
-        Ok(_) => job.caches.publish(&request, runner, stops).await,
+        Ok(_) => {
+            let (client, observer) = (&runner.client, runner.caches.observer.as_ref());
+            let published = job.caches.publish(&request, client, observer, stops);
+            published.await.map_err(BuildError::from)
+        }
         Err(_) => Ok(Vec::new()),
     };
     job.session.end().await;
@@ -179,10 +183,6 @@ fn taken(spec: &BuildSpec, exports: &[Export], outcome: SolveOutcome) -> BuildOu
         warnings: broke_off.into_iter().collect(),
         ..BuildOutcome::default()
     }
-}
-
-pub(super) fn cancelled() -> RpcError {
-    tonic::Status::cancelled("the build was cancelled").into()
 }
 
 #[cfg(test)]

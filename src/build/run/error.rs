@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::build::attrs::AttrError;
 use crate::build::cache::CacheError;
+use crate::build::caches::CachesError;
 use crate::build::client_cache::ClientCacheError;
 use crate::build::dockerfile_url::FetchError;
 use crate::build::exports::ExportError;
@@ -92,7 +93,22 @@ pub enum BuildError {
     },
 }
 
+impl From<CachesError> for BuildError {
+    fn from(error: CachesError) -> Self {
+        match error {
+            CachesError::Registry(error) => Self::ClientCache(error),
+            CachesError::Layout(error) => Self::LayoutCache(error),
+            CachesError::Cancelled => Self::cancelled(),
+        }
+    }
+}
+
 impl BuildError {
+    /// Returns the error of a build that the user has cancelled.
+    pub(super) fn cancelled() -> Self {
+        Self::Solve(tonic::Status::cancelled("the build was cancelled").into())
+    }
+
     /// Returns the builder's error, if it has one.
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
