@@ -2,6 +2,7 @@
 
 mod export;
 mod import;
+mod store_id;
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,12 @@ use thiserror::Error;
 
 use crate::reference::DEFAULT_TAG;
 
-pub use export::{CacheExports, ClientExport, LayoutExport, exports};
+pub use export::{
+    CacheContext, CacheTarget, Carrier, EarlyExport, LayoutTarget, Lookup, RegistryTarget,
+    session_entry, targets,
+};
 pub use import::{CacheImport, LayoutImport, RegistrySource, imports};
+pub use store_id::StoreId;
 
 /// Why the caches cannot be served.
 #[derive(Debug, Error, PartialEq, Eq)]

@@ -1,22 +1,19 @@
 //! The caches of a build that go through this program: opened before the solve, exported beside it,
 //! published after it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::alongside::{Early, Lane, Stops, after_cancel};
-use super::cache::{CacheExports, ClientExport};
-use super::client_cache::{
-    Ask, CacheObserver, CacheReport, ClientCache, ClientCacheError, ClientTools,
-};
+use super::alongside::{Stops, after_cancel};
+use super::cache::{CacheTarget, Carrier};
+use super::client_cache::{CacheObserver, CacheReport, ClientCache, ClientCacheError, ClientTools};
 use super::layout_cache::{LayoutCache, LayoutCacheError};
-use super::spec::BuildSpec;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::buildkit::{Client, RpcError};
-use crate::options::cache::OnFailure;
 
 /// Why the caches of a build are not opened or not published.
 #[derive(Debug, Error)]
@@ -34,10 +31,8 @@ pub(super) enum CachesError {
 
 /// The caches of a build.
 pub(super) struct Caches {
-    /// Registry caches that this program stores.
-    client: Vec<Arc<ClientCache>>,
-    /// Registry caches that the builder stores; this program does only if the build fails.
-    builder: Vec<Arc<ClientCache>>,
+    /// Registry caches, those that the builder stores among them: this program does if the build fails.
+    registries: Vec<Arc<ClientCache>>,
     layouts: Vec<LayoutCache>,
     /// The builder sends caches, too, and does not tell how much.
     builder_sends: bool,
@@ -46,46 +41,44 @@ pub(super) struct Caches {
 impl Caches {
     /// Opens them.
     pub(super) fn open(
-        exports: &CacheExports,
-        spec: &BuildSpec,
+        targets: &[CacheTarget],
+        current_dir: &Path,
         tools: &ClientTools,
     ) -> Result<Self, CachesError> {
-        let layouts = exports.layouts.iter();
-        let layouts = layouts.map(|export| LayoutCache::open(export, &spec.inputs.current_dir));
-        let layouts = layouts.collect::<Result<_, _>>()?;
-        let open = |exports: &[ClientExport], ask| {
-            let caches = exports.iter();
-            let caches = caches.map(|e| Ok(Arc::new(ClientCache::open(e, spec, tools, ask)?)));
-            caches.collect::<Result<Vec<_>, ClientCacheError>>()
+        let mut caches = Self {
+            registries: Vec::new(),
+            layouts: Vec::new(),
+            builder_sends: targets.iter().any(CacheTarget::is_sent_by_builder),
         };
-        Ok(Self {
-            client: open(&exports.client, Ask::Now)?,
-            builder: open(&exports.builder, Ask::Later)?,
-            layouts,
-            builder_sends: exports.entries.iter().any(is_sent_by_builder),
-        })
+        for target in targets {
+            match target {
+                CacheTarget::Registry(target) => {
+                    let cache = ClientCache::open(target, tools)?;
+                    caches.registries.push(Arc::new(cache));
+                }
+                CacheTarget::Layout(target) => {
+                    caches.layouts.push(LayoutCache::open(target, current_dir)?);
+                }
+                CacheTarget::Builder(_) => {}
+            }
+        }
+        Ok(caches)
     }
 
-    /// Returns what is exported beside the build, or when it fails.
-    pub(super) fn lanes(&self) -> Vec<Lane> {
-        let lane = |cache: &Arc<ClientCache>, early| Lane {
-            cache: Arc::clone(cache),
-            early: if cache.alongside() {
-                early
-            } else {
-                Early::Nothing
-            },
-        };
-        let client = self.client.iter().map(|cache| lane(cache, Early::Sent));
-        let builder = self
-            .builder
-            .iter()
-            .map(|cache| lane(cache, Early::Compressed));
-        client.chain(builder).collect()
+    /// Returns the registry caches.
+    pub(super) fn registries(&self) -> &[Arc<ClientCache>] {
+        &self.registries
     }
 
+    /// Returns those that this program stores.
+    fn carried(&self) -> impl Iterator<Item = &Arc<ClientCache>> {
+        let registries = self.registries.iter();
+        registries.filter(|cache| cache.target().via == Carrier::Client)
+    }
+
+    /// Offers their stores in the session.
     pub(super) fn offer(&self, stores: &ContentStores) {
-        for cache in &self.client {
+        for cache in self.carried() {
             cache.offer(stores);
         }
         for cache in &self.layouts {
@@ -95,7 +88,7 @@ impl Caches {
 
     /// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
     pub(super) async fn failure(&self) -> Option<ClientCacheError> {
-        for cache in &self.client {
+        for cache in self.carried() {
             if let Some(error) = cache.failure().await {
                 return Some(error);
             }
@@ -106,7 +99,7 @@ impl Caches {
     /// Gives up what is still on its way. Whoever owns the registry clients waits for the end of its upload sessions
     /// ([`Registries::close`](crate::cache::registries::Registries::close)).
     pub(super) async fn stop(&self) {
-        for cache in self.client.iter().chain(&self.builder) {
+        for cache in &self.registries {
             cache.stop().await;
         }
     }
@@ -125,10 +118,8 @@ impl Caches {
         }
         let cancel = &stops.cancel;
         let again = async |entry| export_again(client, request, entry, cancel).await;
-        let published = self
-            .client
-            .iter()
-            .map(|cache| publish_one(cache, &again, stops));
+        let published = self.carried();
+        let published = published.map(|cache| publish_one(cache, &again, stops));
         // One that fails does not keep the others from being published.
         let reports = futures_util::future::join_all(published).await;
         if cancel.is_cancelled() {
@@ -152,11 +143,6 @@ impl Caches {
     }
 }
 
-/// A `local` export goes through the session, and an `inline` one is part of the image.
-fn is_sent_by_builder(entry: &Entry) -> bool {
-    !matches!(entry.kind.as_str(), "local" | "inline")
-}
-
 /// Publishes one cache; nothing comes back where the user has cancelled.
 async fn publish_one<E>(
     cache: &ClientCache,
@@ -166,7 +152,7 @@ async fn publish_one<E>(
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    let keeps = cache.on_failure() == OnFailure::Export;
+    let keeps = cache.target().survives_failure();
     let enough = async {
         stops.cancel.cancelled().await;
         tokio::time::sleep_until(after_cancel(cache).0).await;

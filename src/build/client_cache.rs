@@ -1,12 +1,10 @@
 //! The caches of a build that this program stores itself: opened before the solve, published after.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use thiserror::Error;
 
-use super::cache::ClientExport;
-use super::spec::BuildSpec;
+use super::cache::{Lookup, RegistryTarget};
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
 use crate::cache::export::{
@@ -17,10 +15,8 @@ use crate::cache::known::Known;
 use crate::cache::merge::Bounds;
 use crate::cache::registries::Registries;
 use crate::compress::{Algorithm, Level, Workers};
-use crate::options::cache::{Compression, Compressor, Mode, OnFailure, RegistryCacheTo};
-use crate::options::output::Output;
+use crate::options::cache::{Compression, Compressor, RegistryCacheTo};
 use crate::options::size;
-use crate::reference::{DEFAULT_TAG, Reference};
 use crate::registry::{Access, RegistryError, SpoolDir};
 use crate::text::counted;
 
@@ -79,18 +75,9 @@ pub struct CacheReport {
     pub outcome: Result<Option<Published>, ClientCacheError>,
 }
 
-/// When the registry is asked what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    /// At once, beside the build.
-    Now,
-    /// When there is something to store.
-    Later,
-}
-
 /// One cache that is being exported.
 pub struct ClientCache {
-    export: ClientExport,
+    target: RegistryTarget,
     sink: RegistrySink,
     observer: Arc<dyn CacheObserver>,
 }
@@ -98,7 +85,7 @@ pub struct ClientCache {
 impl std::fmt::Debug for ClientCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientCache")
-            .field("export", &self.export)
+            .field("target", &self.target)
             .finish_non_exhaustive()
     }
 }
@@ -110,13 +97,8 @@ impl ClientCache {
     /// # Errors
     ///
     /// Fails where the reference's registry cannot be addressed at all.
-    pub fn open(
-        export: &ClientExport,
-        spec: &BuildSpec,
-        tools: &ClientTools,
-        ask: Ask,
-    ) -> Result<Self, ClientCacheError> {
-        let cache = &export.cache;
+    pub fn open(target: &RegistryTarget, tools: &ClientTools) -> Result<Self, ClientCacheError> {
+        let cache = &target.cache;
         let insecure = cache.insecure == Some(true);
         let failed = |source: RegistryError| ClientCacheError {
             reference: cache.raw_ref.clone(),
@@ -126,15 +108,16 @@ impl ClientCache {
             .registries
             .repository(&cache.reference, insecure, Access::Push)
             .map_err(failed)?;
-        let known = match ask {
-            Ask::Now => Known::ask(repository.clone(), tag(cache).to_owned()),
-            Ask::Later => Known::ask_later(repository.clone(), tag(cache).to_owned()),
+        let (place, tag) = (repository.clone(), target.tag().to_owned());
+        let known = match target.lookup {
+            Lookup::Now => Known::ask(place, tag),
+            Lookup::WhenNeeded => Known::ask_later(place, tag),
         };
-        let settings = settings(cache, spec, tools.observer.export(&cache.raw_ref));
+        let settings = settings(target, tools.observer.export(&cache.raw_ref));
         let (workers, dir) = (tools.workers.clone(), tools.spool_dir.clone());
         let sink = RegistrySink::new(repository, settings, known, workers, dir);
         Ok(Self {
-            export: export.clone(),
+            target: target.clone(),
             sink,
             observer: Arc::clone(&tools.observer),
         })
@@ -142,7 +125,7 @@ impl ClientCache {
 
     /// Offers the cache's store in the session.
     pub fn offer(&self, stores: &ContentStores) {
-        stores.add(self.export.store.clone(), self.sink.store());
+        stores.add(self.target.store.in_session(), self.sink.store());
     }
 
     /// Returns a store for the export of a part of the build.
@@ -150,41 +133,16 @@ impl ClientCache {
         self.sink.part()
     }
 
-    /// Returns what BuildKit is told of the cache.
-    pub fn entry(&self) -> &Entry {
-        &self.export.entry
-    }
-
-    /// Returns the identifier of the store of the whole build's export.
-    pub fn store_id(&self) -> &str {
-        &self.export.store
-    }
-
-    /// Returns which results the cache holds.
-    pub fn mode(&self) -> Mode {
-        self.export.cache.mode
-    }
-
-    /// Tells whether steps are exported as they finish.
-    pub fn alongside(&self) -> bool {
-        self.export.cache.alongside.unwrap_or(true)
-    }
-
-    /// Returns what becomes of the cache when the build fails.
-    pub fn on_failure(&self) -> OnFailure {
-        self.export.cache.on_failure
-    }
-
-    /// Returns how long the export may take then, where the user said.
-    pub fn on_failure_timeout(&self) -> Option<Duration> {
-        self.export.cache.on_failure_timeout
+    /// Returns what was asked for.
+    pub fn target(&self) -> &RegistryTarget {
+        &self.target
     }
 
     /// Returns why the export broke, where a solve failed because of it.
     pub async fn failure(&self) -> Option<ClientCacheError> {
         let error = self.sink.failure().await?;
         Some(ClientCacheError {
-            reference: self.export.cache.raw_ref.clone(),
+            reference: self.target.cache.raw_ref.clone(),
             source: PublishError::Layer(error),
         })
     }
@@ -198,8 +156,8 @@ impl ClientCache {
     /// are still on their way when `enough` ends are left out. A failure is shown and no more: the build
     /// has an error of its own.
     pub async fn keep(&self, parts: Vec<PartExport>, enough: impl Future<Output = ()>) {
-        let cache = &self.export.cache;
-        let kept = keep::keep(&self.sink, parts, tag(cache), &rules(cache).bounds, enough).await;
+        let (tag, bounds) = (self.target.tag(), rules(&self.target.cache).bounds);
+        let kept = keep::keep(&self.sink, parts, tag, &bounds, enough).await;
         let progress = &self.sink.settings().progress;
         match &kept {
             Ok(kept) => {
@@ -256,12 +214,12 @@ impl ClientCache {
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        let reference = self.export.cache.raw_ref.clone();
-        let (tag, rules) = (tag(&self.export.cache), rules(&self.export.cache));
+        let reference = self.target.cache.raw_ref.clone();
+        let (tag, rules) = (self.target.tag(), rules(&self.target.cache));
         let mut result = publish::publish(&self.sink, tag, &rules).await;
         if let Err(PublishError::Lost(lost)) = &result {
             tracing::debug!(reference, lost = lost.len(), "the old cache has lost blobs");
-            result = match again(self.export.entry.clone()).await {
+            result = match again(self.target.entry()).await {
                 Ok(()) => publish::publish(&self.sink, tag, &rules).await,
                 Err(error) => Err(PublishError::NotAgain(Box::new(error))),
             };
@@ -276,7 +234,7 @@ impl ClientCache {
             Err(error) => progress.failed(&crate::error::chain(error)),
         }
         match outcome {
-            Err(error) if !self.export.cache.ignore_error => Err(error),
+            Err(error) if !self.target.cache.ignore_error => Err(error),
             outcome => Ok(CacheReport { reference, outcome }),
         }
     }
@@ -331,32 +289,13 @@ fn rules(cache: &RegistryCacheTo) -> Rules {
     }
 }
 
-fn tag(cache: &RegistryCacheTo) -> &str {
-    cache.reference.tag.as_deref().unwrap_or(DEFAULT_TAG)
-}
-
-fn settings(
-    cache: &RegistryCacheTo,
-    spec: &BuildSpec,
-    progress: Arc<dyn ExportProgress>,
-) -> ExportSettings {
-    let any_push = spec.outputs.iter().any(Output::pushes);
-    let pushed = spec
-        .tags
-        .iter()
-        .map(|tag| &tag.reference)
-        .filter(|_| any_push);
-    let same_host = |r: &&Reference| r.domain == cache.reference.domain;
-    let shares_repository = pushed.clone().any(|r| r.same_repository(&cache.reference));
-    let mount_from = pushed
-        .clone()
-        .find(same_host)
-        .filter(|_| !shares_repository);
+fn settings(target: &RegistryTarget, progress: Arc<dyn ExportProgress>) -> ExportSettings {
+    let cache = &target.cache;
     ExportSettings {
         storage: storage(cache),
         oci_types: cache.oci_mediatypes.unwrap_or(true),
-        mount_from: mount_from.map(|r| r.path.clone()),
-        shares_repository,
+        mount_from: target.mount_from.clone(),
+        shares_repository: target.shares_repository,
         progress,
     }
 }

@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cache::{CacheImport, LayoutImport, RegistrySource};
+use super::cache::{CacheImport, LayoutImport, RegistrySource, StoreId};
 use super::cache_kinds::Lacking;
 use super::client_cache::ClientTools;
 use super::quiet_import::MISSING;
@@ -279,10 +279,10 @@ impl Remote {
 
 /// Serves a cache in the session and returns what BuildKit is told.
 fn serve(import: &RegistryImport, stores: &ContentStores) -> Entry {
-    let id = crate::buildkit::new_id();
-    stores.add(format!("local:{id}"), import.store());
+    let id = StoreId::random();
+    stores.add(id.in_session(), import.store());
     local(BTreeMap::from([
-        ("src".to_owned(), id),
+        ("src".to_owned(), id.attr()),
         ("digest".to_owned(), import.manifest().to_string()),
     ]))
 }
@@ -324,11 +324,8 @@ async fn open_layout(
     };
     let mut attrs = import.attrs.clone();
     attrs.insert("digest".into(), digest.to_string());
-    // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
-    stores.add(
-        format!("local:{}", import.src),
-        Arc::new(LayoutStore::new(layout)),
-    );
+    let id = StoreId::of_folder(&import.src);
+    stores.add(id.in_session(), Arc::new(LayoutStore::new(layout)));
     Some(local(attrs))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::cache::LayoutExport;
+use super::cache::LayoutTarget;
 use super::client_cache::CacheObserver;
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
@@ -24,7 +24,7 @@ pub struct LayoutCacheError {
 /// One folder that is being written.
 #[derive(Debug)]
 pub struct LayoutCache {
-    export: LayoutExport,
+    target: LayoutTarget,
     store: Arc<LayoutStore>,
 }
 
@@ -34,14 +34,14 @@ impl LayoutCache {
     /// # Errors
     ///
     /// Fails where it cannot be written.
-    pub fn open(export: &LayoutExport, current_dir: &Path) -> Result<Self, LayoutCacheError> {
-        let layout = Layout::new(current_dir.join(&export.dest));
+    pub fn open(target: &LayoutTarget, current_dir: &Path) -> Result<Self, LayoutCacheError> {
+        let layout = Layout::new(current_dir.join(&target.dest));
         layout.create().map_err(|source| LayoutCacheError {
-            dest: export.dest.clone(),
+            dest: target.dest.clone(),
             source,
         })?;
         Ok(Self {
-            export: export.clone(),
+            target: target.clone(),
             store: Arc::new(LayoutStore::new(layout)),
         })
     }
@@ -49,7 +49,7 @@ impl LayoutCache {
     /// Offers the folder in the session.
     pub fn offer(&self, stores: &ContentStores) {
         let store: Arc<dyn ContentStore> = Arc::<LayoutStore>::clone(&self.store);
-        stores.add(self.export.store.clone(), store);
+        stores.add(self.target.store.in_session(), store);
     }
 
     /// Writes the folder's index after the solve. With `ignore-error` a failure is only shown.
@@ -58,32 +58,32 @@ impl LayoutCache {
     ///
     /// Fails where the index cannot be written; it is then as it was.
     pub async fn publish(&self, observer: &dyn CacheObserver) -> Result<(), LayoutCacheError> {
-        let (store, export) = (Arc::clone(&self.store), self.export.clone());
-        let written = tokio::task::spawn_blocking(move || write(&store, &export));
+        let (store, target) = (Arc::clone(&self.store), self.target.clone());
+        let written = tokio::task::spawn_blocking(move || write(&store, &target));
         let written = written.await.map_err(std::io::Error::other);
         let source = match written {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(source)) => source,
             Err(error) => error.into(),
         };
-        if self.export.ignore_error {
-            let progress = observer.export(&self.export.dest);
+        if self.target.ignore_error {
+            let progress = observer.export(&self.target.dest);
             progress.failed(&crate::error::chain(&source));
             return Ok(());
         }
         Err(LayoutCacheError {
-            dest: self.export.dest.clone(),
+            dest: self.target.dest.clone(),
             source,
         })
     }
 }
 
-fn write(store: &LayoutStore, export: &LayoutExport) -> Result<(), LayoutError> {
+fn write(store: &LayoutStore, target: &LayoutTarget) -> Result<(), LayoutError> {
     let Some(manifest) = store.exported()? else {
         return Ok(());
     };
-    store.layout().tag(&manifest, &export.tag)?;
-    if export.reset {
+    store.layout().tag(&manifest, &target.tag)?;
+    if target.reset {
         store.layout().remove_unreferenced()?;
     }
     Ok(())

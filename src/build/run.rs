@@ -13,6 +13,7 @@ use bollard_buildkit_proto::pb::Definition;
 
 use self::job::Job;
 use super::alongside::{Attempts, Meter, RunAgain, Stops};
+use super::cache::CacheTarget;
 use super::client_cache::{CacheReport, ClientTools};
 use super::exports::{self, Export};
 use super::imports;
@@ -38,6 +39,8 @@ pub struct Runner<'a> {
     pub loader: Arc<dyn ImageLoader>,
     /// Folder of the docker config file.
     pub config_dir: &'a Path,
+    /// The caches to write.
+    pub targets: &'a [CacheTarget],
     /// What exports of caches through the session need.
     pub caches: ClientTools,
     /// What the registries were asked about the caches to read.
@@ -107,12 +110,9 @@ pub async fn run(
         () = stops.cancel.cancelled() => return Err(BuildError::cancelled()),
     };
     read.leave_out(&job.lacking);
-    let (client, lanes, meter) = (
-        runner.client.clone(),
-        job.caches.lanes(),
-        runner.meter.clone(),
-    );
-    let mut attempts = Attempts::new(client, lanes, stores, stops.clone(), meter);
+    let (client, registries) = (runner.client.clone(), job.caches.registries().to_vec());
+    let meter = runner.meter.clone();
+    let mut attempts = Attempts::new(client, registries, stores, stops.clone(), meter);
     let solve = async |request: &_, again: RunAgain<'_>, report: &mut dyn FnMut(_)| {
         attempts.solve(request, again, report).await
     };

@@ -7,7 +7,8 @@ use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use bollard_buildkit_proto::pb::Definition;
 use tonic::Status;
 
-use super::{Alongside, Lane, Meter, Stops};
+use super::{Alongside, Meter, Stops};
+use crate::build::client_cache::ClientCache;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Companion, SolveOutcome, SolveRequest};
 use crate::buildkit::{Client, RpcError};
@@ -19,7 +20,7 @@ pub type RunAgain<'a> = &'a (dyn Fn(&str) -> bool + Sync);
 #[derive(Debug)]
 pub struct Attempts {
     client: Client,
-    lanes: Vec<Lane>,
+    caches: Vec<Arc<ClientCache>>,
     stores: ContentStores,
     stops: Stops,
     meter: Option<Arc<dyn Meter>>,
@@ -30,14 +31,14 @@ impl Attempts {
     /// Makes ready for a build that exports to these caches on a builder as busy as `meter` tells.
     pub fn new(
         client: Client,
-        lanes: Vec<Lane>,
+        caches: Vec<Arc<ClientCache>>,
         stores: ContentStores,
         stops: Stops,
         meter: Option<Arc<dyn Meter>>,
     ) -> Self {
         Self {
             client,
-            lanes,
+            caches,
             stores,
             stops,
             meter,
@@ -62,7 +63,7 @@ impl Attempts {
         }
         let cancel = &self.stops.cancel;
         let beside = Alongside::new(
-            self.lanes.clone(),
+            self.caches.clone(),
             self.client.clone(),
             self.stores.clone(),
             request,

@@ -1,5 +1,6 @@
 //! Exports chains of layers beside the build's own exports, after the last step.
 
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 
 use super::tally::Tally;
-use super::{Early, Phase, Shared};
+use super::{Phase, Shared, is_early};
+use crate::build::cache::EarlyExport;
 use crate::buildkit::solve::Entry;
 
 /// An export at the end that takes longer than this has layers to make; a short one is not helped.
@@ -49,24 +51,25 @@ impl Shared {
     /// Tells whether the builder compresses the result's layers for an image as the caches want them, and
     /// nobody else takes them.
     fn image_makes_layers(&self) -> bool {
-        let mut lanes = self.lanes.iter().filter(|l| l.early != Early::Nothing);
-        lanes.all(|lane| {
-            let cache = lane.cache.entry();
+        let mut caches = self.caches.iter().filter(|cache| is_early(cache));
+        caches.all(|cache| {
+            let attrs = cache.target().session_attrs();
             let mut results = self.results.iter();
-            lane.early == Early::Compressed && results.any(|image| has_layers_of(image, cache))
+            cache.target().early == EarlyExport::Compress
+                && results.any(|image| has_layers_of(image, &attrs))
         })
     }
 }
 
-/// Tells whether a result is an image whose layers are those of a cache.
-fn has_layers_of(image: &Entry, cache: &Entry) -> bool {
+/// Returns whether a result is an image whose layers are those of a cache with these attributes.
+fn has_layers_of(image: &Entry, cache: &BTreeMap<String, String>) -> bool {
     matches!(image.kind.as_str(), "image" | "docker" | "oci")
-        && compression(image) == compression(cache)
+        && compression(&image.attrs) == compression(cache)
 }
 
 /// Returns the kind of compression that an export has, and its level if that is given.
-fn compression(entry: &Entry) -> (&str, Option<&str>) {
-    let value = |key| entry.attrs.get(key).map(String::as_str);
+fn compression(attrs: &BTreeMap<String, String>) -> (&str, Option<&str>) {
+    let value = |key| attrs.get(key).map(String::as_str);
     let kind = value("compression").unwrap_or("gzip");
     (kind, value("compression-level"))
 }
@@ -87,25 +90,17 @@ mod tests {
     fn an_image_of_the_same_compression_has_the_layers() {
         let zstd = ("compression", "zstd");
         for (image, cache, expected) in [
+            (entry("image", &[]), map(&[("mode", "max")]), true),
+            (entry("oci", &[zstd]), map(&[zstd]), true),
+            (entry("docker", &[]), map(&[("compression", "gzip")]), true),
+            (entry("image", &[]), map(&[zstd]), false),
             (
                 entry("image", &[]),
-                entry("local", &[("mode", "max")]),
-                true,
-            ),
-            (entry("oci", &[zstd]), entry("local", &[zstd]), true),
-            (
-                entry("docker", &[]),
-                entry("local", &[("compression", "gzip")]),
-                true,
-            ),
-            (entry("image", &[]), entry("local", &[zstd]), false),
-            (
-                entry("image", &[]),
-                entry("local", &[("compression-level", "9")]),
+                map(&[("compression-level", "9")]),
                 false,
             ),
-            (entry("local", &[]), entry("local", &[]), false),
-            (entry("tar", &[]), entry("local", &[]), false),
+            (entry("local", &[]), map(&[]), false),
+            (entry("tar", &[]), map(&[]), false),
         ] {
             assert_eq!(
                 has_layers_of(&image, &cache),

@@ -41,13 +41,13 @@ use tokio_util::task::TaskTracker;
 use self::gate::Gate;
 use self::queue::{Next, Queue};
 use self::tally::Layers;
+use super::cache::EarlyExport;
 use super::client_cache::ClientCache;
 use crate::buildkit::Client;
 use crate::buildkit::llb::Graph;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{Entry, SolveRequest};
 use crate::cache::export::PartExport;
-use crate::options::cache::{Mode, OnFailure};
 
 /// Parts that are exported at the same time.
 const PARTS: usize = 2;
@@ -59,26 +59,6 @@ const AFTER_SIGNAL: Duration = Duration::from_secs(10);
 const FOR_PUBLISHING: Duration = Duration::from_secs(3);
 /// How long the failure of a step may take to show in the status of the build.
 const STATUS_DELAY: Duration = Duration::from_millis(500);
-
-/// What becomes of the layers of a step that has finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Early {
-    /// They are sent to the registry by this program.
-    Sent,
-    /// They are compressed in the builder, which sends them itself at the end.
-    Compressed,
-    /// Nothing, before the end.
-    Nothing,
-}
-
-/// One cache.
-#[derive(Debug, Clone)]
-pub struct Lane {
-    /// The cache.
-    pub cache: Arc<ClientCache>,
-    /// What is done while the build runs.
-    pub early: Early,
-}
 
 /// What ends an export before its time.
 #[derive(Debug, Clone, Default)]
@@ -103,7 +83,7 @@ struct Shared {
     stores: ContentStores,
     /// What the solves of parts have in common.
     request: SolveRequest,
-    lanes: Vec<Lane>,
+    caches: Vec<Arc<ClientCache>>,
     /// What the build makes beside caches; it makes that first.
     results: Vec<Entry>,
     stops: Stops,
@@ -138,7 +118,8 @@ enum Phase {
 /// What one part's export left of one cache.
 #[derive(Debug)]
 struct Part {
-    lane: usize,
+    /// Which of the caches.
+    cache: usize,
     step: String,
     export: PartExport,
 }
@@ -146,15 +127,15 @@ struct Part {
 impl Alongside {
     /// Makes ready for a solve. `request` is the build's own; `None` where there is nothing to do.
     pub fn new(
-        lanes: Vec<Lane>,
+        caches: Vec<Arc<ClientCache>>,
         client: Client,
         stores: ContentStores,
         request: &SolveRequest,
         stops: Stops,
         meter: Option<Arc<dyn Meter>>,
     ) -> Option<Self> {
-        let useful = |lane: &Lane| lane.early != Early::Nothing || keeps(lane);
-        if !lanes.iter().any(useful) || request.internal {
+        let is_useful = |cache: &Arc<ClientCache>| is_early(cache) || keeps(cache);
+        if !caches.iter().any(is_useful) || request.internal {
             return None;
         }
         let results = request.exporters.clone();
@@ -172,7 +153,7 @@ impl Alongside {
                 client,
                 stores,
                 request,
-                lanes,
+                caches,
                 results,
                 stops,
                 gate: Gate::new(meter),
@@ -215,12 +196,9 @@ impl Alongside {
             Phase::Running | Phase::Built => shared.deadline(),
         };
         let parts = std::mem::take(&mut shared.state().parts);
-        let mut of_lane: BTreeMap<usize, Vec<PartExport>> = BTreeMap::new();
-        for part in parts
-            .into_iter()
-            .filter(|p| shared.lanes.get(p.lane).is_some_and(keeps))
-        {
-            of_lane.entry(part.lane).or_default().push(part.export);
+        let mut of_cache: BTreeMap<usize, Vec<PartExport>> = BTreeMap::new();
+        for part in parts.into_iter().filter(|part| shared.keeps(part)) {
+            of_cache.entry(part.cache).or_default().push(part.export);
         }
         let enough = async || {
             let deadline = before(deadline, FOR_PUBLISHING);
@@ -229,8 +207,8 @@ impl Alongside {
                 () = shared.stops.hurry.cancelled() => {}
             }
         };
-        let kept = of_lane.into_iter().filter_map(|(lane, parts)| {
-            let cache = &shared.lanes.get(lane)?.cache;
+        let kept = of_cache.into_iter().filter_map(|(cache, parts)| {
+            let cache = shared.caches.get(cache)?;
             Some(cache.keep(parts, enough()))
         });
         let kept = futures_util::future::join_all(kept);
@@ -252,8 +230,8 @@ impl Alongside {
                 return;
             }
         };
-        let is_max = |lane: &Lane| lane.cache.mode() == Mode::Max;
-        let chain_only = !self.shared.lanes.iter().any(is_max);
+        let mut caches = self.shared.caches.iter();
+        let chain_only = !caches.any(|cache| cache.target().is_max());
         self.shared.state().queue = Some(Queue::new(graph, chain_only));
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move { shared.run().await });
@@ -292,6 +270,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn keeps(&self, part: &Part) -> bool {
+        self.caches
+            .get(part.cache)
+            .is_some_and(|cache| keeps(cache))
+    }
+
     /// Until when the caches may be exported, if the build ends now.
     fn deadline(&self) -> Instant {
         let usual = if self.stops.cancel.is_cancelled() {
@@ -299,8 +283,8 @@ impl Shared {
         } else {
             AFTER_FAILURE
         };
-        let given = self.lanes.iter().filter(|lane| keeps(lane));
-        let longest = given.map(|lane| lane.cache.on_failure_timeout().unwrap_or(usual));
+        let kept = self.caches.iter().filter(|cache| keeps(cache));
+        let longest = kept.map(|cache| cache.target().cache.on_failure_timeout.unwrap_or(usual));
         let longest = longest.max().unwrap_or(usual);
         Instant::now() + longest.max(FOR_PUBLISHING)
     }
@@ -357,7 +341,7 @@ impl Shared {
     }
 
     fn next(&self, state: &State) -> Next {
-        let early = self.lanes.iter().any(|lane| lane.early != Early::Nothing);
+        let early = self.caches.iter().any(|cache| is_early(cache));
         let queue = state.queue.as_ref();
         let queue = queue.filter(|_| early && state.under_way < PARTS);
         queue.map_or(Next::Nothing, |queue| queue.next(Instant::now()))
@@ -413,9 +397,8 @@ impl Shared {
         let Some(queue) = &state.queue else {
             return BTreeSet::new();
         };
-        let lanes = self.lanes.iter().filter(|lane| keeps(lane));
-        lanes
-            .flat_map(|lane| queue.last_finished(lane.cache.mode() == Mode::Min))
+        let kept = self.caches.iter().filter(|cache| keeps(cache));
+        kept.flat_map(|cache| queue.last_finished(!cache.target().is_max()))
             .collect()
     }
 }
@@ -424,14 +407,20 @@ fn before(time: Instant, span: Duration) -> tokio::time::Instant {
     time.checked_sub(span).unwrap_or(time).into()
 }
 
-/// Tells whether a cache is published when the build fails.
-fn keeps(lane: &Lane) -> bool {
-    lane.cache.on_failure() == OnFailure::Export
+/// Returns whether something is done for a cache while the build runs.
+fn is_early(cache: &ClientCache) -> bool {
+    cache.target().early != EarlyExport::Off
+}
+
+/// Returns whether a cache is published when the build fails.
+fn keeps(cache: &ClientCache) -> bool {
+    cache.target().survives_failure()
 }
 
 /// Until when the layers of a cache may arrive, and until when it may be published, if the user cancels now.
 pub(super) fn after_cancel(cache: &ClientCache) -> (tokio::time::Instant, tokio::time::Instant) {
-    let time = cache.on_failure_timeout().unwrap_or(AFTER_SIGNAL);
+    let time = cache.target().cache.on_failure_timeout;
+    let time = time.unwrap_or(AFTER_SIGNAL);
     let end = Instant::now() + time.max(FOR_PUBLISHING);
     (before(end, FOR_PUBLISHING), end.into())
 }

@@ -8,10 +8,11 @@ use bollard_buildkit_proto::pb::Definition;
 
 use super::swallow::Swallow;
 use super::tally::{Layers, Notes};
-use super::{Early, Lane, Part, Phase, Shared, keeps};
+use super::{Part, Phase, Shared, is_early, keeps};
+use crate::build::cache::{EarlyExport, StoreId, session_entry};
+use crate::build::client_cache::ClientCache;
 use crate::buildkit::RpcError;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
-use crate::options::cache::Mode;
 
 /// How many bytes the parts may hold that are kept for a build that fails. Each part of a chain of steps
 /// holds the records of all steps below it, so that all together grow with the square of the chain.
@@ -37,7 +38,7 @@ impl Shared {
             return Layers::new();
         }
         let over = matches!(phase, Phase::Broken(_));
-        let Some((definition, lanes)) = self.part(step, over) else {
+        let Some((definition, caches)) = self.part(step, over) else {
             return Layers::new();
         };
         let notes = Notes::default();
@@ -45,42 +46,37 @@ impl Shared {
         let mut seen = HashSet::new();
         let mut offered = Vec::new();
         let mut parts = Vec::new();
-        for lane in lanes {
-            let Some(Lane { cache, early }) = self.lanes.get(lane) else {
-                continue;
-            };
-            let mut entry = cache.entry().clone();
-            entry.attrs.remove("dest");
+        for (at, cache) in caches {
+            let mut attrs = cache.target().session_attrs();
             if phase == Phase::Built {
-                entry.attrs.insert("mode".to_owned(), "min".to_owned());
+                attrs.insert("mode".to_owned(), "min".to_owned());
             }
-            let id = crate::buildkit::new_id();
-            let store_id = format!("local:{id}");
-            if !over && *early == Early::Compressed {
+            let store_id = StoreId::random();
+            if !over && cache.target().early == EarlyExport::Compress {
                 // Caches of one compression are one to the builder.
-                if !seen.insert(entry.attrs.clone()) {
+                if !seen.insert(attrs.clone()) {
                     continue;
                 }
                 let store = notes.of(Arc::new(Swallow::default()));
-                self.stores.add(store_id.clone(), store);
+                self.stores.add(store_id.in_session(), store);
             } else {
                 let (export, store) = cache.part();
+                let family = cache.target().store.in_session();
                 self.stores
-                    .add_to(cache.store_id(), store_id.clone(), notes.of(store));
+                    .add_to(family, store_id.in_session(), notes.of(store));
                 parts.push(Part {
-                    lane,
+                    cache: at,
                     step: step.to_owned(),
                     export,
                 });
             }
+            entries.push(session_entry(attrs, &store_id));
             offered.push(store_id);
-            entry.attrs.insert("dest".to_owned(), id);
-            entries.push(entry);
         }
         let begun = Instant::now();
         let solved = self.solve(definition, entries).await;
         for id in offered {
-            self.stores.remove(&id);
+            self.stores.remove(&id.in_session());
         }
         match solved {
             Some(Ok(())) => {
@@ -93,7 +89,7 @@ impl Shared {
                     ?took,
                     "a part of the build was exported"
                 );
-                parts.retain(|part| self.lanes.get(part.lane).is_some_and(keeps));
+                parts.retain(|part| self.keeps(part));
                 let mut state = self.state();
                 state.parts.append(&mut parts);
                 if !over {
@@ -112,27 +108,27 @@ impl Shared {
     }
 
     /// Returns the definition of a part, and the caches that want it.
-    fn part(&self, step: &str, over: bool) -> Option<(Definition, Vec<usize>)> {
+    fn part(&self, step: &str, over: bool) -> Option<(Definition, Vec<(usize, &ClientCache)>)> {
         let state = self.state();
         let queue = state.queue.as_ref()?;
-        let has = |lane: usize| {
+        let has = |cache: usize| {
             let mut parts = state.parts.iter();
-            parts.any(|part| part.lane == lane && part.step == step)
+            parts.any(|part| part.cache == cache && part.step == step)
         };
-        let wants = |(at, lane): &(usize, &Lane)| {
+        let wants = |(at, cache): &(usize, &ClientCache)| {
             let now = if over {
-                keeps(lane) && !has(*at)
+                keeps(cache) && !has(*at)
             } else {
-                lane.early != Early::Nothing
+                is_early(cache)
             };
-            now && (lane.cache.mode() == Mode::Max || queue.in_result(step))
+            now && (cache.target().is_max() || queue.in_result(step))
         };
-        let lanes = self.lanes.iter().enumerate().filter(wants);
-        let lanes: Vec<usize> = lanes.map(|(at, _)| at).collect();
-        if lanes.is_empty() {
+        let caches = self.caches.iter().map(AsRef::as_ref).enumerate();
+        let caches: Vec<_> = caches.filter(wants).collect();
+        if caches.is_empty() {
             return None;
         }
-        Some((queue.graph().ending_at(step)?, lanes))
+        Some((queue.graph().ending_at(step)?, caches))
     }
 
     /// Solves a part; `None` where it was given up.

@@ -1,34 +1,94 @@
-//! Where the caches of a build are written to.
+//! Where the caches of a build are written to. Everything about each cache is decided here, once.
+
+mod check;
 
 use std::collections::BTreeMap;
 
+use super::store_id::StoreId;
 use super::{CacheError, local_tag};
 use crate::buildkit::solve::Entry;
 use crate::options::boolean::parse_bool;
-use crate::options::cache::{CacheTo, Compression, Compressor, RegistryCacheTo, Via};
-use crate::options::output::{Output, OutputType};
+use crate::options::cache::{CacheTo, Compressor, Mode, OnFailure, RegistryCacheTo, Via};
+use crate::options::output::Output;
 use crate::options::tag::Tag;
-use crate::reference::Reference;
+use crate::reference::{DEFAULT_TAG, Reference};
 
 /// Build argument that asks for an inline cache, from before there was `--cache-to`.
 pub(super) const INLINE_CACHE_ARG: &str = "BUILDKIT_INLINE_CACHE";
 
-/// The cache exports of a build.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CacheExports {
-    /// What BuildKit is told, exports through the session included.
-    pub entries: Vec<Entry>,
-    /// The exports that go through the session.
-    pub client: Vec<ClientExport>,
-    /// The exports to registries that the builder makes, as they would go through the session.
-    pub builder: Vec<ClientExport>,
-    /// The exports to layout folders.
-    pub layouts: Vec<LayoutExport>,
+/// What a build makes and asks for, as far as its caches depend on it.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheContext<'a> {
+    /// Names of the image.
+    pub tags: &'a [Tag],
+    /// What becomes of the result.
+    pub outputs: &'a [Output],
+    /// Build arguments.
+    pub build_args: &'a BTreeMap<String, String>,
 }
 
-/// A cache that is written to a layout folder (`type=local`).
+/// A cache that a build writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayoutExport {
+pub enum CacheTarget {
+    /// A registry.
+    Registry(Box<RegistryTarget>),
+    /// A layout folder (`type=local`), which BuildKit writes through the session.
+    Layout(LayoutTarget),
+    /// Neither; BuildKit writes it without this program.
+    Builder(Entry),
+}
+
+/// Who stores a registry cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// This program; BuildKit writes it to the session.
+    Client,
+    /// BuildKit; this program only keeps what is left of a build that fails.
+    Builder,
+}
+
+/// When the registry is asked what the reference holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// At once, beside the build.
+    Now,
+    /// When there is something to store.
+    WhenNeeded,
+}
+
+/// What is done with the layers of a step that has finished while the build runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlyExport {
+    /// They are sent to the registry by this program.
+    Upload,
+    /// They are compressed in the builder, which sends them itself at the end.
+    Compress,
+    /// Nothing, before the end.
+    Off,
+}
+
+/// A registry cache to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryTarget {
+    /// What the user asked for.
+    pub cache: RegistryCacheTo,
+    /// Who stores it.
+    pub via: Carrier,
+    /// When the registry is asked what the reference holds.
+    pub lookup: Lookup,
+    /// What is done while the build runs.
+    pub early: EarlyExport,
+    /// The store that BuildKit writes to where it goes through the session.
+    pub store: StoreId,
+    /// A repository of the same registry that the build pushes an image to.
+    pub mount_from: Option<String>,
+    /// The build pushes an image to the cache's own repository.
+    pub shares_repository: bool,
+}
+
+/// A cache to write to a layout folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutTarget {
     /// The folder as the user wrote it.
     pub dest: String,
     /// The tag in the folder's index.
@@ -37,214 +97,185 @@ pub struct LayoutExport {
     pub reset: bool,
     /// Whether the build succeeds though the folder cannot be written.
     pub ignore_error: bool,
-    /// Identifier of the content store that BuildKit writes to.
-    pub store: String,
+    /// The store that BuildKit writes to. It has a name of its own, so that two exports to one folder are told apart.
+    pub store: StoreId,
+    /// What the user wrote.
+    attrs: BTreeMap<String, String>,
 }
 
-/// A registry cache that BuildKit hands to the session's content store and this program stores.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientExport {
-    /// What the user asked for.
-    pub cache: RegistryCacheTo,
-    /// What BuildKit is told of it.
-    pub entry: Entry,
-    /// Identifier of the content store that BuildKit writes to.
-    pub store: String,
-}
-
-/// Returns the cache exports for BuildKit.
+/// Resolves the caches to write.
 ///
 /// # Errors
 ///
-/// Fails where a registry cache has the name of an image that the build makes, where two have one
-/// name, or where keys contradict each other or are not served.
-pub fn exports(
+/// Fails if a registry cache has the name of an image that the build makes, if two have one name, or if keys
+/// contradict each other or are not served.
+pub fn targets(
     caches: &[CacheTo],
-    tags: &[Tag],
-    outputs: &[Output],
-    build_args: &BTreeMap<String, String>,
-) -> Result<CacheExports, CacheError> {
-    let images = image_names(tags, outputs);
+    build: CacheContext<'_>,
+) -> Result<Vec<CacheTarget>, CacheError> {
+    let images = check::image_names(build.tags, build.outputs);
     let mut seen: Vec<&Reference> = Vec::new();
-    let mut exports = CacheExports::default();
+    let mut targets = Vec::new();
     for cache in caches {
-        match cache {
+        targets.push(match cache {
             CacheTo::Registry(cache) => {
-                check_reference(cache, &images, &seen)?;
+                check::reference(cache, &images, &seen)?;
                 seen.push(&cache.reference);
-                check_keys(cache, outputs)?;
-                exports.add(cache);
+                check::keys(cache, build.outputs)?;
+                CacheTarget::Registry(Box::new(registry(cache, build)))
             }
-            CacheTo::Other { kind, attrs } if kind == "local" => exports.add_local(attrs)?,
-            CacheTo::Other { kind, .. } => {
-                exports.entries.push(Entry {
-                    kind: kind.clone(),
-                    attrs: cache.attrs(),
-                });
+            CacheTo::Other { kind, attrs } if kind == "local" => {
+                let target = layout(attrs)?;
+                check::layout(&target, &targets)?;
+                CacheTarget::Layout(target)
             }
-        }
+            CacheTo::Other { kind, .. } => CacheTarget::Builder(Entry {
+                kind: kind.clone(),
+                attrs: cache.attrs(),
+            }),
+        });
     }
-    let asked = build_args.get(INLINE_CACHE_ARG).map(String::as_str);
+    let asked = build.build_args.get(INLINE_CACHE_ARG).map(String::as_str);
     if asked.is_some_and(|v| parse_bool(v) == Some(true)) {
-        exports.entries.push(Entry {
+        targets.push(CacheTarget::Builder(Entry {
             kind: "inline".into(),
             attrs: BTreeMap::new(),
-        });
+        }));
     }
-    Ok(exports)
+    Ok(targets)
 }
 
-impl CacheExports {
-    fn add(&mut self, cache: &RegistryCacheTo) {
-        let id = crate::buildkit::new_id();
-        let export = ClientExport {
-            cache: cache.clone(),
-            entry: Entry {
-                kind: "local".into(),
-                attrs: session_attrs(cache, &id),
-            },
-            // BuildKit `cache/remotecache/local`: the store of a local cache has this prefix.
-            store: format!("local:{id}"),
-        };
-        if goes_through_session(cache) {
-            self.entries.push(export.entry.clone());
-            self.client.push(export);
-        } else {
-            self.entries.push(Entry {
+impl CacheTarget {
+    /// Returns what BuildKit is told of it with the build itself.
+    pub fn entry(&self) -> Entry {
+        match self {
+            Self::Registry(target) => target.entry(),
+            Self::Layout(target) => target.entry(),
+            Self::Builder(entry) => entry.clone(),
+        }
+    }
+
+    /// Returns whether the builder sends it somewhere: a layout goes through the session, and an `inline` cache is part
+    /// of the image.
+    pub fn is_sent_by_builder(&self) -> bool {
+        match self {
+            Self::Registry(target) => target.via == Carrier::Builder,
+            Self::Layout(_) => false,
+            Self::Builder(entry) => entry.kind != "inline",
+        }
+    }
+}
+
+impl RegistryTarget {
+    /// Returns what BuildKit is told of it with the build itself.
+    pub fn entry(&self) -> Entry {
+        match self.via {
+            Carrier::Client => session_entry(self.session_attrs(), &self.store),
+            Carrier::Builder => Entry {
                 kind: "registry".into(),
-                attrs: cache.attrs(),
-            });
-            self.builder.push(export);
+                attrs: self.cache.attrs(),
+            },
         }
     }
 
-    /// The store has a name of its own, so that two exports to one folder are told apart.
-    fn add_local(&mut self, attrs: &BTreeMap<String, String>) -> Result<(), CacheError> {
-        let dest = attrs.get("dest").cloned().unwrap_or_default();
-        let tag = local_tag(attrs)?;
-        let flag = |key: &'static str| match attrs.get(key) {
-            None => Ok(false),
-            Some(value) => parse_bool(value).ok_or_else(|| CacheError::Local {
-                key,
-                value: value.clone(),
-            }),
-        };
-        let (reset, ignore_error) = (flag("reset")?, flag("ignore-error")?);
-        let same = |other: &LayoutExport| other.dest == dest && other.tag == tag;
-        if self.layouts.iter().any(same) {
-            return Err(CacheError::Twice(format!("{dest}:{tag}")));
+    /// Returns the attributes of BuildKit's exporter to a store of the session, without the store: those of the
+    /// registry's exporter, but for the reference.
+    pub fn session_attrs(&self) -> BTreeMap<String, String> {
+        let mut attrs = self.cache.attrs();
+        attrs.remove("ref");
+        attrs.remove("registry.insecure");
+        if self.cache.compressor == Compressor::Client {
+            attrs.insert("compression".into(), "uncompressed".into());
+            attrs.remove("compression-level");
         }
-        let id = crate::buildkit::new_id();
-        let mut told = attrs.clone();
-        told.insert("dest".into(), id.clone());
-        self.entries.push(Entry {
-            kind: "local".into(),
-            attrs: told,
-        });
-        self.layouts.push(LayoutExport {
-            dest,
-            tag,
-            reset,
-            ignore_error,
-            store: format!("local:{id}"),
-        });
-        Ok(())
+        attrs
+    }
+
+    /// Returns whether the cache has the results of all steps.
+    pub fn is_max(&self) -> bool {
+        self.cache.mode == Mode::Max
+    }
+
+    /// Returns whether the cache is published when the build fails.
+    pub fn survives_failure(&self) -> bool {
+        self.cache.on_failure == OnFailure::Export
+    }
+
+    /// Returns the tag that the cache is stored under.
+    pub fn tag(&self) -> &str {
+        let tag = self.cache.reference.tag.as_deref();
+        tag.unwrap_or(DEFAULT_TAG)
     }
 }
 
-/// Tells whether this program moves the cache: where it is asked to, or must because it compresses,
-/// unites or cuts.
-fn goes_through_session(cache: &RegistryCacheTo) -> bool {
-    match cache.via {
-        Via::Client => true,
-        Via::Builder => false,
-        Via::Auto => cache.compressor == Compressor::Client || cache.merge || is_bounded(cache),
+impl LayoutTarget {
+    fn entry(&self) -> Entry {
+        session_entry(self.attrs.clone(), &self.store)
     }
 }
 
-fn is_bounded(cache: &RegistryCacheTo) -> bool {
-    cache.max_age.is_some() || cache.max_size.is_some() || cache.max_records.is_some()
+/// Returns an export to a store of the session.
+pub fn session_entry(mut attrs: BTreeMap<String, String>, store: &StoreId) -> Entry {
+    attrs.insert("dest".into(), store.attr());
+    Entry {
+        kind: "local".into(),
+        attrs,
+    }
 }
 
-/// The attributes of BuildKit's exporter to the session's store. It has those of the registry's
-/// exporter, but for the reference.
-fn session_attrs(cache: &RegistryCacheTo, id: &str) -> BTreeMap<String, String> {
-    let mut attrs = cache.attrs();
-    attrs.remove("ref");
-    attrs.remove("registry.insecure");
-    attrs.insert("dest".into(), id.to_owned());
-    if cache.compressor == Compressor::Client {
-        attrs.insert("compression".into(), "uncompressed".into());
-        attrs.remove("compression-level");
-    }
-    attrs
-}
-
-fn check_reference(
-    cache: &RegistryCacheTo,
-    images: &[Reference],
-    seen: &[&Reference],
-) -> Result<(), CacheError> {
-    if images
-        .iter()
-        .any(|image| image.same_target(&cache.reference))
-    {
-        return Err(CacheError::ImageItself(cache.raw_ref.clone()));
-    }
-    if seen.iter().any(|other| other.same_target(&cache.reference)) {
-        return Err(CacheError::Twice(cache.raw_ref.clone()));
-    }
-    Ok(())
-}
-
-fn check_keys(cache: &RegistryCacheTo, outputs: &[Output]) -> Result<(), CacheError> {
-    if cache.via == Via::Builder && cache.merge {
-        return Err(CacheError::Contradiction(
-            "merge=true needs via=client: the builder replaces what the reference holds",
-        ));
-    }
-    if cache.via == Via::Builder && is_bounded(cache) {
-        return Err(CacheError::Contradiction(
-            "max-age, max-size and max-records need via=client: the builder drops nothing",
-        ));
-    }
-    if cache.compressor != Compressor::Client {
-        return Ok(());
-    }
-    if cache.via == Via::Builder {
-        return Err(CacheError::Contradiction(
-            "compressor=client needs via=client: the program can only compress what it moves",
-        ));
-    }
-    if cache.compression == Some(Compression::Estargz) {
-        return Err(CacheError::Contradiction(
-            "compression=estargz is made by the builder only, leave out compressor=client",
-        ));
-    }
-    let image = |output: &Output| {
-        matches!(
-            output.kind,
-            OutputType::Image | OutputType::Oci | OutputType::Docker
-        )
+fn registry(cache: &RegistryCacheTo, build: CacheContext<'_>) -> RegistryTarget {
+    let via = carrier(cache);
+    let early = match via {
+        _ if cache.alongside == Some(false) => EarlyExport::Off,
+        Carrier::Client => EarlyExport::Upload,
+        Carrier::Builder => EarlyExport::Compress,
     };
-    if outputs.iter().any(image) {
-        return Err(CacheError::Contradiction(
-            "compressor=client cannot be used in a build that makes an image: its layers would be \
-             taken uncompressed and pushed so",
-        ));
+    let any_push = build.outputs.iter().any(Output::pushes);
+    let tags = build.tags.iter().filter(|_| any_push);
+    let pushed: Vec<&Reference> = tags.map(|tag| &tag.reference).collect();
+    let shares_repository = pushed.iter().any(|r| r.same_repository(&cache.reference));
+    let mut neighbours = pushed.iter();
+    let neighbour = neighbours.find(|r| r.domain == cache.reference.domain);
+    RegistryTarget {
+        cache: cache.clone(),
+        via,
+        lookup: match via {
+            Carrier::Client => Lookup::Now,
+            Carrier::Builder => Lookup::WhenNeeded,
+        },
+        early,
+        store: StoreId::random(),
+        mount_from: neighbour
+            .filter(|_| !shares_repository)
+            .map(|r| r.path.clone()),
+        shares_repository,
     }
-    Ok(())
 }
 
-/// The names of every image that the build makes. A name that is no valid reference is refused
-/// elsewhere.
-fn image_names(tags: &[Tag], outputs: &[Output]) -> Vec<Reference> {
-    let named = outputs.iter().filter_map(|output| output.attrs.get("name"));
-    let named = named
-        .flat_map(|names| names.split(','))
-        .filter_map(|name| Reference::parse_normalized(name).ok());
-    tags.iter()
-        .map(|tag| tag.reference.clone())
-        .chain(named)
-        .collect()
+/// This program carries a cache where it is asked to, or must because it compresses, merges or cuts.
+fn carrier(cache: &RegistryCacheTo) -> Carrier {
+    let must = cache.compressor == Compressor::Client || cache.merge || check::is_bounded(cache);
+    match cache.via {
+        Via::Client => Carrier::Client,
+        Via::Auto if must => Carrier::Client,
+        Via::Auto | Via::Builder => Carrier::Builder,
+    }
+}
+
+fn layout(attrs: &BTreeMap<String, String>) -> Result<LayoutTarget, CacheError> {
+    let flag = |key: &'static str| match attrs.get(key) {
+        None => Ok(false),
+        Some(value) => parse_bool(value).ok_or_else(|| CacheError::Local {
+            key,
+            value: value.clone(),
+        }),
+    };
+    Ok(LayoutTarget {
+        dest: attrs.get("dest").cloned().unwrap_or_default(),
+        tag: local_tag(attrs)?,
+        reset: flag("reset")?,
+        ignore_error: flag("ignore-error")?,
+        store: StoreId::random(),
+        attrs: attrs.clone(),
+    })
 }

@@ -12,10 +12,30 @@ fn to(values: &[&str]) -> Vec<CacheTo> {
         .collect()
 }
 
+fn targets_of(
+    values: &[&str],
+    tags: &[&str],
+    outputs: &[&str],
+) -> Result<Vec<CacheTarget>, CacheError> {
+    let build = CacheContext {
+        tags: &Tag::parse_list(tags).unwrap(),
+        outputs: &Output::parse_list(outputs).unwrap(),
+        build_args: &BTreeMap::new(),
+    };
+    targets(&to(values), build)
+}
+
 fn exports_of(values: &[&str], tags: &[&str], outputs: &[&str]) -> Result<Vec<Entry>, CacheError> {
-    let tags = Tag::parse_list(tags).unwrap();
-    let outputs: Vec<_> = outputs.iter().map(|o| Output::parse(o).unwrap()).collect();
-    exports(&to(values), &tags, &outputs, &BTreeMap::new()).map(|exports| exports.entries)
+    let targets = targets_of(values, tags, outputs)?;
+    Ok(targets.iter().map(CacheTarget::entry).collect())
+}
+
+/// Resolves one registry cache.
+fn registry(value: &str, tags: &[&str], outputs: &[&str]) -> RegistryTarget {
+    match &targets_of(&[value], tags, outputs).unwrap()[..] {
+        [CacheTarget::Registry(target)] => (**target).clone(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -88,9 +108,9 @@ fn local_caches_go_to_stores_of_the_session() {
         "type=local,dest=d,mode=max,compression=zstd",
         "type=local,dest=d,tag=t,reset=true",
     ];
-    let plan = exports(&to(&lines), &[], &[], &BTreeMap::new()).unwrap();
-    let [first, second] = &plan.layouts[..] else {
-        panic!("{plan:?}")
+    let targets = targets_of(&lines, &[], &[]).unwrap();
+    let [CacheTarget::Layout(first), CacheTarget::Layout(second)] = &targets[..] else {
+        panic!("{targets:?}")
     };
     assert_eq!(
         (first.dest.as_str(), first.tag.as_str(), first.reset),
@@ -101,8 +121,8 @@ fn local_caches_go_to_stores_of_the_session() {
         ("d", "t", true)
     );
     assert_ne!(first.store, second.store);
-    let attrs = &plan.entries[0].attrs;
-    assert_eq!(first.store, format!("local:{}", attrs["dest"]));
+    let attrs = &targets[0].entry().attrs;
+    assert_eq!(first.store.in_session(), format!("local:{}", attrs["dest"]));
     assert_eq!(
         (attrs["mode"].as_str(), attrs["compression"].as_str()),
         ("max", "zstd")
@@ -112,10 +132,7 @@ fn local_caches_go_to_stores_of_the_session() {
         &["type=local,dest=d,tag="],
         &["type=local,dest=d", "type=local,dest=d"],
     ] {
-        assert!(
-            exports(&to(wrong), &[], &[], &BTreeMap::new()).is_err(),
-            "{wrong:?}"
-        );
+        assert!(targets_of(wrong, &[], &[]).is_err(), "{wrong:?}");
     }
 }
 
@@ -154,45 +171,104 @@ fn imports_name_who_reads() {
 #[test]
 fn inline_cache_by_build_argument() {
     let args = BTreeMap::from([(INLINE_CACHE_ARG.to_owned(), "1".to_owned())]);
-    let entries = exports(&[], &[], &[], &args).unwrap().entries;
-    assert_eq!(entries[0].kind, "inline");
+    let build = CacheContext {
+        tags: &[],
+        outputs: &[],
+        build_args: &args,
+    };
+    let targets = targets(&[], build).unwrap();
+    assert_eq!(targets[0].entry().kind, "inline");
+    assert!(!targets[0].is_sent_by_builder());
 }
 
 #[test]
 fn via_client_is_a_local_export_to_a_store_of_the_session() {
     let line = "type=registry,ref=r.io/a:c,mode=max,compression=zstd,compression-level=3";
-    let plan = |extra: &str| {
-        exports(
-            &to(&[&format!("{line},{extra}")]),
-            &[],
-            &[],
-            &BTreeMap::new(),
-        )
-        .unwrap()
-    };
-    let given = plan("via=client");
-    let attrs = &given.entries[0].attrs;
-    assert_eq!(given.entries[0].kind, "local");
-    assert_eq!(given.client[0].store, format!("local:{}", attrs["dest"]));
+    let resolved = |extra: &str| registry(&format!("{line},{extra}"), &[], &[]);
+    let given = resolved("via=client");
+    let Entry { kind, attrs } = given.entry();
+    assert_eq!(kind, "local");
+    assert_eq!(given.store.in_session(), format!("local:{}", attrs["dest"]));
     assert_eq!(attrs["compression"], "zstd");
     assert_eq!(attrs["mode"], "max");
     assert!(!attrs.contains_key("ref"));
-    let compressed = plan("compressor=client");
-    assert_eq!(compressed.entries[0].attrs["compression"], "uncompressed");
-    assert!(
-        !compressed.entries[0]
-            .attrs
-            .contains_key("compression-level")
-    );
-    assert!(plan("via=builder").client.is_empty());
+    let compressed = resolved("compressor=client").entry();
+    assert_eq!(compressed.attrs["compression"], "uncompressed");
+    assert!(!compressed.attrs.contains_key("compression-level"));
+    assert_eq!(resolved("via=builder").entry().kind, "registry");
+}
+
+#[test]
+fn who_carries_a_cache_decides_what_is_done_early() {
+    for (extra, via, lookup, early) in [
+        (
+            "",
+            Carrier::Builder,
+            Lookup::WhenNeeded,
+            EarlyExport::Compress,
+        ),
+        (
+            ",via=client",
+            Carrier::Client,
+            Lookup::Now,
+            EarlyExport::Upload,
+        ),
+        (
+            ",merge=true",
+            Carrier::Client,
+            Lookup::Now,
+            EarlyExport::Upload,
+        ),
+        (
+            ",compressor=client",
+            Carrier::Client,
+            Lookup::Now,
+            EarlyExport::Upload,
+        ),
+        (
+            ",alongside=false",
+            Carrier::Builder,
+            Lookup::WhenNeeded,
+            EarlyExport::Off,
+        ),
+        (
+            ",alongside=false,via=client",
+            Carrier::Client,
+            Lookup::Now,
+            EarlyExport::Off,
+        ),
+    ] {
+        let target = registry(&format!("type=registry,ref=r.io/a:c{extra}"), &[], &[]);
+        assert_eq!(
+            (target.via, target.lookup, target.early),
+            (via, lookup, early),
+            "{extra}"
+        );
+        assert_eq!(
+            CacheTarget::Registry(Box::new(target)).is_sent_by_builder(),
+            via == Carrier::Builder
+        );
+    }
+}
+
+#[test]
+fn layers_come_from_the_repository_of_an_image_that_is_pushed() {
+    let from = |tags: &[&str], output: &str| {
+        let target = registry("r.io/cache:c", tags, &[output]);
+        (target.mount_from, target.shares_repository)
+    };
+    let push = "type=image,push=true";
+    assert_eq!(from(&["r.io/app"], push), (Some("app".to_owned()), false));
+    assert_eq!(from(&["r.io/app"], "type=image"), (None, false));
+    assert_eq!(from(&["other.io/app"], push), (None, false));
+    assert_eq!(from(&["r.io/app", "r.io/cache:1"], push), (None, true));
 }
 
 #[test]
 fn what_is_united_or_cut_goes_through_the_session() {
     for key in ["merge=true", "max-age=1h", "max-size=1g", "max-records=10"] {
         let line = format!("type=registry,ref=r.io/a:c,{key}");
-        let plan = exports(&to(&[&line]), &[], &[], &BTreeMap::new()).unwrap();
-        assert_eq!(plan.client.len(), 1, "{key}");
+        assert_eq!(registry(&line, &[], &[]).via, Carrier::Client, "{key}");
         let contradiction = exports_of(&[&format!("{line},via=builder")], &[], &[]);
         let Err(CacheError::Contradiction(text)) = contradiction else {
             panic!("{key}: {contradiction:?}")

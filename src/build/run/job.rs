@@ -10,7 +10,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::types::WorkerRecord;
 use super::serving::Serving;
 use super::{BuildError, Runner};
 use crate::build::attrs::{self, BuilderFacts};
-use crate::build::cache::{self, CacheExports};
+use crate::build::cache::CacheTarget;
 use crate::build::cache_kinds::Lacking;
 use crate::build::caches::Caches;
 use crate::build::exports::{self, Export, ExportError, ExportFacts};
@@ -60,10 +60,11 @@ impl Job {
         let (workers, lacking) = builder.map_err(BuildError::Builder)?;
         let facts = builder_facts(&workers);
         let exports = plan(spec, runner, &workers, facts)?;
-        let (mut request, cache_exports) = request(spec, build_ref, &exports, facts)?;
-        request.cache_exports.retain(|entry| !lacking.has(entry));
+        let mut request = request(spec, build_ref, &exports, facts)?;
+        let written = runner.targets.iter().map(CacheTarget::entry);
+        request.cache_exports = written.filter(|entry| !lacking.has(entry)).collect();
         let only_once = inputs.upload.is_some();
-        let caches = Caches::open(&cache_exports, spec, &runner.caches)?;
+        let caches = Caches::open(runner.targets, &spec.inputs.current_dir, &runner.caches)?;
         caches.offer(stores);
         inputs.offer_layouts(stores);
         let parts = SessionParts {
@@ -220,23 +221,21 @@ fn request(
     build_ref: &str,
     exports: &[Export],
     facts: BuilderFacts,
-) -> Result<(SolveRequest, CacheExports), BuildError> {
+) -> Result<SolveRequest, BuildError> {
     let frontend = attrs::frontend(spec, facts)?;
-    let caches = cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)?;
-    let request = SolveRequest {
+    Ok(SolveRequest {
         build_ref: build_ref.to_owned(),
         session: String::new(),
         frontend: frontend.name.to_owned(),
         attrs: frontend.attrs,
         inputs: BTreeMap::new(),
         exporters: exports.iter().map(|e| e.entry.clone()).collect(),
-        cache_exports: caches.entries.clone(),
+        cache_exports: Vec::new(),
         cache_imports: Vec::new(),
         entitlements: frontend.entitlements,
         source_policy: spec.source_policy.clone(),
         internal: false,
-    };
-    Ok((request, caches))
+    })
 }
 
 /// BuildKit takes several exporters since 0.13, and workers tell its version since 0.11; a build of

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::cache_progress::CacheSteps;
 use super::{cancellable, desktop, display, finish, loader, meter};
 use crate::build::alongside::{Meter, Stops};
-use crate::build::cache::CacheImport;
+use crate::build::cache::{CacheImport, CacheTarget};
 use crate::build::client_cache::ClientTools;
 use crate::build::imports::Asked;
 use crate::build::inputs::Inputs;
@@ -25,6 +25,8 @@ use crate::progress::{Mode, Progress, StatusSender};
 
 /// What the jobs of one command have in common.
 pub(super) struct Common<'a> {
+    /// The caches to write.
+    pub(super) targets: &'a [CacheTarget],
     /// The caches to read.
     pub(super) imports: &'a [CacheImport],
     /// Docker's settings and the store of builders.
@@ -158,6 +160,7 @@ impl Job<'_> {
             credentials: Arc::clone(&invocation.credentials) as _,
             loader: Arc::new(loader),
             config_dir: config.parent().unwrap_or(Path::new(".")),
+            targets: self.common.targets,
             caches,
             asked,
             commit,

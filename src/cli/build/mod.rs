@@ -2,7 +2,6 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::build::cache::CacheImport;
 use crate::build::run::{BuildError, BuildOutcome};
 use crate::build::{BuildSpec, cache, policy};
 use crate::builder::{self, Builder, BuilderError, Node, Surroundings};
@@ -60,8 +59,9 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     if spec.outputs.is_empty() && spec.call.is_none() && !no_default_load(ctx) && loads(node) {
         spec.outputs = apply_push_load(Vec::new(), false, true);
     }
-    let imports = check_caches(&spec)?;
+    // The caches are checked before the builder is booted for nothing.
     let mut plan = Plan::new(&spec, &shares)?;
+    let imports = cache::imports(&spec.cache_from).map_err(cache_failure)?;
     for (spec, node) in plan.specs.iter_mut().zip(&nodes) {
         complete(spec, &surroundings, node)?;
     }
@@ -76,7 +76,9 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     // Warnings are printed before the live display begins.
     let invocation = Invocation::new(&surroundings, ctx);
     let progress = display::start(resolved.mode, &builder, spec.call.is_some(), ctx)?;
+    let targets = std::mem::take(&mut plan.targets);
     let common = Common {
+        targets: &targets,
         imports: &imports,
         surroundings: &surroundings,
         invocation: &invocation,
@@ -192,13 +194,8 @@ fn no_default_load(ctx: &Context) -> bool {
     })
 }
 
-/// The caches are checked before the builder is booted for nothing.
-///
-/// Returns those to read.
-fn check_caches(spec: &BuildSpec) -> Result<Vec<CacheImport>, CommandError> {
-    cache::exports(&spec.cache_to, &spec.tags, &spec.outputs, &spec.build_args)
-        .and_then(|_| cache::imports(&spec.cache_from))
-        .map_err(|error| finish::failure(BuildError::Cache(error)))
+fn cache_failure(error: cache::CacheError) -> CommandError {
+    finish::failure(BuildError::Cache(error))
 }
 
 /// Many expect their image in the engine afterwards; only the cache has it.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::build::BuildSpec;
 use crate::build::alongside::Stops;
+use crate::build::cache::{self, CacheContext, CacheTarget};
 use crate::build::inputs::{InputError, Inputs};
 use crate::build::join::{self, Target};
 use crate::build::run::BuildOutcome;
@@ -26,6 +27,8 @@ use super::job::{Common, Job};
 pub(super) struct Plan {
     /// The request of each node.
     pub(super) specs: Vec<BuildSpec>,
+    /// The caches to write, which the nodes have in common.
+    pub(super) targets: Vec<CacheTarget>,
     /// The name of the image that they make together, if they push one.
     target: Option<Target>,
 }
@@ -37,15 +40,24 @@ impl Plan {
     ///
     /// Fails where the results of several nodes cannot be put together.
     pub(super) fn new(spec: &BuildSpec, shares: &[Share]) -> Result<Self, CommandError> {
-        let [_, _, ..] = shares else {
-            let specs = vec![spec.clone()];
+        let mut common = spec.clone();
+        let has_several_nodes = shares.len() > 1;
+        if has_several_nodes {
+            unite_caches(&mut common)?;
+        }
+        let build = CacheContext {
+            tags: &spec.tags,
+            outputs: &spec.outputs,
+            build_args: &spec.build_args,
+        };
+        let targets = cache::targets(&common.cache_to, build).map_err(super::cache_failure)?;
+        if !has_several_nodes {
             return Ok(Self {
-                specs,
+                specs: vec![common],
+                targets,
                 target: None,
             });
-        };
-        let mut common = spec.clone();
-        unite_caches(&mut common)?;
+        }
         common.multi_platform = true;
         let mut target = None;
         let tags = tag::attr(&spec.tags);
@@ -72,7 +84,11 @@ impl Plan {
             ..common.clone()
         };
         let specs = shares.iter().map(one).collect();
-        Ok(Self { specs, target })
+        Ok(Self {
+            specs,
+            targets,
+            target,
+        })
     }
 
     /// Makes the inputs ready, for each node its own. Standard input is kept in a file meanwhile.
