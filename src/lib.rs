@@ -35,7 +35,7 @@
 //! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`], [`docker`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
-//! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`] |
+//! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`], [`fsutil`], [`options`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |

@@ -10,6 +10,7 @@
 //! | [`registries`] | the registry clients of a build, one for each host |
 //! | [`merge`] | caches united, cut to bounds, and without what was lost |
 //! | [`bring`] | the blobs of caches brought into one repository |
+//! | [`keys`] | the keys of a build's steps, and the steps looked up in a cache |
 //! | [`known`] | what a cache in the registry holds already |
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
@@ -22,6 +23,7 @@ pub mod config;
 pub mod export;
 pub mod import;
 pub mod inspect;
+pub mod keys;
 pub mod known;
 pub mod layout;
 pub mod manifest;

@@ -2,11 +2,11 @@
 
 /// The pattern's syntax is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadPattern;
+pub struct BadPattern;
 
 /// A parsed pattern.
 #[derive(Debug)]
-pub(super) struct Glob {
+pub struct Glob {
     parts: Vec<Part>,
 }
 
@@ -25,7 +25,11 @@ enum Part {
 
 impl Glob {
     /// Parses a pattern.
-    pub(super) fn new(pattern: &str) -> Result<Self, BadPattern> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the syntax is wrong.
+    pub fn new(pattern: &str) -> Result<Self, BadPattern> {
         let mut parts = Vec::new();
         let mut chars = pattern.chars().peekable();
         while let Some(char) = chars.next() {
@@ -41,7 +45,7 @@ impl Glob {
     }
 
     /// Tells whether the pattern matches the whole name.
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let (mut part, mut at) = (0, 0);
         // Where to go on if what follows the last star does not fit: the star takes one character more.

@@ -28,6 +28,8 @@ mod tests;
 
 pub use disk::DiskError;
 pub use filter::{Filter, FilterError};
+pub use glob::{BadPattern, Glob};
+pub use paths::join as join_paths;
 pub use pattern::{Matcher, PatternError};
 pub use receive::{ReceiveError, ReceiveMode, ReceiveOptions, ReceiveStats, receive};
 pub use send::{SendError, SendStats, send};

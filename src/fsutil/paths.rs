@@ -29,7 +29,7 @@ pub(super) fn clean(path: &str) -> String {
 }
 
 /// Joins two paths and cleans the result; an empty part is left out.
-pub(super) fn join(first: &str, second: &str) -> String {
+pub fn join(first: &str, second: &str) -> String {
     match (first.is_empty(), second.is_empty()) {
         (true, _) => clean(second),
         (_, true) => clean(first),

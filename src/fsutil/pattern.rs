@@ -72,13 +72,19 @@ impl Matcher {
 
     /// Tells whether the path, or a directory above it, is matched. The path is relative and clean.
     pub fn matches(&self, path: &str) -> bool {
+        self.matches_levels(path).0
+    }
+
+    /// Tells the same, and which patterns match the path.
+    pub fn matches_levels(&self, path: &str) -> (bool, Vec<bool>) {
         let mut above = self.none();
         let mut here = self.none();
         for (at, _) in path.match_indices('/') {
             self.matches_below(&path[..at], &above, &mut here);
             std::mem::swap(&mut above, &mut here);
         }
-        self.matches_below(path, &above, &mut here)
+        let matched = self.matches_below(path, &above, &mut here);
+        (matched, here)
     }
 
     /// Returns what the root of a tree has matched: nothing.
@@ -88,7 +94,7 @@ impl Matcher {
 
     /// Tells whether the path is matched, where `above` says which patterns matched its directory, and writes
     /// into `here` which of them match the path.
-    pub(super) fn matches_below(&self, path: &str, above: &[bool], here: &mut Vec<bool>) -> bool {
+    pub fn matches_below(&self, path: &str, above: &[bool], here: &mut Vec<bool>) -> bool {
         here.clear();
         let mut matched = false;
         for (pattern, &above) in self.patterns.iter().zip(above) {

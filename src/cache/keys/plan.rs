@@ -1,0 +1,319 @@
+//! The steps of a build, each after its inputs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bollard_buildkit_proto::pb::{self, Definition, Op, op};
+use prost::Message as _;
+
+use super::{Facts, Unknown};
+use crate::digest::Digest;
+use crate::options::platform::Platform;
+
+/// The steps of the definitions of a build's result.
+#[derive(Debug, Default)]
+pub struct Plan {
+    vertices: Vec<Vertex>,
+    by_digest: HashMap<String, usize>,
+    /// The steps whose results the build returns.
+    results: Vec<Edge>,
+    /// The outputs of each vertex that are used.
+    outputs: Vec<BTreeSet<i64>>,
+}
+
+/// One output of a vertex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Edge {
+    /// Index of the vertex.
+    pub vertex: usize,
+    /// Which of its outputs.
+    pub output: i64,
+}
+
+/// One step.
+#[derive(Debug)]
+pub struct Vertex {
+    /// Digest of its bytes, by which the status stream names it.
+    pub digest: String,
+    /// What it does.
+    pub op: Result<op::Op, Unknown>,
+    /// Its inputs; `None` for one that is not among the steps, or depends on the step itself.
+    pub inputs: Vec<Option<Edge>>,
+    /// The platform it runs on, where the definition says so.
+    pub platform: Option<pb::Platform>,
+    /// Its name, as the frontend wrote it.
+    pub name: String,
+    /// Whether the build said that it must run.
+    pub ignores_cache: bool,
+    /// Where it stands in the Dockerfile.
+    pub place: Option<Place>,
+}
+
+/// A place in a Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Name of the file.
+    pub file: String,
+    /// The first line, from 1.
+    pub first: u32,
+    /// The last line.
+    pub last: u32,
+}
+
+/// What a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A command.
+    Exec,
+    /// A file operation.
+    File,
+    /// A merge.
+    Merge,
+    /// A difference.
+    Diff,
+    /// An image of a registry or a layout.
+    Image,
+    /// A Git repository.
+    Git,
+    /// A file of a web server.
+    Http,
+    /// A folder of the client.
+    Local,
+    /// Something else.
+    Other,
+}
+
+impl Vertex {
+    /// Returns what the step is.
+    pub fn kind(&self) -> Kind {
+        let source = match &self.op {
+            Ok(op::Op::Exec(_)) => return Kind::Exec,
+            Ok(op::Op::File(_)) => return Kind::File,
+            Ok(op::Op::Merge(_)) => return Kind::Merge,
+            Ok(op::Op::Diff(_)) => return Kind::Diff,
+            Ok(op::Op::Source(source)) => source,
+            Ok(op::Op::Build(_)) | Err(_) => return Kind::Other,
+        };
+        match source.identifier.split_once("://") {
+            Some(("docker-image" | "oci-layout", _)) => Kind::Image,
+            Some(("git", _)) => Kind::Git,
+            Some(("http" | "https", _)) => Kind::Http,
+            Some(("local", _)) => Kind::Local,
+            _ => Kind::Other,
+        }
+    }
+
+    /// Returns whether the step makes a layer, and is not a source.
+    pub fn makes_layers(&self) -> bool {
+        let kind = self.kind();
+        matches!(kind, Kind::Exec | Kind::File | Kind::Merge | Kind::Diff)
+    }
+
+    /// Returns the name of a source that is a folder of the client.
+    pub fn local_name(&self) -> Option<&str> {
+        match &self.op {
+            Ok(op::Op::Source(source)) => source.identifier.strip_prefix("local://"),
+            _ => None,
+        }
+    }
+
+    /// Returns the platform as BuildKit normalizes it.
+    pub(super) fn platform(&self, facts: &Facts<'_>) -> Result<pb::Platform, Unknown> {
+        let platform = self.platform.as_ref().or(facts.platform.as_ref());
+        Ok(normalized(platform.ok_or(Unknown::Platform)?))
+    }
+}
+
+/// Returns the platform with the usual names: `linux/arm64/v8` is `linux/arm64`.
+pub(super) fn normalized(platform: &pb::Platform) -> pb::Platform {
+    let pb::Platform {
+        architecture,
+        os,
+        variant,
+        os_version,
+        os_features,
+    } = platform.clone();
+    let platform = Platform {
+        architecture,
+        os,
+        os_version,
+        os_features,
+        variant,
+    }
+    .normalized();
+    pb::Platform {
+        architecture: platform.architecture,
+        os: platform.os,
+        variant: platform.variant,
+        os_version: platform.os_version,
+        os_features: platform.os_features,
+    }
+}
+
+impl Plan {
+    /// Reads the definitions of a result's parts. What cannot be read in them is kept as an unknown
+    /// step.
+    pub fn of<'a>(definitions: impl IntoIterator<Item = &'a Definition>) -> Self {
+        let mut read = BTreeMap::new();
+        let mut results = Vec::new();
+        for definition in definitions {
+            let places = places(definition);
+            let last = definition.def.len().saturating_sub(1);
+            for (at, bytes) in definition.def.iter().enumerate() {
+                let op = Op::decode(bytes.as_slice());
+                if let Ok(op) = &op
+                    && at == last
+                    && op.op.is_none()
+                {
+                    results.extend(op.inputs.first().cloned());
+                    continue;
+                }
+                let digest = Digest::of(bytes).to_string();
+                let step = Read::new(bytes, op, &digest, definition, &places);
+                read.entry(digest).or_insert(step);
+            }
+        }
+        Self::in_order(read, &results)
+    }
+
+    /// Puts the steps behind their inputs, without recursion: a definition may be as deep as it is
+    /// long.
+    fn in_order(mut read: BTreeMap<String, Read>, results: &[pb::Input]) -> Self {
+        let mut plan = Self::default();
+        let mut open: Vec<(String, bool)> = read.keys().rev().map(|d| (d.clone(), false)).collect();
+        let mut begun = BTreeSet::new();
+        while let Some((digest, inputs_done)) = open.pop() {
+            if inputs_done {
+                if let Some(step) = read.remove(&digest) {
+                    plan.add(step);
+                }
+            } else if begun.insert(digest.clone())
+                && let Some(step) = read.get(&digest)
+            {
+                let inputs = step.inputs.iter().rev();
+                let inputs: Vec<_> = inputs.map(|i| (i.digest.clone(), false)).collect();
+                open.push((digest, true));
+                open.extend(inputs);
+            }
+        }
+        let edges: Vec<Edge> = results.iter().filter_map(|r| plan.edge(r)).collect();
+        for edge in &edges {
+            plan.use_output(*edge);
+        }
+        plan.results = edges;
+        plan
+    }
+
+    fn add(&mut self, step: Read) {
+        let inputs: Vec<_> = step.inputs.iter().map(|input| self.edge(input)).collect();
+        for edge in inputs.iter().flatten() {
+            self.use_output(*edge);
+        }
+        let mut vertex = step.vertex;
+        if inputs.iter().any(Option::is_none) && vertex.op.is_ok() {
+            vertex.op = Err(Unknown::MissingInput);
+        }
+        vertex.inputs = inputs;
+        self.by_digest
+            .insert(vertex.digest.clone(), self.vertices.len());
+        self.vertices.push(vertex);
+        self.outputs.push(BTreeSet::new());
+    }
+
+    fn use_output(&mut self, edge: Edge) {
+        if let Some(outputs) = self.outputs.get_mut(edge.vertex) {
+            outputs.insert(edge.output);
+        }
+    }
+
+    fn edge(&self, input: &pb::Input) -> Option<Edge> {
+        Some(Edge {
+            vertex: *self.by_digest.get(&input.digest)?,
+            output: input.index,
+        })
+    }
+
+    /// Returns the steps, each after its inputs.
+    pub fn vertices(&self) -> &[Vertex] {
+        &self.vertices
+    }
+
+    /// Returns the index of the step with a digest.
+    pub fn index_of(&self, digest: &str) -> Option<usize> {
+        self.by_digest.get(digest).copied()
+    }
+
+    /// Returns the steps whose results the build returns.
+    pub fn results(&self) -> &[Edge] {
+        &self.results
+    }
+
+    /// Returns the outputs of a vertex that something uses.
+    pub fn outputs(&self, vertex: usize) -> impl Iterator<Item = i64> {
+        self.outputs.get(vertex).into_iter().flatten().copied()
+    }
+}
+
+/// A step before its inputs are looked up.
+struct Read {
+    vertex: Vertex,
+    inputs: Vec<pb::Input>,
+}
+
+impl Read {
+    fn new(
+        bytes: &[u8],
+        op: Result<Op, prost::DecodeError>,
+        digest: &str,
+        definition: &Definition,
+        places: &HashMap<&str, Place>,
+    ) -> Self {
+        let metadata = definition.metadata.get(digest);
+        let name = metadata.and_then(|m| m.description.get("llb.customname"));
+        let mut read = Self {
+            vertex: Vertex {
+                digest: digest.to_owned(),
+                op: Err(Unknown::Unreadable),
+                inputs: Vec::new(),
+                platform: None,
+                name: name.cloned().unwrap_or_default(),
+                ignores_cache: metadata.is_some_and(|metadata| metadata.ignore_cache),
+                place: places.get(digest).cloned(),
+            },
+            inputs: Vec::new(),
+        };
+        if let Ok(op) = op {
+            // What this program does not know is lost in the decoded form, and may count.
+            let complete = op.encoded_len() == bytes.len();
+            read.inputs = op.inputs;
+            read.vertex.platform = op.platform;
+            read.vertex.op = match op.op {
+                Some(kind) if complete => Ok(kind),
+                Some(_) => Err(Unknown::NewFields),
+                None => Err(Unknown::NewKind),
+            };
+        }
+        read
+    }
+}
+
+/// Returns where the steps of a definition stand.
+fn places(definition: &Definition) -> HashMap<&str, Place> {
+    let Some(source) = &definition.source else {
+        return HashMap::new();
+    };
+    let place = |locations: &pb::Locations| {
+        let location = locations.locations.first()?;
+        let info = usize::try_from(location.source_index).ok()?;
+        let lines = location.ranges.iter();
+        let line = |position: Option<pb::Position>| u32::try_from(position?.line).ok();
+        Some(Place {
+            file: source.infos.get(info)?.filename.clone(),
+            first: lines.clone().filter_map(|range| line(range.start)).min()?,
+            last: lines.filter_map(|range| line(range.end)).max()?,
+        })
+    };
+    let places = source.locations.iter();
+    places
+        .filter_map(|(digest, locations)| Some((digest.as_str(), place(locations)?)))
+        .collect()
+}

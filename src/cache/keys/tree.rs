@@ -1,0 +1,245 @@
+//! The files of a source, as BuildKit's index of checksums holds them (`cache/contenthash`).
+//!
+//! Keys are paths with a NUL for each `/`, which gives the order in which BuildKit goes through them:
+//! the contents of `/a` at `\0a`, its own header at `\0a\0`, a file in it at `\0a\0f`. The root is at
+//! the empty key.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Unknown;
+use super::header::{FileHash, Sum};
+use crate::digest::Digest;
+use crate::fsutil::wire::Stat;
+
+/// As many links are followed as BuildKit follows.
+const MAX_LINKS: usize = 255;
+
+/// The files of a source with their checksums.
+#[derive(Debug)]
+pub struct Tree {
+    nodes: BTreeMap<Vec<u8>, Node>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Node {
+    /// All that is in a folder.
+    Folder(Option<Sum>),
+    /// The folder itself.
+    Header(Sum),
+    /// A file; the checksum of a regular one is known when it has been read.
+    File(Option<Sum>),
+    Symlink {
+        sum: Sum,
+        target: Vec<u8>,
+    },
+}
+
+impl Node {
+    /// Returns the checksum as text.
+    pub(super) fn digest(&self) -> Result<String, Unknown> {
+        let sum = match self {
+            Self::Folder(sum) | Self::File(sum) => sum.ok_or(Unknown::NotRead)?,
+            Self::Header(sum) | Self::Symlink { sum, .. } => *sum,
+        };
+        Ok(Digest::from_sha256(sum).to_string())
+    }
+}
+
+impl Tree {
+    /// Builds the tree of entries in any order, each with the checksum of its [`FileHash`]. It is only
+    /// needed of regular files; where it is missing, all that depends on it stays unknown.
+    pub fn of(entries: impl IntoIterator<Item = (Stat, Option<Sum>)>) -> Self {
+        // BuildKit does not know the header of the root of what a client sends.
+        let root = Sha256::digest(b"").into();
+        let mut nodes = BTreeMap::from([
+            (Vec::new(), Node::Folder(None)),
+            (vec![0], Node::Header(root)),
+        ]);
+        let mut links = Vec::new();
+        for (stat, sum) in entries {
+            let key = key(&stat.path);
+            if key.is_empty() {
+                continue;
+            }
+            if stat.is_dir() {
+                let header = [&key[..], &[0]].concat();
+                nodes.insert(header, Node::Header(FileHash::new(&stat).finish()));
+                nodes.insert(key, Node::Folder(None));
+            } else if stat.is_symlink() {
+                let sum = FileHash::new(&stat).finish();
+                let target = stat.linkname;
+                nodes.insert(key, Node::Symlink { sum, target });
+            } else if stat.linkname.is_empty() {
+                let made = || (!stat.has_data()).then(|| FileHash::new(&stat).finish());
+                nodes.insert(key, Node::File(sum.or_else(made)));
+            } else {
+                links.push((key, self::key(&stat.linkname)));
+            }
+        }
+        for (key, first) in links {
+            // A second name of a file has the checksum of the first.
+            let node = nodes.get(&first).cloned().unwrap_or(Node::File(None));
+            nodes.insert(key, node);
+        }
+        let sums = folder_sums(&nodes);
+        for (key, sum) in sums {
+            nodes.insert(key, Node::Folder(sum));
+        }
+        Self { nodes }
+    }
+
+    /// Returns the checksum of a path, as text.
+    pub(super) fn checksum(&self, path: &[u8], follow_links: bool) -> Result<String, Unknown> {
+        let (_, node) = self.resolve(&key(path), follow_links)?;
+        node.ok_or(Unknown::NoFile)?.digest()
+    }
+
+    /// Returns the nodes from a key on.
+    pub(super) fn from(&self, key: Vec<u8>) -> impl Iterator<Item = (&Vec<u8>, &Node)> {
+        self.nodes
+            .range((Bound::Included(key), Bound::<Vec<u8>>::Unbounded))
+    }
+
+    /// Looks up a key, following the links on the way, and where that is wanted the last part too.
+    pub(super) fn resolve(
+        &self,
+        key: &[u8],
+        follow_last: bool,
+    ) -> Result<(Vec<u8>, Option<&Node>), Unknown> {
+        let is_link = |node: &Node| matches!(node, Node::Symlink { .. });
+        if let Some(node) = self.nodes.get(key)
+            && !(follow_last && is_link(node))
+        {
+            return Ok((key.to_vec(), Some(node)));
+        }
+        let (mut current, mut node) = (Vec::new(), self.nodes.get(&[][..]));
+        let mut rest: Vec<Vec<u8>> = parts(key, 0);
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            let next = below(&current, &part);
+            node = self.nodes.get(&next);
+            if let Some(Node::Symlink { target, .. }) = node
+                && (follow_last || !rest.is_empty())
+            {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Unknown::Links);
+                }
+                if target.first() == Some(&b'/') {
+                    current.clear();
+                }
+                rest.extend(parts(target, b'/'));
+                // A target that is empty, or names no other place, leaves us where we are.
+                node = self.nodes.get(&current);
+                continue;
+            }
+            current = next;
+        }
+        Ok((current, node))
+    }
+}
+
+/// Returns the parts of a path, the last one first.
+fn parts(path: &[u8], separator: u8) -> Vec<Vec<u8>> {
+    let parts = path.split(|byte| *byte == separator);
+    let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+    parts.rev().map(<[u8]>::to_vec).collect()
+}
+
+fn below(folder: &[u8], part: &[u8]) -> Vec<u8> {
+    if part == b".." {
+        let end = folder.iter().rposition(|byte| *byte == 0).unwrap_or(0);
+        return folder[..end].to_vec();
+    }
+    [folder, &[0], part].concat()
+}
+
+/// Returns the key of a path, absolute or below the root.
+pub(super) fn key(path: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(path.len() + 1);
+    for part in path.split(|byte| *byte == b'/') {
+        if !part.is_empty() && part != b"." {
+            key = below(&key, part);
+        }
+    }
+    key
+}
+
+/// Returns the path of a key as text; what is not UTF-8 becomes U+FFFD.
+pub(super) fn path(key: &[u8]) -> String {
+    let path: Vec<u8> = key
+        .iter()
+        .map(|b| if *b == 0 { b'/' } else { *b })
+        .collect();
+    match String::from_utf8_lossy(&path) {
+        Cow::Borrowed(text) => text.to_owned(),
+        Cow::Owned(text) => text,
+    }
+}
+
+/// A folder whose entries are being gone through.
+struct Open {
+    key: Vec<u8>,
+    /// `None` where a file in it has not been read.
+    hash: Option<Sha256>,
+}
+
+impl Open {
+    fn add(&mut self, key: &[u8], sum: Option<Sum>) {
+        match (sum, &mut self.hash) {
+            (Some(sum), Some(hash)) => {
+                hash.update(&key[self.key.len()..]);
+                hash.update(Digest::from_sha256(sum).as_str().as_bytes());
+            }
+            (None, hash) => *hash = None,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+/// Computes the checksums of all folders in one pass, without recursion: a tree may be very deep.
+fn folder_sums(nodes: &BTreeMap<Vec<u8>, Node>) -> Vec<(Vec<u8>, Option<Sum>)> {
+    let mut done = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
+    for (key, node) in nodes {
+        while open.last().is_some_and(|folder| !is_in(key, &folder.key)) {
+            close(&mut open, &mut done);
+        }
+        let sum = match node {
+            Node::Folder(_) => {
+                open.push(Open {
+                    key: key.clone(),
+                    hash: Some(Sha256::new()),
+                });
+                continue;
+            }
+            Node::Header(sum) | Node::Symlink { sum, .. } => Some(*sum),
+            Node::File(sum) => *sum,
+        };
+        if let Some(folder) = open.last_mut() {
+            folder.add(key, sum);
+        }
+    }
+    while !open.is_empty() {
+        close(&mut open, &mut done);
+    }
+    done
+}
+
+fn is_in(key: &[u8], folder: &[u8]) -> bool {
+    key.strip_prefix(folder)
+        .is_some_and(|rest| rest.first() == Some(&0))
+}
+
+fn close(open: &mut Vec<Open>, done: &mut Vec<(Vec<u8>, Option<Sum>)>) {
+    let Some(folder) = open.pop() else { return };
+    let sum = folder.hash.map(|hash| hash.finalize().into());
+    if let Some(parent) = open.last_mut() {
+        parent.add(&folder.key, sum);
+    }
+    done.push((folder.key, sum));
+}
