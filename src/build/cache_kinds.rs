@@ -1,7 +1,7 @@
 //! Kinds of cache that not every builder has. Like buildx, a build does without those that its builder
 //! does not have.
 
-use super::spec::BuildSpec;
+use super::request::BuildRequest;
 use crate::buildkit::solve::Entry;
 use crate::buildkit::{Client, RpcError};
 use crate::options::cache::{CacheFrom, CacheTo};
@@ -9,23 +9,29 @@ use crate::options::cache::{CacheFrom, CacheTo};
 /// The kinds, each with the capability of a builder that has it.
 const KINDS: [(&str, &str); 2] = [("gha", "cache.gha"), ("s3", "cache.s3")];
 
-/// The kinds of cache that the builder does not have.
-#[derive(Debug, Default)]
-pub(super) struct Lacking(Vec<&'static str>);
+/// The cache backends that the builder does not have.
+#[derive(Debug, Clone, Default)]
+pub struct UnsupportedBackends(Vec<&'static str>);
 
-impl Lacking {
-    /// Asks the builder, if the build has such caches.
-    pub(super) async fn ask(client: &Client, spec: &BuildSpec) -> Result<Self, RpcError> {
-        let mut lacking = Vec::new();
-        for (kind, capability) in used(spec) {
+impl UnsupportedBackends {
+    /// Asks the builder, if the build has caches of a kind that it may not have.
+    pub(super) async fn ask(client: &Client, request: &BuildRequest) -> Result<Self, RpcError> {
+        let mut unsupported = Vec::new();
+        for (kind, capability) in used(request) {
             if !client.supports(capability).await? {
-                lacking.push(kind);
+                unsupported.push(kind);
             }
         }
-        Ok(Self(lacking))
+        Ok(Self(unsupported))
     }
 
-    /// Tells whether a cache must be left out.
+    /// Makes them up.
+    #[cfg(test)]
+    pub(super) fn of(kinds: &[&'static str]) -> Self {
+        Self(kinds.to_vec())
+    }
+
+    /// Returns whether a cache must be left out.
     pub(super) fn has(&self, entry: &Entry) -> bool {
         self.0.contains(&entry.kind.as_str())
     }
@@ -39,12 +45,12 @@ impl Lacking {
     }
 }
 
-fn used(spec: &BuildSpec) -> impl Iterator<Item = (&'static str, &'static str)> {
+fn used(request: &BuildRequest) -> impl Iterator<Item = (&'static str, &'static str)> {
     KINDS.into_iter().filter(|(kind, _)| {
         let to = |cache: &CacheTo| matches!(cache, CacheTo::Other { kind: own, .. } if own == kind);
         let from =
             |cache: &CacheFrom| matches!(cache, CacheFrom::Other { kind: own, .. } if own == kind);
-        spec.cache_to.iter().any(to) || spec.cache_from.iter().any(from)
+        request.cache_to.iter().any(to) || request.cache_from.iter().any(from)
     })
 }
 
@@ -55,12 +61,12 @@ mod tests {
 
     #[test]
     fn only_kinds_that_are_used_and_may_be_lacking_are_asked_for() {
-        let spec = |to: &str, from: &str| BuildSpec {
+        let spec = |to: &str, from: &str| BuildRequest {
             cache_to: CacheTo::parse(to).unwrap(),
             cache_from: CacheFrom::parse(from).unwrap(),
-            ..BuildSpec::default()
+            ..BuildRequest::default()
         };
-        let kinds = |spec: &BuildSpec| used(spec).map(|(kind, _)| kind).collect::<Vec<_>>();
+        let kinds = |spec: &BuildRequest| used(spec).map(|(kind, _)| kind).collect::<Vec<_>>();
         assert!(kinds(&spec("type=inline", "r.io/a:c")).is_empty());
         assert_eq!(kinds(&spec("type=gha", "r.io/a:c")), ["gha"]);
         assert_eq!(
@@ -75,9 +81,9 @@ mod tests {
             kind: kind.to_owned(),
             attrs: BTreeMap::new(),
         };
-        let lacking = Lacking(vec!["s3"]);
+        let lacking = UnsupportedBackends(vec!["s3"]);
         assert!(lacking.has(&entry("s3")) && !lacking.has(&entry("gha")));
         assert!(lacking.warnings()[0].contains("type=s3"));
-        assert!(Lacking::default().warnings().is_empty());
+        assert!(UnsupportedBackends::default().warnings().is_empty());
     }
 }

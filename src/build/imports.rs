@@ -40,7 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cache::{CacheImport, LayoutImport, RegistrySource, StoreId};
-use super::cache_kinds::Lacking;
+use super::cache_kinds::UnsupportedBackends;
 use super::client_cache::ClientTools;
 use super::quiet_import::MISSING;
 use crate::buildkit::session::content::ContentStores;
@@ -53,7 +53,9 @@ use crate::registry::{RawManifest, Repository};
 
 pub use self::ask::Asked;
 use self::ask::{Answer, no_answer, not_read};
+pub use self::origin::{OriginCache, Origins};
 pub use self::unreadable::is_of_a_program;
+pub use self::watch::Watch;
 
 /// The caches of a build.
 #[derive(Debug)]
@@ -164,11 +166,11 @@ impl Imports {
     }
 
     /// Leaves out the caches that the builder does not have.
-    pub(super) fn leave_out(&mut self, lacking: &Lacking) {
+    pub(super) fn leave_out(&mut self, unsupported: &UnsupportedBackends) {
         for slot in &mut self.slots {
-            slot.entry = slot.entry.take().filter(|entry| !lacking.has(entry));
+            slot.entry = slot.entry.take().filter(|entry| !unsupported.has(entry));
         }
-        self.warnings.extend(lacking.warnings());
+        self.warnings.extend(unsupported.warnings());
     }
 
     /// Leaves out a reference that holds the same cache as one before it, in the same repository.

@@ -43,9 +43,6 @@ pub struct InputSpec {
     pub named: Vec<(String, String)>,
     /// The working folder that relative paths start from.
     pub current_dir: PathBuf,
-    /// Makes this machine's folders tell apart from those of other clients of a builder
-    /// (the store's `.buildNodeID`).
-    pub node_id: String,
     /// A Git URL with a query reaches the frontend as a definition, and not as it is.
     pub git_query_as_input: bool,
     /// The folder `.git` stays in a context that is such a definition, where the user said.
@@ -91,8 +88,7 @@ pub struct Inputs {
     pub local_dirs: BTreeMap<String, PathBuf>,
     /// Key under which BuildKit keeps the context folder's files between builds.
     pub shared_key: String,
-    /// A context archive that comes by standard input. Its attribute `context` is the URL under which
-    /// the session hands it out.
+    /// A context archive that comes by standard input; the session hands it out.
     pub upload: Option<Stdin>,
     /// The Dockerfile, if it is given by URL and not there yet.
     pub url_dockerfile: Option<UrlDockerfile>,
@@ -167,12 +163,17 @@ pub enum InputError {
 }
 
 impl Inputs {
-    /// Looks at the named inputs and makes them ready; reads standard input only where it is named.
+    /// Looks at the named inputs and makes them ready; reads standard input only where it is named. `node_id` tells this
+    /// machine's folders from those of other clients of a builder (the store's `.buildNodeID`).
     ///
     /// # Errors
     ///
     /// Fails where an input does not exist, cannot be read or is named twice.
-    pub fn resolve(spec: &InputSpec, stdin: impl FnOnce() -> Stdin) -> Result<Self, InputError> {
+    pub fn resolve(
+        spec: &InputSpec,
+        node_id: &str,
+        stdin: impl FnOnce() -> Stdin,
+    ) -> Result<Self, InputError> {
         let mut inputs = Self::default();
         let mut caps = Vec::new();
         let dockerfile = spec.dockerfile.as_deref().filter(|f| !f.is_empty());
@@ -182,11 +183,11 @@ impl Inputs {
         } else if spec.context_is_remote() {
             inputs.context_from_url(spec, dockerfile, stdin, &mut caps)?;
         } else {
-            inputs.context_from_folder(spec, dockerfile, stdin)?;
+            inputs.context_from_folder(spec, node_id, dockerfile, stdin)?;
         }
         for (name, path) in &spec.named {
             caps.push(CAP_CONTEXTS.to_owned());
-            inputs.add_named(name, path, spec, &mut caps)?;
+            inputs.add_named(name, path, spec, node_id, &mut caps)?;
         }
         if !caps.is_empty() {
             caps.sort();
@@ -254,12 +255,13 @@ impl Inputs {
     fn context_from_folder(
         &mut self,
         spec: &InputSpec,
+        node_id: &str,
         dockerfile: Option<&str>,
         stdin: impl FnOnce() -> Stdin,
     ) -> Result<(), InputError> {
         let folder = spec.current_dir.join(&spec.context);
         check_context_folder(&spec.context, &folder)?;
-        self.shared_key = format!("{}:{}", base_name(&folder), spec.node_id);
+        self.shared_key = format!("{}:{node_id}", base_name(&folder));
         self.local_dirs.insert("context".into(), folder.clone());
         match dockerfile {
             Some("-") => self.dockerfile_from_stdin(stdin()),
@@ -333,6 +335,7 @@ impl Inputs {
         name: &str,
         path: &str,
         spec: &InputSpec,
+        node_id: &str,
         caps: &mut Vec<String>,
     ) -> Result<(), InputError> {
         let key = format!("context:{name}");
@@ -363,7 +366,7 @@ impl Inputs {
         self.attrs.insert(key, format!("local:{local}"));
         self.attrs.insert(
             format!("sharedkey:localdir:{name}"),
-            format!("{}:{}", base_name(&folder), spec.node_id),
+            format!("{}:{node_id}", base_name(&folder)),
         );
         self.local_dirs.insert(local, folder);
         Ok(())

@@ -2,12 +2,12 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`spec`] | the request: what the user asked for |
+//! | [`request`] | what the user asked for; it never changes |
+//! | [`plan`] | pure: request, facts and inputs become all that BuildKit is told |
 //! | [`inputs`], [`stdin`], [`vcs`] | where files come from, and the commit they stand at |
 //! | [`dockerfile_url`] | a Dockerfile given by URL |
 //! | [`source_policy`], [`policy`] | a policy for sources that BuildKit enforces; those that are refused |
 //! | [`local_delete`] | what a local output may delete |
-//! | [`attrs`] | the frontend's attributes |
 //! | [`exports`] | exporters and where their bytes go |
 //! | [`cache`] | caches to write and to read, checked |
 //! | `caches`, [`client_cache`] | the caches of a build that go through this program; one that it stores |
@@ -21,7 +21,6 @@
 //! | [`metadata`] | image identifier and metadata file |
 
 pub mod alongside;
-pub mod attrs;
 pub mod cache;
 mod cache_kinds;
 mod caches;
@@ -36,14 +35,15 @@ pub mod layout_cache;
 pub mod load;
 pub mod local_delete;
 pub mod metadata;
+pub mod plan;
 pub mod policy;
 pub mod provenance;
 pub mod quiet_import;
+pub mod request;
 pub mod run;
 pub mod session;
 pub mod source_policy;
-pub mod spec;
 pub mod stdin;
 pub mod vcs;
 
-pub use spec::BuildSpec;
+pub use request::BuildRequest;

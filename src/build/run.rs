@@ -1,8 +1,10 @@
-//! Runs one build on one connected builder: plan, session, solve.
+//! Runs one build on one connected builder: plan, session, solve, publish.
 
+mod attempts;
 mod error;
 mod job;
 mod serving;
+mod status;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,15 +13,18 @@ use std::sync::Arc;
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use bollard_buildkit_proto::pb::Definition;
 
+use self::attempts::Attempts;
 use self::job::Job;
-use super::alongside::{Attempts, Meter, RunAgain, Stops};
+use self::status::StatusPipeline;
+use super::alongside::{Meter, Stops};
 use super::cache::CacheTarget;
 use super::client_cache::{CacheReport, ClientTools};
 use super::exports::{self, Export};
-use super::imports;
+use super::imports::{self, Imports};
 use super::inputs::Inputs;
 use super::load::ImageLoader;
-use super::spec::BuildSpec;
+use super::plan::NodeFacts;
+use super::request::BuildRequest;
 use super::vcs::Commit;
 use crate::buildkit::Client;
 use crate::buildkit::session::content::ContentStores;
@@ -47,17 +52,14 @@ pub struct Runner<'a> {
     pub asked: imports::Asked,
     /// What git was asked about the context.
     pub commit: Commit,
+    /// Status reports are shown as they are, for tools that parse them.
+    pub raw_status: bool,
     /// Tells how busy the builder is, where somebody knows.
     pub meter: Option<Arc<dyn Meter>>,
-    /// Layers were taken uncompressed out of this builder before; see
-    /// [`Store::mark_uncompressed`](crate::builder::Store::mark_uncompressed).
-    pub had_uncompressed: bool,
+    /// What is known about the node.
+    pub facts: NodeFacts,
     /// Source of secrets from variables and of the agent's socket.
     pub env: &'a Env,
-    /// The engine that images are loaded into imports OCI layouts.
-    pub engine_imports_oci: bool,
-    /// Standard output is a terminal.
-    pub stdout_is_terminal: bool,
 }
 
 /// What a build ended with.
@@ -84,74 +86,83 @@ pub struct BuildOutcome {
 ///
 /// See [`BuildError`].
 pub async fn run(
-    spec: &BuildSpec,
-    mut inputs: Inputs,
+    request: &BuildRequest,
+    inputs: Inputs,
     build_ref: &str,
     runner: &Runner<'_>,
     stops: &Stops,
-    mut on_status: impl FnMut(StatusResponse),
+    on_status: impl FnMut(StatusResponse),
 ) -> Result<BuildOutcome, BuildError> {
     let stores = ContentStores::default();
-    let read = async {
-        let (dir, tools) = (&spec.inputs.current_dir, &runner.caches);
-        Ok::<_, BuildError>(imports::open(&runner.asked, dir, tools, &stores).await)
-    };
-    // The registries answer while the builder does.
-    let ready = async {
-        let job = async {
-            let job = Job::set_up(spec, &mut inputs, build_ref, runner, &stores).await?;
-            Box::pin(job.fetch_ahead(spec, &inputs, runner, &mut on_status)).await?;
-            Ok::<_, BuildError>(job)
-        };
-        tokio::try_join!(job, read)
-    };
-    let (mut job, mut read) = tokio::select! {
+    let observer = Arc::clone(&runner.caches.observer);
+    let mut status = StatusPipeline::new(runner.raw_status, on_status, observer);
+    let mut inputs = inputs;
+    let ready = ready(request, &mut inputs, runner, &stores, &mut status);
+    let (mut job, mut imports) = tokio::select! {
         ready = Box::pin(ready) => ready?,
         () = stops.cancel.cancelled() => return Err(BuildError::cancelled()),
     };
-    read.leave_out(&job.lacking);
-    let (client, registries) = (runner.client.clone(), job.caches.registries().to_vec());
-    let meter = runner.meter.clone();
-    let mut attempts = Attempts::new(client, registries, stores, stops.clone(), meter);
-    let solve = async |request: &_, again: RunAgain<'_>, report: &mut dyn FnMut(_)| {
-        attempts.solve(request, again, report).await
+    let attempts = Attempts {
+        job: &job,
+        runner,
+        stores,
+        stops,
     };
-    let mut request = std::mem::take(&mut job.request);
-    let may_run_again = || job.may_run_again();
-    let solved = read.solve(&mut request, &stops.cancel, on_status, may_run_again, solve);
-    let result = Box::pin(solved).await;
-    attempts.end(result.is_err()).await;
-    let published = match &result {
+    let last = attempts.run(&mut imports, build_ref.to_owned(), &mut status);
+    let last = Box::pin(last).await;
+    last.end_exports().await;
+    let published = match &last.result {
         Ok(_) => {
             let (client, observer) = (&runner.client, runner.caches.observer.as_ref());
-            let published = job.caches.publish(&request, client, observer, stops);
+            let published = job.caches.publish(&last.request, client, observer, stops);
             published.await.map_err(BuildError::from)
         }
         Err(_) => Ok(Vec::new()),
     };
     job.session.end().await;
-    let result = match result {
-        Ok(outcome) => published.map(|caches| {
-            let mut taken = taken(spec, &job.exports, outcome);
-            taken.warnings.append(&mut read.take_warnings());
-            BuildOutcome {
-                caches,
-                build_ref: request.build_ref,
-                ..taken
-            }
+    let result = match last.result {
+        Ok(outcome) => published.map(|caches| BuildOutcome {
+            caches,
+            build_ref: last.request.build_ref,
+            ..taken(request, &job.plan.exports, outcome, imports.take_warnings())
         }),
-        Err(solve) => Err(job.failure(solve, &read, stops.cancel.is_cancelled()).await),
+        Err(solve) => {
+            let is_cancelled = stops.cancel.is_cancelled();
+            Err(job.failure(solve, &imports, is_cancelled).await)
+        }
     };
     job.caches.stop().await;
     result
 }
 
+/// Gets ready to solve: the registries answer while the builder does.
+async fn ready(
+    request: &BuildRequest,
+    inputs: &mut Inputs,
+    runner: &Runner<'_>,
+    stores: &ContentStores,
+    status: &mut StatusPipeline<impl FnMut(StatusResponse)>,
+) -> Result<(Job, Imports), BuildError> {
+    let current_dir = &request.inputs.current_dir;
+    let imports = imports::open(&runner.asked, current_dir, &runner.caches, stores);
+    let job = async {
+        let job = Box::pin(Job::set_up(request, inputs, runner, stores)).await?;
+        let on_status = |report| status.show(report);
+        Box::pin(job.fetch_ahead(request, inputs, runner, on_status)).await?;
+        Ok::<_, BuildError>(job)
+    };
+    let imports = async { Ok(imports.await) };
+    let (job, mut imports) = tokio::try_join!(job, imports)?;
+    imports.leave_out(&job.unsupported);
+    Ok((job, imports))
+}
+
 /// Asks git about the context.
-pub fn ask_commit(spec: &BuildSpec, inputs: &Inputs) -> Commit {
+pub fn ask_commit(request: &BuildRequest, inputs: &Inputs) -> Commit {
     let Some(context) = inputs
         .local_dirs
         .get("context")
-        .filter(|_| spec.inputs.context != "-")
+        .filter(|_| request.inputs.context != "-")
     else {
         return Commit::none();
     };
@@ -162,17 +173,22 @@ pub fn ask_commit(spec: &BuildSpec, inputs: &Inputs) -> Commit {
     let is_users = !inputs.attrs.contains_key("dockerfilekey");
     let dockerfile = is_users.then_some(dockerfile);
     let dirs = inputs.local_dirs.clone();
-    Commit::ask(spec.vcs, context.clone(), dockerfile, dirs)
+    Commit::ask(request.vcs, context.clone(), dockerfile, dirs)
 }
 
-/// The answer of a call stands among those of the exporters, as in buildx.
-fn taken(spec: &BuildSpec, exports: &[Export], outcome: SolveOutcome) -> BuildOutcome {
+/// Returns what a solve brought. The answer of a call is among those of the exporters, as in buildx.
+fn taken(
+    request: &BuildRequest,
+    exports: &[Export],
+    outcome: SolveOutcome,
+    warnings: Vec<String>,
+) -> BuildOutcome {
     let broke_off = outcome.status_error.map(|error| {
         let error = crate::error::chain(&error);
         format!("the build succeeded, but its progress broke off and may lack steps: {error}")
     });
     let mut response = outcome.exporter_response;
-    if spec.call.is_some() {
+    if request.call.is_some() {
         let texts = outcome.result_metadata.into_iter();
         response.extend(texts.map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
     }
@@ -180,7 +196,7 @@ fn taken(spec: &BuildSpec, exports: &[Export], outcome: SolveOutcome) -> BuildOu
     BuildOutcome {
         response,
         definitions: outcome.definitions,
-        warnings: broke_off.into_iter().collect(),
+        warnings: broke_off.into_iter().chain(warnings).collect(),
         ..BuildOutcome::default()
     }
 }
@@ -196,7 +212,8 @@ mod tests {
             status_error: Some(broken),
             ..SolveOutcome::default()
         };
-        let [warning] = &taken(&BuildSpec::default(), &[], outcome).warnings[..] else {
+        let [warning] = &taken(&BuildRequest::default(), &[], outcome, Vec::new()).warnings[..]
+        else {
             panic!("one warning");
         };
         assert!(warning.contains("the stream broke"), "{warning}");

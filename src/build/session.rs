@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 use super::exports::{Export, Sink};
 use super::inputs::Inputs;
 use super::load::{ImageLoader, LoadSink};
+use super::plan::SessionNames;
+use super::stdin::Stdin;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::Auth;
 use crate::buildkit::session::content::ContentStores;
@@ -52,6 +54,8 @@ pub struct ReadySession {
     pub results: Exports,
     /// Failures to send local folders, to be read after the build.
     pub dir_failures: DirFailures,
+    /// How a solve names it.
+    pub names: SessionNames,
 }
 
 /// Why a session cannot be made.
@@ -77,13 +81,14 @@ pub enum SessionSetupError {
     NoAgent(String),
 }
 
-/// Makes the session. A context that came by standard input gets its URL in the inputs' attributes.
+/// Creates the session. `upload` is a context that comes by standard input.
 ///
 /// # Errors
 ///
 /// Fails where a secret or an agent that was named is not there.
 pub fn prepare(
-    inputs: &mut Inputs,
+    inputs: &Inputs,
+    upload: Option<Stdin>,
     parts: &SessionParts<'_>,
 ) -> Result<ReadySession, SessionSetupError> {
     let mut builder = Session::builder()
@@ -99,11 +104,10 @@ pub fn prepare(
         }
         builder = builder.file_sync(dirs);
     }
-    if let Some(stdin) = inputs.upload.take() {
+    let mut upload_url = None;
+    if let Some(stdin) = upload {
         let uploads = Uploads::default();
-        inputs
-            .attrs
-            .insert("context".into(), uploads.add(stdin.into_async()));
+        upload_url = Some(uploads.add(stdin.into_async()));
         builder = builder.upload(uploads);
     }
     // Stores may be added while the build runs.
@@ -112,8 +116,13 @@ pub fn prepare(
     if !results.is_empty() {
         builder = builder.exports(results.clone());
     }
+    let session = builder.build();
     Ok(ReadySession {
-        session: builder.build(),
+        names: SessionNames {
+            id: session.id().to_owned(),
+            upload_url,
+        },
+        session,
         results,
         dir_failures,
     })

@@ -15,16 +15,16 @@
 //! [`Companion`](crate::buildkit::solve::Companion)). What has not been exported is exported then, and
 //! [`keep`](Alongside::keep) publishes the parts as one cache.
 
-mod attempts;
 mod ending;
 mod gate;
+mod observer;
 mod parts;
 mod queue;
 mod swallow;
 mod tally;
 
-pub use attempts::{Attempts, RunAgain};
 pub use gate::{CpuTime, Meter};
+pub use observer::{EarlyObserver, RunAgain};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;

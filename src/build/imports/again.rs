@@ -5,19 +5,16 @@
 //! all others that the registry says are gone, and if that is not enough it is left out. So the number
 //! of runs is bounded by the number of caches.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use tokio_util::sync::CancellationToken;
 
 use super::ask::DEADLINE;
-use super::origin::{Cache, Origins};
-use super::watch::Watch;
+use super::origin::{OriginCache, Origins};
 use super::{Imports, Remote, Slot, serve, unread_warning, unreadable};
-use crate::build::alongside::RunAgain;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::solve::{Entry, SolveRequest};
+use crate::buildkit::solve::Entry;
 use crate::cache::import::{RegistryImport, lost_layers, without};
 use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
@@ -34,64 +31,8 @@ enum Healed {
 }
 
 impl Imports {
-    /// Solves, and solves again as long as the build dies of a cache that can be done without. The
-    /// request is the one that was solved last; each has an identifier of its own.
-    ///
-    /// `may_run_again` is asked before that: what the build sent or took on this side may have been
-    /// the reason of its failure, or may be spent.
-    ///
-    /// # Errors
-    ///
-    /// Fails with the error of the last solve.
-    pub async fn solve<T>(
-        &mut self,
-        request: &mut SolveRequest,
-        cancel: &CancellationToken,
-        mut on_status: impl FnMut(StatusResponse),
-        may_run_again: impl Fn() -> bool + Sync,
-        mut solve: impl AsyncFnMut(
-            &SolveRequest,
-            RunAgain<'_>,
-            &mut dyn FnMut(StatusResponse),
-        ) -> Result<T, RpcError>,
-    ) -> Result<T, RpcError> {
-        request.cache_imports = self.entries();
-        let mut watch = Watch::default();
-        loop {
-            let mut origins = self.origins();
-            let observer = Arc::clone(&self.tools.observer);
-            let mut report = |mut status| {
-                watch.look(&mut status);
-                let found = origins.look(&status);
-                on_status(status);
-                // The display must know a step before it is told about it.
-                for (vertex, caches) in found {
-                    observer.origin(&vertex, &caches);
-                }
-            };
-            let caches = &*self;
-            let run_again = |message: &str| may_run_again() && caches.is_to_blame(message);
-            let result = solve(request, &run_again, &mut report).await;
-            if let Some(bytes) = origins.received() {
-                observer.received(bytes);
-            }
-            let again = match &result {
-                Err(error) if may_run_again() => self.heal_unless(error, cancel).await,
-                _ => false,
-            };
-            if !again {
-                self.warn_of_unread(&watch);
-                watch.failures().into_iter().for_each(on_status);
-                return result;
-            }
-            watch.anew().into_iter().for_each(&mut on_status);
-            request.cache_imports = self.entries();
-            request.build_ref = crate::buildkit::new_id();
-        }
-    }
-
     /// Begins to look where the results of cached steps come from.
-    fn origins(&self) -> Origins {
+    pub fn origins(&self) -> Origins {
         let caches = self.slots.iter().filter_map(|slot| {
             let entry = slot.entry.as_ref()?;
             let remote = slot
@@ -100,12 +41,14 @@ impl Imports {
                 .filter(|remote| remote.knows_layers());
             let manifest = remote.and_then(Remote::manifest);
             let layers = manifest.map(|m| m.layers.into_iter().map(|layer| layer.digest).collect());
-            Some(Cache::new(name(slot, entry), layers))
+            Some(OriginCache::new(name(slot, entry), layers))
         });
         Origins::new(caches.collect())
     }
 
-    async fn heal_unless(&mut self, error: &RpcError, cancel: &CancellationToken) -> bool {
+    /// Changes what the build reads, so that it can do without what an error says about one of its caches. Returns whether
+    /// it is to be solved again.
+    pub async fn recover(&mut self, error: &RpcError, cancel: &CancellationToken) -> bool {
         if error.is_cancelled()
             || error.is_connection_broken()
             || !self.is_to_blame(error.message())
@@ -123,8 +66,9 @@ impl Imports {
         std::mem::take(&mut self.warnings)
     }
 
-    fn warn_of_unread(&mut self, watch: &Watch) {
-        for (cache, error) in watch.unread() {
+    /// Remembers the caches that the builder did not read, with its errors, for a warning.
+    pub fn warn_of_unread(&mut self, unread: &BTreeMap<String, String>) {
+        for (cache, error) in unread {
             self.warnings.push(unread_warning(cache, error));
         }
     }

@@ -17,15 +17,15 @@ use crate::digest::Digest;
 
 /// A cache that the build reads.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub struct OriginCache {
     name: String,
     /// `None` where they are not known here.
     layers: Option<HashSet<Digest>>,
 }
 
-impl Cache {
+impl OriginCache {
     /// Makes a cache of that name for the user.
-    pub(super) fn new(name: String, layers: Option<HashSet<Digest>>) -> Self {
+    pub fn new(name: String, layers: Option<HashSet<Digest>>) -> Self {
         Self { name, layers }
     }
 
@@ -49,15 +49,15 @@ struct Step {
 }
 
 /// Looks at the reports of a solve on their way to the display.
-#[derive(Debug)]
-pub(super) struct Origins {
-    caches: Vec<Cache>,
+#[derive(Debug, Default)]
+pub struct Origins {
+    caches: Vec<OriginCache>,
     steps: HashMap<String, Step>,
 }
 
 impl Origins {
     /// Begins to look.
-    pub(super) fn new(caches: Vec<Cache>) -> Self {
+    pub fn new(caches: Vec<OriginCache>) -> Self {
         Self {
             caches,
             steps: HashMap::new(),
@@ -66,7 +66,7 @@ impl Origins {
 
     /// Takes note of a report, and returns the digests of steps whose origin it tells, with the names of
     /// the caches that it may be.
-    pub(super) fn look(&mut self, status: &StatusResponse) -> Vec<(String, String)> {
+    pub fn look(&mut self, status: &StatusResponse) -> Vec<(String, String)> {
         if self.caches.is_empty() {
             return Vec::new();
         }
@@ -110,7 +110,7 @@ impl Origins {
     }
 
     /// Returns how many bytes came from the caches; `None` where no layer was seen to come.
-    pub(super) fn received(&self) -> Option<u64> {
+    pub fn received(&self) -> Option<u64> {
         let mut layers: BTreeMap<&Digest, u64> = BTreeMap::new();
         for (layer, bytes) in self
             .steps
@@ -152,8 +152,8 @@ mod tests {
         Digest::of(&[n])
     }
 
-    fn cache(name: &str, layers: &[u8]) -> Cache {
-        Cache::new(
+    fn cache(name: &str, layers: &[u8]) -> OriginCache {
+        OriginCache::new(
             name.to_owned(),
             Some(layers.iter().map(|n| layer(*n)).collect()),
         )
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn caches_that_have_the_same_layers_are_told_until_one_is_left() {
-        let unknown = Cache::new("of type gha".to_owned(), None);
+        let unknown = OriginCache::new("of type gha".to_owned(), None);
         let caches = vec![cache("r.io/a:1", &[1, 2]), cache("r.io/a:2", &[1]), unknown];
         let mut origins = Origins::new(caches);
         origins.look(&step("s", &["base"], true));

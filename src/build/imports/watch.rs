@@ -12,7 +12,7 @@ const CANCELED: &str = "context canceled";
 
 /// Looks at the reports on their way to the display.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub struct Watch {
     /// Steps whose failure is not shown yet, because the build may be run again.
     held: Vec<Vertex>,
     /// Caches that BuildKit did not read, with its errors.
@@ -21,7 +21,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Takes note of a report and takes out the failures that may be healed.
-    pub(super) fn look(&mut self, status: &mut StatusResponse) {
+    pub fn look(&mut self, status: &mut StatusResponse) {
         for vertex in &status.vertexes {
             if let Some((cache, error)) = quiet_import::unread(vertex) {
                 self.unread.insert(cache.to_owned(), error.to_owned());
@@ -47,13 +47,13 @@ impl Watch {
     }
 
     /// Returns the failures that were held back, as they are.
-    pub(super) fn failures(&mut self) -> Option<StatusResponse> {
+    pub fn failures(&mut self) -> Option<StatusResponse> {
         self.release(|_| ())
     }
 
     /// Begins to look at another run, and returns the steps that were held back as ones that were
     /// cancelled.
-    pub(super) fn anew(&mut self) -> Option<StatusResponse> {
+    pub fn anew(&mut self) -> Option<StatusResponse> {
         self.unread.clear();
         self.release(|vertex| CANCELED.clone_into(&mut vertex.error))
     }
@@ -68,7 +68,7 @@ impl Watch {
     }
 
     /// Returns the caches that BuildKit did not read, with its errors.
-    pub(super) fn unread(&self) -> &BTreeMap<String, String> {
+    pub fn unread(&self) -> &BTreeMap<String, String> {
         &self.unread
     }
 }

@@ -6,9 +6,12 @@ fn spec(dir: &Path, context: &str) -> InputSpec {
     InputSpec {
         context: context.into(),
         current_dir: dir.to_owned(),
-        node_id: "n0de".into(),
         ..Default::default()
     }
+}
+
+fn resolve(spec: &InputSpec, stdin: impl FnOnce() -> Stdin) -> Result<Inputs, InputError> {
+    Inputs::resolve(spec, "n0de", stdin)
 }
 
 fn no_stdin() -> Stdin {
@@ -23,7 +26,7 @@ fn text(data: &'static str) -> impl FnOnce() -> Stdin {
 fn folder_is_context_and_dockerfile() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("app")).unwrap();
-    let inputs = Inputs::resolve(&spec(dir.path(), "app"), no_stdin).unwrap();
+    let inputs = resolve(&spec(dir.path(), "app"), no_stdin).unwrap();
     assert_eq!(inputs.shared_key, "app:n0de");
     assert_eq!(inputs.local_dirs["context"], dir.path().join("app"));
     assert_eq!(inputs.local_dirs["dockerfile"], dir.path().join("app"));
@@ -37,9 +40,7 @@ fn dot_has_the_name_of_the_working_folder_in_the_shared_key() {
     let work = dir.path().join("project");
     fs::create_dir(&work).unwrap();
     assert_eq!(
-        Inputs::resolve(&spec(&work, "."), no_stdin)
-            .unwrap()
-            .shared_key,
+        resolve(&spec(&work, "."), no_stdin).unwrap().shared_key,
         "project:n0de"
     );
     assert_eq!(base_name(Path::new("/a/b/../c/.")), "c");
@@ -53,7 +54,7 @@ fn file_flag_is_relative_to_the_working_folder() {
     fs::create_dir_all(dir.path().join("docker")).unwrap();
     let mut spec = spec(dir.path(), "ctx");
     spec.dockerfile = Some("docker/Prod.Dockerfile".into());
-    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    let inputs = resolve(&spec, no_stdin).unwrap();
     assert_eq!(inputs.local_dirs["dockerfile"], dir.path().join("docker"));
     assert_eq!(inputs.attrs["filename"], "Prod.Dockerfile");
 }
@@ -62,8 +63,7 @@ fn file_flag_is_relative_to_the_working_folder() {
 fn lower_case_name_is_taken_only_where_there_is_no_other() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("dockerfile"), "").unwrap();
-    let name =
-        |d: &Path| Inputs::resolve(&spec(d, "."), no_stdin).unwrap().attrs["filename"].clone();
+    let name = |d: &Path| resolve(&spec(d, "."), no_stdin).unwrap().attrs["filename"].clone();
     assert_eq!(name(dir.path()), "dockerfile");
     fs::write(dir.path().join("Dockerfile"), "").unwrap();
     assert_eq!(name(dir.path()), "Dockerfile");
@@ -74,7 +74,7 @@ fn missing_and_wrong_contexts_are_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     let error = |c: &str| {
-        Inputs::resolve(&spec(dir.path(), c), no_stdin)
+        resolve(&spec(dir.path(), c), no_stdin)
             .unwrap_err()
             .to_string()
     };
@@ -91,7 +91,7 @@ fn missing_and_wrong_contexts_are_named() {
 #[test]
 fn stdin_is_a_dockerfile_or_an_archive() {
     let dir = tempfile::tempdir().unwrap();
-    let inputs = Inputs::resolve(&spec(dir.path(), "-"), text("FROM scratch\n")).unwrap();
+    let inputs = resolve(&spec(dir.path(), "-"), text("FROM scratch\n")).unwrap();
     assert_eq!(inputs.attrs["dockerfilekey"], "dockerfile");
     let written = fs::read_to_string(inputs.local_dirs["dockerfile"].join("Dockerfile")).unwrap();
     assert_eq!(written, "FROM scratch\n");
@@ -103,18 +103,18 @@ fn stdin_is_a_dockerfile_or_an_archive() {
             .is_none()
     );
 
-    let inputs = Inputs::resolve(&spec(dir.path(), "-"), text("BZh9…")).unwrap();
+    let inputs = resolve(&spec(dir.path(), "-"), text("BZh9…")).unwrap();
     assert!(inputs.upload.is_some());
 
     let mut both = spec(dir.path(), "-");
     both.dockerfile = Some("-".into());
     assert!(matches!(
-        Inputs::resolve(&both, text("")),
+        resolve(&both, text("")),
         Err(InputError::StdinTwice)
     ));
     both.dockerfile = Some("Dockerfile".into());
     assert!(matches!(
-        Inputs::resolve(&both, text("FROM scratch")),
+        resolve(&both, text("FROM scratch")),
         Err(InputError::AmbiguousDockerfile)
     ));
 }
@@ -122,7 +122,7 @@ fn stdin_is_a_dockerfile_or_an_archive() {
 #[test]
 fn urls_go_to_buildkit_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
-    let inputs = Inputs::resolve(
+    let inputs = resolve(
         &spec(dir.path(), "https://example.com/r.git#main:sub"),
         no_stdin,
     )
@@ -133,7 +133,7 @@ fn urls_go_to_buildkit_as_they_are() {
     );
     assert!(inputs.local_dirs.is_empty());
     assert!(!inputs.attrs.contains_key("frontend.caps"));
-    let inputs = Inputs::resolve(
+    let inputs = resolve(
         &spec(dir.path(), "https://example.com/r.git?ref=main"),
         no_stdin,
     )
@@ -148,7 +148,7 @@ fn git_urls_with_a_query_become_inputs_where_that_is_asked_for() {
     let mut spec = spec(dir.path(), url);
     spec.git_query_as_input = true;
     spec.named = vec![("lib".into(), url.into())];
-    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    let inputs = resolve(&spec, no_stdin).unwrap();
     assert!(!inputs.attrs.contains_key("context"));
     assert_eq!(inputs.attrs["input:context"], url);
     assert_eq!(inputs.attrs["context:lib"], "input:git_state_context:lib");
@@ -162,23 +162,23 @@ fn git_urls_with_a_query_become_inputs_where_that_is_asked_for() {
         inputs.definitions["git_state_context:lib"]
     );
     spec.dockerfile = Some("-".into());
-    let from_stdin = Inputs::resolve(&spec, text("FROM scratch\n")).unwrap();
+    let from_stdin = resolve(&spec, text("FROM scratch\n")).unwrap();
     assert!(!from_stdin.definitions.contains_key("dockerfile"));
     spec.dockerfile = None;
     spec.keep_git_dir = Some(true);
-    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    let inputs = resolve(&spec, no_stdin).unwrap();
     assert_ne!(
         inputs.definitions["context"],
         inputs.definitions["git_state_context:lib"]
     );
 
     spec.context = "ssh://git@example.com/r.git?branch=main".into();
-    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    let inputs = resolve(&spec, no_stdin).unwrap();
     assert_eq!(inputs.attrs["context"], spec.context);
     assert!(inputs.attrs["frontend.caps"].contains(git::CAP_GIT_QUERY));
 
     spec.context = "https://example.com/r.git?depth=1".into();
-    let error = Inputs::resolve(&spec, no_stdin).unwrap_err().to_string();
+    let error = resolve(&spec, no_stdin).unwrap_err().to_string();
     assert_eq!(
         error,
         "invalid Git URL \"https://example.com/r.git?depth=1\": unexpected query \"depth\""
@@ -195,7 +195,7 @@ fn named_contexts_become_attributes() {
         ("lib".into(), "lib".into()),
         ("context".into(), "lib".into()),
     ];
-    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    let inputs = resolve(&spec, no_stdin).unwrap();
     assert_eq!(inputs.attrs["context:base"], "docker-image://alpine");
     assert_eq!(inputs.attrs["context:lib"], "local:lib");
     assert_eq!(inputs.attrs["sharedkey:localdir:lib"], "lib:n0de");
@@ -204,7 +204,7 @@ fn named_contexts_become_attributes() {
     assert_eq!(inputs.attrs["frontend.caps"], CAP_CONTEXTS);
     spec.named = vec![("x".into(), "missing".into())];
     assert!(matches!(
-        Inputs::resolve(&spec, no_stdin),
+        resolve(&spec, no_stdin),
         Err(InputError::NamedContext { .. })
     ));
 }
@@ -216,7 +216,7 @@ fn a_dockerfile_from_a_url_has_a_place_here() {
     for context in [".", "https://example.com/r.git"] {
         let mut spec = spec(dir.path(), context);
         spec.dockerfile = Some(url.to_owned());
-        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+        let inputs = resolve(&spec, no_stdin).unwrap();
         assert_eq!(inputs.attrs["filename"], "Dockerfile");
         assert_eq!(inputs.attrs["dockerfilekey"], "dockerfile");
         assert_eq!(inputs.dockerfile_name, url);
@@ -233,7 +233,7 @@ fn the_tree_of_a_remote_context_is_made_as_frontends_make_it() {
     let dir = tempfile::tempdir().unwrap();
     let steps = |context: &str| {
         let spec = spec(dir.path(), context);
-        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+        let inputs = resolve(&spec, no_stdin).unwrap();
         let tree = inputs.remote_context(&spec).unwrap();
         tree.map(|definition| definition.def.len())
     };
@@ -242,7 +242,7 @@ fn the_tree_of_a_remote_context_is_made_as_frontends_make_it() {
     assert_eq!(steps("https://h/r.git#main"), Some(2));
     assert_eq!(steps("https://h/context.tar"), Some(3));
     let spec = spec(dir.path(), "https://h/r.git?depth=1");
-    let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+    let inputs = resolve(&spec, no_stdin).unwrap();
     assert!(inputs.remote_context(&spec).is_err());
 }
 
@@ -258,7 +258,7 @@ fn a_layout_folder_is_a_store_of_the_session() {
     let resolve = |path: &str| {
         let mut spec = spec(dir.path(), ".");
         spec.named = vec![("base".to_owned(), format!("oci-layout://{path}"))];
-        Inputs::resolve(&spec, no_stdin)
+        resolve(&spec, no_stdin)
     };
     for (path, tag) in [
         ("layout:v1".to_owned(), ":v1"),
@@ -302,7 +302,7 @@ fn the_only_manifest_of_a_layout_folder_needs_no_tag() {
     let resolve = |path: &str| {
         let mut spec = spec(dir.path(), ".");
         spec.named = vec![("base".to_owned(), format!("oci-layout://{path}"))];
-        Inputs::resolve(&spec, no_stdin)
+        resolve(&spec, no_stdin)
     };
     let entry = |tag: &str| {
         let name = "org.opencontainers.image.ref.name";
@@ -331,7 +331,7 @@ fn a_folder_comes_before_a_repository_of_that_name() {
         fs::create_dir_all(dir.path().join(name)).unwrap();
         let mut spec = spec(dir.path(), name);
         spec.named = vec![("lib".into(), name.into())];
-        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+        let inputs = resolve(&spec, no_stdin).unwrap();
         assert_eq!(inputs.local_dirs["context"], dir.path().join(name));
         assert_eq!(inputs.local_dirs["lib"], dir.path().join(name));
         assert!(!spec.context_is_remote());
@@ -339,12 +339,12 @@ fn a_folder_comes_before_a_repository_of_that_name() {
     for name in ["github.com/me/other", "me@host:other"] {
         let mut spec = spec(dir.path(), name);
         spec.named = vec![("lib".into(), name.into())];
-        let inputs = Inputs::resolve(&spec, no_stdin).unwrap();
+        let inputs = resolve(&spec, no_stdin).unwrap();
         assert_eq!(inputs.attrs["context"], name);
         assert_eq!(inputs.attrs["context:lib"], name);
     }
     // A file of that name is no context.
     fs::write(dir.path().join("github.com/me/file"), "").unwrap();
-    let inputs = Inputs::resolve(&spec(dir.path(), "github.com/me/file"), no_stdin).unwrap();
+    let inputs = resolve(&spec(dir.path(), "github.com/me/file"), no_stdin).unwrap();
     assert!(inputs.attrs.contains_key("context"));
 }

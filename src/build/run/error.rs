@@ -2,13 +2,12 @@
 
 use thiserror::Error;
 
-use crate::build::attrs::AttrError;
 use crate::build::cache::CacheError;
 use crate::build::caches::CachesError;
 use crate::build::client_cache::ClientCacheError;
 use crate::build::dockerfile_url::FetchError;
-use crate::build::exports::ExportError;
 use crate::build::layout_cache::LayoutCacheError;
+use crate::build::plan::PlanError;
 use crate::build::policy::PolicyError;
 use crate::build::provenance::ProvenanceError;
 use crate::build::session::SessionSetupError;
@@ -19,9 +18,9 @@ use crate::buildkit::session::file_sync::DirFailure;
 /// Why a build failed.
 #[derive(Debug, Error)]
 pub enum BuildError {
-    /// The outputs cannot be served.
+    /// The builder cannot do what is asked, or the outputs cannot be served.
     #[error(transparent)]
-    Export(#[from] ExportError),
+    Plan(#[from] PlanError),
     /// The caches cannot be served.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -31,9 +30,6 @@ pub enum BuildError {
     /// A cache was not written to its folder.
     #[error(transparent)]
     LayoutCache(#[from] LayoutCacheError),
-    /// The builder cannot do what is asked.
-    #[error(transparent)]
-    Attr(#[from] AttrError),
     /// A policy would have to be enforced, or cannot be looked for.
     #[error(transparent)]
     Policy(#[from] PolicyError),

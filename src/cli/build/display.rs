@@ -3,15 +3,11 @@
 use std::io;
 
 use super::args::BuildArgs;
-use crate::build::quiet_import;
 use crate::builder::Builder;
 use crate::cli::Context;
 use crate::env;
 use crate::error::CommandError;
-use crate::progress::{
-    Colors, Mode, Progress, RenderOptions, Request, Resolved, StatusSender, resolve, tty,
-};
-use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use crate::progress::{Colors, Mode, Progress, RenderOptions, Request, Resolved, resolve, tty};
 
 /// Chooses the display.
 ///
@@ -67,29 +63,4 @@ pub(super) fn start(
         options.size = Box::new(|| tty::terminal_size(io::stderr()));
     }
     Ok(Progress::start(mode, options)?)
-}
-
-/// Hands the builder's reports to the display.
-#[derive(Debug)]
-pub(super) struct Reports {
-    sender: StatusSender,
-    soften: bool,
-}
-
-impl Reports {
-    /// Makes a source of reports. JSON lines are handed on unchanged, for tools that parse them.
-    pub(super) fn new(sender: StatusSender, mode: Mode) -> Self {
-        Self {
-            sender: sender.with_reset_time(),
-            soften: mode != Mode::RawJson,
-        }
-    }
-
-    /// Hands on one report.
-    pub(super) fn send(&self, mut status: StatusResponse) {
-        if self.soften {
-            quiet_import::soften(&mut status);
-        }
-        self.sender.send(status);
-    }
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cache_progress::CacheSteps;
-use super::{cancellable, desktop, display, finish, loader, meter};
+use super::{cancellable, desktop, finish, loader, meter};
 use crate::build::alongside::{Meter, Stops};
 use crate::build::cache::{CacheImport, CacheTarget};
 use crate::build::client_cache::ClientTools;
 use crate::build::imports::Asked;
 use crate::build::inputs::Inputs;
+use crate::build::plan::NodeFacts;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::build::vcs::Commit;
-use crate::build::{BuildSpec, provenance};
+use crate::build::{BuildRequest, provenance};
 use crate::builder::{Absent, Builder, Node, ReachError, Surroundings};
 use crate::buildkit::{self, Client, RpcError};
 use crate::cli::Context;
@@ -50,7 +51,7 @@ pub(super) struct Common<'a> {
 /// One build on one node.
 pub(super) struct Job<'a> {
     /// What the node is asked for.
-    pub(super) spec: &'a BuildSpec,
+    pub(super) request: &'a BuildRequest,
     /// The node.
     pub(super) node: &'a Node,
     /// What it has in common with the jobs of other nodes.
@@ -79,16 +80,16 @@ impl Job<'_> {
         let caches = self.cache_tools();
         // Registries and git answer while the builder is being reached.
         let asked = Asked::start(self.common.imports, &caches.registries);
-        let commit = run::ask_commit(self.spec, &inputs);
+        let commit = run::ask_commit(self.request, &inputs);
         let reached = cancellable(&stops.cancel, Box::pin(self.reach())).await??;
         let runner = self.runner(reached, caches, asked, commit);
         self.mark_uncompressed()?;
         let build_ref = buildkit::new_id();
         self.record_build(&build_ref);
-        let reports = display::Reports::new(self.sender(), self.common.mode);
+        let reports = self.sender().with_reset_time();
         let on_status = |status| reports.send(status);
         let _in_order = self.common.ctx.orderly.token();
-        let build = run::run(self.spec, inputs, &build_ref, &runner, stops, on_status);
+        let build = run::run(self.request, inputs, &build_ref, &runner, stops, on_status);
         match Box::pin(build).await {
             Ok(outcome) => {
                 if outcome.build_ref != build_ref {
@@ -105,7 +106,7 @@ impl Job<'_> {
 
     /// A build that failed in the builder can be looked at there.
     fn with_details(&self, error: CommandError, build_ref: &str) -> CommandError {
-        if self.spec.call.is_some() {
+        if self.request.call.is_some() {
             return error;
         }
         let details = desktop::details(&self.build_name(build_ref), self.common.ctx);
@@ -131,7 +132,7 @@ impl Job<'_> {
     }
 
     async fn engine_imports_oci(&self) -> Result<bool, CommandError> {
-        let Some(output) = self.spec.outputs.iter().find(|output| output.loads()) else {
+        let Some(output) = self.request.outputs.iter().find(|output| output.loads()) else {
             return Ok(false);
         };
         let context = output.attrs.get("context").map_or("", String::as_str);
@@ -165,11 +166,26 @@ impl Job<'_> {
             asked,
             commit,
             meter: reached.meter,
-            had_uncompressed: store.is_marked_uncompressed(builder.name(), self.node.name()),
+            facts: NodeFacts {
+                proxy_args: self.proxy_args(),
+                is_part_of_index: self.common.has_several_nodes,
+                had_uncompressed: store.is_marked_uncompressed(builder.name(), self.node.name()),
+                engine_imports_oci: reached.engine_imports_oci,
+                stdout_is_terminal: ctx.ui.stdout_is_terminal(),
+            },
+            raw_status: self.common.mode == Mode::RawJson,
             env: &ctx.env,
-            engine_imports_oci: reached.engine_imports_oci,
-            stdout_is_terminal: ctx.ui.stdout_is_terminal(),
         }
+    }
+
+    /// Returns the proxy variables of the docker config for this node.
+    fn proxy_args(&self) -> BTreeMap<String, String> {
+        let surroundings = self.common.surroundings;
+        let endpoint = surroundings
+            .contexts()
+            .resolve(&self.node.stored().endpoint);
+        let host = endpoint.map(|endpoint| endpoint.host).unwrap_or_default();
+        surroundings.config().proxy_variables(&host)
     }
 
     fn cache_tools(&self) -> ClientTools {
@@ -198,7 +214,7 @@ impl Job<'_> {
         mut outcome: BuildOutcome,
         client: &Client,
     ) -> Result<BuildOutcome, CommandError> {
-        if self.spec.call.is_some() {
+        if self.request.call.is_some() {
             return Ok(outcome);
         }
         let mut provenance = self.provenance(client, &outcome.build_ref).await?;

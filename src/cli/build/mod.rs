@@ -3,17 +3,17 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::build::run::{BuildError, BuildOutcome};
-use crate::build::{BuildSpec, cache, policy};
-use crate::builder::{self, Builder, BuilderError, Node, Surroundings};
+use crate::build::{BuildRequest, cache, policy};
+use crate::builder::{self, Builder, BuilderError, Node};
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
 use crate::options::output::apply_push_load;
 use crate::progress::Mode;
 
-use self::job::{Common, Job};
+use self::job::Common;
 use self::request::Files;
-use self::several::Plan;
+use self::several::Division;
 use super::Context;
 use super::invocation::Invocation;
 
@@ -37,37 +37,26 @@ pub use args::BuildArgs;
 ///
 /// # Errors
 ///
-/// Fails where the arguments are wrong, the builder cannot be used, or the build fails.
+/// Fails if the arguments are wrong, the builder cannot be used, or the build fails.
 pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
-    let (mut spec, files) = resolve(&args, ctx)?;
-    let resolved = display::choose(&args, ctx)?;
+    let (request, files) = resolve(&args, ctx)?;
+    let shown = display::choose(&args, ctx)?;
     let surroundings = super::surroundings::surroundings(ctx)?;
-    let builder = cancellable(
-        &ctx.cancel,
-        builder::resolve(&surroundings, ctx.builder_name(None)),
-    )
-    .await??;
-    let mut shares = cancellable(&ctx.cancel, nodes::choose(&builder, &spec.platforms)).await??;
-    if spec.call.is_some() {
-        // Every node would answer the same.
-        shares.truncate(1);
-        spec.platforms.clone_from(&shares[0].platforms);
-    }
+    let builder = builder::resolve(&surroundings, ctx.builder_name(None));
+    let builder = cancellable(&ctx.cancel, builder).await??;
+    let shares = cancellable(&ctx.cancel, nodes::choose(&builder, &request)).await??;
     let nodes: Vec<&Node> = shares.iter().map(|s| &builder.nodes()[s.node]).collect();
-    let node = nodes[0];
-    complete(&mut spec, &surroundings, node)?;
-    if spec.outputs.is_empty() && spec.call.is_none() && !no_default_load(ctx) && loads(node) {
-        spec.outputs = apply_push_load(Vec::new(), false, true);
-    }
-    // The caches are checked before the builder is booted for nothing.
-    let mut plan = Plan::new(&spec, &shares)?;
-    let imports = cache::imports(&spec.cache_from).map_err(cache_failure)?;
-    for (spec, node) in plan.specs.iter_mut().zip(&nodes) {
-        complete(spec, &surroundings, node)?;
-    }
-    let inputs = plan.inputs().map_err(failed)?;
+    let (request, is_kept_nowhere) = with_default_output(request, nodes[0], ctx);
+    // All that can be wrong with the request is said before the builder is booted for nothing.
+    let division = Division::new(&request, &shares)?;
+    let imports = cache::imports(&request.cache_from).map_err(cache_failure)?;
+    let node_id = surroundings
+        .store()
+        .node_id()
+        .map_err(BuilderError::Store)?;
+    let inputs = division.inputs(&node_id).map_err(failed)?;
     let dockerfile = inputs[0].dockerfile_name.clone();
-    if !spec.policy_off {
+    if !request.policy_off {
         let refused = policy::refuse_beside_dockerfile(&inputs[0]);
         refused.map_err(|error| finish::failure(error.into()))?;
     }
@@ -75,26 +64,20 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
 
     // Warnings are printed before the live display begins.
     let invocation = Invocation::new(&surroundings, ctx);
-    let progress = display::start(resolved.mode, &builder, spec.call.is_some(), ctx)?;
-    let targets = std::mem::take(&mut plan.targets);
+    let progress = display::start(shown.mode, &builder, request.call.is_some(), ctx)?;
     let common = Common {
-        targets: &targets,
+        targets: &division.targets,
         imports: &imports,
         surroundings: &surroundings,
         invocation: &invocation,
         builder: &builder,
         progress: &progress,
-        mode: resolved.mode,
+        mode: shown.mode,
         has_several_nodes: nodes.len() > 1,
         provenance: files.provenance,
         ctx,
     };
-    let common = &common;
-    let jobs = plan.specs.iter().zip(nodes);
-    let jobs: Vec<Job> = jobs
-        .map(|(spec, node)| Job { spec, node, common })
-        .collect();
-    let result = Box::pin(plan.run(&jobs, inputs, common)).await;
+    let result = Box::pin(division.run(&nodes, inputs, &common)).await;
     let in_order = ctx.orderly.token();
     invocation.registries.close().await;
     let summary = progress.finish().await;
@@ -102,35 +85,55 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     if let Some(remark) = invocation.spool.remark() {
         ctx.ui.warning(remark);
     }
-    if resolved.mode != Mode::Quiet && resolved.mode != Mode::RawJson {
-        warn_without_output(&spec, &builder, ctx);
+    let is_talkative = !matches!(shown.mode, Mode::Quiet | Mode::RawJson);
+    if is_talkative && is_kept_nowhere {
+        warn_without_output(&builder, ctx);
     }
     let outcome = result?;
-    if spec.call.is_none() && !matches!(resolved.mode, Mode::Quiet | Mode::RawJson) {
-        let name = format!("{}/{}/{}", builder.name(), node.name(), outcome.build_ref);
-        if let Some(line) = desktop::details(&name, ctx) {
-            ctx.ui.status(&line);
-        }
+    if is_talkative && request.call.is_none() {
+        show_details(&builder, nodes[0], &outcome, ctx);
     }
     warn(&outcome, ctx);
-    let print_image_id = resolved.print_image_id && spec.call.is_none();
+    let print_image_id = shown.print_image_id && request.call.is_none();
     finish::render(&outcome, &summary, &files, print_image_id, ctx)?;
-    match &spec.call {
+    match &request.call {
         Some(call) => call::print(call, &outcome.response, &dockerfile, ctx),
         None => finish::inline_message(&outcome.response, ctx),
     }
 }
 
 /// Creates the request, and shows what there is to say about it.
-fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildSpec, Files), CommandError> {
+fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildRequest, Files), CommandError> {
     for warning in args.legacy.warnings() {
         ctx.ui.warning(&warning);
     }
-    let (spec, files, warnings) = request::resolve(args, ctx)?;
+    let (request, files, warnings) = request::resolve(args, ctx)?;
     for warning in &warnings {
         ctx.ui.warning(warning);
     }
-    Ok((spec, files))
+    Ok((request, files))
+}
+
+/// Returns the request with the output that the node has where none is asked for, and whether the result then goes
+/// nowhere although it could go somewhere by default.
+fn with_default_output(request: BuildRequest, node: &Node, ctx: &Context) -> (BuildRequest, bool) {
+    let has_none = request.outputs.is_empty() && request.call.is_none();
+    if !has_none || no_default_load(ctx) {
+        return (request, false);
+    }
+    if !loads(node) {
+        return (request, true);
+    }
+    let outputs = apply_push_load(Vec::new(), false, true);
+    (BuildRequest { outputs, ..request }, false)
+}
+
+/// Shows where Docker Desktop has the build.
+fn show_details(builder: &Builder, node: &Node, outcome: &BuildOutcome, ctx: &Context) {
+    let name = format!("{}/{}/{}", builder.name(), node.name(), outcome.build_ref);
+    if let Some(line) = desktop::details(&name, ctx) {
+        ctx.ui.status(&line);
+    }
 }
 
 /// Shows what a build that succeeded had to do without.
@@ -161,20 +164,6 @@ async fn cancellable<T>(
     }
 }
 
-/// Fills in what comes from the store and the docker config.
-fn complete(
-    spec: &mut BuildSpec,
-    surroundings: &Surroundings,
-    node: &Node,
-) -> Result<(), CommandError> {
-    let store_error = |error| CommandError::from(BuilderError::Store(error));
-    spec.inputs.node_id = surroundings.store().node_id().map_err(store_error)?;
-    let endpoint = surroundings.contexts().resolve(&node.stored().endpoint);
-    let host = endpoint.map(|endpoint| endpoint.host).unwrap_or_default();
-    spec.proxy_args = surroundings.config().proxy_variables(&host);
-    Ok(())
-}
-
 /// Tells whether a node's builds are loaded into the engine where nothing else is asked for.
 fn loads(node: &Node) -> bool {
     let option = node.stored().driver_opts.get("default-load");
@@ -199,12 +188,10 @@ fn cache_failure(error: cache::CacheError) -> CommandError {
 }
 
 /// Many expect their image in the engine afterwards; only the cache has it.
-fn warn_without_output(spec: &BuildSpec, builder: &Builder, ctx: &Context) {
-    if spec.outputs.is_empty() && spec.call.is_none() && !no_default_load(ctx) {
-        ctx.ui.warning(&format!(
-            "No output specified with {} driver. Build result will only remain in the build cache. \
-             To push result image into registry use --push or to load image into docker use --load",
-            builder.driver()
-        ));
-    }
+fn warn_without_output(builder: &Builder, ctx: &Context) {
+    ctx.ui.warning(&format!(
+        "No output specified with {} driver. Build result will only remain in the build cache. \
+         To push result image into registry use --push or to load image into docker use --load",
+        builder.driver()
+    ));
 }

@@ -1,5 +1,6 @@
 //! Which nodes of the builder build, and for which platforms.
 
+use crate::build::BuildRequest;
 use crate::builder::assign::{Match, Share, assign};
 use crate::builder::platform::{self, Platform};
 use crate::builder::{Absent, Builder, Node, ReachError};
@@ -7,15 +8,24 @@ use crate::cli::connect::connect;
 use crate::error::CommandError;
 
 /// Gives the platforms to the nodes: by what is known of them, and where that does not do by asking
-/// every node.
+/// every node. There is always one at least.
 ///
 /// # Errors
 ///
-/// Fails where the builder has no nodes, or one that must be asked cannot be reached.
+/// Fails if the builder has no nodes, or one that must be asked cannot be reached.
 pub(super) async fn choose(
     builder: &Builder,
-    wanted: &[Platform],
+    request: &BuildRequest,
 ) -> Result<Vec<Share>, CommandError> {
+    let mut shares = shares(builder, &request.platforms).await?;
+    if request.call.is_some() {
+        // Every node would answer the same.
+        shares.truncate(1);
+    }
+    Ok(shares)
+}
+
+async fn shares(builder: &Builder, wanted: &[Platform]) -> Result<Vec<Share>, CommandError> {
     let nodes = builder.nodes();
     if nodes.is_empty() {
         let name = builder.name();

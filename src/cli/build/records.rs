@@ -20,7 +20,7 @@ impl Job<'_> {
                 attrs.get("compression").map(String::as_str) == Some("uncompressed")
             }
         };
-        if self.spec.cache_to.iter().any(takes) {
+        if self.request.cache_to.iter().any(takes) {
             let store = self.common.surroundings.store();
             store
                 .mark_uncompressed(self.common.builder.name(), self.node.name())
@@ -57,7 +57,7 @@ impl Job<'_> {
     }
 
     fn local_state(&self) -> BuildRef {
-        let inputs = &self.spec.inputs;
+        let inputs = &self.request.inputs;
         let remote = inputs.context_is_remote();
         let absolute = |path: &str| -> String {
             let path: PathBuf = inputs.current_dir.join(path).components().collect();

@@ -12,8 +12,8 @@ use crate::build::inputs::remote::is_git_ssh;
 use crate::build::local_delete;
 use crate::build::policy::PolicyError;
 use crate::build::provenance;
+use crate::build::request::{BuildRequest, Network, NoCache};
 use crate::build::source_policy;
-use crate::build::spec::{BuildSpec, Network, NoCache};
 use crate::build::vcs::VcsOptions;
 use crate::cli::Context;
 use crate::env::{self, Env};
@@ -55,7 +55,7 @@ mod caches;
 pub(super) fn resolve(
     args: &BuildArgs,
     ctx: &Context,
-) -> Result<(BuildSpec, Files, Vec<String>), CommandError> {
+) -> Result<(BuildRequest, Files, Vec<String>), CommandError> {
     let env = &ctx.env;
     let mut warnings = Vec::new();
     let policy_off = policy_is_off(args, env)?;
@@ -71,7 +71,7 @@ pub(super) fn resolve(
         .map_err(CommandError::failed)?;
     let inputs = inputs(args, &build_args, env)?;
     let ssh = ssh(args, &inputs)?;
-    let spec = BuildSpec {
+    let request = BuildRequest {
         inputs,
         build_args,
         labels: label::parse_list(&args.labels).map_err(CommandError::failed)?,
@@ -103,12 +103,11 @@ pub(super) fn resolve(
         no_cache: no_cache(args)?,
         pull: args.pull,
         vcs: vcs(env),
-        ..Default::default()
     };
-    let is_call = spec.call.is_some();
-    local_deletes(&spec, env)?;
+    let is_call = request.call.is_some();
+    local_deletes(&request, env)?;
     Ok((
-        without_results_of_calls(spec),
+        without_results_of_calls(request),
         without_useless_facts(files, is_call),
         warnings,
     ))
@@ -123,12 +122,12 @@ fn without_useless_facts(mut files: Files, is_call: bool) -> Files {
 }
 
 /// A question to the frontend has no result that could go anywhere.
-fn without_results_of_calls(mut spec: BuildSpec) -> BuildSpec {
-    if spec.call.is_some() {
-        spec.outputs.clear();
-        spec.cache_to.clear();
+fn without_results_of_calls(mut request: BuildRequest) -> BuildRequest {
+    if request.call.is_some() {
+        request.outputs.clear();
+        request.cache_to.clear();
     }
-    spec
+    request
 }
 
 /// Adds the name of the flag to the error of its value.
@@ -204,7 +203,6 @@ fn inputs(
         dockerfile: args.file.clone(),
         named: named.into_iter().collect(),
         current_dir: env.current_dir().to_owned(),
-        node_id: String::new(),
         // What is no such value counts as false, as in buildx.
         git_query_as_input: env
             .get(env::BUILDX_SEND_GIT_QUERY_AS_INPUT)
@@ -232,11 +230,11 @@ fn outputs(args: &BuildArgs, files: &Files) -> Result<Vec<Output>, CommandError>
     Ok(output::apply_push_load(outputs, args.push, args.load))
 }
 
-fn local_deletes(spec: &BuildSpec, env: &Env) -> Result<(), CommandError> {
-    if spec.allow.local_delete {
+fn local_deletes(request: &BuildRequest, env: &Env) -> Result<(), CommandError> {
+    if request.allow.local_delete {
         return Ok(());
     }
-    local_delete::check(&spec.outputs, env.current_dir()).map_err(CommandError::failed)
+    local_delete::check(&request.outputs, env.current_dir()).map_err(CommandError::failed)
 }
 
 fn no_cache(args: &BuildArgs) -> Result<NoCache, CommandError> {

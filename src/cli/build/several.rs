@@ -6,86 +6,92 @@ use std::os::fd::AsRawFd as _;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::build::BuildSpec;
+use crate::build::BuildRequest;
 use crate::build::alongside::Stops;
 use crate::build::cache::{self, CacheContext, CacheTarget};
 use crate::build::inputs::{InputError, Inputs};
 use crate::build::join::{self, Target};
 use crate::build::run::BuildOutcome;
 use crate::build::stdin::Stdin;
+use crate::builder::Node;
 use crate::builder::assign::Share;
 use crate::error::CommandError;
 use crate::options::cache::{CacheTo, Via};
 use crate::options::output::{Output, OutputType};
 use crate::options::tag;
 
-use super::failed;
 use super::job::{Common, Job};
+use super::{cache_failure, failed};
 
-/// What the nodes are asked for, and where the joined image goes.
+/// What the nodes are asked for, and where the image goes that they make together.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Division {
     /// The request of each node.
-    pub(super) specs: Vec<BuildSpec>,
+    requests: Vec<BuildRequest>,
     /// The caches to write, which the nodes have in common.
     pub(super) targets: Vec<CacheTarget>,
     /// The name of the image that they make together, if they push one.
     target: Option<Target>,
 }
 
-impl Plan {
+impl Division {
     /// Divides a build. One share is the build as it is.
     ///
     /// # Errors
     ///
-    /// Fails where the results of several nodes cannot be put together.
-    pub(super) fn new(spec: &BuildSpec, shares: &[Share]) -> Result<Self, CommandError> {
-        let mut common = spec.clone();
-        let has_several_nodes = shares.len() > 1;
-        if has_several_nodes {
-            unite_caches(&mut common)?;
+    /// Fails if the caches cannot be written so, or if the results of several nodes cannot be put together.
+    pub(super) fn new(request: &BuildRequest, shares: &[Share]) -> Result<Self, CommandError> {
+        match shares {
+            [] | [_] => Self::of_one(request, shares),
+            shares => Self::of_several(request, shares),
         }
-        let build = CacheContext {
-            tags: &spec.tags,
-            outputs: &spec.outputs,
-            build_args: &spec.build_args,
-        };
-        let targets = cache::targets(&common.cache_to, build).map_err(super::cache_failure)?;
-        if !has_several_nodes {
-            return Ok(Self {
-                specs: vec![common],
-                targets,
-                target: None,
-            });
+    }
+
+    fn of_one(request: &BuildRequest, shares: &[Share]) -> Result<Self, CommandError> {
+        let mut one = request.clone();
+        if let (Some(_), [share]) = (&request.call, shares) {
+            one.platforms.clone_from(&share.platforms);
         }
-        common.multi_platform = true;
+        Ok(Self {
+            targets: targets(&request.cache_to, request)?,
+            requests: vec![one],
+            target: None,
+        })
+    }
+
+    fn of_several(request: &BuildRequest, shares: &[Share]) -> Result<Self, CommandError> {
+        let cache_to = merged(&request.cache_to)?;
+        let targets = targets(&cache_to, request)?;
         let mut target = None;
-        let tags = tag::attr(&spec.tags);
-        for output in &mut common.outputs {
+        let mut outputs = Vec::new();
+        let tags = tag::attr(&request.tags);
+        for output in &request.outputs {
+            let mut output = output.clone();
             if output.kind == OutputType::Image
                 && let Some(names) = &tags
             {
                 output.attrs.insert("name".into(), names.clone());
             }
-            let Some(pushed) = divide(output, &spec.annotations)? else {
-                continue;
-            };
-            if target.replace(pushed).is_some() {
+            let pushed = divide(&mut output, &request.annotations)?;
+            outputs.push(output);
+            if pushed.is_some() && target.is_some() {
                 return Err(CommandError::failed(
                     "failed to build: several nodes push one output only, and there is another",
                 )
                 .hint("name the image everywhere it goes with --tag, and push once"));
             }
+            target = target.or(pushed);
         }
-        // Each output has its names by now.
-        common.tags.clear();
-        let one = |share: &Share| BuildSpec {
+        let one = |share: &Share| BuildRequest {
             platforms: share.platforms.clone(),
-            ..common.clone()
+            outputs: outputs.clone(),
+            cache_to: cache_to.clone(),
+            // Each output has its names by now.
+            tags: Vec::new(),
+            ..request.clone()
         };
-        let specs = shares.iter().map(one).collect();
         Ok(Self {
-            specs,
+            requests: shares.iter().map(one).collect(),
             targets,
             target,
         })
@@ -96,40 +102,42 @@ impl Plan {
     /// # Errors
     ///
     /// Fails where an input cannot be used.
-    pub(super) fn inputs(&self) -> Result<Vec<Inputs>, InputError> {
-        if let [spec] = self.specs.as_slice() {
-            return Ok(vec![Inputs::resolve(&spec.inputs, Stdin::from_process)?]);
+    pub(super) fn inputs(&self, node_id: &str) -> Result<Vec<Inputs>, InputError> {
+        if let [request] = self.requests.as_slice() {
+            let inputs = Inputs::resolve(&request.inputs, node_id, Stdin::from_process)?;
+            return Ok(vec![inputs]);
         }
-        let reads_stdin = |spec: &BuildSpec| {
-            spec.inputs.context == "-" || spec.inputs.dockerfile.as_deref() == Some("-")
+        let reads_stdin = |request: &BuildRequest| {
+            let inputs = &request.inputs;
+            inputs.context == "-" || inputs.dockerfile.as_deref() == Some("-")
         };
         let mut kept = None;
-        if self.specs.first().is_some_and(reads_stdin) {
+        if self.requests.first().is_some_and(reads_stdin) {
             // Without a name nothing is left if the user ends the program while it reads.
             let mut file = tempfile::tempfile().map_err(InputError::Stdin)?;
             let copied = Stdin::from_process().copy_to(&mut file);
             copied.map_err(InputError::Stdin)?;
             kept = Some(file);
         }
-        let one = |spec: &BuildSpec| match &kept {
+        let one = |request: &BuildRequest| match &kept {
             Some(file) => {
                 let again = format!("/proc/self/fd/{}", file.as_raw_fd());
                 let file = fs_err::File::open(again).map_err(InputError::Stdin)?;
-                Inputs::resolve(&spec.inputs, || Stdin::new(file))
+                Inputs::resolve(&request.inputs, node_id, || Stdin::new(file))
             }
-            None => Inputs::resolve(&spec.inputs, Stdin::from_process),
+            None => Inputs::resolve(&request.inputs, node_id, Stdin::from_process),
         };
-        self.specs.iter().map(one).collect()
+        self.requests.iter().map(one).collect()
     }
 
-    /// Runs the jobs, one for each request, and joins their results.
+    /// Builds on the nodes, one for each request, and joins the results.
     ///
     /// # Errors
     ///
-    /// Fails with the first job that does, or if the results cannot be joined.
+    /// Fails with the first build that does, or if the results cannot be joined.
     pub(super) async fn run(
         &self,
-        jobs: &[Job<'_>],
+        nodes: &[&Node],
         inputs: Vec<Inputs>,
         common: &Common<'_>,
     ) -> Result<BuildOutcome, CommandError> {
@@ -138,6 +146,13 @@ impl Plan {
             cancel: ctx.cancel.child_token(),
             hurry: ctx.hurry.clone(),
         };
+        let jobs = self.requests.iter().zip(nodes);
+        let jobs = jobs.map(|(request, node)| Job {
+            request,
+            node,
+            common,
+        });
+        let jobs: Vec<Job<'_>> = jobs.collect();
         let runs = jobs.iter().zip(inputs);
         let runs = runs.map(|(job, inputs)| Box::pin(job.run(inputs, &stops)));
         let outcomes = all_or_first(runs, &stops.cancel).await?;
@@ -232,31 +247,43 @@ fn divide(
     }
 }
 
-/// Each node would overwrite what the others exported: registry caches are united, and there is nothing
-/// that unites the others.
-fn unite_caches(spec: &mut BuildSpec) -> Result<(), CommandError> {
-    for cache in &mut spec.cache_to {
+/// Resolves the caches to write of a request.
+fn targets(cache_to: &[CacheTo], request: &BuildRequest) -> Result<Vec<CacheTarget>, CommandError> {
+    let build = CacheContext {
+        tags: &request.tags,
+        outputs: &request.outputs,
+        build_args: &request.build_args,
+    };
+    cache::targets(cache_to, build).map_err(cache_failure)
+}
+
+/// Each node would overwrite what the others exported: registry caches are merged, and there is nothing
+/// that merges the others.
+fn merged(caches: &[CacheTo]) -> Result<Vec<CacheTo>, CommandError> {
+    let one = |cache: &CacheTo| {
         match cache {
-            CacheTo::Registry(cache) if cache.via == Via::Builder => {
-                return Err(CommandError::failed(format!(
-                    "failed to build: several nodes export their cache to {:?}, and with via=builder each would \
-                     overwrite the others'",
-                    cache.raw_ref
-                ))
-                .hint("leave out via=builder: what the nodes export is united then"));
-            }
-            CacheTo::Registry(cache) => cache.merge = true,
-            CacheTo::Other { kind, .. } if kind == "inline" => {}
-            CacheTo::Other { kind, .. } => {
-                return Err(CommandError::failed(format!(
-                    "failed to build: several nodes export their cache to one of type {kind:?}, and each would \
-                     overwrite the others'"
-                ))
-                .hint("export to a registry, or build each platform by itself with a cache of its own"));
-            }
+        CacheTo::Registry(cache) if cache.via == Via::Builder => {
+            Err(CommandError::failed(format!(
+                "failed to build: several nodes export their cache to {:?}, and with via=builder each would \
+                 overwrite the others'",
+                cache.raw_ref
+            ))
+            .hint("leave out via=builder: what the nodes export is united then"))
         }
+        CacheTo::Registry(cache) => {
+            let mut cache = cache.clone();
+            cache.merge = true;
+            Ok(CacheTo::Registry(cache))
+        }
+        CacheTo::Other { kind, .. } if kind == "inline" => Ok(cache.clone()),
+        CacheTo::Other { kind, .. } => Err(CommandError::failed(format!(
+            "failed to build: several nodes export their cache to one of type {kind:?}, and each would \
+             overwrite the others'"
+        ))
+        .hint("export to a registry, or build each platform by itself with a cache of its own")),
     }
-    Ok(())
+    };
+    caches.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -277,14 +304,14 @@ mod tests {
             .collect()
     }
 
-    fn plan(output: &str, cache: &str) -> Result<Plan, CommandError> {
-        let spec = BuildSpec {
+    fn plan(output: &str, cache: &str) -> Result<Division, CommandError> {
+        let request = BuildRequest {
             outputs: Output::parse_list(&[output]).unwrap(),
             cache_to: CacheTo::parse(cache).unwrap(),
             tags: Tag::parse_list(&["r.io/a:1", "r.io/a:2"]).unwrap(),
             ..Default::default()
         };
-        Plan::new(&spec, &shares())
+        Division::new(&request, &shares())
     }
 
     #[tokio::test]
@@ -319,19 +346,19 @@ mod tests {
             (target.names.as_str(), target.insecure),
             ("r.io/a:1,r.io/a:2", true)
         );
-        assert_eq!(plan.specs.len(), 2);
-        for (spec, platform) in plan.specs.iter().zip(["linux/amd64", "linux/arm64"]) {
-            assert!(spec.multi_platform && spec.tags.is_empty());
-            assert_eq!(spec.platforms[0].format(), platform);
-            assert_eq!(spec.outputs[0].attrs["name"], "r.io/a");
-            assert_eq!(spec.outputs[0].attrs["push-by-digest"], "true");
+        assert_eq!(plan.requests.len(), 2);
+        for (request, platform) in plan.requests.iter().zip(["linux/amd64", "linux/arm64"]) {
+            assert!(request.tags.is_empty());
+            assert_eq!(request.platforms[0].format(), platform);
+            assert_eq!(request.outputs[0].attrs["name"], "r.io/a");
+            assert_eq!(request.outputs[0].attrs["push-by-digest"], "true");
         }
     }
 
     #[test]
     fn the_joined_index_has_the_annotations_of_flags_and_output() {
         let annotations = ["index:a=1", "manifest-descriptor[linux/amd64]:b=2"];
-        let spec = BuildSpec {
+        let request = BuildRequest {
             outputs: Output::parse_list(&[
                 "type=registry,annotation-index.c=3,push-by-digest=true,name=r.io/a",
             ])
@@ -339,7 +366,7 @@ mod tests {
             annotations: crate::options::annotation::parse_list(&annotations).unwrap(),
             ..Default::default()
         };
-        let target = Plan::new(&spec, &shares()).unwrap().target.unwrap();
+        let target = Division::new(&request, &shares()).unwrap().target.unwrap();
         for (key, value) in [
             ("annotation-index.a", "1"),
             ("annotation-manifest-descriptor[linux/amd64].b", "2"),
@@ -353,11 +380,11 @@ mod tests {
     #[test]
     fn a_second_push_would_have_no_index_and_is_refused() {
         let outputs = ["type=registry,name=r.io/a", "type=registry,name=r.io/b"];
-        let spec = BuildSpec {
+        let request = BuildRequest {
             outputs: Output::parse_list(&outputs).unwrap(),
             ..Default::default()
         };
-        let error = Plan::new(&spec, &shares()).unwrap_err();
+        let error = Division::new(&request, &shares()).unwrap_err();
         assert!(error.message().contains("one output only"));
     }
 
@@ -393,23 +420,27 @@ mod tests {
     #[test]
     fn registry_caches_of_the_nodes_are_united() {
         let plan = plan("type=image", "r.io/cache").unwrap();
-        for spec in &plan.specs {
-            let [CacheTo::Registry(cache)] = &spec.cache_to[..] else {
-                panic!("{:?}", spec.cache_to)
+        for request in &plan.requests {
+            let [CacheTo::Registry(cache)] = &request.cache_to[..] else {
+                panic!("{:?}", request.cache_to)
             };
             assert!(cache.merge);
         }
+        let [CacheTarget::Registry(target)] = &plan.targets[..] else {
+            panic!("{:?}", plan.targets)
+        };
+        assert!(target.cache.merge && target.via == cache::Carrier::Client);
     }
 
     #[test]
     fn one_node_gets_the_build_as_it_is() {
-        let spec = BuildSpec {
+        let request = BuildRequest {
             outputs: Output::parse_list(&["type=oci,dest=x"]).unwrap(),
             tags: Tag::parse_list(&["a"]).unwrap(),
             ..Default::default()
         };
-        let plan = Plan::new(&spec, &shares()[..1]).unwrap();
-        assert_eq!(plan.specs[0].tags.len(), 1);
-        assert!(!plan.specs[0].multi_platform && plan.target.is_none());
+        let plan = Division::new(&request, &shares()[..1]).unwrap();
+        assert_eq!(plan.requests[0].tags.len(), 1);
+        assert!(plan.target.is_none());
     }
 }

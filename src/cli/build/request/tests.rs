@@ -10,14 +10,17 @@ struct Cli {
     args: BuildArgs,
 }
 
-fn resolve_with(args: &[&str], env: &[(&str, &str)]) -> Result<(BuildSpec, Files), CommandError> {
-    resolve_warned(args, env).map(|(spec, files, _)| (spec, files))
+fn resolve_with(
+    args: &[&str],
+    env: &[(&str, &str)],
+) -> Result<(BuildRequest, Files), CommandError> {
+    resolve_warned(args, env).map(|(request, files, _)| (request, files))
 }
 
 fn resolve_warned<V: AsRef<std::ffi::OsStr> + Copy>(
     args: &[&str],
     env: &[(&str, V)],
-) -> Result<(BuildSpec, Files, Vec<String>), CommandError> {
+) -> Result<(BuildRequest, Files, Vec<String>), CommandError> {
     let words = std::iter::once("build").chain(args.iter().copied());
     let matches = crate::cli::pflag::like_pflag(Cli::command())
         .try_get_matches_from(words)
@@ -79,8 +82,8 @@ fn caches_to_read_are_left_out_with_a_warning() {
         "--cache-from=b",
         ".",
     ];
-    let (spec, _, warnings) = resolve_warned(&args, &none).unwrap();
-    assert_eq!(spec.cache_from.len(), 2);
+    let (request, _, warnings) = resolve_warned(&args, &none).unwrap();
+    assert_eq!(request.cache_from.len(), 2);
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(
         warnings
@@ -96,8 +99,8 @@ fn an_unset_variable_is_an_empty_secret_with_a_warning() {
     let args = ["--secret=id=a,env=SET", "--secret=id=b,env=EMPTY", "."];
     assert!(resolve_warned(&args, &env).unwrap().2.is_empty());
     let args = ["--secret=id=a,env=UNSET", "."];
-    let (spec, _, warnings) = resolve_warned(&args, &env).unwrap();
-    assert_eq!(spec.secrets.len(), 1);
+    let (request, _, warnings) = resolve_warned(&args, &env).unwrap();
+    assert_eq!(request.secrets.len(), 1);
     let expected = r#"the secret "a" is empty: the environment variable UNSET is not set"#;
     assert_eq!(warnings, [expected]);
 }
@@ -124,8 +127,9 @@ fn what_is_no_text_is_not_sent_as_something_else() {
     assert!(failure(&["."], env::DOCKER_DEFAULT_PLATFORM).contains("DOCKER_DEFAULT_PLATFORM"));
     assert!(failure(&["."], env::BUILDX_NO_DEFAULT_ATTESTATIONS).contains("true or false"));
     let args = ["--cache-from=type=gha", "--secret=id=a,env=S", "."];
-    let (spec, _, warnings) = resolve_warned(&args, &[("ACTIONS_RUNTIME_TOKEN", bytes)]).unwrap();
-    assert!(spec.cache_from.is_empty());
+    let (request, _, warnings) =
+        resolve_warned(&args, &[("ACTIONS_RUNTIME_TOKEN", bytes)]).unwrap();
+    assert!(request.cache_from.is_empty());
     assert!(
         warnings
             .iter()
@@ -147,8 +151,8 @@ fn calls() {
     }
     // A question has no result that could go anywhere.
     let args = ["--check", "--push", "-t=a/b", "-o=x", "--cache-to=a/c", "."];
-    let (spec, _) = resolve_with(&args, &[]).unwrap();
-    assert!(spec.outputs.is_empty() && spec.cache_to.is_empty());
+    let (request, _) = resolve_with(&args, &[]).unwrap();
+    assert!(request.outputs.is_empty() && request.cache_to.is_empty());
 }
 
 #[test]
@@ -157,12 +161,12 @@ fn environment_decides_defaults() {
         ("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"),
         ("BUILDX_GIT_INFO", "false"),
     ];
-    let (spec, _) = resolve_with(&["."], &env).unwrap();
-    assert!(!spec.default_provenance);
-    assert!(!spec.vcs.info);
-    let (spec, _) = resolve_with(&["--build-arg=HOME_DIR", "."], &[("HOME_DIR", "/x")]).unwrap();
-    assert_eq!(spec.build_args["HOME_DIR"], "/x");
-    assert!(spec.default_provenance && spec.vcs.info && !spec.vcs.labels);
+    let (request, _) = resolve_with(&["."], &env).unwrap();
+    assert!(!request.default_provenance);
+    assert!(!request.vcs.info);
+    let (request, _) = resolve_with(&["--build-arg=HOME_DIR", "."], &[("HOME_DIR", "/x")]).unwrap();
+    assert_eq!(request.build_args["HOME_DIR"], "/x");
+    assert!(request.default_provenance && request.vcs.info && !request.vcs.labels);
     assert!(resolve_with(&["."], &[("BUILDX_NO_DEFAULT_ATTESTATIONS", "maybe")]).is_err());
 }
 
@@ -170,8 +174,8 @@ fn environment_decides_defaults() {
 fn the_environment_gives_platforms_sources_and_caches() {
     let env = [("DOCKER_DEFAULT_PLATFORM", "linux/386,linux/arm64")];
     let shown = |args: &[&str], env: &[(&str, &str)]| -> Vec<String> {
-        let (spec, _) = resolve_with(args, env).unwrap();
-        spec.platforms.iter().map(ToString::to_string).collect()
+        let (request, _) = resolve_with(args, env).unwrap();
+        request.platforms.iter().map(ToString::to_string).collect()
     };
     assert_eq!(shown(&["."], &env), ["linux/386", "linux/arm64"]);
     assert_eq!(
@@ -192,12 +196,12 @@ fn the_environment_gives_platforms_sources_and_caches() {
     );
     assert!(missing.unwrap_err().message().contains("policy file"));
     let gha = ["--cache-to=type=gha", "--cache-from=type=gha", "."];
-    let (spec, _) = resolve_with(&gha, &[]).unwrap();
-    assert!(spec.cache_to.is_empty() && spec.cache_from.is_empty());
+    let (request, _) = resolve_with(&gha, &[]).unwrap();
+    assert!(request.cache_to.is_empty() && request.cache_from.is_empty());
     let env = [("ACTIONS_RUNTIME_TOKEN", "t"), ("ACTIONS_CACHE_URL", "u")];
-    let (spec, _) = resolve_with(&gha, &env).unwrap();
-    assert_eq!(spec.cache_to[0].attrs()["token"], "t");
-    assert_eq!(spec.cache_from[0].attrs()["url"], "u");
+    let (request, _) = resolve_with(&gha, &env).unwrap();
+    assert_eq!(request.cache_to[0].attrs()["token"], "t");
+    assert_eq!(request.cache_from[0].attrs()["url"], "u");
 }
 
 #[test]
@@ -209,8 +213,8 @@ fn agents_for_git_by_ssh_come_by_themselves() {
         ("me@dir", 0),
         ("./a@b:c", 0),
     ] {
-        let (spec, _) = resolve_with(&[context], &[]).unwrap();
-        assert_eq!(spec.ssh.len(), count, "{context}");
+        let (request, _) = resolve_with(&[context], &[]).unwrap();
+        assert_eq!(request.ssh.len(), count, "{context}");
     }
 }
 
@@ -221,7 +225,7 @@ fn policies_and_unsafe_deletes_are_refused() {
     assert!(error(&["--policy=disabled=true,strict=true", "."]).contains("--policy"));
     let policy_off = |args: &[&str], default: &str| {
         let resolved = resolve_with(args, &[("BUILDX_DEFAULT_POLICY", default)]);
-        resolved.map(|(spec, _)| spec.policy_off)
+        resolved.map(|(request, _)| request.policy_off)
     };
     for off in ["disabled=true", " Disabled=1"] {
         let off = format!("--policy={off}");
@@ -235,14 +239,14 @@ fn policies_and_unsafe_deletes_are_refused() {
     assert!(refused.hints[0].contains("--policy disabled=true"));
     let delete = "-o=type=local,dest=/usr,mode=delete";
     let dir = tempfile::tempdir().unwrap();
-    let mut spec = BuildSpec {
+    let mut request = BuildRequest {
         outputs: Output::parse_list(&[&delete[3..]]).unwrap(),
         ..Default::default()
     };
     let env = Env::from_pairs([("A", "")], dir.path());
-    assert!(local_deletes(&spec, &env).is_err());
-    spec.allow.local_delete = true;
-    assert!(local_deletes(&spec, &env).is_ok());
+    assert!(local_deletes(&request, &env).is_err());
+    request.allow.local_delete = true;
+    assert!(local_deletes(&request, &env).is_ok());
 }
 
 #[test]
@@ -254,7 +258,7 @@ fn files_are_relative_to_the_working_folder() {
 
 #[test]
 fn several_caches_of_both_forms() {
-    let (spec, _) = resolve_with(
+    let (request, _) = resolve_with(
         &[
             "--cache-from=r.io/a:1",
             "--cache-from=type=registry,ref=r.io/a:2",
@@ -264,17 +268,17 @@ fn several_caches_of_both_forms() {
         &[],
     )
     .unwrap();
-    assert_eq!(spec.cache_from.len(), 2);
-    assert_eq!(spec.cache_to.len(), 1);
+    assert_eq!(request.cache_from.len(), 2);
+    assert_eq!(request.cache_to.len(), 1);
 }
 
 #[test]
 fn the_folder_git_stays_where_an_argument_says_so() {
     for (value, expected) in [("1", Some(true)), ("false", Some(false)), ("maybe", None)] {
         let arg = format!("--build-arg={KEEP_GIT_DIR_ARG}={value}");
-        let (spec, _) = resolve_with(&[&arg, "."], &[]).unwrap();
-        assert_eq!(spec.inputs.keep_git_dir, expected, "{value}");
+        let (request, _) = resolve_with(&[&arg, "."], &[]).unwrap();
+        assert_eq!(request.inputs.keep_git_dir, expected, "{value}");
     }
-    let (spec, _) = resolve_with(&["."], &[]).unwrap();
-    assert_eq!(spec.inputs.keep_git_dir, None);
+    let (request, _) = resolve_with(&["."], &[]).unwrap();
+    assert_eq!(request.inputs.keep_git_dir, None);
 }

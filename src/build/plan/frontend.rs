@@ -3,11 +3,11 @@
 //! They decide cache keys, so each is sent in buildx's own spelling.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use thiserror::Error;
 
-use super::spec::{BuildSpec, Network, NoCache};
+use super::facts::{BuilderFacts, NodeFacts};
+use crate::build::request::{BuildRequest, Network, NoCache};
 use crate::options::OptionError;
 use crate::options::add_host;
 use crate::options::boolean::parse_bool;
@@ -17,18 +17,9 @@ use crate::options::ulimit;
 /// The entitlement that `--network=host` needs.
 const NETWORK_HOST: &str = "network.host";
 
-/// What the builder tells that attributes depend on.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct BuilderFacts {
-    /// The daemon makes attestations (BuildKit 0.11 and newer).
-    pub attestations: bool,
-    /// Address that `host-gateway` stands for.
-    pub host_gateway: Option<IpAddr>,
-}
-
 /// Frontend and attributes of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frontend {
+pub(super) struct Frontend {
     /// `dockerfile.v0`, or `gateway.v0` where the user names a frontend image.
     pub name: &'static str,
     /// The attributes, without those of the inputs.
@@ -58,12 +49,16 @@ pub enum AttrError {
 /// # Errors
 ///
 /// Fails where the builder cannot do what is asked.
-pub fn frontend(spec: &BuildSpec, facts: BuilderFacts) -> Result<Frontend, AttrError> {
+pub(super) fn frontend(
+    request: &BuildRequest,
+    node: &NodeFacts,
+    builder: &BuilderFacts,
+) -> Result<Frontend, AttrError> {
     let mut attrs = BTreeMap::new();
-    let name = syntax(spec, &mut attrs)?;
-    attestations(spec, facts, &mut attrs)?;
-    for (key, value) in &spec.proxy_args {
-        if !spec
+    let name = syntax(request, &mut attrs)?;
+    attestations(request, builder, &mut attrs)?;
+    for (key, value) in &node.proxy_args {
+        if !request
             .build_args
             .keys()
             .any(|given| given.eq_ignore_ascii_case(key))
@@ -71,16 +66,16 @@ pub fn frontend(spec: &BuildSpec, facts: BuilderFacts) -> Result<Frontend, AttrE
             attrs.insert(format!("build-arg:{key}"), value.clone());
         }
     }
-    for (key, value) in &spec.build_args {
+    for (key, value) in &request.build_args {
         attrs.insert(format!("build-arg:{key}"), value.clone());
     }
-    for (key, value) in &spec.labels {
+    for (key, value) in &request.labels {
         attrs.insert(format!("label:{key}"), value.clone());
     }
-    result_attrs(spec, &mut attrs);
-    step_attrs(spec, facts, &mut attrs)?;
-    let mut entitlements = spec.allow.granted.clone();
-    if spec.network == Network::Host && !entitlements.iter().any(|e| e == NETWORK_HOST) {
+    result_attrs(request, node, &mut attrs);
+    step_attrs(request, builder, &mut attrs)?;
+    let mut entitlements = request.allow.granted.clone();
+    if request.network == Network::Host && !entitlements.iter().any(|e| e == NETWORK_HOST) {
         entitlements.push(NETWORK_HOST.to_owned());
     }
     Ok(Frontend {
@@ -92,10 +87,10 @@ pub fn frontend(spec: &BuildSpec, facts: BuilderFacts) -> Result<Frontend, AttrE
 
 /// `BUILDKIT_SYNTAX` names a frontend image and its command line.
 fn syntax(
-    spec: &BuildSpec,
+    request: &BuildRequest,
     attrs: &mut BTreeMap<String, String>,
 ) -> Result<&'static str, AttrError> {
-    let Some(cmdline) = spec.build_args.get("BUILDKIT_SYNTAX") else {
+    let Some(cmdline) = request.build_args.get("BUILDKIT_SYNTAX") else {
         return Ok("dockerfile.v0");
     };
     let source = cmdline
@@ -108,19 +103,19 @@ fn syntax(
 }
 
 fn attestations(
-    spec: &BuildSpec,
-    facts: BuilderFacts,
+    request: &BuildRequest,
+    builder: &BuilderFacts,
     attrs: &mut BTreeMap<String, String>,
 ) -> Result<(), AttrError> {
-    for (kind, params) in &spec.attests {
+    for (kind, params) in &request.attests {
         let Some(params) = params else { continue };
-        if !facts.attestations {
+        if !builder.attestations {
             return Err(AttrError::Attestations);
         }
         attrs.insert(format!("attest:{kind}"), params.clone());
     }
-    let asked = spec.attests.contains_key("provenance");
-    if !asked && spec.default_provenance && facts.attestations {
+    let asked = request.attests.contains_key("provenance");
+    if !asked && request.default_provenance && builder.attestations {
         attrs.insert(
             "attest:provenance".into(),
             "mode=min,inline-only=true".into(),
@@ -130,25 +125,25 @@ fn attestations(
 }
 
 /// Which result is built.
-fn result_attrs(spec: &BuildSpec, attrs: &mut BTreeMap<String, String>) {
-    if let Some(target) = spec.target.as_ref().filter(|t| !t.is_empty()) {
+fn result_attrs(request: &BuildRequest, node: &NodeFacts, attrs: &mut BTreeMap<String, String>) {
+    if let Some(target) = request.target.as_ref().filter(|t| !t.is_empty()) {
         attrs.insert("target".into(), target.clone());
     }
-    if !spec.platforms.is_empty() {
-        let list: Vec<String> = spec.platforms.iter().map(Platform::to_string).collect();
+    if !request.platforms.is_empty() {
+        let list: Vec<String> = request.platforms.iter().map(Platform::to_string).collect();
         attrs.insert("platform".into(), list.join(","));
     }
-    let multi = spec
+    let multi = request
         .build_args
         .get("BUILDKIT_MULTI_PLATFORM")
         .map(String::as_str);
-    if spec.multi_platform || multi.is_some_and(|v| parse_bool(v) == Some(true)) {
+    if node.is_part_of_index || multi.is_some_and(|v| parse_bool(v) == Some(true)) {
         attrs.insert("multi-platform".into(), "true".into());
     }
-    if spec.pull {
+    if request.pull {
         attrs.insert("image-resolve-mode".into(), "pull".into());
     }
-    match &spec.no_cache {
+    match &request.no_cache {
         NoCache::Never => {}
         NoCache::Always => {
             attrs.insert("no-cache".into(), String::new());
@@ -161,11 +156,11 @@ fn result_attrs(spec: &BuildSpec, attrs: &mut BTreeMap<String, String>) {
 
 /// How RUN steps run.
 fn step_attrs(
-    spec: &BuildSpec,
-    facts: BuilderFacts,
+    request: &BuildRequest,
+    builder: &BuilderFacts,
     attrs: &mut BTreeMap<String, String>,
 ) -> Result<(), AttrError> {
-    match spec.network {
+    match request.network {
         Network::Default => {}
         Network::Host => {
             attrs.insert("force-network-mode".into(), "host".into());
@@ -174,17 +169,17 @@ fn step_attrs(
             attrs.insert("force-network-mode".into(), "none".into());
         }
     }
-    if let Some(hosts) = add_host::attr(&spec.add_hosts, facts.host_gateway)? {
+    if let Some(hosts) = add_host::attr(&request.add_hosts, builder.host_gateway)? {
         attrs.insert("add-hosts".into(), hosts);
     }
-    if spec.shm_size > 0 {
-        attrs.insert("shm-size".into(), spec.shm_size.to_string());
+    if request.shm_size > 0 {
+        attrs.insert("shm-size".into(), request.shm_size.to_string());
     }
-    if let Some(limits) = ulimit::attr(&spec.ulimits) {
+    if let Some(limits) = ulimit::attr(&request.ulimits) {
         attrs.insert("ulimit".into(), limits);
     }
-    attrs.extend(spec.resources.clone());
-    if let Some(parent) = spec.cgroup_parent.as_ref().filter(|p| !p.is_empty()) {
+    attrs.extend(request.resources.clone());
+    if let Some(parent) = request.cgroup_parent.as_ref().filter(|p| !p.is_empty()) {
         attrs.insert("cgroup-parent".into(), parent.clone());
     }
     Ok(())
@@ -197,25 +192,31 @@ mod tests {
     use crate::options::ulimit::Ulimit;
     use crate::testing::map;
 
-    const NEW: BuilderFacts = BuilderFacts {
-        attestations: true,
-        host_gateway: None,
-    };
+    fn new() -> BuilderFacts {
+        BuilderFacts {
+            attestations: true,
+            ..BuilderFacts::default()
+        }
+    }
 
-    fn attrs(spec: &BuildSpec) -> BTreeMap<String, String> {
-        frontend(spec, NEW).unwrap().attrs
+    fn plain(request: &BuildRequest) -> Result<Frontend, AttrError> {
+        frontend(request, &NodeFacts::default(), &new())
+    }
+
+    fn attrs(request: &BuildRequest) -> BTreeMap<String, String> {
+        plain(request).unwrap().attrs
     }
 
     #[test]
     fn nothing_asked_is_nothing_sent() {
-        let plain = frontend(&BuildSpec::default(), NEW).unwrap();
+        let plain = plain(&BuildRequest::default()).unwrap();
         assert_eq!(plain.name, "dockerfile.v0");
         assert!(plain.attrs.is_empty() && plain.entitlements.is_empty());
     }
 
     #[test]
     fn every_flag_has_its_attribute() {
-        let spec = BuildSpec {
+        let request = BuildRequest {
             build_args: map(&[("A", "1")]),
             labels: map(&[("l", "2")]),
             target: Some("prod".into()),
@@ -228,11 +229,14 @@ mod tests {
             resources: map(&[("memory", "5")]),
             no_cache: NoCache::Stages(vec!["a".into(), "b".into()]),
             pull: true,
-            multi_platform: true,
             ..Default::default()
         };
+        let node = NodeFacts {
+            is_part_of_index: true,
+            ..NodeFacts::default()
+        };
         assert_eq!(
-            attrs(&spec),
+            frontend(&request, &node, &new()).unwrap().attrs,
             map(&[
                 ("build-arg:A", "1"),
                 ("label:l", "2"),
@@ -253,46 +257,48 @@ mod tests {
 
     #[test]
     fn host_network_brings_its_entitlement_once() {
-        let mut spec = BuildSpec {
+        let mut request = BuildRequest {
             network: Network::Host,
             ..Default::default()
         };
-        assert_eq!(frontend(&spec, NEW).unwrap().entitlements, [NETWORK_HOST]);
-        spec.allow.granted.push(NETWORK_HOST.into());
-        assert_eq!(frontend(&spec, NEW).unwrap().entitlements, [NETWORK_HOST]);
+        assert_eq!(plain(&request).unwrap().entitlements, [NETWORK_HOST]);
+        request.allow.granted.push(NETWORK_HOST.into());
+        assert_eq!(plain(&request).unwrap().entitlements, [NETWORK_HOST]);
     }
 
     #[test]
     fn default_provenance_unless_refused_or_impossible() {
-        let mut spec = BuildSpec {
+        let mut request = BuildRequest {
             default_provenance: true,
             ..Default::default()
         };
         assert_eq!(
-            attrs(&spec)["attest:provenance"],
+            attrs(&request)["attest:provenance"],
             "mode=min,inline-only=true"
         );
-        let old = BuilderFacts {
-            attestations: false,
-            ..NEW
+        let old = |request: &BuildRequest| {
+            frontend(request, &NodeFacts::default(), &BuilderFacts::default())
         };
-        assert!(frontend(&spec, old).unwrap().attrs.is_empty());
-        spec.attests.insert("provenance".into(), None);
-        assert!(attrs(&spec).is_empty());
-        spec.attests.insert("sbom".into(), Some(String::new()));
-        assert_eq!(attrs(&spec)["attest:sbom"], "");
-        assert_eq!(frontend(&spec, old), Err(AttrError::Attestations));
+        assert!(old(&request).unwrap().attrs.is_empty());
+        request.attests.insert("provenance".into(), None);
+        assert!(attrs(&request).is_empty());
+        request.attests.insert("sbom".into(), Some(String::new()));
+        assert_eq!(attrs(&request)["attest:sbom"], "");
+        assert_eq!(old(&request), Err(AttrError::Attestations));
     }
 
     #[test]
     fn proxies_give_way_to_build_arguments() {
-        let spec = BuildSpec {
+        let request = BuildRequest {
             build_args: map(&[("http_proxy", "mine")]),
-            proxy_args: map(&[("HTTP_PROXY", "p"), ("http_proxy", "p"), ("NO_PROXY", "n")]),
             ..Default::default()
         };
+        let node = NodeFacts {
+            proxy_args: map(&[("HTTP_PROXY", "p"), ("http_proxy", "p"), ("NO_PROXY", "n")]),
+            ..NodeFacts::default()
+        };
         assert_eq!(
-            attrs(&spec),
+            frontend(&request, &node, &new()).unwrap().attrs,
             map(&[
                 ("build-arg:http_proxy", "mine"),
                 ("build-arg:NO_PROXY", "n")
@@ -302,18 +308,18 @@ mod tests {
 
     #[test]
     fn syntax_argument_names_the_frontend() {
-        let spec = BuildSpec {
+        let request = BuildRequest {
             build_args: map(&[("BUILDKIT_SYNTAX", "docker/dockerfile:1 --x")]),
             ..Default::default()
         };
-        let frontend = frontend(&spec, NEW).unwrap();
+        let frontend = plain(&request).unwrap();
         assert_eq!(frontend.name, "gateway.v0");
         assert_eq!(frontend.attrs["source"], "docker/dockerfile:1");
         assert_eq!(frontend.attrs["cmdline"], "docker/dockerfile:1 --x");
-        let empty = BuildSpec {
+        let empty = BuildRequest {
             build_args: map(&[("BUILDKIT_SYNTAX", "")]),
             ..Default::default()
         };
-        assert_eq!(super::frontend(&empty, NEW), Err(AttrError::EmptySyntax));
+        assert_eq!(plain(&empty), Err(AttrError::EmptySyntax));
     }
 }

@@ -1,4 +1,5 @@
-//! A build as the user asked for it: typed, checked one by one, not yet in BuildKit's terms.
+//! A build as the user asked for it: typed, each value checked on its own, not yet in BuildKit's terms. It never changes:
+//! what else decides about a build is a fact that the [plan](super::plan) takes beside it.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +22,11 @@ use super::vcs::VcsOptions;
 
 /// Everything about one build.
 #[derive(Debug, Clone, Default)]
-pub struct BuildSpec {
+pub struct BuildRequest {
     /// Context, Dockerfile and named contexts.
     pub inputs: InputSpec,
     /// Build arguments; their values may be secret.
     pub build_args: BTreeMap<String, String>,
-    /// Proxy variables of the docker config, which become build arguments unless given.
-    pub proxy_args: BTreeMap<String, String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
     /// Names of the image.
@@ -40,9 +39,7 @@ pub struct BuildSpec {
     pub platforms: Vec<Platform>,
     /// A question to the frontend instead of a build.
     pub call: Option<Call>,
-    /// The result is an index even of one platform, to be joined with those of other nodes.
-    pub multi_platform: bool,
-    /// What becomes of the result.
+    /// Where the result goes.
     pub outputs: Vec<Output>,
     /// Caches to write.
     pub cache_to: Vec<CacheTo>,

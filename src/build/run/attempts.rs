@@ -1,0 +1,111 @@
+//! The solves of one build: it is solved, and ends or is solved again without what could not be read.
+
+use std::sync::Arc;
+
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+
+use super::Runner;
+use super::job::Job;
+use super::status::StatusPipeline;
+use crate::build::alongside::{Alongside, EarlyObserver, Stops};
+use crate::build::imports::Imports;
+use crate::buildkit::RpcError;
+use crate::buildkit::session::content::ContentStores;
+use crate::buildkit::solve::{self, Companion, SolveOutcome, SolveRequest};
+
+/// What all attempts have in common.
+pub(super) struct Attempts<'a> {
+    pub(super) job: &'a Job,
+    pub(super) runner: &'a Runner<'a>,
+    pub(super) stores: ContentStores,
+    pub(super) stops: &'a Stops,
+}
+
+/// The last attempt, with the build's result.
+pub(super) struct LastAttempt {
+    pub(super) request: SolveRequest,
+    pub(super) result: Result<SolveOutcome, RpcError>,
+    early: Option<Arc<Alongside>>,
+}
+
+impl Attempts<'_> {
+    /// Solves until the build ends. It is solved again as long as it fails because of a cache that it can do without;
+    /// what it sent or took on this side must not be the reason, and must not be spent.
+    pub(super) async fn run(
+        &self,
+        imports: &mut Imports,
+        mut build_ref: String,
+        status: &mut StatusPipeline<impl FnMut(StatusResponse)>,
+    ) -> LastAttempt {
+        let Self { job, stops, .. } = self;
+        loop {
+            let request = job
+                .plan
+                .solve_request(build_ref, &job.names, imports.entries());
+            let early = self.early_exports(&request);
+            status.begin(imports.origins(), early.clone());
+            let result = self
+                .solve(&request, early.as_deref(), imports, status)
+                .await;
+            status.end();
+            let recovers = match &result {
+                Err(error) if job.may_run_again() => imports.recover(error, &stops.cancel).await,
+                _ => false,
+            };
+            if !recovers {
+                imports.warn_of_unread(status.unread());
+                status.show_failures();
+                return LastAttempt {
+                    request,
+                    result,
+                    early,
+                };
+            }
+            status.show_cancelled();
+            if let Some(early) = early {
+                early.stop().await;
+            }
+            build_ref = crate::buildkit::new_id();
+        }
+    }
+
+    async fn solve(
+        &self,
+        request: &SolveRequest,
+        early: Option<&Alongside>,
+        imports: &Imports,
+        status: &mut StatusPipeline<impl FnMut(StatusResponse)>,
+    ) -> Result<SolveOutcome, RpcError> {
+        let again = |message: &str| self.job.may_run_again() && imports.is_to_blame(message);
+        let observer = early.map(|early| EarlyObserver::new(early, &again));
+        let observer = observer.as_ref().map(|observer| observer as &dyn Companion);
+        let (client, cancel) = (&self.runner.client, &self.stops.cancel);
+        solve::solve(client, request, observer, cancel, |report| {
+            status.push(report);
+        })
+        .await
+    }
+
+    fn early_exports(&self, request: &SolveRequest) -> Option<Arc<Alongside>> {
+        let early = Alongside::new(
+            self.job.caches.registries().to_vec(),
+            self.runner.client.clone(),
+            self.stores.clone(),
+            request,
+            self.stops.clone(),
+            self.runner.meter.clone(),
+        );
+        early.map(Arc::new)
+    }
+}
+
+impl LastAttempt {
+    /// Ends the exports beside it. What has finished is kept if it failed.
+    pub(super) async fn end_exports(&self) {
+        match &self.early {
+            Some(early) if self.result.is_err() => early.keep().await,
+            Some(early) => early.stop().await,
+            None => {}
+        }
+    }
+}
