@@ -36,6 +36,7 @@
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`], [`docker`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
 //! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`], [`fsutil`], [`options`] |
+//! | [`explain`] | why steps ran: causes, and their text | [`cache`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
@@ -56,6 +57,7 @@ pub mod docker;
 pub mod env;
 pub mod error;
 pub mod exit;
+pub mod explain;
 pub mod fsutil;
 pub mod options;
 pub mod output_file;

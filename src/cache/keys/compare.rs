@@ -16,7 +16,7 @@ use crate::digest::Digest;
 pub enum State {
     /// Its result.
     Hit,
-    /// A record without a result.
+    /// A record without a result. Steps without inputs never have one: BuildKit does not export it.
     NoLayer,
     /// A record whose layer is lost.
     LayerLost(Digest),
@@ -62,6 +62,7 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Comparison {
     states: Vec<State>,
+    records: BTreeSet<usize>,
 }
 
 impl Comparison {
@@ -71,7 +72,18 @@ impl Comparison {
         let states = (0..plan.vertices().len())
             .map(|vertex| search.vertex(vertex))
             .collect();
-        Self { states }
+        let found = search.found.values();
+        let records = found.flat_map(|found| found.records.union(&found.perhaps));
+        Self {
+            states,
+            records: records.copied().collect(),
+        }
+    }
+
+    /// Returns the records that are those of steps of the plan, or may turn out to be: what of a cache is
+    /// of use to the build. The contents of files that they lead to are not among them.
+    pub fn records(&self) -> &BTreeSet<usize> {
+        &self.records
     }
 
     /// Returns what the cache has of a vertex.
@@ -103,6 +115,7 @@ pub fn forecast(plan: &Plan, caches: &[Comparison]) -> Vec<Fate> {
         let states = caches.iter().map(|cache| cache.state(at));
         let best = states.min_by_key(|state| state.rank());
         let fate = match best {
+            _ if !vertex.makes_layers() => Fate::Served,
             _ if vertex.ignores_cache => Fate::Runs,
             Some(State::Hit) => Fate::Served,
             Some(State::Perhaps(_)) => Fate::Perhaps,

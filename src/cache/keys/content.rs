@@ -87,6 +87,33 @@ pub fn found(tree: &Tree, selector: &Selector) -> Result<BTreeSet<String>, Unkno
     Ok(found.paths.into_iter().map(|found| found.path).collect())
 }
 
+/// Returns the regular files whose content goes into the keys of the selected files, as paths below the
+/// root. What cannot be found is left out.
+pub fn read_by(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
+    let all = [Selector::default()];
+    let selectors = if selectors.is_empty() {
+        &all
+    } else {
+        selectors
+    };
+    let mut read = BTreeSet::new();
+    for selector in selectors {
+        let path = join_paths("/", &selector.path);
+        if !selector.has_patterns() {
+            tree.files_below(path.as_bytes(), selector.follow_links, &mut read);
+            continue;
+        }
+        let found = Search::new(&path, selector).and_then(|search| search.run(tree));
+        for one in found.into_iter().flat_map(|found| found.paths) {
+            let is_followed = one.follow_links && matches!(one.node, Node::Symlink { .. });
+            if is_followed || matches!(one.node, Node::File(_)) {
+                tree.files_below(one.path.as_bytes(), one.follow_links, &mut read);
+            }
+        }
+    }
+    read
+}
+
 /// Returns the digest of texts, joined as BuildKit joins them.
 pub(super) fn joined<T: AsRef<str>>(texts: &[T]) -> Digest {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();

@@ -34,16 +34,16 @@ pub mod tree;
 pub mod vary;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard_buildkit_proto::pb::{Platform, op};
 use thiserror::Error;
 
-pub use self::plan::{Edge, Kind, Plan, Vertex};
+pub use self::plan::{Edge, Kind, Place, Plan, Vertex};
 pub use self::source::SourceFact;
 pub use self::tree::Tree;
 use crate::digest::Digest;
@@ -179,6 +179,29 @@ impl Keys {
     pub fn content(&self, vertex: usize, input: usize) -> &Content {
         let content = self.contents.get(vertex).and_then(|list| list.get(input));
         content.unwrap_or(&Content::NotUsed)
+    }
+
+    /// Returns the files of local sources whose content goes into the keys, by the name of the source. The
+    /// trees need no checksums for that.
+    pub fn files_read(
+        &self,
+        plan: &Plan,
+        trees: &BTreeMap<String, &Tree>,
+    ) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
+        let mut read: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        for (vertex, key) in plan.vertices().iter().zip(&self.steps) {
+            let rules = key.as_ref().map_or(&[][..], |key| &key.inputs);
+            for (input, rule) in vertex.inputs.iter().zip(rules) {
+                let source = input.and_then(|input| plan.vertices().get(input.vertex));
+                let name = source.and_then(Vertex::local_name);
+                let tree = name.and_then(|name| Some((name, trees.get(name)?)));
+                if let (Some((name, tree)), Some(selectors)) = (tree, &rule.content) {
+                    let files = content::read_by(tree, selectors);
+                    read.entry(name.to_owned()).or_default().extend(files);
+                }
+            }
+        }
+        read
     }
 
     /// Forgets the keys of steps for which something is said.

@@ -30,7 +30,7 @@ pub struct Edge {
 }
 
 /// One step.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Vertex {
     /// Digest of its bytes, by which the status stream names it.
     pub digest: String,

@@ -1,14 +1,15 @@
 //! Definitions, trees and caches that tests build.
 
 use bollard_buildkit_proto::pb::{
-    Definition, ExecOp, FileAction, FileActionCopy, FileOp, Input, Meta, Mount, Op, OpMetadata,
-    Platform, SourceOp, file_action::Action, op,
+    Definition, ExecOp, FileAction, FileActionCopy, FileOp, Input, Location, Locations, Meta,
+    Mount, Op, OpMetadata, Platform, Position, Range, SourceInfo, SourceOp, file_action::Action,
+    op,
 };
 use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::header::FileHash;
-use super::{Tree, record};
+use super::{Content, Keys, Plan, Tree, Vertex, record};
 use crate::cache::config::CacheConfig;
 use crate::digest::Digest;
 use crate::fsutil::wire::{self, Stat};
@@ -56,6 +57,34 @@ impl Maker {
         self.0.metadata.insert(digest.clone(), metadata);
         self.0.def.push(bytes);
         digest
+    }
+
+    /// Says that a step stands on this line of the Dockerfile.
+    pub(crate) fn at(&mut self, digest: &str, line: i32) {
+        let source = self.0.source.get_or_insert_default();
+        if source.infos.is_empty() {
+            source.infos.push(SourceInfo {
+                filename: "Dockerfile".to_owned(),
+                ..SourceInfo::default()
+            });
+        }
+        let position = Some(Position { line, character: 0 });
+        let ranges = vec![Range {
+            start: position,
+            end: position,
+        }];
+        let locations = vec![Location {
+            source_index: 0,
+            ranges,
+        }];
+        let locations = Locations { locations };
+        source.locations.insert(digest.to_owned(), locations);
+    }
+
+    /// Says that a step must run.
+    pub(crate) fn ignore_cache(&mut self, digest: &str) {
+        let metadata = self.0.metadata.get_mut(digest);
+        metadata.expect("a step").ignore_cache = true;
     }
 
     pub(crate) fn end(mut self, result: &str) -> Definition {
@@ -190,6 +219,52 @@ impl CacheMaker {
         }
         self.records.push(entry);
         self.records.len() - 1
+    }
+
+    /// Adds all steps of a plan, as a builder that has run them exports them. `layer` says which of them
+    /// have one.
+    pub(crate) fn of(plan: &Plan, keys: &Keys, layer: impl Fn(&Vertex) -> bool) -> Self {
+        let mut cache = Self::default();
+        let mut records: Vec<Option<usize>> = Vec::new();
+        for (at, vertex) in plan.vertices().iter().enumerate() {
+            let Ok(key) = keys.step(at) else {
+                records.push(None);
+                continue;
+            };
+            let Some(digest) = key.digests.first() else {
+                records.push(None);
+                continue;
+            };
+            let mut inputs: Vec<Vec<(String, usize)>> = Vec::new();
+            for (input, rule) in key.inputs.iter().enumerate() {
+                let selector = rule.selector.as_ref().map_or("", Digest::as_str);
+                let edge = vertex.inputs[input].expect("an input");
+                let mut links: Vec<_> = records[edge.vertex]
+                    .map(|record| (selector.to_owned(), record))
+                    .into_iter()
+                    .collect();
+                match keys.content(at, input) {
+                    Content::Keys(keys) => links.push((String::new(), cache.root(&keys[0]))),
+                    Content::NotBuilt => {
+                        let files = Digest::of(format!("files {at} {input}").as_bytes());
+                        links.push((String::new(), cache.root(&files)));
+                    }
+                    Content::NotUsed | Content::Unknown(_) => {}
+                }
+                inputs.push(links);
+            }
+            let links: Vec<Vec<(&str, usize)>> = inputs
+                .iter()
+                .map(|links| links.iter().map(|(s, l)| (s.as_str(), *l)).collect())
+                .collect();
+            let links: Vec<&[(&str, usize)]> = links.iter().map(Vec::as_slice).collect();
+            records.push(Some(if links.is_empty() && !vertex.makes_layers() {
+                cache.root(&record(digest, 0))
+            } else {
+                cache.step(digest, &links, layer(vertex))
+            }));
+        }
+        cache
     }
 
     pub(crate) fn config(&self) -> CacheConfig {

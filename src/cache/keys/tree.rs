@@ -5,7 +5,7 @@
 //! the empty key.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use sha2::{Digest as _, Sha256};
@@ -96,6 +96,28 @@ impl Tree {
     pub(super) fn checksum(&self, path: &[u8], follow_links: bool) -> Result<String, Unknown> {
         let (_, node) = self.resolve(&key(path), follow_links)?;
         node.ok_or(Unknown::NoFile)?.digest()
+    }
+
+    /// Adds the files at a path, which may be a folder, as paths below the root.
+    pub(super) fn files_below(
+        &self,
+        path: &[u8],
+        follow_links: bool,
+        into: &mut BTreeSet<Vec<u8>>,
+    ) {
+        let Ok((start, Some(_))) = self.resolve(&key(path), follow_links) else {
+            return;
+        };
+        let is_below = |key: &[u8]| key == start || is_in(key, &start);
+        for (key, node) in self
+            .from(start.clone())
+            .take_while(|(key, _)| is_below(key))
+        {
+            if matches!(node, Node::File(_)) {
+                let path = key.iter().skip(1).map(|b| if *b == 0 { b'/' } else { *b });
+                into.insert(path.collect());
+            }
+        }
     }
 
     /// Returns the nodes from a key on.

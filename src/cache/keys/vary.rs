@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use bollard_buildkit_proto::pb::{ExecOp, Platform, op};
+use bollard_buildkit_proto::pb::{Platform, op};
 
-use super::plan::{Plan, normalized};
-use super::{Facts, exec, record};
+use super::plan::{Kind, Plan, Vertex, normalized};
+use super::{Facts, record, step};
 use crate::cache::config::CacheConfig;
 
 /// Platforms that are tried, as `OS`, architecture and variant.
@@ -29,42 +29,50 @@ pub struct Records<'a>(HashSet<&'a str>);
 impl<'a> Records<'a> {
     /// Collects them.
     pub fn of(config: &'a CacheConfig) -> Self {
-        Self(
-            config
-                .records
-                .iter()
-                .map(|record| record.digest.as_str())
-                .collect(),
-        )
+        let records = config.records.iter();
+        Self(records.map(|record| record.digest.as_str()).collect())
     }
 
-    fn has(&self, command: &ExecOp, platform: &Platform, inputs: usize, output: i64) -> bool {
-        let key = exec::key(command, platform, inputs).ok();
-        let digests = key.into_iter().flat_map(|key| key.digests);
-        let mut records = digests.map(|digest| record(&digest, output));
-        records.any(|record| self.0.contains(record.as_str()))
+    /// Returns whether one of them is that of a step's first output that is used.
+    fn has(&self, plan: &Plan, facts: &Facts<'_>, vertex: usize, changed: &Vertex) -> bool {
+        let output = plan.outputs(vertex).next().unwrap_or(0);
+        let keys = step(changed, facts).into_iter();
+        let mut digests = keys.flat_map(|key| key.digests);
+        digests.any(|key| self.0.contains(record(&key, output).as_str()))
     }
 }
 
-/// Returns the other platforms, such as `linux/arm64`, for which the cache has the same command.
+/// Returns the other platforms, such as `linux/arm64`, for which the cache has the same command or image.
 pub fn other_platforms(
     plan: &Plan,
     facts: &Facts<'_>,
     vertex: usize,
     records: &Records<'_>,
 ) -> Vec<String> {
-    let Some(command) = Command::of(plan, facts, vertex) else {
+    let Some(own) = plan.vertices().get(vertex) else {
         return Vec::new();
     };
+    let platform = own.platform.as_ref().or(facts.platform.as_ref());
+    let Some(platform) = platform.map(normalized) else {
+        return Vec::new();
+    };
+    if !matches!(own.kind(), Kind::Exec | Kind::Image) {
+        return Vec::new();
+    }
+    let mut changed = own.clone();
     let mut found = Vec::new();
     for (os, architecture, variant) in PLATFORMS {
-        let platform = Platform {
+        let other = Platform {
             os: os.to_owned(),
             architecture: architecture.to_owned(),
             variant: variant.to_owned(),
             ..Platform::default()
         };
-        if platform != command.platform && command.is_in(records, command.exec, &platform) {
+        if other == platform {
+            continue;
+        }
+        changed.platform = Some(other);
+        if records.has(plan, facts, vertex, &changed) {
             let parts = [os, architecture, variant];
             let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             found.push(parts.join("/"));
@@ -81,43 +89,18 @@ pub fn added_variable(
     vertex: usize,
     records: &Records<'_>,
 ) -> Option<String> {
-    let command = Command::of(plan, facts, vertex)?;
-    let env = &command.exec.meta.as_ref()?.env;
-    let without = |at: usize| {
-        let mut changed = command.exec.clone();
-        changed.meta.as_mut()?.env.remove(at);
-        command
-            .is_in(records, &changed, &command.platform)
-            .then(|| env.get(at)?.split('=').next().map(str::to_owned))?
+    let own = plan.vertices().get(vertex)?;
+    let Ok(op::Op::Exec(exec)) = &own.op else {
+        return None;
     };
-    (0..env.len()).find_map(without)
-}
-
-/// A command that is varied.
-struct Command<'a> {
-    exec: &'a ExecOp,
-    platform: Platform,
-    inputs: usize,
-    output: i64,
-}
-
-impl<'a> Command<'a> {
-    fn of(plan: &'a Plan, facts: &Facts<'_>, vertex: usize) -> Option<Self> {
-        let output = plan.outputs(vertex).next().unwrap_or(0);
-        let vertex = plan.vertices().get(vertex)?;
-        let Ok(op::Op::Exec(exec)) = &vertex.op else {
-            return None;
-        };
-        let platform = vertex.platform.as_ref().or(facts.platform.as_ref())?;
-        Some(Self {
-            exec,
-            platform: normalized(platform),
-            inputs: vertex.inputs.len(),
-            output,
-        })
+    let mut changed = own.clone();
+    for (at, entry) in exec.meta.as_ref()?.env.iter().enumerate() {
+        let mut without = exec.clone();
+        without.meta.as_mut()?.env.remove(at);
+        changed.op = Ok(op::Op::Exec(without));
+        if records.has(plan, facts, vertex, &changed) {
+            return entry.split('=').next().map(str::to_owned);
+        }
     }
-
-    fn is_in(&self, records: &Records<'_>, exec: &ExecOp, platform: &Platform) -> bool {
-        records.has(exec, platform, self.inputs, self.output)
-    }
+    None
 }

@@ -205,6 +205,30 @@ fn what_a_file_is_counts_but_for_name_and_time() {
     assert_ne!(hash(|stat| stat.uid = 1), plain);
 }
 
+#[test]
+fn only_files_that_count_are_read() {
+    let tree = example_tree();
+    let read = |selector: Selector| -> Vec<String> {
+        let read = content::read_by(&tree, &[selector]).into_iter();
+        read.map(|path| String::from_utf8(path).unwrap()).collect()
+    };
+    let plain = |path: &str| Selector {
+        follow_links: true,
+        ..pattern(path, &[], &[])
+    };
+    let deep = ["dir/deep/e.txt", "dir/deep/f.md"];
+    assert_eq!(read(plain("/dir/deep")), deep);
+    assert_eq!(read(plain("/link")), deep);
+    assert_eq!(read(plain("/a.txt")), ["a.txt"]);
+    assert_eq!(read(plain("/none")), [""; 0]);
+    assert_eq!(read(plain("/*.txt")), ["a.txt", "b.txt"]);
+    assert_eq!(
+        read(pattern("/", &["**/*.md"], &[])),
+        ["c.md", "dir/deep/f.md"]
+    );
+    assert_eq!(content::read_by(&tree, &[]).len(), 6);
+}
+
 fn names() -> impl Strategy<Value = Vec<(String, String)>> {
     let path = proptest::collection::vec("[ab][ab.\\-]?", 1..4).prop_map(|parts| parts.join("/"));
     proptest::collection::vec((path, "[xy]{0,2}"), 0..12)
@@ -237,6 +261,34 @@ proptest! {
         let index = at.index(files.len());
         files[index].1.push('z');
         prop_assert_ne!(tree_of(&files).checksum(b"/", false), before);
+    }
+
+    #[test]
+    fn what_is_read_is_all_that_is_needed(
+        path in "(/|/[ab]|/[ab]\\*|/\\*)",
+        include in prop::option::of("[ab]\\*{0,2}"),
+        files in names(),
+    ) {
+        let include: Vec<&str> = include.as_deref().into_iter().collect();
+        let selector = pattern(&path, &include, &[]);
+        let unique: BTreeMap<_, _> = files.into_iter().collect();
+        let files: Vec<_> = unique.into_iter().collect();
+        let all = content::keys(&tree_of(&files), std::slice::from_ref(&selector));
+        let read = content::read_by(&tree_of(&files), std::slice::from_ref(&selector));
+        let stat = |(path, content): &(String, String)| {
+            let stat = Stat {
+                path: path.clone().into_bytes(),
+                mode: 0o644,
+                size: i64::try_from(content.len()).unwrap(),
+                ..Stat::default()
+            };
+            let mut hash = FileHash::new(&stat);
+            hash.update(content.as_bytes());
+            let sum = read.contains(path.as_bytes()).then(|| hash.finish());
+            (stat, sum)
+        };
+        let partly = Tree::of(files.iter().map(stat));
+        prop_assert_eq!(content::keys(&partly, &[selector]), all);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bollard_buildkit_proto::pb::Platform;
+use proptest::prelude::*;
 
 use super::{PATH, X};
 use crate::cache::config::CacheConfig;
@@ -179,6 +180,20 @@ fn of_several_caches_the_best_counts() {
 }
 
 #[test]
+fn the_records_of_use_are_those_of_the_build() {
+    let files = tree(&[("a", "1")]);
+    let (build, other) = (example("make"), example("make all"));
+    let keys = build.keys(&files);
+    let used = |cache: &CacheConfig| {
+        let comparison = Comparison::new(&build.plan, &keys, cache, &HashSet::new());
+        comparison.records().len()
+    };
+    // Base, copy, command, other base and copy from the stage, which may be that of the other build.
+    assert_eq!(used(&build.cache(&keys, [true; 3])), 5);
+    assert_eq!(used(&other.cache(&other.keys(&files), [true; 3])), 4);
+}
+
+#[test]
 fn only_what_a_fresh_export_confirms_is_believed() {
     let files = tree(&[("a", "1")]);
     let build = example("make");
@@ -259,4 +274,55 @@ fn an_added_variable_is_found() {
     assert_eq!(added(&plan, step), Some("COMMIT".to_owned()));
     let (plan, step, _) = one_command("other", &[PATH, "COMMIT=4f2a", X], amd64());
     assert_eq!(added(&plan, step), None);
+}
+
+/// A plan of commands, each on the one before.
+fn chain(commands: &[String]) -> Plan {
+    let mut maker = Maker::default();
+    let mut last = maker.add("", image(BASE), &[]);
+    for command in commands {
+        last = maker.add(command, run(command, &[PATH], Vec::new()), &[&last]);
+    }
+    Plan::of([&maker.end(&last)])
+}
+
+proptest! {
+    #[test]
+    fn all_after_a_changed_step_runs_and_nothing_before(
+        commands in proptest::collection::vec("[a-c]", 1..8),
+        at in any::<prop::sample::Index>(),
+        layers in any::<u8>(),
+    ) {
+        let at = at.index(commands.len());
+        let before = chain(&commands);
+        let keys = Keys::of(&before, &Facts::default());
+        let last = commands.len();
+        // The last step always has its layer; others have it with mode=max only.
+        let cache = |all: bool| {
+            let layer = |vertex: &Vertex| {
+                all || before.index_of(&vertex.digest) == Some(last)
+            };
+            CacheMaker::of(&before, &keys, layer).config()
+        };
+        let mut changed = commands.clone();
+        changed[at].push('x');
+        let plan = chain(&changed);
+        let now = Keys::of(&plan, &Facts::default());
+        let max = cache(layers % 2 == 0);
+        let comparison = Comparison::new(&plan, &now, &max, &HashSet::new());
+        for step in 1..=last {
+            let state = comparison.state(step);
+            let is_known = matches!(state, State::Hit | State::NoLayer);
+            prop_assert_eq!(is_known, step <= at, "{}: {:?}", step, state);
+        }
+        prop_assert_eq!(comparison.state(at + 1), &State::New);
+        let same = Comparison::new(&before, &keys, &max, &HashSet::new());
+        let fates = forecast(&before, &[same]);
+        prop_assert!(fates.iter().all(|fate| *fate == Fate::Served));
+        let fates = forecast(&plan, &[comparison]);
+        prop_assert!(fates[at + 1..].iter().all(|fate| *fate == Fate::Runs));
+        if layers % 2 == 0 {
+            prop_assert!(fates[..=at].iter().all(|fate| *fate == Fate::Served));
+        }
+    }
 }

@@ -1,0 +1,132 @@
+//! The causes for which a step runs.
+
+use crate::digest::Digest;
+
+/// Why a step ran: the most specific thing that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The build said so, with this option.
+    Asked(String),
+    /// Files that the step reads differ, and which ones is known.
+    Files(Files),
+    /// Files that the step reads differ.
+    SomeFiles,
+    /// A variable of the step's environment differs.
+    Variable(Variable),
+    /// The command differs.
+    Command,
+    /// The mounts of the command differ.
+    Mounts,
+    /// Another option of the step differs.
+    Options,
+    /// The cache has the step for these other platforms.
+    Platforms(Vec<String>),
+    /// The image has another digest.
+    Base {
+        /// The digest before, where that is known.
+        from: Option<Digest>,
+        /// The digest now, where that is known.
+        to: Option<Digest>,
+    },
+    /// A Git repository or a web address has other content.
+    Source,
+    /// The frontend, which makes the steps of the Dockerfile, is another one.
+    Frontend {
+        /// The one before.
+        from: String,
+        /// The one now.
+        to: String,
+    },
+    /// The time that files are given differs.
+    Timestamp,
+    /// The cache knows the step, and has no layer of it.
+    NoLayer,
+    /// The registry has lost a layer of it.
+    LayerLost(Digest),
+    /// The cache has the step with other steps before it.
+    OtherOrder,
+    /// The cache has nothing like it.
+    New,
+    /// The cache has it, and the builder did not take it.
+    ShouldHaveHit,
+    /// This cannot be told, for this reason.
+    Unknown(String),
+}
+
+/// A variable that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a build argument.
+    pub is_argument: bool,
+    /// Whether the cache has the step without it.
+    pub is_new: bool,
+    /// Whether the text of the command has the name.
+    pub is_named: bool,
+}
+
+/// Files that differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// How many the step reads.
+    pub total: usize,
+    /// Those that differ, by path.
+    pub changed: Vec<(String, FileChange)>,
+    /// Those of which only the permissions differ.
+    pub permissions: Option<Permissions>,
+    /// The Dockerfile, where it is one of those that differ.
+    pub dockerfile: Option<String>,
+}
+
+/// How a file differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileChange {
+    /// Its content.
+    Content,
+    /// It was not there.
+    New,
+    /// It is gone.
+    Removed,
+    /// It is of another kind.
+    Kind,
+}
+
+/// Files of which only the permissions differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// How many.
+    pub count: usize,
+    /// The bits of the first one now.
+    pub now: u32,
+    /// Its bits before.
+    pub before: u32,
+    /// The path of the first one.
+    pub such_as: String,
+}
+
+impl Cause {
+    /// Returns the code, as reports name it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Asked(_) => "asked",
+            Self::Files(files) if files.changed.is_empty() => "permissions",
+            Self::Files(_) | Self::SomeFiles => "files",
+            Self::Variable(variable) if variable.is_argument => "arg",
+            Self::Variable(_) => "env",
+            Self::Command => "command",
+            Self::Mounts => "mounts",
+            Self::Options => "options",
+            Self::Platforms(_) => "platform",
+            Self::Base { .. } => "base",
+            Self::Source => "source",
+            Self::Frontend { .. } => "frontend",
+            Self::Timestamp => "timestamp",
+            Self::NoLayer => "no-layer",
+            Self::LayerLost(_) => "layer-lost",
+            Self::OtherOrder | Self::New => "new",
+            Self::ShouldHaveHit => "should-have-hit",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Causes in words: one line of cause, with a hint only where it is certain.
+
+use super::{Cause, FileChange, Files, Permissions, Step, Variable};
+use crate::digest::Digest;
+use crate::text::{counted, foreign};
+
+/// How many files are named, and how many steps.
+const FILES: usize = 5;
+const STEPS: usize = 3;
+/// Characters of a name that are shown.
+const NAME: usize = 80;
+
+/// Whether everything is told, or what fits under a summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// A few files and steps.
+    Short,
+    /// All of them.
+    Full,
+}
+
+/// Returns the lines that tell a cause.
+pub fn cause(cause: &Cause, length: Length) -> Vec<String> {
+    let line = match cause {
+        Cause::Files(files) => return changed_files(files, length),
+        Cause::SomeFiles => "files that it reads differ".to_owned(),
+        Cause::Asked(option) => format!("{} was given", foreign::line(option)),
+        Cause::Variable(differs) => variable(differs),
+        Cause::Command => "its command differs".to_owned(),
+        Cause::Mounts => "its mounts differ".to_owned(),
+        Cause::Options => "another option of the step differs".to_owned(),
+        Cause::Platforms(platforms) => {
+            format!("the cache has this step for {} only", and(platforms))
+        }
+        Cause::Base { from, to } => base(from.as_ref(), to.as_ref()),
+        Cause::Source => "what it is downloaded from has changed".to_owned(),
+        Cause::Frontend { from, to } => format!(
+            "the frontend moved from {} to {}",
+            foreign::line(from),
+            foreign::line(to)
+        ),
+        Cause::Timestamp => "SOURCE_DATE_EPOCH differs".to_owned(),
+        Cause::NoLayer => "in the cache without its layer: the cache was written with mode=min; \
+                           mode=max keeps it"
+            .to_owned(),
+        Cause::LayerLost(layer) => format!(
+            "in the cache, but the registry has lost its layer {} (exported anew)",
+            short(layer)
+        ),
+        Cause::OtherOrder => "in the cache on top of other steps only".to_owned(),
+        Cause::New => "not in the cache: no earlier build had a step like it".to_owned(),
+        Cause::ShouldHaveHit => "it is in the cache with its layer, and BuildKit did not take it \
+                                 (moby/buildkit#4674); a second run should"
+            .to_owned(),
+        Cause::Unknown(reason) => format!("not known: {}", foreign::line(reason)),
+    };
+    vec![line]
+}
+
+/// Returns the line about the steps that follow from one; `None` for none.
+pub fn followers(steps: &[Step], length: Length) -> Option<String> {
+    let verb = match steps.len() {
+        0 => return None,
+        1 => "follows",
+        _ => "follow",
+    };
+    let shown = match length {
+        // One more is named where that takes no more room than to count it.
+        Length::Short if steps.len() > STEPS + 1 => STEPS,
+        Length::Short | Length::Full => steps.len(),
+    };
+    let names: Vec<String> = steps.iter().take(shown).map(name).collect();
+    let more = match steps.len() - shown {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let count = counted(steps.len(), "step");
+    Some(format!(
+        "{count} {verb} from it: {}{more}",
+        names.join(", ")
+    ))
+}
+
+/// Returns the name of a step as it is shown.
+pub fn name(step: &Step) -> String {
+    foreign::excerpt(&step.name, NAME)
+}
+
+/// Returns the part of a name that tells which step it is, such as `[build 4/6]`.
+pub fn label(step: &Step) -> String {
+    let name = foreign::line(&step.name);
+    match name.split_once(']') {
+        Some((label, _)) if label.starts_with('[') => format!("{label}]"),
+        _ => self::name(step),
+    }
+}
+
+fn variable(variable: &Variable) -> String {
+    let name = foreign::line(&variable.name);
+    let kind = if variable.is_argument {
+        "build argument"
+    } else {
+        "environment variable"
+    };
+    let differs = if variable.is_new { "is new" } else { "differs" };
+    let hint = if variable.is_argument && !variable.is_named {
+        format!("; the command does not use it: declare ARG {name} below this step")
+    } else {
+        String::new()
+    };
+    format!("{kind} {name} {differs}{hint}")
+}
+
+fn base(from: Option<&Digest>, to: Option<&Digest>) -> String {
+    match (from, to) {
+        (Some(from), Some(to)) => format!("base image moved from {} to {}", short(from), short(to)),
+        (None, Some(to)) => format!("base image moved to {}", short(to)),
+        _ => "base image moved".to_owned(),
+    }
+}
+
+fn changed_files(files: &Files, length: Length) -> Vec<String> {
+    let mut lines = Vec::new();
+    let of_all = |count: usize| {
+        let total = counted(files.total, "file");
+        let verb = if count == 1 { "differs" } else { "differ" };
+        (format!("{count} of {total}"), verb)
+    };
+    if !files.changed.is_empty() {
+        let shown = match length {
+            Length::Short if files.changed.len() > FILES + 1 => FILES,
+            Length::Short | Length::Full => files.changed.len(),
+        };
+        let names = files.changed.iter().take(shown).map(|(path, change)| {
+            let change = match change {
+                FileChange::Content => "content",
+                FileChange::New => "new",
+                FileChange::Removed => "removed",
+                FileChange::Kind => "of another kind",
+            };
+            format!("{} ({change})", foreign::line(path))
+        });
+        let names: Vec<String> = names.collect();
+        let more = match files.changed.len() - shown {
+            0 => String::new(),
+            more => format!(", and {more} more (--explain=full)"),
+        };
+        let (count, verb) = of_all(files.changed.len());
+        let hint = match &files.dockerfile {
+            Some(_) if files.changed.len() == 1 => {
+                "; it is copied too: list it in .dockerignore".to_owned()
+            }
+            Some(name) => format!(
+                "; {} is copied too: list it in .dockerignore",
+                foreign::line(name)
+            ),
+            None => String::new(),
+        };
+        lines.push(format!("{count} {verb}: {}{more}{hint}", names.join(", ")));
+    }
+    if let Some(permissions) = &files.permissions {
+        lines.push(other_permissions(permissions, &of_all(permissions.count).0));
+    }
+    lines
+}
+
+fn other_permissions(permissions: &Permissions, count: &str) -> String {
+    let has = if permissions.count == 1 {
+        "has"
+    } else {
+        "have"
+    };
+    format!(
+        "{count} {has} the same bytes and other permissions ({:04o}, {} {:04o}), such as {}",
+        permissions.now,
+        if permissions.count == 1 {
+            "was"
+        } else {
+            "were"
+        },
+        permissions.before,
+        foreign::line(&permissions.such_as)
+    )
+}
+
+/// Returns the beginning of a digest.
+fn short(digest: &Digest) -> String {
+    let hex: String = digest.hex().chars().take(4).collect();
+    format!("{}:{hex}…", digest.algorithm())
+}
+
+/// Returns `a`, `a and b`, or `a, b and c`.
+pub(super) fn and(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}

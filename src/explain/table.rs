@@ -1,0 +1,119 @@
+//! The table of a forecast: each step, the cache that has it, and why it would run.
+
+use super::phrase::{self, Length};
+use super::{Build, Diagnosis, Outcome, Step};
+use crate::cache::keys::Vertex;
+use crate::cache::keys::compare::State;
+use crate::text::foreign;
+
+/// One step of a forecast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The step's name.
+    pub step: String,
+    /// The cache that has it, `perhaps` with the one that may have it, or `-`.
+    pub cache: String,
+    /// Why it would run; empty where it would not.
+    pub why: String,
+}
+
+/// Returns the rows, in the order of the Dockerfile.
+pub fn rows(build: &Build<'_>, diagnosis: &Diagnosis) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (at, vertex) in build.plan.vertices().iter().enumerate() {
+        if !vertex.makes_layers() {
+            continue;
+        }
+        let outcome = build.outcomes.get(at);
+        let name = best(build, at).unwrap_or("-");
+        let cache = match outcome {
+            Outcome::Served => name.to_owned(),
+            Outcome::Perhaps => format!("perhaps {name}"),
+            Outcome::Ran => "-".to_owned(),
+            Outcome::Unknown => "?".to_owned(),
+        };
+        let row = Row {
+            step: phrase::name(&step(at, vertex)),
+            cache: foreign::line(&cache).into_owned(),
+            why: why(build, diagnosis, at, outcome),
+        };
+        rows.push(((vertex.place.clone(), at), row));
+    }
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    // `COPY --link` is two vertices of one name.
+    rows.dedup_by(|b, a| a.1.step == b.1.step && !a.1.step.is_empty());
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Returns the table as text.
+pub fn text(rows: &[Row]) -> String {
+    let width = |of: fn(&Row) -> &String, head: &str| {
+        let widths = rows.iter().map(|row| of(row).chars().count());
+        widths.chain([head.len()]).max().unwrap_or_default()
+    };
+    let (step, cache) = (
+        width(|row| &row.step, "STEP"),
+        width(|row| &row.cache, "CACHE"),
+    );
+    let line = |a: &str, b: &str, c: &str| {
+        let line = format!("{a:<step$}  {b:<cache$}  {c}");
+        format!("{}\n", line.trim_end())
+    };
+    let mut text = line("STEP", "CACHE", "WHY");
+    for row in rows {
+        text.push_str(&line(&row.step, &row.cache, &row.why));
+    }
+    text
+}
+
+fn why(build: &Build<'_>, diagnosis: &Diagnosis, at: usize, outcome: Outcome) -> String {
+    if outcome == Outcome::Served {
+        return String::new();
+    }
+    if let Some(miss) = diagnosis.misses.iter().find(|miss| miss.step.vertex == at) {
+        return phrase::cause(&miss.cause, Length::Short).join("; ");
+    }
+    let is_follower = |step: &Step| step.vertex == at;
+    let root = diagnosis
+        .misses
+        .iter()
+        .find(|miss| miss.followers.iter().any(is_follower));
+    match (outcome, root) {
+        (Outcome::Perhaps, _) => {
+            let before = before(build, at).map(|step| phrase::label(&step));
+            before.map_or_else(String::new, |label| {
+                format!("if the files of {label} come out the same")
+            })
+        }
+        (_, Some(root)) => format!("follows from {}", phrase::label(&root.step)),
+        (_, None) => String::new(),
+    }
+}
+
+/// Returns the step whose files decide.
+fn before(build: &Build<'_>, at: usize) -> Option<Step> {
+    let vertex = build.plan.vertices().get(at)?;
+    let input = |input: &usize| Some(vertex.inputs.get(*input)?.as_ref()?.vertex);
+    let mut states = build.caches.iter().map(|cache| cache.comparison.state(at));
+    let before = states.find_map(|state| match state {
+        State::Perhaps(inputs) => inputs.iter().find_map(input),
+        _ => None,
+    })?;
+    Some(step(before, build.plan.vertices().get(before)?))
+}
+
+/// Returns the name of the cache that has most of a step.
+fn best<'a>(build: &'a Build<'_>, at: usize) -> Option<&'a str> {
+    let rank = |state: &State| state.rank();
+    let caches = build.caches.iter();
+    let best = caches.min_by_key(|cache| rank(cache.comparison.state(at)));
+    best.map(|cache| cache.name.as_str())
+}
+
+fn step(at: usize, vertex: &Vertex) -> Step {
+    Step {
+        vertex: at,
+        name: vertex.name.clone(),
+        place: vertex.place.clone(),
+    }
+}

@@ -1,0 +1,4 @@
+//! Causes of builds that differ in one thing, and each form of what is shown.
+
+mod builds;
+mod words;
