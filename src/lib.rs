@@ -12,7 +12,7 @@
 //!
 //! With `via=client` BuildKit exports the cache to the session's content store, whose other end is
 //! the registry: [`cache::export`]. What is finished is exported while the build runs
-//! ([`build::alongside`]), and published when the build fails.
+//! ([`build::cache::early`]), and published when the build fails.
 //!
 //! `auto` is `builder` for `via` and for `compressor`, by the figures of `scripts/bench`: a cold export
 //! through the client takes 1.1 to 1.4 times as long as one by the builder, because each byte crosses the
@@ -28,7 +28,7 @@
 //! | room | holds | may use |
 //! |---|---|---|
 //! | [`cli`] | one file per command: arguments, resolve to a typed request, call, render | all below |
-//! | [`build`] | a build: request, inputs, attributes, exporters, caches, session, run | [`options`], [`cache`], [`registry`], [`buildkit`] |
+//! | [`build`] | a build: request, context, caches, output, plan, run | [`options`], [`cache`], [`registry`], [`buildkit`] |
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`docker`] | config file, contexts, credential store, registry tokens, Engine API | – |

@@ -1,8 +1,19 @@
-//! The caches of a build: checked against its outputs, and turned into what BuildKit is told.
+//! What a build does about caches: it writes them, reads them, and exports finished steps early.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`export`] | the caches to write |
+//! | [`import`] | the caches to read |
+//! | [`early`] | exports of finished steps while the build runs, and after it has failed |
+//! | `tools`, `cancellation`, `store_id`, `unsupported` | what these have in common |
 
-mod export;
-mod import;
+mod cancellation;
+pub mod early;
+pub mod export;
+pub mod import;
 mod store_id;
+mod tools;
+mod unsupported;
 
 use std::collections::BTreeMap;
 
@@ -10,12 +21,12 @@ use thiserror::Error;
 
 use crate::reference::DEFAULT_TAG;
 
-pub use export::{
-    CacheContext, CacheTarget, Carrier, EarlyExport, LayoutTarget, Lookup, RegistryTarget,
-    session_entry, targets,
-};
-pub use import::{CacheImport, LayoutImport, RegistrySource, imports};
+pub use cancellation::Cancellation;
+pub use export::{CacheReport, CacheTarget, EarlyExport};
+pub use import::CacheImport;
 pub use store_id::StoreId;
+pub use tools::{CacheObserver, CacheTools};
+pub use unsupported::UnsupportedBackends;
 
 /// Why the caches cannot be served.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -66,6 +77,3 @@ fn local_tag(attrs: &BTreeMap<String, String>) -> Result<String, CacheError> {
         Some(tag) => Ok(tag.to_owned()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,8 +10,8 @@ use bollard_buildkit_proto::pb::Definition;
 use thiserror::Error;
 
 use super::cache::CacheTarget;
-use super::exports::{self, Export, ExportError, ExportFacts};
-use super::inputs::Inputs;
+use super::context::inputs::Inputs;
+use super::output::exporters::{self, Export, ExportError, ExportFacts};
 use super::request::BuildRequest;
 use crate::buildkit::solve::{Entry, SolveRequest};
 use crate::buildkit::subrequest;
@@ -143,13 +143,13 @@ fn exports(
         annotations,
         ..
     } = request;
-    let mut exports = exports::plan(outputs, tags, annotations, facts)?;
+    let mut exports = exporters::plan(outputs, tags, annotations, facts)?;
     if exports.len() > 1 && !builder.several_exporters {
         return Err(ExportError::Several);
     }
     let buildinfo = request.build_args.get(BUILDINFO_ARG).map(String::as_str);
     let no_oci_artifact = request.no_oci_artifact && builder.attestations;
-    exports::add_image_attrs(&mut exports, buildinfo, no_oci_artifact);
+    exporters::add_image_attrs(&mut exports, buildinfo, no_oci_artifact);
     Ok(exports)
 }
 

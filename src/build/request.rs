@@ -17,8 +17,8 @@ use crate::options::ssh::Ssh;
 use crate::options::tag::Tag;
 use crate::options::ulimit::Ulimit;
 
-use super::inputs::InputSpec;
-use super::vcs::VcsOptions;
+use super::context::inputs::InputSpec;
+use super::context::vcs::VcsOptions;
 
 /// Everything about one build.
 #[derive(Debug, Clone, Default)]

@@ -2,9 +2,10 @@
 
 mod attempts;
 mod error;
-mod job;
+mod ready;
 mod serving;
-mod status;
+mod session;
+mod status_pipeline;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,18 +15,17 @@ use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use bollard_buildkit_proto::pb::Definition;
 
 use self::attempts::Attempts;
-use self::job::Job;
-use self::status::StatusPipeline;
-use super::alongside::{Meter, Stops};
-use super::cache::CacheTarget;
-use super::client_cache::{CacheReport, ClientTools};
-use super::exports::{self, Export};
-use super::imports::{self, Imports};
-use super::inputs::Inputs;
-use super::load::ImageLoader;
+use self::ready::ReadyBuild;
+use self::status_pipeline::StatusPipeline;
+use super::cache::early::Meter;
+use super::cache::import::{self, Imports, Probes};
+use super::cache::{CacheReport, CacheTarget, CacheTools, Cancellation};
+use super::context::inputs::Inputs;
+use super::context::vcs::Commit;
+use super::output::exporters::{self, Export};
+use super::output::load::ImageLoader;
 use super::plan::NodeFacts;
 use super::request::BuildRequest;
-use super::vcs::Commit;
 use crate::buildkit::Client;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::SolveOutcome;
@@ -47,9 +47,9 @@ pub struct Runner<'a> {
     /// The caches to write.
     pub targets: &'a [CacheTarget],
     /// What exports of caches through the session need.
-    pub caches: ClientTools,
+    pub caches: CacheTools,
     /// What the registries were asked about the caches to read.
-    pub asked: imports::Asked,
+    pub probes: Probes,
     /// What git was asked about the context.
     pub commit: Commit,
     /// Status reports are shown as they are, for tools that parse them.
@@ -90,7 +90,7 @@ pub async fn run(
     inputs: Inputs,
     build_ref: &str,
     runner: &Runner<'_>,
-    stops: &Stops,
+    cancellation: &Cancellation,
     on_status: impl FnMut(StatusResponse),
 ) -> Result<BuildOutcome, BuildError> {
     let stores = ContentStores::default();
@@ -98,15 +98,15 @@ pub async fn run(
     let mut status = StatusPipeline::new(runner.raw_status, on_status, observer);
     let mut inputs = inputs;
     let ready = ready(request, &mut inputs, runner, &stores, &mut status);
-    let (mut job, mut imports) = tokio::select! {
+    let (mut build, mut imports) = tokio::select! {
         ready = Box::pin(ready) => ready?,
-        () = stops.cancel.cancelled() => return Err(BuildError::cancelled()),
+        () = cancellation.graceful.cancelled() => return Err(BuildError::cancelled()),
     };
     let attempts = Attempts {
-        job: &job,
+        build: &build,
         runner,
         stores,
-        stops,
+        cancellation,
     };
     let last = attempts.run(&mut imports, build_ref.to_owned(), &mut status);
     let last = Box::pin(last).await;
@@ -114,24 +114,31 @@ pub async fn run(
     let published = match &last.result {
         Ok(_) => {
             let (client, observer) = (&runner.client, runner.caches.observer.as_ref());
-            let published = job.caches.publish(&last.request, client, observer, stops);
+            let published = build
+                .caches
+                .publish(&last.request, client, observer, cancellation);
             published.await.map_err(BuildError::from)
         }
         Err(_) => Ok(Vec::new()),
     };
-    job.session.end().await;
+    build.session.end().await;
     let result = match last.result {
         Ok(outcome) => published.map(|caches| BuildOutcome {
             caches,
             build_ref: last.request.build_ref,
-            ..taken(request, &job.plan.exports, outcome, imports.take_warnings())
+            ..taken(
+                request,
+                &build.plan.exports,
+                outcome,
+                imports.take_warnings(),
+            )
         }),
         Err(solve) => {
-            let is_cancelled = stops.cancel.is_cancelled();
-            Err(job.failure(solve, &imports, is_cancelled).await)
+            let is_cancelled = cancellation.graceful.is_cancelled();
+            Err(build.failure(solve, &imports, is_cancelled).await)
         }
     };
-    job.caches.stop().await;
+    build.caches.stop().await;
     result
 }
 
@@ -142,19 +149,19 @@ async fn ready(
     runner: &Runner<'_>,
     stores: &ContentStores,
     status: &mut StatusPipeline<impl FnMut(StatusResponse)>,
-) -> Result<(Job, Imports), BuildError> {
+) -> Result<(ReadyBuild, Imports), BuildError> {
     let current_dir = &request.inputs.current_dir;
-    let imports = imports::open(&runner.asked, current_dir, &runner.caches, stores);
-    let job = async {
-        let job = Box::pin(Job::set_up(request, inputs, runner, stores)).await?;
+    let imports = import::open(&runner.probes, current_dir, &runner.caches, stores);
+    let build = async {
+        let build = Box::pin(ReadyBuild::set_up(request, inputs, runner, stores)).await?;
         let on_status = |report| status.show(report);
-        Box::pin(job.fetch_ahead(request, inputs, runner, on_status)).await?;
-        Ok::<_, BuildError>(job)
+        Box::pin(build.fetch_ahead(request, inputs, runner, on_status)).await?;
+        Ok::<_, BuildError>(build)
     };
     let imports = async { Ok(imports.await) };
-    let (job, mut imports) = tokio::try_join!(job, imports)?;
-    imports.leave_out(&job.unsupported);
-    Ok((job, imports))
+    let (build, mut imports) = tokio::try_join!(build, imports)?;
+    imports.leave_out(&build.unsupported);
+    Ok((build, imports))
 }
 
 /// Asks git about the context.
@@ -192,7 +199,7 @@ fn taken(
         let texts = outcome.result_metadata.into_iter();
         response.extend(texts.map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())));
     }
-    exports::drop_config_digest(exports, &mut response);
+    exporters::drop_config_digest(exports, &mut response);
     BuildOutcome {
         response,
         definitions: outcome.definitions,

@@ -147,9 +147,9 @@ fn to_cache_entry(entry: &Entry) -> control::CacheOptionsEntry {
     }
 }
 
-/// Works beside a build on the results of its steps.
+/// Learns how a solve goes, and works beside it on the results of its steps.
 #[tonic::async_trait]
-pub trait Companion: Send + Sync {
+pub trait SolveObserver: Send + Sync {
     /// The frontend has made the definitions, by platform; the steps begin now.
     fn begin(&self, definitions: &BTreeMap<String, Definition>);
 
@@ -177,7 +177,7 @@ pub trait Companion: Send + Sync {
 pub async fn solve(
     client: &Client,
     request: &SolveRequest,
-    companion: Option<&dyn Companion>,
+    observer: Option<&dyn SolveObserver>,
     cancel: &CancellationToken,
     on_status: impl FnMut(control::StatusResponse),
 ) -> Result<SolveOutcome, RpcError> {
@@ -185,12 +185,12 @@ pub async fn solve(
     let build = async {
         let cancelled = async {
             cancel.cancelled().await;
-            if let Some(companion) = companion {
-                companion.broken().await;
+            if let Some(observer) = observer {
+                observer.broken().await;
             }
         };
         let result = tokio::select! {
-            result = Box::pin(run_build(client, request, companion, cancel)) => result,
+            result = Box::pin(run_build(client, request, observer, cancel)) => result,
             // Leaving the branch drops the call, which resets its stream; the daemon takes that for
             // a cancellation.
             () = cancelled => Err(Status::cancelled("the build was cancelled").into()),
@@ -248,10 +248,10 @@ pub async fn solve_definition(
 async fn run_build(
     client: &Client,
     request: &SolveRequest,
-    companion: Option<&dyn Companion>,
+    observer: Option<&dyn SolveObserver>,
     cancel: &CancellationToken,
 ) -> Result<SolveOutcome, RpcError> {
-    let frontend = run_frontend(client, request, companion, cancel);
+    let frontend = run_frontend(client, request, observer, cancel);
     let (mut outcome, solved) = beside(client, request.to_control(), frontend).await?;
     outcome.exporter_response = solved.exporter_response.into_iter().collect();
     Ok(outcome)
@@ -283,25 +283,25 @@ pub(super) async fn beside<T>(
 
 /// Plays the frontend: runs the real one and returns its result to the daemon.
 ///
-/// A result is evaluated by the daemon once it is returned. For a companion it is evaluated before:
+/// A result is evaluated by the daemon once it is returned. For an observer it is evaluated before:
 /// then the daemon still holds the results of the steps when one of them fails.
 async fn run_frontend(
     client: &Client,
     request: &SolveRequest,
-    companion: Option<&dyn Companion>,
+    observer: Option<&dyn SolveObserver>,
     cancel: &CancellationToken,
 ) -> Result<SolveOutcome, RpcError> {
     let mut gateway = client.gateway(&request.build_ref)?;
     let mut result = call_frontend(&mut gateway, request).await;
-    if let (Ok(made), Some(companion)) = (&result, companion) {
-        companion.begin(&definitions(made));
+    if let (Ok(made), Some(observer)) = (&result, observer) {
+        observer.begin(&definitions(made));
         if let Err(status) = evaluate(&gateway, made, cancel).await {
-            if !companion.is_run_again(&status) {
-                companion.broken().await;
+            if !observer.is_run_again(&status) {
+                observer.broken().await;
             }
             result = Err(status);
         } else {
-            companion.built();
+            observer.built();
         }
     }
     match result {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bollard_buildkit_proto::moby::buildkit::v1::types::WorkerRecord;
 
-use crate::build::cache_kinds::UnsupportedBackends;
+use crate::build::cache::UnsupportedBackends;
 
 /// Label of a worker of a Docker Engine: the address that `host-gateway` stands for.
 const HOST_GATEWAY_LABEL: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";

@@ -1,6 +1,6 @@
 use super::*;
-use crate::build::cache::{self, CacheContext};
-use crate::build::cache_kinds::UnsupportedBackends;
+use crate::build::cache::UnsupportedBackends;
+use crate::build::cache::export::{self, CacheContext};
 use crate::options::cache::CacheTo;
 use crate::options::call::Call;
 use crate::options::output::Output;
@@ -40,7 +40,7 @@ fn planned_on(
     plan(
         request,
         PlanContext {
-            targets: &cache::targets(&request.cache_to, build).unwrap(),
+            targets: &export::targets(&request.cache_to, build).unwrap(),
             inputs: &inputs,
             commit: &map(&[("vcs:revision", "abc")]),
             node,

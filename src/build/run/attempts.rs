@@ -5,27 +5,28 @@ use std::sync::Arc;
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
 use super::Runner;
-use super::job::Job;
-use super::status::StatusPipeline;
-use crate::build::alongside::{Alongside, EarlyObserver, Stops};
-use crate::build::imports::Imports;
+use super::ready::ReadyBuild;
+use super::status_pipeline::StatusPipeline;
+use crate::build::cache::Cancellation;
+use crate::build::cache::early::{EarlyExports, EarlyObserver};
+use crate::build::cache::import::Imports;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
-use crate::buildkit::solve::{self, Companion, SolveOutcome, SolveRequest};
+use crate::buildkit::solve::{self, SolveObserver, SolveOutcome, SolveRequest};
 
 /// What all attempts have in common.
 pub(super) struct Attempts<'a> {
-    pub(super) job: &'a Job,
+    pub(super) build: &'a ReadyBuild,
     pub(super) runner: &'a Runner<'a>,
     pub(super) stores: ContentStores,
-    pub(super) stops: &'a Stops,
+    pub(super) cancellation: &'a Cancellation,
 }
 
 /// The last attempt, with the build's result.
 pub(super) struct LastAttempt {
     pub(super) request: SolveRequest,
     pub(super) result: Result<SolveOutcome, RpcError>,
-    early: Option<Arc<Alongside>>,
+    early: Option<Arc<EarlyExports>>,
 }
 
 impl Attempts<'_> {
@@ -37,11 +38,15 @@ impl Attempts<'_> {
         mut build_ref: String,
         status: &mut StatusPipeline<impl FnMut(StatusResponse)>,
     ) -> LastAttempt {
-        let Self { job, stops, .. } = self;
+        let Self {
+            build,
+            cancellation,
+            ..
+        } = self;
         loop {
-            let request = job
+            let request = build
                 .plan
-                .solve_request(build_ref, &job.names, imports.entries());
+                .solve_request(build_ref, &build.names, imports.entries());
             let early = self.early_exports(&request);
             status.begin(imports.origins(), early.clone());
             let result = self
@@ -49,7 +54,9 @@ impl Attempts<'_> {
                 .await;
             status.end();
             let recovers = match &result {
-                Err(error) if job.may_run_again() => imports.recover(error, &stops.cancel).await,
+                Err(error) if build.may_run_again() => {
+                    imports.recover(error, &cancellation.graceful).await
+                }
                 _ => false,
             };
             if !recovers {
@@ -72,27 +79,29 @@ impl Attempts<'_> {
     async fn solve(
         &self,
         request: &SolveRequest,
-        early: Option<&Alongside>,
+        early: Option<&EarlyExports>,
         imports: &Imports,
         status: &mut StatusPipeline<impl FnMut(StatusResponse)>,
     ) -> Result<SolveOutcome, RpcError> {
-        let again = |message: &str| self.job.may_run_again() && imports.is_to_blame(message);
+        let again = |message: &str| self.build.may_run_again() && imports.is_to_blame(message);
         let observer = early.map(|early| EarlyObserver::new(early, &again));
-        let observer = observer.as_ref().map(|observer| observer as &dyn Companion);
-        let (client, cancel) = (&self.runner.client, &self.stops.cancel);
+        let observer = observer
+            .as_ref()
+            .map(|observer| observer as &dyn SolveObserver);
+        let (client, cancel) = (&self.runner.client, &self.cancellation.graceful);
         solve::solve(client, request, observer, cancel, |report| {
             status.push(report);
         })
         .await
     }
 
-    fn early_exports(&self, request: &SolveRequest) -> Option<Arc<Alongside>> {
-        let early = Alongside::new(
-            self.job.caches.registries().to_vec(),
+    fn early_exports(&self, request: &SolveRequest) -> Option<Arc<EarlyExports>> {
+        let early = EarlyExports::new(
+            self.build.caches.registries().to_vec(),
             self.runner.client.clone(),
             self.stores.clone(),
             request,
-            self.stops.clone(),
+            self.cancellation.clone(),
             self.runner.meter.clone(),
         );
         early.map(Arc::new)

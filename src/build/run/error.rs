@@ -2,15 +2,13 @@
 
 use thiserror::Error;
 
+use super::session::SessionSetupError;
 use crate::build::cache::CacheError;
-use crate::build::caches::CachesError;
-use crate::build::client_cache::ClientCacheError;
-use crate::build::dockerfile_url::FetchError;
-use crate::build::layout_cache::LayoutCacheError;
+use crate::build::cache::export::{CacheSetError, LayoutExportError, RegistryExportError};
+use crate::build::context::dockerfile_url::FetchError;
+use crate::build::context::policy::PolicyError;
+use crate::build::output::provenance::ProvenanceError;
 use crate::build::plan::PlanError;
-use crate::build::policy::PolicyError;
-use crate::build::provenance::ProvenanceError;
-use crate::build::session::SessionSetupError;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::file_send::ExportFailure;
 use crate::buildkit::session::file_sync::DirFailure;
@@ -26,10 +24,10 @@ pub enum BuildError {
     Cache(#[from] CacheError),
     /// The build succeeded and a cache was not exported.
     #[error(transparent)]
-    ClientCache(#[from] ClientCacheError),
+    RegistryExport(#[from] RegistryExportError),
     /// A cache was not written to its folder.
     #[error(transparent)]
-    LayoutCache(#[from] LayoutCacheError),
+    LayoutExport(#[from] LayoutExportError),
     /// A policy would have to be enforced, or cannot be looked for.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -89,12 +87,12 @@ pub enum BuildError {
     },
 }
 
-impl From<CachesError> for BuildError {
-    fn from(error: CachesError) -> Self {
+impl From<CacheSetError> for BuildError {
+    fn from(error: CacheSetError) -> Self {
         match error {
-            CachesError::Registry(error) => Self::ClientCache(error),
-            CachesError::Layout(error) => Self::LayoutCache(error),
-            CachesError::Cancelled => Self::cancelled(),
+            CacheSetError::Registry(error) => Self::RegistryExport(error),
+            CacheSetError::Layout(error) => Self::LayoutExport(error),
+            CacheSetError::Cancelled => Self::cancelled(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::build::client_cache::CacheObserver;
+use crate::build::cache::CacheObserver;
 use crate::cache::export::ExportProgress;
 use crate::progress::{StatusSender, Step, Traffic};
 

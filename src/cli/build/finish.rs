@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::request::Files;
-use crate::build::metadata;
+use crate::build::output::metadata;
 use crate::build::run::{BuildError, BuildOutcome};
 use crate::buildkit::RpcError;
 use crate::cli::Context;

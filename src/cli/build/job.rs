@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use super::cache_progress::CacheSteps;
 use super::{cancellable, desktop, finish, loader, meter};
-use crate::build::alongside::{Meter, Stops};
-use crate::build::cache::{CacheImport, CacheTarget};
-use crate::build::client_cache::ClientTools;
-use crate::build::imports::Asked;
-use crate::build::inputs::Inputs;
+use crate::build::BuildRequest;
+use crate::build::cache::early::Meter;
+use crate::build::cache::import::Probes;
+use crate::build::cache::{CacheImport, CacheTarget, CacheTools, Cancellation};
+use crate::build::context::inputs::Inputs;
+use crate::build::context::vcs::Commit;
+use crate::build::output::provenance;
 use crate::build::plan::NodeFacts;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
-use crate::build::vcs::Commit;
-use crate::build::{BuildRequest, provenance};
 use crate::builder::{Absent, Builder, Node, ReachError, Surroundings};
 use crate::buildkit::{self, Client, RpcError};
 use crate::cli::Context;
@@ -74,29 +74,36 @@ impl Job<'_> {
     pub(super) async fn run(
         &self,
         inputs: Inputs,
-        stops: &Stops,
+        cancellation: &Cancellation,
     ) -> Result<BuildOutcome, CommandError> {
         self.record_activity();
         let caches = self.cache_tools();
         // Registries and git answer while the builder is being reached.
-        let asked = Asked::start(self.common.imports, &caches.registries);
+        let probes = Probes::start(self.common.imports, &caches.registries);
         let commit = run::ask_commit(self.request, &inputs);
-        let reached = cancellable(&stops.cancel, Box::pin(self.reach())).await??;
-        let runner = self.runner(reached, caches, asked, commit);
+        let reached = cancellable(&cancellation.graceful, Box::pin(self.reach())).await??;
+        let runner = self.runner(reached, caches, probes, commit);
         self.mark_uncompressed()?;
         let build_ref = buildkit::new_id();
         self.record_build(&build_ref);
         let reports = self.sender().with_reset_time();
         let on_status = |status| reports.send(status);
         let _in_order = self.common.ctx.orderly.token();
-        let build = run::run(self.request, inputs, &build_ref, &runner, stops, on_status);
+        let build = run::run(
+            self.request,
+            inputs,
+            &build_ref,
+            &runner,
+            cancellation,
+            on_status,
+        );
         match Box::pin(build).await {
             Ok(outcome) => {
                 if outcome.build_ref != build_ref {
                     self.record_build(&outcome.build_ref);
                 }
                 let described = self.described(outcome, &runner.client);
-                cancellable(&stops.cancel, described).await?
+                cancellable(&cancellation.graceful, described).await?
             }
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
             Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
@@ -142,8 +149,8 @@ impl Job<'_> {
     fn runner(
         &self,
         reached: Reached,
-        caches: ClientTools,
-        asked: Asked,
+        caches: CacheTools,
+        probes: Probes,
         commit: Commit,
     ) -> Runner<'_> {
         let Common {
@@ -163,7 +170,7 @@ impl Job<'_> {
             config_dir: config.parent().unwrap_or(Path::new(".")),
             targets: self.common.targets,
             caches,
-            asked,
+            probes,
             commit,
             meter: reached.meter,
             facts: NodeFacts {
@@ -188,9 +195,9 @@ impl Job<'_> {
         surroundings.config().proxy_variables(&host)
     }
 
-    fn cache_tools(&self) -> ClientTools {
+    fn cache_tools(&self) -> CacheTools {
         let invocation = self.common.invocation;
-        ClientTools {
+        CacheTools {
             registries: Arc::clone(&invocation.registries),
             workers: invocation.workers.clone(),
             spool_dir: invocation.spool.clone(),

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::build::load::ImageLoader;
+use crate::build::output::load::ImageLoader;
 use crate::builder::{BuilderError, Surroundings};
 use crate::docker::{Engine, EngineError};
 use crate::progress::StatusSender;

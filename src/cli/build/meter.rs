@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fs_err::tokio as fs;
 
-use crate::build::alongside::{CpuTime, Meter};
+use crate::build::cache::early::{CpuTime, Meter};
 use crate::builder::Node;
 use crate::builder::driver::meter::ContainerMeter;
 

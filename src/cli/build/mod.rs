@@ -2,8 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
+use crate::build::BuildRequest;
+use crate::build::cache::{CacheError, import};
+use crate::build::context::policy;
 use crate::build::run::{BuildError, BuildOutcome};
-use crate::build::{BuildRequest, cache, policy};
 use crate::builder::{self, Builder, BuilderError, Node};
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
@@ -12,8 +14,8 @@ use crate::options::output::apply_push_load;
 use crate::progress::Mode;
 
 use self::job::Common;
+use self::multi_node::Division;
 use self::request::Files;
-use self::several::Division;
 use super::Context;
 use super::invocation::Invocation;
 
@@ -26,10 +28,10 @@ mod finish;
 mod job;
 mod loader;
 mod meter;
+mod multi_node;
 mod nodes;
 mod records;
 mod request;
-mod several;
 
 pub use args::BuildArgs;
 
@@ -49,7 +51,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let (request, is_kept_nowhere) = with_default_output(request, nodes[0], ctx);
     // All that can be wrong with the request is said before the builder is booted for nothing.
     let division = Division::new(&request, &shares)?;
-    let imports = cache::imports(&request.cache_from).map_err(cache_failure)?;
+    let imports = import::imports(&request.cache_from).map_err(cache_failure)?;
     let node_id = surroundings
         .store()
         .node_id()
@@ -183,7 +185,7 @@ fn no_default_load(ctx: &Context) -> bool {
     })
 }
 
-fn cache_failure(error: cache::CacheError) -> CommandError {
+fn cache_failure(error: CacheError) -> CommandError {
     finish::failure(BuildError::Cache(error))
 }
 

@@ -1,6 +1,6 @@
 //! The caches that a build names: what is written is read strictly, what is read is left out if it is wrong.
 
-use crate::build::cache::imports;
+use crate::build::cache::import::imports;
 use crate::env::Env;
 use crate::error::{CommandError, chain};
 use crate::options::OptionError;

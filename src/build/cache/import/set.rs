@@ -8,7 +8,7 @@
 //! step hits it (BuildKit `cache/remotecache/local`, `worker/base`). There is no third way to offer a
 //! changed cache: BuildKit's registry importer reads manifest, config and layers from the repository that
 //! the reference names, so a smaller or joined cache would have to be pushed there. So this program only
-//! looks at what each reference holds (`ask`), and BuildKit gets the reference as the user wrote it,
+//! looks at what each reference holds (`probe`), and BuildKit gets the reference as the user wrote it,
 //! except where that is of no use:
 //!
 //! - its manifest or config is larger than BuildKit reads: it is made smaller and served,
@@ -27,22 +27,16 @@
 //! Whether the registry still has every layer is not asked: that is a request a layer in each build, for
 //! something that hardly ever happens. BuildKit notices when it reads a blob, and then the build dies. Then
 //! the caches that list the blob are looked at closely, and the build is run again with them served
-//! without what is lost, or without them (`again`).
-
-mod again;
-mod ask;
-mod origin;
-mod unreadable;
-mod watch;
+//! without what is lost, or without them (`recover`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cache::{CacheImport, LayoutImport, RegistrySource, StoreId};
-use super::cache_kinds::UnsupportedBackends;
-use super::client_cache::ClientTools;
-use super::quiet_import::MISSING;
+use super::missing::MISSING;
+use super::probe::{self, ProbeResult, Probes, no_answer, not_read};
+use super::sources::{CacheImport, LayoutImport, RegistrySource};
+use crate::build::cache::{CacheTools, StoreId, UnsupportedBackends};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::Entry;
 use crate::cache::import::{CONFIG_PATIENCE, RegistryImport, is_too_large, is_too_slow};
@@ -51,37 +45,31 @@ use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
 use crate::registry::{RawManifest, Repository};
 
-pub use self::ask::Asked;
-use self::ask::{Answer, no_answer, not_read};
-pub use self::origin::{OriginCache, Origins};
-pub use self::unreadable::is_of_a_program;
-pub use self::watch::Watch;
-
 /// The caches of a build.
 #[derive(Debug)]
 pub struct Imports {
-    slots: Vec<Slot>,
-    tools: ClientTools,
-    stores: ContentStores,
-    warnings: Vec<String>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) tools: CacheTools,
+    pub(super) stores: ContentStores,
+    pub(super) warnings: Vec<String>,
 }
 
 /// One `--cache-from`.
 #[derive(Debug, Clone)]
-struct Slot {
-    /// What BuildKit is told; `None` where the cache is left out.
-    entry: Option<Entry>,
-    registry: Option<Remote>,
+pub(super) struct Slot {
+    /// What BuildKit is told; `None` if the cache is left out.
+    pub(super) entry: Option<Entry>,
+    pub(super) registry: Option<Remote>,
 }
 
 /// A cache in a registry.
 #[derive(Debug, Clone)]
-struct Remote {
-    source: RegistrySource,
+pub(super) struct Remote {
+    pub(super) source: RegistrySource,
     /// What the registry said.
-    answer: Option<Arc<Answer>>,
+    pub(super) answer: Option<Arc<ProbeResult>>,
     /// It is served without layers that could not be read.
-    healed: bool,
+    pub(super) healed: bool,
 }
 
 /// What an answer makes of a cache.
@@ -97,7 +85,7 @@ enum Decision {
 }
 
 impl Slot {
-    fn plain(entry: Option<Entry>) -> Self {
+    pub(super) fn plain(entry: Option<Entry>) -> Self {
         Self {
             entry,
             registry: None,
@@ -107,13 +95,13 @@ impl Slot {
 
 /// Opens the caches, all at the same time, and offers their stores.
 pub async fn open(
-    asked: &Asked,
+    probes: &Probes,
     current_dir: &Path,
-    tools: &ClientTools,
+    tools: &CacheTools,
     stores: &ContentStores,
 ) -> Imports {
-    let opened = asked.questions().map(async |question| {
-        let mut slot = match &question.import {
+    let opened = probes.iter().map(async |probe| {
+        let mut slot = match &probe.import {
             CacheImport::Builder(entry) => Slot::plain(Some(entry.clone())),
             CacheImport::Layout(layout) => {
                 let entry = open_layout(layout, current_dir, tools, stores).await;
@@ -131,7 +119,7 @@ pub async fn open(
         let Some(remote) = &mut slot.registry else {
             return (slot, None);
         };
-        remote.answer = question.answer().await;
+        remote.answer = probe.result().await;
         let warning = match &remote.answer {
             Some(answer) => {
                 let decision = remote.decide(answer, slot.entry.is_some()).await;
@@ -166,7 +154,7 @@ impl Imports {
     }
 
     /// Leaves out the caches that the builder does not have.
-    pub(super) fn leave_out(&mut self, unsupported: &UnsupportedBackends) {
+    pub fn leave_out(&mut self, unsupported: &UnsupportedBackends) {
         for slot in &mut self.slots {
             slot.entry = slot.entry.take().filter(|entry| !unsupported.has(entry));
         }
@@ -197,7 +185,7 @@ impl Imports {
 }
 
 impl Remote {
-    fn new(source: &RegistrySource) -> Self {
+    pub(super) fn new(source: &RegistrySource) -> Self {
         Self {
             source: source.clone(),
             answer: None,
@@ -206,27 +194,27 @@ impl Remote {
     }
 
     /// Returns what the registry holds, as far as it is known here.
-    fn found(&self) -> Option<(&Repository, &RawManifest)> {
+    pub(super) fn found(&self) -> Option<(&Repository, &RawManifest)> {
         match self.answer.as_deref()? {
-            Answer::Found(repository, raw) => Some((repository, raw)),
+            ProbeResult::Found(repository, raw) => Some((repository, raw)),
             _ => None,
         }
     }
 
     /// Decides what becomes of a cache. `builder_reads` is whether BuildKit may read it by itself.
-    async fn decide(&self, answer: &Answer, builder_reads: bool) -> Decision {
+    async fn decide(&self, answer: &ProbeResult, builder_reads: bool) -> Decision {
         match answer {
-            Answer::Found(repository, raw) if builder_reads && !must_be_smaller(raw) => {
+            ProbeResult::Found(repository, raw) if builder_reads && !must_be_smaller(raw) => {
                 if is_too_slow(repository, raw).await {
                     return Decision::Unreadable(not_read(CONFIG_PATIENCE));
                 }
                 Decision::AsGiven
             }
-            Answer::Found(repository, raw) => {
+            ProbeResult::Found(repository, raw) => {
                 let deadline = if builder_reads {
-                    ask::DEADLINE
+                    probe::DEADLINE
                 } else {
-                    ask::CLIENT_DEADLINE
+                    probe::CLIENT_DEADLINE
                 };
                 let import = RegistryImport::of(repository.clone(), raw.clone());
                 match tokio::time::timeout(deadline, import).await {
@@ -237,15 +225,15 @@ impl Remote {
                     Err(_) => Decision::Unreadable(not_read(deadline)),
                 }
             }
-            Answer::Silent => Decision::Unreadable(no_answer(ask::DEADLINE)),
+            ProbeResult::Silent => Decision::Unreadable(no_answer(probe::DEADLINE)),
             // BuildKit looks for itself, and says the same if it is so.
-            Answer::Missing if builder_reads => Decision::AsGiven,
-            Answer::Missing => Decision::LeftOut(MISSING),
-            Answer::Unknown(why) if builder_reads => {
+            ProbeResult::Missing if builder_reads => Decision::AsGiven,
+            ProbeResult::Missing => Decision::LeftOut(MISSING),
+            ProbeResult::Unknown(why) if builder_reads => {
                 tracing::debug!(cache = self.source.raw_ref, why, "left to the builder");
                 Decision::AsGiven
             }
-            Answer::Unknown(why) => Decision::Unreadable(why.clone()),
+            ProbeResult::Unknown(why) => Decision::Unreadable(why.clone()),
         }
     }
 
@@ -254,7 +242,7 @@ impl Remote {
         &self,
         decision: Decision,
         entry: &mut Option<Entry>,
-        tools: &ClientTools,
+        tools: &CacheTools,
         stores: &ContentStores,
     ) -> Option<String> {
         let step = tools.observer.import(&self.source.raw_ref);
@@ -280,7 +268,7 @@ impl Remote {
 }
 
 /// Serves a cache in the session and returns what BuildKit is told.
-fn serve(import: &RegistryImport, stores: &ContentStores) -> Entry {
+pub(super) fn serve(import: &RegistryImport, stores: &ContentStores) -> Entry {
     let id = StoreId::random();
     stores.add(id.in_session(), import.store());
     local(BTreeMap::from([
@@ -296,14 +284,14 @@ fn must_be_smaller(raw: &RawManifest) -> bool {
 }
 
 /// The warning about a cache that is left out because it cannot be read.
-fn unread_warning(reference: &str, why: &str) -> String {
+pub(super) fn unread_warning(reference: &str, why: &str) -> String {
     format!("cannot read the cache {reference}, built without it: {why}")
 }
 
 async fn open_layout(
     import: &LayoutImport,
     current_dir: &Path,
-    tools: &ClientTools,
+    tools: &CacheTools,
     stores: &ContentStores,
 ) -> Option<Entry> {
     let layout = Layout::new(current_dir.join(&import.src));

@@ -76,7 +76,7 @@ pub fn refuse_beside_dockerfile(inputs: &Inputs) -> Result<(), PolicyError> {
 /// # Errors
 ///
 /// Fails if there is one, or if the context cannot be fetched.
-pub(super) async fn refuse_in_remote_context(
+pub(in crate::build) async fn refuse_in_remote_context(
     spec: &InputSpec,
     inputs: &Inputs,
     client: &Client,

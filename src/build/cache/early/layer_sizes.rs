@@ -15,12 +15,12 @@ pub(super) type Layers = HashMap<Digest, u64>;
 
 /// The layers of several exports.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct LayerTally {
     /// How large each layer is, and how many exports have it.
     layers: HashMap<Digest, (u64, usize)>,
 }
 
-impl Tally {
+impl LayerTally {
     /// Takes note of an export.
     pub(super) fn add(&mut self, layers: Layers) {
         for (layer, size) in layers {
@@ -38,20 +38,20 @@ impl Tally {
     }
 }
 
-/// What several stores keep note of together.
+/// The sizes of the layers that were offered to several stores.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Notes(Arc<Mutex<Layers>>);
+pub(super) struct LayerSizes(Arc<Mutex<Layers>>);
 
-impl Notes {
+impl LayerSizes {
     /// Returns the layers that were offered so far, taken or not.
     pub(super) fn layers(&self) -> Layers {
         self.lock().clone()
     }
 
-    /// Stands before a store.
-    pub(super) fn of(&self, store: Arc<dyn ContentStore>) -> Arc<dyn ContentStore> {
+    /// Returns a store that records the layers offered to another.
+    pub(super) fn record(&self, store: Arc<dyn ContentStore>) -> Arc<dyn ContentStore> {
         let layers = self.clone();
-        Arc::new(Noted { store, layers })
+        Arc::new(RecordingStore { store, layers })
     }
 
     fn lock(&self) -> MutexGuard<'_, Layers> {
@@ -59,14 +59,14 @@ impl Notes {
     }
 }
 
-/// A store that keeps note of the layers that are offered to it.
-struct Noted {
+/// A store that records the layers that are offered to it.
+struct RecordingStore {
     store: Arc<dyn ContentStore>,
-    layers: Notes,
+    layers: LayerSizes,
 }
 
 #[tonic::async_trait]
-impl ContentStore for Noted {
+impl ContentStore for RecordingStore {
     async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
         self.store.size(digest).await
     }
@@ -91,7 +91,7 @@ impl ContentStore for Noted {
 
 #[cfg(test)]
 mod tests {
-    use super::super::swallow::Swallow;
+    use super::super::discard::DiscardStore;
     use super::*;
 
     fn layers(sizes: &[(&str, u64)]) -> Layers {
@@ -103,8 +103,8 @@ mod tests {
 
     #[tokio::test]
     async fn layers_are_noted_once_and_nothing_else_is() {
-        let notes = Notes::default();
-        let stores = [(); 2].map(|()| notes.of(Arc::new(Swallow::default())));
+        let sizes = LayerSizes::default();
+        let stores = [(); 2].map(|()| sizes.record(Arc::new(DiscardStore::default())));
         for store in &stores {
             for (key, name, size) in [
                 ("layer-a", "a", Some(7)),
@@ -116,12 +116,12 @@ mod tests {
                 store.write(NewBlob { key, digest, size }).await.unwrap();
             }
         }
-        assert_eq!(notes.layers(), layers(&[("a", 7)]));
+        assert_eq!(sizes.layers(), layers(&[("a", 7)]));
     }
 
     #[test]
     fn what_all_have_below_does_not_count() {
-        let mut tally = Tally::default();
+        let mut tally = LayerTally::default();
         assert!(!tally.is_of_small_layers());
         tally.add(layers(&[("base", 1000 * SMALL), ("a", 10)]));
         assert!(!tally.is_of_small_layers());

@@ -1,7 +1,6 @@
 //! Kinds of cache that not every builder has. Like buildx, a build does without those that its builder
 //! does not have.
 
-use super::request::BuildRequest;
 use crate::buildkit::solve::Entry;
 use crate::buildkit::{Client, RpcError};
 use crate::options::cache::{CacheFrom, CacheTo};
@@ -15,9 +14,13 @@ pub struct UnsupportedBackends(Vec<&'static str>);
 
 impl UnsupportedBackends {
     /// Asks the builder, if the build has caches of a kind that it may not have.
-    pub(super) async fn ask(client: &Client, request: &BuildRequest) -> Result<Self, RpcError> {
+    pub async fn ask(
+        client: &Client,
+        to: &[CacheTo],
+        from: &[CacheFrom],
+    ) -> Result<Self, RpcError> {
         let mut unsupported = Vec::new();
-        for (kind, capability) in used(request) {
+        for (kind, capability) in used(to, from) {
             if !client.supports(capability).await? {
                 unsupported.push(kind);
             }
@@ -27,17 +30,17 @@ impl UnsupportedBackends {
 
     /// Makes them up.
     #[cfg(test)]
-    pub(super) fn of(kinds: &[&'static str]) -> Self {
+    pub(in crate::build) fn of(kinds: &[&'static str]) -> Self {
         Self(kinds.to_vec())
     }
 
     /// Returns whether a cache must be left out.
-    pub(super) fn has(&self, entry: &Entry) -> bool {
+    pub(in crate::build) fn has(&self, entry: &Entry) -> bool {
         self.0.contains(&entry.kind.as_str())
     }
 
     /// Returns a warning for each kind.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(in crate::build) fn warnings(&self) -> Vec<String> {
         let text = |kind: &&str| {
             format!("the builder does not have caches of type={kind}, built without them")
         };
@@ -45,12 +48,15 @@ impl UnsupportedBackends {
     }
 }
 
-fn used(request: &BuildRequest) -> impl Iterator<Item = (&'static str, &'static str)> {
+fn used(
+    written: &[CacheTo],
+    read: &[CacheFrom],
+) -> impl Iterator<Item = (&'static str, &'static str)> {
     KINDS.into_iter().filter(|(kind, _)| {
         let to = |cache: &CacheTo| matches!(cache, CacheTo::Other { kind: own, .. } if own == kind);
         let from =
             |cache: &CacheFrom| matches!(cache, CacheFrom::Other { kind: own, .. } if own == kind);
-        request.cache_to.iter().any(to) || request.cache_from.iter().any(from)
+        written.iter().any(to) || read.iter().any(from)
     })
 }
 
@@ -61,16 +67,15 @@ mod tests {
 
     #[test]
     fn only_kinds_that_are_used_and_may_be_lacking_are_asked_for() {
-        let spec = |to: &str, from: &str| BuildRequest {
-            cache_to: CacheTo::parse(to).unwrap(),
-            cache_from: CacheFrom::parse(from).unwrap(),
-            ..BuildRequest::default()
+        let kinds = |to: &str, from: &str| {
+            let (to, from) = (CacheTo::parse(to), CacheFrom::parse(from));
+            let used: Vec<_> = used(&to.unwrap(), &from.unwrap()).collect();
+            used.into_iter().map(|(kind, _)| kind).collect::<Vec<_>>()
         };
-        let kinds = |spec: &BuildRequest| used(spec).map(|(kind, _)| kind).collect::<Vec<_>>();
-        assert!(kinds(&spec("type=inline", "r.io/a:c")).is_empty());
-        assert_eq!(kinds(&spec("type=gha", "r.io/a:c")), ["gha"]);
+        assert!(kinds("type=inline", "r.io/a:c").is_empty());
+        assert_eq!(kinds("type=gha", "r.io/a:c"), ["gha"]);
         assert_eq!(
-            kinds(&spec("type=gha", "type=s3,region=r,bucket=b")),
+            kinds("type=gha", "type=s3,region=r,bucket=b"),
             ["gha", "s3"]
         );
     }

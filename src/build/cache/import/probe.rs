@@ -1,12 +1,12 @@
 //! What the registries say about the caches, asked before anything else needs to know.
 //!
-//! The questions go out together when the build begins, beside the connection to the builder. One request
+//! The probes go out together when the build begins, beside the connection to the builder. One request
 //! a cache, and nothing is tried again: where there is no answer BuildKit may still get one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::build::cache::{CacheImport, RegistrySource};
+use super::sources::{CacheImport, RegistrySource};
 use crate::build::later::{Later, later};
 use crate::cache::registries::Registries;
 use crate::error::chain;
@@ -23,7 +23,7 @@ pub(super) const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a registry said.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ProbeResult {
     /// There is a manifest.
     Found(Repository, RawManifest),
     /// There is nothing.
@@ -34,19 +34,19 @@ pub(super) enum Answer {
     Silent,
 }
 
-/// The caches to read, in the order of the flags, and the questions that are on their way. They end with
-/// this.
+/// The caches to read, in the order of the flags, and the probes that are on their way. Dropping
+/// this aborts them.
 #[derive(Debug, Clone, Default)]
-pub struct Asked(Vec<Question>);
+pub struct Probes(Vec<Probe>);
 
 /// One cache, and its registry's answer where it has one.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
+pub(super) struct Probe {
     pub(super) import: CacheImport,
-    answer: Option<Later<Arc<Answer>>>,
+    answer: Option<Later<Arc<ProbeResult>>>,
 }
 
-impl Asked {
+impl Probes {
     /// Asks for every registry cache.
     pub fn start(imports: &[CacheImport], registries: &Arc<Registries>) -> Self {
         let ask = |import: &CacheImport| {
@@ -58,37 +58,37 @@ impl Asked {
             let registries = Arc::clone(registries);
             let asked = async move {
                 Arc::new(if through_session {
-                    ask_patiently(&source, &registries).await
+                    probe_patiently(&source, &registries).await
                 } else {
-                    ask_once(&source, &registries).await
+                    probe_once(&source, &registries).await
                 })
             };
-            let lost = |error| Arc::new(Answer::Unknown(chain(&error)));
+            let lost = |error| Arc::new(ProbeResult::Unknown(chain(&error)));
             Some(later(asked, lost))
         };
-        let question = |import: &CacheImport| Question {
+        let probe = |import: &CacheImport| Probe {
             import: import.clone(),
             answer: ask(import),
         };
-        Self(imports.iter().map(question).collect())
+        Self(imports.iter().map(probe).collect())
     }
 
-    pub(super) fn questions(&self) -> impl Iterator<Item = &Question> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Probe> {
         self.0.iter()
     }
 }
 
-impl Question {
+impl Probe {
     /// Waits for what the registry says.
-    pub(super) async fn answer(&self) -> Option<Arc<Answer>> {
+    pub(super) async fn result(&self) -> Option<Arc<ProbeResult>> {
         Some(self.answer.clone()?.await)
     }
 }
 
-async fn ask_once(source: &RegistrySource, registries: &Registries) -> Answer {
+async fn probe_once(source: &RegistrySource, registries: &Registries) -> ProbeResult {
     let repository = match repository(source, registries) {
         Ok(repository) => repository,
-        Err(error) => return Answer::Unknown(chain(&error)),
+        Err(error) => return ProbeResult::Unknown(chain(&error)),
     };
     let silence = silence(repository.clone());
     tokio::select! {
@@ -97,14 +97,14 @@ async fn ask_once(source: &RegistrySource, registries: &Registries) -> Answer {
     }
 }
 
-async fn ask_patiently(source: &RegistrySource, registries: &Registries) -> Answer {
+async fn probe_patiently(source: &RegistrySource, registries: &Registries) -> ProbeResult {
     let repository = match repository(source, registries) {
         Ok(repository) => repository,
-        Err(error) => return Answer::Unknown(chain(&error)),
+        Err(error) => return ProbeResult::Unknown(chain(&error)),
     };
     match tokio::time::timeout(CLIENT_DEADLINE, repository.manifest(source.named())).await {
         Ok(found) => answer(repository.clone(), found),
-        Err(_) => Answer::Unknown(no_answer(CLIENT_DEADLINE)),
+        Err(_) => ProbeResult::Unknown(no_answer(CLIENT_DEADLINE)),
     }
 }
 
@@ -115,24 +115,27 @@ fn repository(
     registries.repository(&source.reference, source.insecure, Access::Pull)
 }
 
-fn answer(repository: Repository, found: Result<Option<RawManifest>, RegistryError>) -> Answer {
+fn answer(
+    repository: Repository,
+    found: Result<Option<RawManifest>, RegistryError>,
+) -> ProbeResult {
     match found {
-        Ok(Some(raw)) => Answer::Found(repository, raw),
-        Ok(None) => Answer::Missing,
-        Err(error) => Answer::Unknown(chain(&error)),
+        Ok(Some(raw)) => ProbeResult::Found(repository, raw),
+        Ok(None) => ProbeResult::Missing,
+        Err(error) => ProbeResult::Unknown(chain(&error)),
     }
 }
 
 /// Waits until an answer is due no more. A registry that cannot be reached from here, perhaps behind
 /// a firewall, is not waited for as long as one that can: the builder may be on the other side.
-async fn silence(repository: Repository) -> Answer {
+async fn silence(repository: Repository) -> ProbeResult {
     tokio::time::sleep(PATIENCE).await;
     let reached = tokio::time::timeout(PATIENCE, repository.client().takes_connections()).await;
     if reached != Ok(true) {
-        return Answer::Unknown("it cannot be reached from here".to_owned());
+        return ProbeResult::Unknown("it cannot be reached from here".to_owned());
     }
     tokio::time::sleep(REST).await;
-    Answer::Silent
+    ProbeResult::Silent
 }
 
 /// What is said about a registry that does not answer.

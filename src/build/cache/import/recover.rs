@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use tokio_util::sync::CancellationToken;
 
-use super::ask::DEADLINE;
 use super::origin::{OriginCache, Origins};
-use super::{Imports, Remote, Slot, serve, unread_warning, unreadable};
+use super::probe::DEADLINE;
+use super::set::{Imports, Remote, Slot, serve, unread_warning};
+use super::unreadable;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::Entry;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bollard_buildkit_proto::pb::Definition;
 use tonic::Status;
 
-use super::Alongside;
-use crate::buildkit::solve::Companion;
+use super::EarlyExports;
+use crate::buildkit::solve::SolveObserver;
 
 /// Returns whether a build is run again after an error with this message.
 pub type RunAgain<'a> = &'a (dyn Fn(&str) -> bool + Sync);
@@ -15,7 +15,7 @@ pub type RunAgain<'a> = &'a (dyn Fn(&str) -> bool + Sync);
 /// results in the builder.
 #[derive(Clone, Copy)]
 pub struct EarlyObserver<'a> {
-    early: &'a Alongside,
+    early: &'a EarlyExports,
     again: RunAgain<'a>,
 }
 
@@ -27,13 +27,13 @@ impl std::fmt::Debug for EarlyObserver<'_> {
 
 impl<'a> EarlyObserver<'a> {
     /// Observes for these exports.
-    pub fn new(early: &'a Alongside, again: RunAgain<'a>) -> Self {
+    pub fn new(early: &'a EarlyExports, again: RunAgain<'a>) -> Self {
         Self { early, again }
     }
 }
 
 #[tonic::async_trait]
-impl Companion for EarlyObserver<'_> {
+impl SolveObserver for EarlyObserver<'_> {
     fn begin(&self, definitions: &BTreeMap<String, Definition>) {
         self.early.begin(definitions);
     }

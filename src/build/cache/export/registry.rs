@@ -1,10 +1,11 @@
-//! The caches of a build that this program stores itself: opened before the solve, published after.
+//! One registry cache that this program stores: opened before the solve, published after it.
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::cache::{Lookup, RegistryTarget};
+use super::targets::{Lookup, RegistryTarget};
+use crate::build::cache::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
 use crate::cache::export::{
@@ -13,52 +14,16 @@ use crate::cache::export::{
 };
 use crate::cache::known::Known;
 use crate::cache::merge::Bounds;
-use crate::cache::registries::Registries;
-use crate::compress::{Algorithm, Level, Workers};
+use crate::compress::{Algorithm, Level};
 use crate::options::cache::{Compression, Compressor, RegistryCacheTo};
 use crate::options::size;
-use crate::registry::{Access, RegistryError, SpoolDir};
+use crate::registry::{Access, RegistryError};
 use crate::text::counted;
-
-/// Shows what becomes of the caches.
-pub trait CacheObserver: Send + Sync {
-    /// Begins to show the export to a reference.
-    fn export(&self, reference: &str) -> Arc<dyn ExportProgress>;
-    /// Begins to show how a cache is opened that this program reads.
-    fn import(&self, reference: &str) -> Arc<dyn ExportProgress>;
-    /// So many bytes of layers were sent to caches.
-    fn sent(&self, bytes: u64);
-    /// So many bytes of layers were received from caches.
-    fn received(&self, bytes: u64);
-    /// The result of the step with that digest came from these caches.
-    fn origin(&self, vertex: &str, caches: &str);
-}
-
-/// What exports need besides the build's own request.
-#[derive(Clone)]
-pub struct ClientTools {
-    /// Registry clients.
-    pub registries: Arc<Registries>,
-    /// Threads for compression.
-    pub workers: Workers,
-    /// Where spool files are.
-    pub spool_dir: SpoolDir,
-    /// Shows exports.
-    pub observer: Arc<dyn CacheObserver>,
-}
-
-impl std::fmt::Debug for ClientTools {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientTools")
-            .field("spool_dir", &self.spool_dir)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Why a cache was not exported.
 #[derive(Debug, Error)]
 #[error("failed to export the cache to {reference}")]
-pub struct ClientCacheError {
+pub struct RegistryExportError {
     /// The cache's reference.
     pub reference: String,
     /// Why.
@@ -72,35 +37,35 @@ pub struct CacheReport {
     /// The cache's reference.
     pub reference: String,
     /// The outcome; an error where the user said `ignore-error`.
-    pub outcome: Result<Option<Published>, ClientCacheError>,
+    pub outcome: Result<Option<Published>, RegistryExportError>,
 }
 
 /// One cache that is being exported.
-pub struct ClientCache {
+pub struct RegistryExport {
     target: RegistryTarget,
     sink: RegistrySink,
     observer: Arc<dyn CacheObserver>,
 }
 
-impl std::fmt::Debug for ClientCache {
+impl std::fmt::Debug for RegistryExport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientCache")
+        f.debug_struct("RegistryExport")
             .field("target", &self.target)
             .finish_non_exhaustive()
     }
 }
 
-impl ClientCache {
+impl RegistryExport {
     /// Opens a cache: asks the registry beside the build what it holds already. A registry that does
     /// not answer is no reason not to build; its error comes with the export.
     ///
     /// # Errors
     ///
     /// Fails where the reference's registry cannot be addressed at all.
-    pub fn open(target: &RegistryTarget, tools: &ClientTools) -> Result<Self, ClientCacheError> {
+    pub fn open(target: &RegistryTarget, tools: &CacheTools) -> Result<Self, RegistryExportError> {
         let cache = &target.cache;
         let insecure = cache.insecure == Some(true);
-        let failed = |source: RegistryError| ClientCacheError {
+        let failed = |source: RegistryError| RegistryExportError {
             reference: cache.raw_ref.clone(),
             source: source.into(),
         };
@@ -139,9 +104,9 @@ impl ClientCache {
     }
 
     /// Returns why the export broke, where a solve failed because of it.
-    pub async fn failure(&self) -> Option<ClientCacheError> {
+    pub async fn failure(&self) -> Option<RegistryExportError> {
         let error = self.sink.failure().await?;
-        Some(ClientCacheError {
+        Some(RegistryExportError {
             reference: self.target.cache.raw_ref.clone(),
             source: PublishError::Layer(error),
         })
@@ -179,7 +144,7 @@ impl ClientCache {
         &self,
         again: impl AsyncFn(Entry) -> Result<(), E>,
         enough: impl Future<Output = ()>,
-    ) -> Result<Option<CacheReport>, ClientCacheError>
+    ) -> Result<Option<CacheReport>, RegistryExportError>
     where
         E: std::error::Error + Send + Sync + 'static,
     {
@@ -210,7 +175,7 @@ impl ClientCache {
     pub async fn publish<E>(
         &self,
         again: impl AsyncFn(Entry) -> Result<(), E>,
-    ) -> Result<CacheReport, ClientCacheError>
+    ) -> Result<CacheReport, RegistryExportError>
     where
         E: std::error::Error + Send + Sync + 'static,
     {
@@ -224,7 +189,7 @@ impl ClientCache {
                 Err(error) => Err(PublishError::NotAgain(Box::new(error))),
             };
         }
-        let outcome = result.map_err(|source| ClientCacheError {
+        let outcome = result.map_err(|source| RegistryExportError {
             reference: reference.clone(),
             source,
         });

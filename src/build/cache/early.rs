@@ -12,16 +12,16 @@
 //! What is left of the chains is exported beside that, too.
 //!
 //! When a step fails or the user cancels, the builder still holds the results of the others (see
-//! [`Companion`](crate::buildkit::solve::Companion)). What has not been exported is exported then, and
-//! [`keep`](Alongside::keep) publishes the parts as one cache.
+//! [`SolveObserver`](crate::buildkit::solve::SolveObserver)). What has not been exported is exported then, and
+//! [`keep`](EarlyExports::keep) publishes the parts as one cache.
 
+mod discard;
 mod ending;
 mod gate;
+mod layer_sizes;
 mod observer;
 mod parts;
 mod queue;
-mod swallow;
-mod tally;
 
 pub use gate::{CpuTime, Meter};
 pub use observer::{EarlyObserver, RunAgain};
@@ -39,10 +39,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::gate::Gate;
+use self::layer_sizes::Layers;
 use self::queue::{Next, Queue};
-use self::tally::Layers;
-use super::cache::EarlyExport;
-use super::client_cache::ClientCache;
+use super::cancellation::{AFTER_SIGNAL, Cancellation, FOR_PUBLISHING, before};
+use super::export::{EarlyExport, RegistryExport};
 use crate::buildkit::Client;
 use crate::buildkit::llb::Graph;
 use crate::buildkit::session::content::ContentStores;
@@ -53,25 +53,12 @@ use crate::cache::export::PartExport;
 const PARTS: usize = 2;
 /// How long after a failure the caches may still be exported.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// How long after a signal.
-const AFTER_SIGNAL: Duration = Duration::from_secs(10);
-/// Of that, what is left for config and manifest when the layers take too long.
-const FOR_PUBLISHING: Duration = Duration::from_secs(3);
 /// How long the failure of a step may take to show in the status of the build.
 const STATUS_DELAY: Duration = Duration::from_millis(500);
 
-/// What ends an export before its time.
-#[derive(Debug, Clone, Default)]
-pub struct Stops {
-    /// The user has cancelled: the build ends, and what has finished is kept.
-    pub cancel: CancellationToken,
-    /// The user has asked twice: nothing is kept any more.
-    pub hurry: CancellationToken,
-}
-
 /// The caches of one build.
 #[derive(Debug)]
-pub struct Alongside {
+pub struct EarlyExports {
     shared: Arc<Shared>,
     /// Nothing runs on when a build is dropped without having been stopped.
     _end: DropGuard,
@@ -83,10 +70,10 @@ struct Shared {
     stores: ContentStores,
     /// What the solves of parts have in common.
     request: SolveRequest,
-    caches: Vec<Arc<ClientCache>>,
+    caches: Vec<Arc<RegistryExport>>,
     /// What the build makes beside caches; it makes that first.
     results: Vec<Entry>,
-    stops: Stops,
+    cancellation: Cancellation,
     gate: Gate,
     state: Mutex<State>,
     changed: Notify,
@@ -124,17 +111,17 @@ struct Part {
     export: PartExport,
 }
 
-impl Alongside {
+impl EarlyExports {
     /// Makes ready for a solve. `request` is the build's own; `None` where there is nothing to do.
     pub fn new(
-        caches: Vec<Arc<ClientCache>>,
+        caches: Vec<Arc<RegistryExport>>,
         client: Client,
         stores: ContentStores,
         request: &SolveRequest,
-        stops: Stops,
+        cancellation: Cancellation,
         meter: Option<Arc<dyn Meter>>,
     ) -> Option<Self> {
-        let is_useful = |cache: &Arc<ClientCache>| is_early(cache) || keeps(cache);
+        let is_useful = |cache: &Arc<RegistryExport>| is_early(cache) || keeps(cache);
         if !caches.iter().any(is_useful) || request.internal {
             return None;
         }
@@ -155,7 +142,7 @@ impl Alongside {
                 request,
                 caches,
                 results,
-                stops,
+                cancellation,
                 gate: Gate::new(meter),
                 state: Mutex::default(),
                 changed: Notify::new(),
@@ -204,7 +191,7 @@ impl Alongside {
             let deadline = before(deadline, FOR_PUBLISHING);
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => {}
-                () = shared.stops.hurry.cancelled() => {}
+                () = shared.cancellation.force.cancelled() => {}
             }
         };
         let kept = of_cache.into_iter().filter_map(|(cache, parts)| {
@@ -215,13 +202,13 @@ impl Alongside {
         tokio::select! {
             _ = kept => {}
             () = tokio::time::sleep_until(deadline.into()) => {}
-            () = shared.stops.hurry.cancelled() => {}
+            () = shared.cancellation.force.cancelled() => {}
         }
     }
 }
 
 /// What is heard of the build.
-impl Alongside {
+impl EarlyExports {
     fn begin(&self, definitions: &BTreeMap<String, Definition>) {
         let graph = match Graph::of(definitions.values()) {
             Ok(graph) => graph,
@@ -255,12 +242,12 @@ impl Alongside {
             return;
         }
         shared.changed.notify_waiters();
-        let failed_before = !shared.stops.cancel.is_cancelled();
+        let failed_before = !shared.cancellation.graceful.is_cancelled();
         tokio::select! {
             () = shared.export_rest() => {}
             () = tokio::time::sleep_until(before(deadline, FOR_PUBLISHING)) => {}
-            () = shared.stops.hurry.cancelled() => {}
-            () = shared.stops.cancel.cancelled(), if failed_before => {}
+            () = shared.cancellation.force.cancelled() => {}
+            () = shared.cancellation.graceful.cancelled(), if failed_before => {}
         }
     }
 }
@@ -278,7 +265,7 @@ impl Shared {
 
     /// Until when the caches may be exported, if the build ends now.
     fn deadline(&self) -> Instant {
-        let usual = if self.stops.cancel.is_cancelled() {
+        let usual = if self.cancellation.graceful.is_cancelled() {
             AFTER_SIGNAL
         } else {
             AFTER_FAILURE
@@ -349,7 +336,7 @@ impl Shared {
 
     /// Exports what has finished and is not exported yet, for the caches that outlive a failure.
     async fn export_rest(&self) {
-        if !self.stops.cancel.is_cancelled() {
+        if !self.cancellation.graceful.is_cancelled() {
             // The error of a step comes by another way than the status, which tells what has finished
             // before. A build may also fail without a step that does.
             let seen = self.until(|state| state.saw_failure);
@@ -403,26 +390,14 @@ impl Shared {
     }
 }
 
-fn before(time: Instant, span: Duration) -> tokio::time::Instant {
-    time.checked_sub(span).unwrap_or(time).into()
-}
-
 /// Returns whether something is done for a cache while the build runs.
-fn is_early(cache: &ClientCache) -> bool {
+fn is_early(cache: &RegistryExport) -> bool {
     cache.target().early != EarlyExport::Off
 }
 
 /// Returns whether a cache is published when the build fails.
-fn keeps(cache: &ClientCache) -> bool {
+fn keeps(cache: &RegistryExport) -> bool {
     cache.target().survives_failure()
-}
-
-/// Until when the layers of a cache may arrive, and until when it may be published, if the user cancels now.
-pub(super) fn after_cancel(cache: &ClientCache) -> (tokio::time::Instant, tokio::time::Instant) {
-    let time = cache.target().cache.on_failure_timeout;
-    let time = time.unwrap_or(AFTER_SIGNAL);
-    let end = Instant::now() + time.max(FOR_PUBLISHING);
-    (before(end, FOR_PUBLISHING), end.into())
 }
 
 /// How long a step ran; nothing where its result was found.

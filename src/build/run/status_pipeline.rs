@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
-use crate::build::alongside::Alongside;
-use crate::build::client_cache::CacheObserver;
-use crate::build::imports::{Origins, Watch};
-use crate::build::quiet_import;
+use crate::build::cache::CacheObserver;
+use crate::build::cache::early::EarlyExports;
+use crate::build::cache::import::{Origins, Watch, missing};
 
 /// Hands reports on, through one stage after the other:
 ///
@@ -19,7 +18,7 @@ use crate::build::quiet_import;
 /// 5. the display shows the report,
 /// 6. and is told the caches of those steps, which it must know before.
 pub(super) struct StatusPipeline<F> {
-    early: Option<Arc<Alongside>>,
+    early: Option<Arc<EarlyExports>>,
     watch: Watch,
     origins: Origins,
     /// Reports are shown as they are, for tools that parse them.
@@ -41,7 +40,7 @@ impl<F: FnMut(StatusResponse)> StatusPipeline<F> {
     }
 
     /// Begins with the reports of a solve, whose cached steps come from one of `origins`.
-    pub(super) fn begin(&mut self, origins: Origins, early: Option<Arc<Alongside>>) {
+    pub(super) fn begin(&mut self, origins: Origins, early: Option<Arc<EarlyExports>>) {
         self.origins = origins;
         self.early = early;
     }
@@ -62,7 +61,7 @@ impl<F: FnMut(StatusResponse)> StatusPipeline<F> {
     /// Shows a report that says nothing about caches, exports and failures of the build.
     pub(super) fn show(&mut self, mut status: StatusResponse) {
         if !self.is_raw {
-            quiet_import::soften(&mut status);
+            missing::soften(&mut status);
         }
         (self.display)(status);
     }
@@ -102,7 +101,7 @@ mod tests {
     use bollard_buildkit_proto::moby::buildkit::v1::{Vertex, VertexStatus};
 
     use super::*;
-    use crate::build::imports::OriginCache;
+    use crate::build::cache::import::OriginCache;
     use crate::cache::export::ExportProgress;
     use crate::digest::Digest;
 
@@ -176,7 +175,7 @@ mod tests {
         let report = std::slice::from_ref(&report);
         let quiet = shown(false, report, false);
         assert_eq!(quiet[0].vertexes[0].error, "");
-        assert_eq!(quiet[0].statuses[0].id, quiet_import::MISSING);
+        assert_eq!(quiet[0].statuses[0].id, missing::MISSING);
         assert_eq!(shown(true, report, false), report);
     }
 

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::build::cache::RegistrySource;
-use crate::build::imports::ask::Answer;
+use crate::build::cache::import::RegistrySource;
+use crate::build::cache::import::probe::ProbeResult;
 use crate::cache::manifest::OCI_MANIFEST;
 use crate::reference::Reference;
 use crate::registry::{Access, Anonymous, HostConfig, RegistryClient, RetryPolicy, SystemClock};
@@ -49,7 +49,7 @@ fn cache(layer: &Digest) -> Slot {
         insecure: false,
     };
     let mut remote = Remote::new(&source);
-    remote.answer = Some(Arc::new(Answer::Found(repository, raw)));
+    remote.answer = Some(Arc::new(ProbeResult::Found(repository, raw)));
     Slot {
         entry: Some(entry("registry")),
         registry: Some(remote),

@@ -10,12 +10,12 @@ use crate::digest::Digest;
 
 /// Sizes of manifest and config, which the builder writes whatever there is, and looks at.
 #[derive(Debug, Default)]
-pub(super) struct Swallow {
+pub(super) struct DiscardStore {
     sizes: Arc<Mutex<HashMap<Digest, u64>>>,
 }
 
 #[tonic::async_trait]
-impl ContentStore for Swallow {
+impl ContentStore for DiscardStore {
     async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
         let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         let size = sizes.get(digest).copied();
@@ -26,7 +26,7 @@ impl ContentStore for Swallow {
         if !blob.is_metadata() {
             return Ok(Write::Exists);
         }
-        Ok(Write::Open(Box::new(Swallowed {
+        Ok(Write::Open(Box::new(DiscardWriter {
             sizes: Arc::clone(&self.sizes),
             digest: blob.digest,
             size: 0,
@@ -34,14 +34,14 @@ impl ContentStore for Swallow {
     }
 }
 
-struct Swallowed {
+struct DiscardWriter {
     sizes: Arc<Mutex<HashMap<Digest, u64>>>,
     digest: Digest,
     size: u64,
 }
 
 #[tonic::async_trait]
-impl BlobWriter for Swallowed {
+impl BlobWriter for DiscardWriter {
     async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
         self.size += data.len() as u64;
         Ok(())

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::exports::{Export, Sink};
-use super::inputs::Inputs;
-use super::load::{ImageLoader, LoadSink};
-use super::plan::SessionNames;
-use super::stdin::Stdin;
+use crate::build::context::inputs::Inputs;
+use crate::build::context::stdin::Stdin;
+use crate::build::output::exporters::{Export, Sink};
+use crate::build::output::load::{ImageLoader, LoadSink};
+use crate::build::plan::SessionNames;
 use crate::buildkit::session::Session;
 use crate::buildkit::session::auth::Auth;
 use crate::buildkit::session::content::ContentStores;
@@ -26,7 +26,7 @@ use crate::options::secret::{Secret, SecretSource as SecretOption};
 use crate::options::ssh::Ssh;
 
 /// What the session is made of besides the build's own inputs.
-pub struct SessionParts<'a> {
+pub(super) struct SessionParts<'a> {
     /// Secrets of the build.
     pub secrets: &'a [Secret],
     /// SSH agents of the build.
@@ -47,7 +47,7 @@ pub struct SessionParts<'a> {
 
 /// A session ready to be announced, and where its sinks' failures are kept.
 #[derive(Debug)]
-pub struct ReadySession {
+pub(super) struct ReadySession {
     /// The session.
     pub session: Session,
     /// What takes the results, to be asked after the build.
@@ -86,7 +86,7 @@ pub enum SessionSetupError {
 /// # Errors
 ///
 /// Fails where a secret or an agent that was named is not there.
-pub fn prepare(
+pub(super) fn prepare(
     inputs: &Inputs,
     upload: Option<Stdin>,
     parts: &SessionParts<'_>,

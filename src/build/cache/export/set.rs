@@ -7,44 +7,50 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::alongside::{Stops, after_cancel};
-use super::cache::{CacheTarget, Carrier};
-use super::client_cache::{CacheObserver, CacheReport, ClientCache, ClientCacheError, ClientTools};
-use super::layout_cache::{LayoutCache, LayoutCacheError};
+use super::layout::{LayoutExport, LayoutExportError};
+use super::registry::{CacheReport, RegistryExport, RegistryExportError};
+use super::targets::{CacheTarget, Carrier};
+use crate::build::cache::cancellation::{Cancellation, deadlines};
+use crate::build::cache::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::buildkit::{Client, RpcError};
 
 /// Why the caches of a build are not opened or not published.
 #[derive(Debug, Error)]
-pub(super) enum CachesError {
+pub enum CacheSetError {
     /// A registry cache failed.
     #[error(transparent)]
-    Registry(#[from] ClientCacheError),
+    Registry(#[from] RegistryExportError),
     /// A layout folder failed.
     #[error(transparent)]
-    Layout(#[from] LayoutCacheError),
+    Layout(#[from] LayoutExportError),
     /// The user has cancelled.
     #[error("the build was cancelled")]
     Cancelled,
 }
 
 /// The caches of a build.
-pub(super) struct Caches {
+#[derive(Debug)]
+pub struct CacheSet {
     /// Registry caches, those that the builder stores among them: this program does if the build fails.
-    registries: Vec<Arc<ClientCache>>,
-    layouts: Vec<LayoutCache>,
+    registries: Vec<Arc<RegistryExport>>,
+    layouts: Vec<LayoutExport>,
     /// The builder sends caches, too, and does not tell how much.
     builder_sends: bool,
 }
 
-impl Caches {
+impl CacheSet {
     /// Opens them.
-    pub(super) fn open(
+    ///
+    /// # Errors
+    ///
+    /// Fails if a registry cannot be addressed, or a folder cannot be made.
+    pub fn open(
         targets: &[CacheTarget],
         current_dir: &Path,
-        tools: &ClientTools,
-    ) -> Result<Self, CachesError> {
+        tools: &CacheTools,
+    ) -> Result<Self, CacheSetError> {
         let mut caches = Self {
             registries: Vec::new(),
             layouts: Vec::new(),
@@ -53,11 +59,13 @@ impl Caches {
         for target in targets {
             match target {
                 CacheTarget::Registry(target) => {
-                    let cache = ClientCache::open(target, tools)?;
+                    let cache = RegistryExport::open(target, tools)?;
                     caches.registries.push(Arc::new(cache));
                 }
                 CacheTarget::Layout(target) => {
-                    caches.layouts.push(LayoutCache::open(target, current_dir)?);
+                    caches
+                        .layouts
+                        .push(LayoutExport::open(target, current_dir)?);
                 }
                 CacheTarget::Builder(_) => {}
             }
@@ -66,18 +74,18 @@ impl Caches {
     }
 
     /// Returns the registry caches.
-    pub(super) fn registries(&self) -> &[Arc<ClientCache>] {
+    pub fn registries(&self) -> &[Arc<RegistryExport>] {
         &self.registries
     }
 
     /// Returns those that this program stores.
-    fn carried(&self) -> impl Iterator<Item = &Arc<ClientCache>> {
+    fn carried(&self) -> impl Iterator<Item = &Arc<RegistryExport>> {
         let registries = self.registries.iter();
         registries.filter(|cache| cache.target().via == Carrier::Client)
     }
 
     /// Offers their stores in the session.
-    pub(super) fn offer(&self, stores: &ContentStores) {
+    pub fn offer(&self, stores: &ContentStores) {
         for cache in self.carried() {
             cache.offer(stores);
         }
@@ -87,7 +95,7 @@ impl Caches {
     }
 
     /// Returns the cache whose export broke the solve: BuildKit knows only that it broke.
-    pub(super) async fn failure(&self) -> Option<ClientCacheError> {
+    pub async fn failure(&self) -> Option<RegistryExportError> {
         for cache in self.carried() {
             if let Some(error) = cache.failure().await {
                 return Some(error);
@@ -98,7 +106,7 @@ impl Caches {
 
     /// Gives up what is still on its way. Whoever owns the registry clients waits for the end of its upload sessions
     /// ([`Registries::close`](crate::cache::registries::Registries::close)).
-    pub(super) async fn stop(&self) {
+    pub async fn stop(&self) {
         for cache in &self.registries {
             cache.stop().await;
         }
@@ -106,24 +114,28 @@ impl Caches {
 
     /// Publishes them after the build, when the image is safe. The session must still be there. Where the user
     /// cancels, what has arrived is kept within each cache's `on-failure-timeout`.
-    pub(super) async fn publish(
+    ///
+    /// # Errors
+    ///
+    /// Fails if a cache without `ignore-error` cannot be published, or if the user cancels.
+    pub async fn publish(
         &self,
         request: &SolveRequest,
         client: &Client,
         observer: &dyn CacheObserver,
-        stops: &Stops,
-    ) -> Result<Vec<CacheReport>, CachesError> {
+        cancellation: &Cancellation,
+    ) -> Result<Vec<CacheReport>, CacheSetError> {
         for cache in &self.layouts {
             cache.publish(observer).await?;
         }
-        let cancel = &stops.cancel;
+        let cancel = &cancellation.graceful;
         let again = async |entry| export_again(client, request, entry, cancel).await;
         let published = self.carried();
-        let published = published.map(|cache| publish_one(cache, &again, stops));
+        let published = published.map(|cache| publish_one(cache, &again, cancellation));
         // One that fails does not keep the others from being published.
         let reports = futures_util::future::join_all(published).await;
         if cancel.is_cancelled() {
-            return Err(CachesError::Cancelled);
+            return Err(CacheSetError::Cancelled);
         }
         let reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
         let reports: Vec<_> = reports.into_iter().flatten().collect();
@@ -145,24 +157,25 @@ impl Caches {
 
 /// Publishes one cache; nothing comes back where the user has cancelled.
 async fn publish_one<E>(
-    cache: &ClientCache,
+    cache: &RegistryExport,
     again: impl AsyncFn(Entry) -> Result<(), E>,
-    stops: &Stops,
-) -> Result<Option<CacheReport>, ClientCacheError>
+    cancellation: &Cancellation,
+) -> Result<Option<CacheReport>, RegistryExportError>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
     let keeps = cache.target().survives_failure();
+    let timeout = cache.target().cache.on_failure_timeout;
     let enough = async {
-        stops.cancel.cancelled().await;
-        tokio::time::sleep_until(after_cancel(cache).0).await;
+        cancellation.graceful.cancelled().await;
+        tokio::time::sleep_until(deadlines(timeout).0).await;
     };
     let end = async {
-        stops.cancel.cancelled().await;
+        cancellation.graceful.cancelled().await;
         if keeps {
             tokio::select! {
-                () = tokio::time::sleep_until(after_cancel(cache).1) => {}
-                () = stops.hurry.cancelled() => {}
+                () = tokio::time::sleep_until(deadlines(timeout).1) => {}
+                () = cancellation.force.cancelled() => {}
             }
         }
     };

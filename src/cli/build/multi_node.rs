@@ -7,12 +7,12 @@ use std::os::fd::AsRawFd as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::BuildRequest;
-use crate::build::alongside::Stops;
-use crate::build::cache::{self, CacheContext, CacheTarget};
-use crate::build::inputs::{InputError, Inputs};
-use crate::build::join::{self, Target};
+use crate::build::cache::Cancellation;
+use crate::build::cache::export::{self, CacheContext, CacheTarget};
+use crate::build::context::inputs::{InputError, Inputs};
+use crate::build::context::stdin::Stdin;
+use crate::build::output::index::{self, Target};
 use crate::build::run::BuildOutcome;
-use crate::build::stdin::Stdin;
 use crate::builder::Node;
 use crate::builder::assign::Share;
 use crate::error::CommandError;
@@ -142,9 +142,9 @@ impl Division {
         common: &Common<'_>,
     ) -> Result<BuildOutcome, CommandError> {
         let ctx = common.ctx;
-        let stops = Stops {
-            cancel: ctx.cancel.child_token(),
-            hurry: ctx.hurry.clone(),
+        let cancellation = Cancellation {
+            graceful: ctx.cancel.child_token(),
+            force: ctx.hurry.clone(),
         };
         let jobs = self.requests.iter().zip(nodes);
         let jobs = jobs.map(|(request, node)| Job {
@@ -154,8 +154,8 @@ impl Division {
         });
         let jobs: Vec<Job<'_>> = jobs.collect();
         let runs = jobs.iter().zip(inputs);
-        let runs = runs.map(|(job, inputs)| Box::pin(job.run(inputs, &stops)));
-        let outcomes = all_or_first(runs, &stops.cancel).await?;
+        let runs = runs.map(|(job, inputs)| Box::pin(job.run(inputs, &cancellation)));
+        let outcomes = all_or_first(runs, &cancellation.graceful).await?;
         let responses: Vec<_> = outcomes.iter().map(|o| o.response.clone()).collect();
         let first = outcomes.into_iter().next().unwrap_or_default();
         let Some(target) = &self.target else {
@@ -163,7 +163,7 @@ impl Division {
         };
         let step = format!("merging manifest list {}", target.names);
         let step = common.progress.sender().step(&step);
-        let pushed = join::push(&responses, target, &common.invocation.registries);
+        let pushed = index::push(&responses, target, &common.invocation.registries);
         match super::cancellable(&ctx.cancel, pushed).await? {
             Ok(digest) => {
                 step.done();
@@ -254,7 +254,7 @@ fn targets(cache_to: &[CacheTo], request: &BuildRequest) -> Result<Vec<CacheTarg
         outputs: &request.outputs,
         build_args: &request.build_args,
     };
-    cache::targets(cache_to, build).map_err(cache_failure)
+    export::targets(cache_to, build).map_err(cache_failure)
 }
 
 /// Each node would overwrite what the others exported: registry caches are merged, and there is nothing
@@ -429,7 +429,7 @@ mod tests {
         let [CacheTarget::Registry(target)] = &plan.targets[..] else {
             panic!("{:?}", plan.targets)
         };
-        assert!(target.cache.merge && target.via == cache::Carrier::Client);
+        assert!(target.cache.merge && target.via == export::Carrier::Client);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub enum FetchError {
 /// # Errors
 ///
 /// Fails if the builder does not get it, or gets too much.
-pub(super) async fn fetch(
+pub(in crate::build) async fn fetch(
     file: &UrlDockerfile,
     client: &Client,
     session: &str,

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 
-use super::unreadable;
-use crate::build::quiet_import;
+use super::{missing, unreadable};
 
 /// What BuildKit says of a step that ended because another failed.
 const CANCELED: &str = "context canceled";
@@ -23,7 +22,7 @@ impl Watch {
     /// Takes note of a report and takes out the failures that may be healed.
     pub fn look(&mut self, status: &mut StatusResponse) {
         for vertex in &status.vertexes {
-            if let Some((cache, error)) = quiet_import::unread(vertex) {
+            if let Some((cache, error)) = missing::unread(vertex) {
                 self.unread.insert(cache.to_owned(), error.to_owned());
             }
         }
@@ -40,7 +39,7 @@ impl Watch {
 
     /// A failed read of a blob, and whatever ends because of it.
     fn may_be_healed(&self, vertex: &Vertex) -> bool {
-        if vertex.error.is_empty() || quiet_import::imported(vertex).is_some() {
+        if vertex.error.is_empty() || missing::imported(vertex).is_some() {
             return false;
         }
         !self.held.is_empty() || !unreadable::blobs(&vertex.error).is_empty()

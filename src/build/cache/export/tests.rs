@@ -1,5 +1,9 @@
-use super::export::INLINE_CACHE_ARG;
+use std::collections::BTreeMap;
+
+use super::targets::INLINE_CACHE_ARG;
 use super::*;
+use crate::build::cache::CacheError;
+use crate::build::cache::import::{CacheImport, imports};
 use crate::buildkit::solve::Entry;
 use crate::options::cache::{CacheFrom, CacheTo};
 use crate::options::output::Output;

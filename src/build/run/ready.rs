@@ -5,24 +5,24 @@ use std::sync::Arc;
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
 use super::serving::Serving;
+use super::session::{self, SessionParts};
 use super::{BuildError, Runner};
-use crate::build::cache_kinds::UnsupportedBackends;
-use crate::build::caches::Caches;
-use crate::build::imports::{Imports, is_of_a_program};
-use crate::build::inputs::Inputs;
+use crate::build::cache::UnsupportedBackends;
+use crate::build::cache::export::CacheSet;
+use crate::build::cache::import::{Imports, is_of_a_program};
+use crate::build::context::inputs::Inputs;
+use crate::build::context::{dockerfile_url, policy};
 use crate::build::plan::{BuildPlan, BuilderFacts, PlanContext, SessionNames, plan};
 use crate::build::request::BuildRequest;
-use crate::build::session::{self, SessionParts};
-use crate::build::{dockerfile_url, policy};
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::session::file_send::Exports;
 use crate::buildkit::session::file_sync::DirFailures;
 
 /// A build that is set up and can be solved.
-pub(super) struct Job {
+pub(super) struct ReadyBuild {
     pub(super) plan: BuildPlan,
-    pub(super) caches: Caches,
+    pub(super) caches: CacheSet,
     /// Cache backends that the builder does not have.
     pub(super) unsupported: UnsupportedBackends,
     pub(super) session: Serving,
@@ -31,7 +31,7 @@ pub(super) struct Job {
     dir_failures: DirFailures,
 }
 
-impl Job {
+impl ReadyBuild {
     /// Asks the builder what it is, plans the build, and serves the session.
     pub(super) async fn set_up(
         request: &BuildRequest,
@@ -40,7 +40,7 @@ impl Job {
         stores: &ContentStores,
     ) -> Result<Self, BuildError> {
         let client = &runner.client;
-        let unsupported = UnsupportedBackends::ask(client, request);
+        let unsupported = UnsupportedBackends::ask(client, &request.cache_to, &request.cache_from);
         let builder = async { tokio::try_join!(client.list_workers(), unsupported) };
         let (builder, commit) = tokio::join!(builder, runner.commit.attributes());
         let (workers, unsupported) = builder.map_err(BuildError::Builder)?;
@@ -55,7 +55,7 @@ impl Job {
         };
         let plan = plan(request, context)?;
         let current_dir = &request.inputs.current_dir;
-        let caches = Caches::open(runner.targets, current_dir, &runner.caches)?;
+        let caches = CacheSet::open(runner.targets, current_dir, &runner.caches)?;
         caches.offer(stores);
         inputs.offer_layouts(stores);
         let parts = SessionParts {
@@ -149,7 +149,7 @@ impl Job {
             return BuildError::Sink { failure, solve };
         }
         if let Some(failure) = self.caches.failure().await {
-            return BuildError::ClientCache(failure);
+            return BuildError::RegistryExport(failure);
         }
         match self.spent().filter(|_| read.is_to_blame(solve.message())) {
             Some(why) => BuildError::NotAgain { why, solve },

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::cache::LayoutTarget;
-use super::client_cache::CacheObserver;
+use super::targets::LayoutTarget;
+use crate::build::cache::CacheObserver;
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 
 /// Why a cache was not written to its folder.
 #[derive(Debug, Error)]
 #[error("failed to export the cache to the folder {dest:?}")]
-pub struct LayoutCacheError {
+pub struct LayoutExportError {
     /// The folder as the user wrote it.
     pub dest: String,
     /// Why.
@@ -23,20 +23,20 @@ pub struct LayoutCacheError {
 
 /// One folder that is being written.
 #[derive(Debug)]
-pub struct LayoutCache {
+pub struct LayoutExport {
     target: LayoutTarget,
     store: Arc<LayoutStore>,
 }
 
-impl LayoutCache {
+impl LayoutExport {
     /// Makes the folder, if it is not there.
     ///
     /// # Errors
     ///
     /// Fails where it cannot be written.
-    pub fn open(target: &LayoutTarget, current_dir: &Path) -> Result<Self, LayoutCacheError> {
+    pub fn open(target: &LayoutTarget, current_dir: &Path) -> Result<Self, LayoutExportError> {
         let layout = Layout::new(current_dir.join(&target.dest));
-        layout.create().map_err(|source| LayoutCacheError {
+        layout.create().map_err(|source| LayoutExportError {
             dest: target.dest.clone(),
             source,
         })?;
@@ -57,7 +57,7 @@ impl LayoutCache {
     /// # Errors
     ///
     /// Fails where the index cannot be written; it is then as it was.
-    pub async fn publish(&self, observer: &dyn CacheObserver) -> Result<(), LayoutCacheError> {
+    pub async fn publish(&self, observer: &dyn CacheObserver) -> Result<(), LayoutExportError> {
         let (store, target) = (Arc::clone(&self.store), self.target.clone());
         let written = tokio::task::spawn_blocking(move || write(&store, &target));
         let written = written.await.map_err(std::io::Error::other);
@@ -71,7 +71,7 @@ impl LayoutCache {
             progress.failed(&crate::error::chain(&source));
             return Ok(());
         }
-        Err(LayoutCacheError {
+        Err(LayoutExportError {
             dest: self.target.dest.clone(),
             source,
         })

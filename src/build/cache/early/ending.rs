@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::tally::Tally;
+use super::layer_sizes::LayerTally;
 use super::{Phase, Shared, is_early};
 use crate::build::cache::EarlyExport;
 use crate::buildkit::solve::Entry;
@@ -24,7 +24,7 @@ impl Shared {
             () = tokio::time::sleep(SHORT_END) => {}
             () = self.end.cancelled() => return,
         }
-        let tally = Mutex::new(Tally::default());
+        let tally = Mutex::new(LayerTally::default());
         let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
         let chains = stream::iter(self.chains());
         let worth = chains.take_while(|_| ready(!tally().is_of_small_layers()));

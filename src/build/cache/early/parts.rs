@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use bollard_buildkit_proto::pb::Definition;
 
-use super::swallow::Swallow;
-use super::tally::{Layers, Notes};
+use super::discard::DiscardStore;
+use super::layer_sizes::{LayerSizes, Layers};
 use super::{Part, Phase, Shared, is_early, keeps};
-use crate::build::cache::{EarlyExport, StoreId, session_entry};
-use crate::build::client_cache::ClientCache;
+use crate::build::cache::StoreId;
+use crate::build::cache::export::{EarlyExport, RegistryExport, session_entry};
 use crate::buildkit::RpcError;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 
@@ -41,7 +41,7 @@ impl Shared {
         let Some((definition, caches)) = self.part(step, over) else {
             return Layers::new();
         };
-        let notes = Notes::default();
+        let sizes = LayerSizes::default();
         let mut entries = Vec::new();
         let mut seen = HashSet::new();
         let mut offered = Vec::new();
@@ -57,13 +57,13 @@ impl Shared {
                 if !seen.insert(attrs.clone()) {
                     continue;
                 }
-                let store = notes.of(Arc::new(Swallow::default()));
+                let store = sizes.record(Arc::new(DiscardStore::default()));
                 self.stores.add(store_id.in_session(), store);
             } else {
                 let (export, store) = cache.part();
                 let family = cache.target().store.in_session();
                 self.stores
-                    .add_to(family, store_id.in_session(), notes.of(store));
+                    .add_to(family, store_id.in_session(), sizes.record(store));
                 parts.push(Part {
                     cache: at,
                     step: step.to_owned(),
@@ -80,7 +80,7 @@ impl Shared {
         }
         match solved {
             Some(Ok(())) => {
-                let layers = notes.layers();
+                let layers = sizes.layers();
                 let (count, took) = (layers.len(), begun.elapsed());
                 tracing::debug!(
                     step,
@@ -93,8 +93,8 @@ impl Shared {
                 let mut state = self.state();
                 state.parts.append(&mut parts);
                 if !over {
-                    let sizes: Vec<usize> = state.parts.iter().map(|p| p.export.size()).collect();
-                    state.parts.drain(..too_many(&sizes, MEMORY));
+                    let held: Vec<usize> = state.parts.iter().map(|p| p.export.size()).collect();
+                    state.parts.drain(..too_many(&held, MEMORY));
                 }
                 return layers;
             }
@@ -108,14 +108,14 @@ impl Shared {
     }
 
     /// Returns the definition of a part, and the caches that want it.
-    fn part(&self, step: &str, over: bool) -> Option<(Definition, Vec<(usize, &ClientCache)>)> {
+    fn part(&self, step: &str, over: bool) -> Option<(Definition, Vec<(usize, &RegistryExport)>)> {
         let state = self.state();
         let queue = state.queue.as_ref()?;
         let has = |cache: usize| {
             let mut parts = state.parts.iter();
             parts.any(|part| part.cache == cache && part.step == step)
         };
-        let wants = |(at, cache): &(usize, &ClientCache)| {
+        let wants = |(at, cache): &(usize, &RegistryExport)| {
             let now = if over {
                 keeps(cache) && !has(*at)
             } else {
