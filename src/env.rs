@@ -4,7 +4,7 @@
 //! variables it wants.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -66,8 +66,6 @@ pub const BUILDKIT_NO_CLIENT_TOKEN: &str = "BUILDKIT_NO_CLIENT_TOKEN";
 pub const BUILDKIT_HOST: &str = "BUILDKIT_HOST";
 /// Set to anything: no colours.
 pub const NO_COLOR: &str = "NO_COLOR";
-/// Unix time stamp for reproducible images; becomes a build argument.
-pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Socket of the SSH agent.
 pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
 /// False: the container of a builder is reached by the Docker engine only, never past it.
@@ -122,8 +120,9 @@ impl Env {
         }
     }
 
-    /// Makes an environment from pairs, for tests.
-    pub fn from_pairs<'a, V: AsRef<OsStr>>(
+    /// Makes an environment from pairs.
+    #[cfg(test)]
+    pub fn from_pairs<'a, V: AsRef<std::ffi::OsStr>>(
         pairs: impl IntoIterator<Item = (&'a str, V)>,
         home: impl Into<PathBuf>,
     ) -> Self {
@@ -199,6 +198,8 @@ impl Env {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]

@@ -38,36 +38,44 @@
 //! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`], [`fsutil`], [`options`] |
 //! | [`explain`] | why steps ran: causes, and their text | [`cache`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
-//! | [`compress`] | gzip and zstd on all cores, digests on both sides, re-encode | [`mod@digest`] |
+//! | [`compress`] | gzip and zstd on all cores, digests on both sides | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
 //! | [`output_file`] | files that the user names as outputs: what is replaced, written through or refused | – |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |
 //! | [`ui`], [`error`], [`exit`], [`mod@env`], [`text`] | terminal output, errors, exit codes, environment, figures in words and others' text | – |
+//! | [`for_tests`] | what `tests/it` and `benches` use: all that this library exports besides [`main`] | all |
 //!
 //! Core rooms never read the environment, the home folder or the terminal: values are passed in.
 
-pub mod build;
-pub mod builder;
-pub mod buildkit;
-pub mod cache;
-pub mod cli;
-pub mod compress;
-pub mod digest;
-pub mod docker;
-pub mod env;
-pub mod error;
-pub mod exit;
-pub mod explain;
-pub mod fsutil;
-pub mod options;
-pub mod output_file;
-pub mod plugin;
-pub mod progress;
-pub mod reference;
-pub mod registry;
+pub(crate) mod build;
+pub(crate) mod builder;
+pub(crate) mod buildkit;
+pub(crate) mod cache;
+pub(crate) mod cli;
+pub(crate) mod compress;
+pub(crate) mod digest;
+pub(crate) mod docker;
+pub(crate) mod env;
+pub(crate) mod error;
+pub(crate) mod exit;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the command that shows it is not written yet"
+)]
+pub(crate) mod explain;
+#[doc(hidden)]
+pub mod for_tests;
+pub(crate) mod fsutil;
+pub(crate) mod options;
+pub(crate) mod output_file;
+pub(crate) mod plugin;
+pub(crate) mod progress;
+pub(crate) mod reference;
+pub(crate) mod registry;
 #[cfg(test)]
 mod testing;
-pub mod text;
-pub mod ui;
+pub(crate) mod text;
+pub(crate) mod ui;
 
 pub use cli::main;

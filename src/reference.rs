@@ -22,8 +22,6 @@ pub const DEFAULT_TAG: &str = "latest";
 
 /// The old name of Docker Hub, normalized to [`DEFAULT_DOMAIN`].
 const LEGACY_DEFAULT_DOMAIN: &str = "index.docker.io";
-/// The host that serves the registry API of Docker Hub.
-const DEFAULT_REGISTRY_HOST: &str = "registry-1.docker.io";
 /// The namespace of official images on Docker Hub.
 const OFFICIAL_NAMESPACE: &str = "library/";
 
@@ -117,42 +115,6 @@ impl Reference {
         }
     }
 
-    /// Returns the same reference, with the tag `latest` when it has neither tag nor digest.
-    #[must_use]
-    pub fn with_default_tag(mut self) -> Self {
-        self.tag = self.effective_tag().map(str::to_owned);
-        self
-    }
-
-    /// Returns the same repository with another tag and no digest.
-    pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
-        if !is_tag(tag) {
-            return Err(ReferenceError::Tag {
-                reference: format!("{}:{tag}", self.name()),
-                tag: tag.to_owned(),
-            });
-        }
-        Ok(Self {
-            tag: Some(tag.to_owned()),
-            digest: None,
-            ..self.clone()
-        })
-    }
-
-    /// Returns the same repository with a digest and no tag.
-    pub fn with_digest(&self, digest: &str) -> Result<Self, ReferenceError> {
-        check_digest(digest).map_err(|expected| ReferenceError::Digest {
-            reference: format!("{}@{digest}", self.name()),
-            digest: digest.to_owned(),
-            expected,
-        })?;
-        Ok(Self {
-            tag: None,
-            digest: Some(digest.to_owned()),
-            ..self.clone()
-        })
-    }
-
     /// Tells whether both name the same repository of the same registry.
     pub fn same_repository(&self, other: &Self) -> bool {
         self.domain.eq_ignore_ascii_case(&other.domain) && self.path == other.path
@@ -167,39 +129,6 @@ impl Reference {
                 (None, None) => self.digest == other.digest,
                 _ => false,
             }
-    }
-
-    /// Returns the host (with port) that serves the registry API, `registry-1.docker.io` for
-    /// Docker Hub.
-    pub fn registry_host(&self) -> &str {
-        if self.domain == DEFAULT_DOMAIN {
-            DEFAULT_REGISTRY_HOST
-        } else {
-            &self.domain
-        }
-    }
-
-    /// Converts to the reference type of `oci-client`, with [`Reference::registry_host`] as the
-    /// registry and the effective tag.
-    pub fn to_oci(&self) -> oci_client::Reference {
-        let registry = self.registry_host().to_owned();
-        let path = self.path.clone();
-        match (self.effective_tag(), &self.digest) {
-            (Some(tag), Some(digest)) => oci_client::Reference::with_tag_and_digest(
-                registry,
-                path,
-                tag.to_owned(),
-                digest.clone(),
-            ),
-            (None, Some(digest)) => {
-                oci_client::Reference::with_digest(registry, path, digest.clone())
-            }
-            (tag, None) => oci_client::Reference::with_tag(
-                registry,
-                path,
-                tag.unwrap_or(DEFAULT_TAG).to_owned(),
-            ),
-        }
     }
 
     fn suffixed(&self, mut name: String) -> String {

@@ -84,6 +84,10 @@ impl Ui {
     /// # Errors
     ///
     /// Fails as [`data`](Self::data).
+    #[expect(
+        clippy::unused_self,
+        reason = "only who holds the terminal writes to it"
+    )]
     pub fn styled(&self, text: &str) -> io::Result<()> {
         Self::write(&[text, "\n"])
     }
@@ -112,6 +116,10 @@ impl Ui {
 
     /// Writes a line about what is going on to standard error. A closed standard error is no reason
     /// to fail a build, so write errors are dropped.
+    #[expect(
+        clippy::unused_self,
+        reason = "only who holds the terminal writes to it"
+    )]
     pub fn status(&self, text: &str) {
         writeln!(io::stderr().lock(), "{}", foreign::lines(text)).unwrap_or_default();
     }

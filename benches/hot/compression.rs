@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use docker_cachex::compress::{Algorithm, Decoder, Digests, Encoder, Error, Level, Workers};
-use docker_cachex::digest::Digest;
+use docker_cachex::for_tests::compress::{Algorithm, Digests, Encoder, Error, Level, Workers};
+use docker_cachex::for_tests::digest::Digest;
+use futures_util::StreamExt as _;
 use tokio::runtime::Runtime;
 
 use crate::sample;
@@ -26,7 +27,7 @@ pub(crate) fn digest(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Both ways of each compression at its own level, on one thread.
+/// Each compression at its own level, on one thread.
 pub(crate) fn encoders(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("the system gives threads");
     let workers = Workers::new(NonZeroUsize::MIN);
@@ -40,16 +41,6 @@ pub(crate) fn encoders(criterion: &mut Criterion) {
         let encode = || runtime.block_on(encode(level, &workers, layer.clone()));
         group.bench_function(BenchmarkId::new("encode", algorithm), |bencher| {
             bencher.iter(|| encode().expect("memory holds what was written"));
-        });
-        let (blob, digests) = encode().expect("memory holds what was written");
-        group.bench_function(BenchmarkId::new("decode", algorithm), |bencher| {
-            bencher.iter(|| {
-                let decoded = runtime.block_on(decode(algorithm, &workers, &blob));
-                assert_eq!(
-                    decoded.expect("the blob is whole").compressed,
-                    digests.compressed
-                );
-            });
         });
     }
     group.finish();
@@ -78,15 +69,4 @@ async fn encode(
     };
     let (digests, blob) = tokio::try_join!(write, take)?;
     Ok((blob, digests))
-}
-
-async fn decode(algorithm: Algorithm, workers: &Workers, blob: &[Bytes]) -> Result<Digests, Error> {
-    let mut decoder = Decoder::new(algorithm, workers)?;
-    for piece in blob {
-        decoder.push(piece.clone());
-        while let Some(content) = decoder.next().await? {
-            black_box(content);
-        }
-    }
-    decoder.finish()
 }

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use docker_cachex::cache::config::CacheConfig;
-use docker_cachex::cache::merge::Contents;
+use docker_cachex::for_tests::cache::config::CacheConfig;
+use docker_cachex::for_tests::cache::merge::Contents;
 
 use crate::data;
 

@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, Throughput};
-use docker_cachex::fsutil::wire::{Packet, PacketType};
-use docker_cachex::fsutil::{Filter, Matcher, SendStats, send};
+use docker_cachex::for_tests::fsutil::wire::{Packet, PacketType};
+use docker_cachex::for_tests::fsutil::{Filter, Matcher, SendStats, send};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;

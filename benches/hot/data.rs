@@ -1,11 +1,11 @@
 //! Caches that are the same in every run.
 
-use docker_cachex::cache::config::{
+use docker_cachex::for_tests::cache::config::{
     CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent,
 };
-use docker_cachex::cache::manifest::{CacheManifest, Descriptor, Form};
-use docker_cachex::cache::unknown::Unknown;
-use docker_cachex::digest::Digest;
+use docker_cachex::for_tests::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::for_tests::cache::unknown::Unknown;
+use docker_cachex::for_tests::digest::Digest;
 use serde_json::Map;
 
 /// Records to a layer, about as in a cache of BuildKit: a key by the definition, one by the content, and the source's.

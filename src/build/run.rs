@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
-use bollard_buildkit_proto::pb::Definition;
 
 use self::attempts::Attempts;
 use self::ready::ReadyBuild;
@@ -67,8 +66,6 @@ pub struct Runner<'a> {
 pub struct BuildOutcome {
     /// The exporters' and the cache exporters' answers.
     pub response: BTreeMap<String, String>,
-    /// Definitions of the result's parts by platform.
-    pub definitions: BTreeMap<String, Definition>,
     /// What became of the caches that this program stored.
     pub caches: Vec<CacheReport>,
     /// What there is to say about the caches that were read, or not.
@@ -202,7 +199,6 @@ fn taken(
     exporters::drop_config_digest(exports, &mut response);
     BuildOutcome {
         response,
-        definitions: outcome.definitions,
         warnings: broke_off.into_iter().chain(warnings).collect(),
         ..BuildOutcome::default()
     }

@@ -74,11 +74,6 @@ impl RpcError {
         &self.sources
     }
 
-    /// Returns the digest of the vertex that failed, if one did.
-    pub fn vertex(&self) -> Option<&str> {
-        self.vertex.as_deref()
-    }
-
     /// Returns the request that the frontend does not know, such as `frontend.lint`, if that is the
     /// error.
     pub fn unsupported_subrequest(&self) -> Option<&str> {
@@ -293,7 +288,7 @@ mod tests {
                     "ranges":[{"start":{"line":1},"end":{"line":1}}]}"#,
             ),
         ]));
-        assert_eq!(error.vertex(), Some("sha256:aa"));
+        assert_eq!(error.vertex.as_deref(), Some("sha256:aa"));
         assert_eq!(
             error.sources(),
             [SourceExcerpt {

@@ -26,7 +26,7 @@ pub mod source;
 pub mod subrequest;
 
 pub use client::Client;
-pub use error::{RpcError, SourceExcerpt};
+pub use error::RpcError;
 
 use rand::Rng as _;
 

@@ -72,8 +72,6 @@ pub struct SolveOutcome {
     pub exporter_response: BTreeMap<String, String>,
     /// Metadata of the frontend's result, such as the answer of a subrequest.
     pub result_metadata: HashMap<String, Vec<u8>>,
-    /// Definitions of the result's parts by platform; one part without a platform has the key "".
-    pub definitions: BTreeMap<String, Definition>,
     /// Why the status of the build broke off. The build itself has succeeded.
     pub status_error: Option<RpcError>,
 }
@@ -308,7 +306,6 @@ async fn run_frontend(
         Ok(result) => {
             let outcome = SolveOutcome {
                 result_metadata: result.metadata.clone(),
-                definitions: definitions(&result),
                 ..Default::default()
             };
             gateway

@@ -66,22 +66,6 @@ pub struct RegistryImport {
 }
 
 impl RegistryImport {
-    /// Looks at a reference; `None` where the registry has nothing there. A cache whose manifest or
-    /// config is larger than BuildKit reads is made smaller.
-    ///
-    /// # Errors
-    ///
-    /// Fails where the registry refuses, or holds what is no cache.
-    pub async fn open(
-        repository: Repository,
-        reference: &str,
-    ) -> Result<Option<Self>, ImportError> {
-        match repository.manifest(reference).await? {
-            Some(raw) => Self::of(repository, raw).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
     /// Takes a manifest that was read already. A cache whose manifest or config is larger than
     /// BuildKit reads is made smaller.
     ///
@@ -120,11 +104,6 @@ impl RegistryImport {
     /// Returns the store to offer in the session.
     pub fn store(&self) -> Arc<dyn ContentStore> {
         Arc::<RegistryStore>::clone(&self.store)
-    }
-
-    /// Returns what was left out, if the cache was too large.
-    pub fn trimmed(&self) -> Option<&Trim> {
-        self.trimmed.as_ref()
     }
 
     /// One line about the cache.

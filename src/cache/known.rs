@@ -55,12 +55,6 @@ impl Known {
         .shared()
     }
 
-    /// Returns what is known already as if it had been asked for.
-    pub fn now(self) -> KnownLater {
-        let known = Arc::new(self);
-        async move { known }.boxed().shared()
-    }
-
     /// Asks the registry. What cannot be read as a cache is no reason not to write one: it counts
     /// as empty.
     ///

@@ -283,6 +283,7 @@ impl Contents {
     }
 
     /// Returns the config.
+    #[cfg(test)]
     pub fn config(&self) -> &CacheConfig {
         &self.config
     }
@@ -293,6 +294,7 @@ impl Contents {
     }
 
     /// Sets the form of the manifest.
+    #[cfg(test)]
     pub fn set_form(&mut self, form: Form) {
         self.form = form;
     }

@@ -23,6 +23,11 @@ pub mod config;
 pub mod export;
 pub mod import;
 pub mod inspect;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the explanation of cache misses is built on it"
+)]
 pub mod keys;
 pub mod known;
 pub mod layout;

@@ -2,15 +2,6 @@
 
 use super::Algorithm;
 
-/// How many bytes of a blob's head are enough for [`detect`].
-pub const HEAD: usize = BLOCK;
-
-/// How many bytes of a blob's end are enough for [`is_estargz_footer`].
-pub const FOOTER: usize = 51;
-
-/// The annotation of an estargz layer's descriptor: the digest of its table of contents.
-pub const ESTARGZ_TOC_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
-
 const GZIP: &[u8] = &[0x1f, 0x8b, 8];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// A skippable frame of zstd begins with 0x50 to 0x5f and these.
@@ -21,7 +12,7 @@ const BLOCK: usize = 512;
 /// Where a tar header keeps the sum of its bytes.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 
-/// Tells the compression of a blob by its first bytes ([`HEAD`], or the whole of a shorter blob).
+/// Tells the compression of a blob by its first bytes (512, or the whole of a shorter blob).
 /// None is something else, or too short.
 ///
 /// A plain tar is known by the checksum of its first header, or by being empty (zeros).
@@ -63,34 +54,6 @@ fn is_tar(header: &[u8; BLOCK]) -> bool {
         .ok()
         .and_then(|written| i32::try_from(written).ok())
         .is_some_and(|written| written == unsigned || written == signed)
-}
-
-/// Tells whether a gzip blob is an estargz, by its last bytes ([`FOOTER`] or more).
-///
-/// The footer is an empty gzip member with an extra field: `SG`, then the place of the table of
-/// contents in 16 hexadecimal digits and `STARGZ` (stargz-snapshotter, `docs/estargz.md`). The
-/// older stargz has the same text without a subfield's header.
-pub fn is_estargz_footer(tail: &[u8]) -> bool {
-    const FEXTRA: u8 = 4;
-    /// The extra field begins here.
-    const EXTRA: usize = 12;
-    const TEXT: usize = 22;
-    let footer = |size: usize, before: &[u8]| {
-        let start = tail.len().checked_sub(size)?;
-        let footer = tail.get(start..)?;
-        let extra = footer.get(EXTRA..)?;
-        let text = extra.strip_prefix(before)?.get(..TEXT)?;
-        let (offset, magic) = text.split_at_checked(16)?;
-        let extra_size = u8::try_from(before.len() + TEXT).ok()?;
-        Some(
-            footer.starts_with(GZIP)
-                && footer.get(3) == Some(&FEXTRA)
-                && footer.get(10..EXTRA) == Some(&[extra_size, 0])
-                && offset.iter().all(u8::is_ascii_hexdigit)
-                && magic == b"STARGZ",
-        )
-    };
-    footer(FOOTER, b"SG\x16\0") == Some(true) || footer(47, b"") == Some(true)
 }
 
 #[cfg(test)]
@@ -136,27 +99,5 @@ mod tests {
         ] {
             assert_eq!(detect(&head), found, "{name}");
         }
-    }
-
-    #[test]
-    fn estargz_footers() {
-        let mut footer = vec![0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 26, 0];
-        footer.extend_from_slice(b"SG\x16\x000000000000001f2aSTARGZ");
-        footer.extend_from_slice(&[1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(footer.len(), FOOTER);
-        assert!(is_estargz_footer(&footer));
-        let mut blob = vec![7; 100];
-        blob.extend_from_slice(&footer);
-        assert!(is_estargz_footer(&blob));
-        assert!(!is_estargz_footer(&blob[..150]));
-        assert!(!is_estargz_footer(&footer[1..]));
-
-        let mut old = vec![0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 22, 0];
-        old.extend_from_slice(b"0000000000001f2aSTARGZ");
-        old.extend_from_slice(&[1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(old.len(), 47);
-        assert!(is_estargz_footer(&old));
-        old[20] = b'x';
-        assert!(!is_estargz_footer(&old));
     }
 }

@@ -276,16 +276,6 @@ impl Encoder {
     }
 }
 
-impl Output {
-    /// Returns the next piece; none after the last.
-    ///
-    /// # Errors
-    /// [`Error::Abandoned`] once, if the encoder was dropped before its end.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Error>> {
-        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
-    }
-}
-
 impl Stream for Output {
     type Item = Result<Bytes, Error>;
 

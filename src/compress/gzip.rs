@@ -1,4 +1,4 @@
-//! gzip: blocks compressed by libdeflate on all cores, joined into one member; and its decoder.
+//! gzip: blocks compressed by libdeflate on all cores, joined into one member.
 //!
 //! Each block of [`BLOCK`] bytes is compressed by itself, its end is opened
 //! ([`super::deflate::open_end`]), and the checksums are combined. The result is one ordinary gzip
@@ -6,12 +6,11 @@
 //! as Go's `compress/gzip` writes it.
 
 use bytes::Bytes;
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use flate2::Crc;
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::decoder::{Decode, Step};
+use super::Error;
 use super::deflate::open_end;
-use super::{Algorithm, Error};
 
 /// Bytes that are compressed at a time: the loss by starting anew is 0.3 % of the ratio.
 pub(super) const BLOCK: usize = 1 << 20;
@@ -25,9 +24,6 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
 /// An empty final block with fixed codes.
 const FINAL_BLOCK: [u8; 2] = [3, 0];
-
-/// The bits of a 32 KiB window, the largest there is.
-const WINDOW_BITS: u8 = 15;
 
 /// The compressor of a thread, kept for the next block of the same level.
 #[derive(Default)]
@@ -97,50 +93,5 @@ impl Member {
         trailer.extend_from_slice(&self.crc.sum().to_le_bytes());
         trailer.extend_from_slice(&self.crc.amount().to_le_bytes());
         trailer.into()
-    }
-}
-
-/// Reads any number of members, as every layer reader does (estargz has one for each file).
-pub(super) struct Gunzip {
-    inflate: Decompress,
-    /// Between two members, where the data may end.
-    complete: bool,
-}
-
-impl Gunzip {
-    pub(super) fn new() -> Self {
-        Self {
-            inflate: Decompress::new_gzip(WINDOW_BITS),
-            complete: false,
-        }
-    }
-}
-
-impl Decode for Gunzip {
-    fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<Step, Error> {
-        if self.complete {
-            if input.is_empty() {
-                return Ok(Step { consumed: 0 });
-            }
-            self.inflate.reset(true);
-            self.complete = false;
-        }
-        let before = self.inflate.total_in();
-        let status = self
-            .inflate
-            .decompress_vec(input, output, FlushDecompress::None)
-            .map_err(|source| Error::Corrupt {
-                algorithm: Algorithm::Gzip,
-                source: source.into(),
-            })?;
-        self.complete = status == Status::StreamEnd;
-        let consumed = self.inflate.total_in() - before;
-        Ok(Step {
-            consumed: usize::try_from(consumed).unwrap_or(input.len()),
-        })
-    }
-
-    fn complete(&self) -> bool {
-        self.complete
     }
 }

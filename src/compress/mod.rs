@@ -3,8 +3,6 @@
 //! | file | holds |
 //! |---|---|
 //! | [`encoder`] | bytes in, compressed bytes out through a bounded channel, both digests at the end |
-//! | [`decoder`] | the way back, for any blob in gzip or zstd, checked to its last byte |
-//! | [`recoder`] | both together: a blob from one compression to another |
 //! | [`mod@detect`] | what a blob is, by its first or last bytes |
 //! | [`level`] | levels of each algorithm |
 //! | [`workers`] | the threads that all of them share |
@@ -52,25 +50,21 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 
-pub mod decoder;
 mod deflate;
 pub mod detect;
 pub mod encoder;
 mod gzip;
 mod hash;
 pub mod level;
-pub mod recoder;
 pub mod workers;
 mod zstd;
 
 #[cfg(test)]
 mod tests;
 
-pub use decoder::Decoder;
-pub use detect::{detect, is_estargz_footer};
+pub use detect::detect;
 pub use encoder::{Encoder, Output};
 pub use level::Level;
-pub use recoder::Recoder;
 pub use workers::Workers;
 
 /// A compression of a layer that this program makes and reads.
@@ -151,21 +145,6 @@ pub enum Error {
     /// libdeflate's output could not be joined.
     #[error("cannot compress with gzip: unexpected deflate stream")]
     Deflate,
-    /// The blob is not valid in its compression, or a checksum in it is wrong.
-    #[error("the {algorithm} data is corrupt")]
-    Corrupt {
-        /// The algorithm.
-        algorithm: Algorithm,
-        /// What its library says.
-        #[source]
-        source: io::Error,
-    },
-    /// The blob ends in its middle.
-    #[error("the {algorithm} data ends too early")]
-    Truncated {
-        /// The algorithm.
-        algorithm: Algorithm,
-    },
     /// Nobody takes the compressed bytes any more.
     #[error("the receiver of the compressed data is gone")]
     OutputClosed,

@@ -1,4 +1,4 @@
-//! The whole way: encoder, decoder, recoder.
+//! The encoder, against the plain libraries.
 
 mod sample;
 
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::read::{GzDecoder, MultiGzDecoder};
+use futures_util::StreamExt as _;
 use proptest::prelude::*;
 
-use super::recoder::Recoded;
 use super::*;
 
 /// More than two blocks of each format, with all kinds of data in it, the same at each call.
@@ -47,23 +47,6 @@ async fn collect(mut output: Output) -> Result<Vec<u8>, Error> {
         blob.extend_from_slice(&piece?);
     }
     Ok(blob)
-}
-
-async fn decode(
-    algorithm: Algorithm,
-    workers: &Workers,
-    blob: &[u8],
-    cut: usize,
-) -> Result<(Vec<u8>, Digests), Error> {
-    let mut decoder = Decoder::new(algorithm, workers)?;
-    let mut content = Vec::new();
-    for piece in blob.chunks(cut) {
-        decoder.push(Bytes::copy_from_slice(piece));
-        while let Some(piece) = decoder.next().await? {
-            content.extend_from_slice(&piece);
-        }
-    }
-    Ok((content, decoder.finish()?))
 }
 
 /// Decodes with the plain libraries, by one member for gzip.
@@ -115,11 +98,6 @@ async fn every_level_comes_back() {
             "{level:?}: {}",
             blob.len()
         );
-        let decoded = decode(level.algorithm(), &workers, &blob, 77_777)
-            .await
-            .unwrap();
-        assert!(decoded.0 == data, "{level:?}");
-        assert_eq!(decoded.1, digests, "{level:?}");
     }
 }
 
@@ -170,120 +148,6 @@ async fn each_frame_of_zstd_has_size_and_checksum() {
     .await;
     // Frame header descriptor (RFC 8878): size flag 1 (2 bytes), single segment, checksum.
     assert_eq!(blob[4] & 0b1110_0100, 0b0110_0100);
-}
-
-#[tokio::test]
-async fn bad_blobs_are_errors() {
-    let workers = workers(1);
-    let data = sample::layer(600_000);
-    for algorithm in [Algorithm::Gzip, Algorithm::Zstd] {
-        let (blob, _) = encode(algorithm.into(), &workers, &data, &[]).await;
-        for end in [0, 1, 5, 11, blob.len() / 2, blob.len() - 9, blob.len() - 1] {
-            let error = decode(algorithm, &workers, &blob[..end], 10_000)
-                .await
-                .unwrap_err();
-            assert!(
-                matches!(error, Error::Truncated { .. }),
-                "{algorithm} {end}: {error}"
-            );
-        }
-        for place in [0, 2, blob.len() / 3, blob.len() - 2] {
-            let mut bad = blob.clone();
-            bad[place] ^= 0x10;
-            let error = decode(algorithm, &workers, &bad, 10_000).await.unwrap_err();
-            assert!(
-                matches!(error, Error::Corrupt { .. } | Error::Truncated { .. }),
-                "{algorithm} {place}: {error}"
-            );
-        }
-        let mut longer = blob.clone();
-        longer.extend_from_slice(b"and something else");
-        assert!(
-            decode(algorithm, &workers, &longer, 10_000).await.is_err(),
-            "{algorithm}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn many_members_and_frames_are_one_blob() {
-    let workers = workers(1);
-    for algorithm in [Algorithm::Gzip, Algorithm::Zstd] {
-        let mut blob = encode(algorithm.into(), &workers, b"one ", &[]).await.0;
-        blob.extend(encode(algorithm.into(), &workers, b"", &[]).await.0);
-        blob.extend(encode(algorithm.into(), &workers, b"two", &[]).await.0);
-        for cut in [1, 7, blob.len()] {
-            let (content, digests) = decode(algorithm, &workers, &blob, cut).await.unwrap();
-            assert_eq!(content, b"one two", "{algorithm} {cut}");
-            assert_digests(&digests, b"one two", &blob);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_bomb_is_decoded_in_small_pieces() {
-    let workers = workers(1);
-    let zeros = vec![0; 20 << 20];
-    for algorithm in [Algorithm::Gzip, Algorithm::Zstd] {
-        let (blob, _) = encode(algorithm.into(), &workers, &zeros, &[]).await;
-        let mut decoder = Decoder::new(algorithm, &workers).unwrap();
-        decoder.push(blob.into());
-        let mut size = 0;
-        while let Some(piece) = decoder.next().await.unwrap() {
-            assert!(piece.len() <= 1 << 20);
-            size += piece.len();
-        }
-        assert_eq!(size, zeros.len());
-        decoder.finish().unwrap();
-    }
-}
-
-#[tokio::test]
-async fn recoding_keeps_the_content() {
-    let workers = workers(2);
-    let data = sample::layer(5 << 20);
-    let (blob, source) = encode(Algorithm::Gzip.into(), &workers, &data, &[]).await;
-    let (mut recoder, output) =
-        Recoder::new(Algorithm::Gzip, Algorithm::Zstd.into(), &workers).unwrap();
-    let writer = async move {
-        for piece in blob.chunks(50_000) {
-            recoder.write(Bytes::copy_from_slice(piece)).await?;
-        }
-        recoder.finish().await
-    };
-    let (result, made) = tokio::join!(writer, collect(output));
-    let target = encode(Algorithm::Zstd.into(), &workers, &data, &[]).await;
-    assert!(made.unwrap() == target.0);
-    assert_eq!(
-        result.unwrap(),
-        Recoded {
-            source,
-            target: target.1
-        }
-    );
-}
-
-#[tokio::test]
-async fn recoding_a_truncated_blob_ends_the_output_in_an_error() {
-    let workers = workers(1);
-    let (blob, _) = encode(
-        Algorithm::Zstd.into(),
-        &workers,
-        &sample::layer(50_000),
-        &[],
-    )
-    .await;
-    let (mut recoder, output) =
-        Recoder::new(Algorithm::Zstd, Algorithm::Gzip.into(), &workers).unwrap();
-    let writer = async move {
-        recoder
-            .write(Bytes::copy_from_slice(&blob[..blob.len() - 1]))
-            .await?;
-        recoder.finish().await
-    };
-    let (result, made) = tokio::join!(writer, collect(output));
-    assert!(matches!(result.unwrap_err(), Error::Truncated { .. }));
-    assert!(matches!(made.unwrap_err(), Error::Abandoned));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -411,9 +275,6 @@ proptest! {
             let (blob, digests) = encode(level(algorithm, 1), &workers, &data, &cuts).await;
             assert!(independent(algorithm, &blob) == data);
             assert_digests(&digests, &data, &blob);
-            let (content, both) = decode(algorithm, &workers, &blob, cuts[0]).await.unwrap();
-            assert!(content == data);
-            assert_eq!(both, digests);
         });
     }
 }

@@ -1,4 +1,4 @@
-//! The threads that compress, decode and hash for all layers of a build.
+//! The threads that compress and hash for all layers of a build.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -19,7 +19,7 @@ use super::zstd::ZstdScratch;
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 5;
 
-/// A bounded pool of threads, shared by all encoders and decoders of a build; clones are handles.
+/// A bounded pool of threads, shared by all encoders of a build; clones are handles.
 ///
 /// Threads start when there is work for them. They end, at the latest after the block in hand,
 /// when the last handle is dropped; encoders and decoders hold one each.
@@ -57,7 +57,7 @@ type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 /// Which jobs go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// Short work that the next step waits for: hashing, decoding.
+    /// Short work that the next step waits for: hashing.
     Urgent,
     /// Compression.
     Normal,
@@ -99,11 +99,6 @@ impl Workers {
     /// Makes a pool with one thread for each core that this process may use.
     pub fn all_cores() -> Self {
         Self::new(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
-    }
-
-    /// Returns the largest number of threads.
-    pub fn threads(&self) -> usize {
-        self.handle.threads
     }
 
     /// Queues a job. It is skipped if the result is dropped before its turn.

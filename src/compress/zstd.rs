@@ -1,4 +1,4 @@
-//! zstd: independent frames made on all cores; and its decoder.
+//! zstd: independent frames made on all cores.
 //!
 //! A blob is a row of frames, each with its size and checksum (as klauspost's encoder in BuildKit
 //! writes one), which zstd readers take for one stream. Against libzstd's own threads
@@ -14,17 +14,11 @@
 
 use bytes::Bytes;
 use zstd::bulk::Compressor;
-use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
 
-use super::decoder::{Decode, Step};
 use super::{Algorithm, Error};
 
 /// The level that libzstd takes for 0, and that BuildKit's default is like.
 pub(super) const DEFAULT_LEVEL: i32 = 3;
-
-/// The largest window that is decoded, as a power of two: 128 MiB, the limit of `zstd` itself.
-/// A blob that asks for more memory is refused.
-const WINDOW_LOG_MAX: u32 = 27;
 
 /// The compressor of a thread, kept for the next block of the same level.
 #[derive(Default)]
@@ -72,53 +66,4 @@ pub(super) fn compress(
         .compress_to_buffer(block, &mut scratch.buffer)
         .map_err(failed)?;
     Ok(Bytes::copy_from_slice(&scratch.buffer))
-}
-
-/// Reads any number of frames.
-pub(super) struct Unzstd {
-    decoder: Decoder<'static>,
-    /// Between two frames, where the data may end.
-    complete: bool,
-}
-
-impl Unzstd {
-    /// # Errors
-    /// [`Error::Corrupt`] if libzstd gives no decoder, for want of memory.
-    pub(super) fn new() -> Result<Self, Error> {
-        let mut decoder = Decoder::new().map_err(corrupt)?;
-        decoder
-            .set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))
-            .map_err(corrupt)?;
-        Ok(Self {
-            decoder,
-            complete: false,
-        })
-    }
-}
-
-impl Decode for Unzstd {
-    fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<Step, Error> {
-        let mut source = InBuffer::around(input);
-        let filled = output.len();
-        let mut sink = OutBuffer::around_pos(output, filled);
-        let wanted = self.decoder.run(&mut source, &mut sink).map_err(corrupt)?;
-        let moved = source.pos() > 0 || sink.pos() > filled;
-        if moved {
-            self.complete = wanted == 0;
-        }
-        Ok(Step {
-            consumed: source.pos(),
-        })
-    }
-
-    fn complete(&self) -> bool {
-        self.complete
-    }
-}
-
-fn corrupt(source: std::io::Error) -> Error {
-    Error::Corrupt {
-        algorithm: Algorithm::Zstd,
-        source,
-    }
 }

@@ -75,6 +75,7 @@ pub struct AuthEntry {
 /// password.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "these are the names in the file")]
 pub struct ProxyConfig {
     /// `HTTP_PROXY`.
     pub http_proxy: Secret,

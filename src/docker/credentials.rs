@@ -20,11 +20,11 @@ use crate::env::{DOCKER_AUTH_CONFIG, Env};
 
 mod helper;
 mod scoped;
-mod source;
+pub mod source;
 
 pub use helper::HelperError;
 pub use scoped::ScopedError;
-pub use source::{Anonymous, CredentialSource, Found};
+pub use source::{Anonymous, CredentialSource};
 
 /// The key under which `docker login` keeps Docker Hub.
 pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";

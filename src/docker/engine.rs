@@ -117,24 +117,12 @@ impl EngineError {
     }
 }
 
-/// What a daemon says of itself on the first contact.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ping {
-    /// Highest API version, `1.51`.
-    pub api_version: String,
-    /// `linux` or `windows`.
-    pub os_type: String,
-    /// `2` where `BuildKit` is the preferred builder, `1` for the old one.
-    pub builder_version: String,
-}
-
 /// One daemon. Clones share connections; these close with the last clone.
 #[derive(Clone)]
 pub struct Engine {
     http: Arc<HttpClient>,
     api: Docker,
     endpoint: Arc<Endpoint>,
-    ping: Arc<Ping>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -161,13 +149,13 @@ impl Engine {
         let http = HttpClient::new(endpoint, headers_of(http_headers))
             .map_err(|error| connect_error(error.into()))?;
         let http = Arc::new(http);
-        let ping = tokio::time::timeout(PING_TIMEOUT, ping(&http))
+        let theirs = tokio::time::timeout(PING_TIMEOUT, api_version(&http))
             .await
             .map_err(|_| EngineError::Silent {
                 host: endpoint.host.clone(),
             })?
             .map_err(connect_error)?;
-        let version = common_version(&ping.api_version);
+        let version = common_version(&theirs);
         http.set_version(version.to_string());
         let transport = Arc::clone(&http);
         let api = Docker::connect_with_custom_transport(
@@ -187,7 +175,6 @@ impl Engine {
             http,
             api,
             endpoint: Arc::new(endpoint.clone()),
-            ping: Arc::new(ping),
         })
     }
 
@@ -200,11 +187,6 @@ impl Engine {
     /// Returns the endpoint that the engine was connected with.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
-    }
-
-    /// Returns what the daemon said on the first contact.
-    pub fn ping(&self) -> &Ping {
-        &self.ping
     }
 
     /// Gives a failure of [`api`](Self::api) its name: `action` stands behind "cannot".
@@ -294,28 +276,22 @@ impl Engine {
     }
 }
 
-async fn ping(http: &HttpClient) -> Result<Ping, HttpError> {
+/// Asks the daemon for its highest API version, such as `1.51`.
+async fn api_version(http: &HttpClient) -> Result<String, HttpError> {
     let request = Request::builder()
         .method(Method::GET)
         .uri("/_ping")
         .body(bollard::body_full(Bytes::new()))?;
     let response = http.send(request).await?;
-    let header = |name: &str| {
-        let value = response.headers().get(name);
-        value
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let ping = Ping {
-        api_version: header("Api-Version"),
-        os_type: header("Ostype"),
-        builder_version: header("Builder-Version"),
-    };
+    let version = response.headers().get("Api-Version");
+    let version = version
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     if status.is_success() {
-        return Ok(ping);
+        return Ok(version);
     }
     Err(HttpError::Refused {
         status,

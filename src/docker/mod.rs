@@ -21,11 +21,8 @@ pub mod tls;
 pub mod token;
 
 pub use config::{ConfigError, ConfigFile, config_dir};
-pub use context::{ContextError, Contexts, DEFAULT_CONTEXT, Endpoint, EndpointOptions, TlsFiles};
-pub use credentials::{
-    Anonymous, Credential, CredentialError, CredentialSource, CredentialStore, Found,
-};
+pub use context::{ContextError, Contexts, Endpoint, EndpointOptions, TlsFiles};
+pub use credentials::{Anonymous, Credential, CredentialError, CredentialSource, CredentialStore};
 pub use engine::{Engine, EngineError};
-pub use exec::{ExecHandle, ExecOutput, ExecStream};
-pub use hijack::UpgradedStream;
+pub use exec::{ExecHandle, ExecStream};
 pub use secret::Secret;

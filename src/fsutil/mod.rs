@@ -15,7 +15,7 @@ mod follow;
 mod glob;
 mod paths;
 mod pattern;
-mod receive;
+pub mod receive;
 mod report;
 mod send;
 mod stat;
@@ -26,12 +26,9 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use disk::DiskError;
-pub use filter::{Filter, FilterError};
-pub use glob::{BadPattern, Glob};
+pub use filter::Filter;
+pub use glob::Glob;
 pub use paths::join as join_paths;
-pub use pattern::{Matcher, PatternError};
-pub use receive::{ReceiveError, ReceiveMode, ReceiveOptions, ReceiveStats, receive};
+pub use pattern::Matcher;
+pub use receive::{ReceiveError, ReceiveMode, ReceiveOptions, receive};
 pub use send::{SendError, SendStats, send};
-pub use validate::OrderError;
-pub use walk::WalkError;

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::filter::FilterError;
+use super::receive::ReceiveStats;
 use super::wire::{Packet, PacketType};
 use super::*;
 

@@ -71,11 +71,6 @@ impl AddHost {
         }
         Ok(hosts)
     }
-
-    /// Tells whether the address of the builder's host is needed.
-    pub fn needs_gateway(&self) -> bool {
-        self.addresses.contains(&HostAddress::Gateway)
-    }
 }
 
 impl fmt::Display for AddHost {
@@ -181,7 +176,6 @@ mod tests {
     fn attribute() {
         let hosts =
             AddHost::parse_list(&["", r#"a:1.1.1.1,"b=2.2.2.2,::2""#, "c=host-gateway"]).unwrap();
-        assert!(hosts[2].needs_gateway() && !hosts[1].needs_gateway());
         let gateway = Some("172.17.0.1".parse().unwrap());
         assert_eq!(
             attr(&hosts, gateway).unwrap().unwrap(),

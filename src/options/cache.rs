@@ -17,7 +17,7 @@ use super::suggest;
 use crate::reference::Reference;
 
 pub use export::{CacheTo, RegistryCacheTo};
-pub use import::{CacheFrom, Remark};
+pub use import::CacheFrom;
 pub use words::{Compression, Compressor, Mode, OnFailure, Via};
 
 /// The value of one flag, split.

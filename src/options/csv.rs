@@ -215,11 +215,6 @@ impl KeyValues {
         }
     }
 
-    /// Tells whether the key is there and has not been taken.
-    pub fn has(&self, key: &str) -> bool {
-        self.pairs.iter().any(|pair| pair.key == key)
-    }
-
     /// Takes out all fields of the key; gives the last one's value.
     pub fn take(&mut self, key: &str) -> Option<String> {
         let mut value = None;

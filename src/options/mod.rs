@@ -15,7 +15,6 @@ pub mod build_context;
 pub mod cache;
 pub mod call;
 pub mod csv;
-pub mod driver_opt;
 pub mod duration;
 pub mod entitlement;
 mod error;
@@ -31,4 +30,4 @@ pub mod suggest;
 pub mod tag;
 pub mod ulimit;
 
-pub use error::{OptionError, Problem};
+pub use error::OptionError;

@@ -11,25 +11,6 @@ const DECIMAL_UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
 /// Reads a size whose units are powers of 1024: `512m`, `1.5GiB`, `64 kb`, `100`. Letter case does
 /// not count. `--shm-size` and the space limits of `prune` are such sizes.
 pub fn ram_in_bytes(value: &str) -> Result<u64, OptionError> {
-    parse(value, 1024)
-}
-
-/// Reads a size whose units are powers of 1000, with the same spellings.
-pub fn from_human_size(value: &str) -> Result<u64, OptionError> {
-    parse(value, 1000)
-}
-
-/// Writes a size with decimal units and up to four digits: `1.21GB`.
-pub fn human_size(bytes: u64) -> String {
-    humanize(bytes, 1000, &DECIMAL_UNITS)
-}
-
-/// Writes a size with binary units and up to four digits: `1.127GiB`.
-pub fn bytes_size(bytes: u64) -> String {
-    humanize(bytes, 1024, &BINARY_UNITS)
-}
-
-fn parse(value: &str, base: u32) -> Result<u64, OptionError> {
     let error = || OptionError::bad_value("size", value, EXPECTED).within(value);
     let last = value
         .rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
@@ -42,7 +23,7 @@ fn parse(value: &str, base: u32) -> Result<u64, OptionError> {
     }
     let number: f64 = number.parse().map_err(|_| error())?;
     let power = power(suffix).ok_or_else(error)?;
-    let bytes = number * f64::from(base).powi(power);
+    let bytes = number * 1024_f64.powi(power);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -54,6 +35,16 @@ fn parse(value: &str, base: u32) -> Result<u64, OptionError> {
     } else {
         Err(error())
     }
+}
+
+/// Writes a size with decimal units and up to four digits: `1.21GB`.
+pub fn human_size(bytes: u64) -> String {
+    humanize(bytes, 1000, &DECIMAL_UNITS)
+}
+
+/// Writes a size with binary units and up to four digits: `1.127GiB`.
+pub fn bytes_size(bytes: u64) -> String {
+    humanize(bytes, 1024, &BINARY_UNITS)
 }
 
 /// Reads a unit: `b`, or a letter with an optional `b` or `ib`.
@@ -125,12 +116,6 @@ mod tests {
         ] {
             assert_eq!(ram_in_bytes(value).unwrap(), bytes, "{value}");
         }
-    }
-
-    #[test]
-    fn decimal_units() {
-        assert_eq!(from_human_size("32kb").unwrap(), 32_000);
-        assert_eq!(from_human_size("1.5GB").unwrap(), 1_500_000_000);
     }
 
     #[test]

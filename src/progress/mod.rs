@@ -34,18 +34,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, VertexWarning};
 use tokio::sync::oneshot;
 
 pub use colors::Colors;
-pub use logs::FailedStep;
-pub use model::{Counts, Traffic};
-pub use resolve::{Mode, Request, ResolveError, Resolved, resolve};
+pub use model::Traffic;
+pub use resolve::{Mode, Request, Resolved, resolve};
 pub use sender::StatusSender;
 pub use step::Step;
-pub use tty::{Size, SizeSource};
+pub use tty::SizeSource;
 
 use model::{LogPolicy, Model};
 use sender::{Message, Queue};
@@ -111,14 +109,6 @@ impl RenderOptions {
 pub struct Summary {
     /// The warnings, each once.
     pub warnings: Vec<VertexWarning>,
-    /// Steps known, ended, and from the cache.
-    pub counts: Counts,
-    /// The steps that failed, in the order they began.
-    pub failed: Vec<FailedStep>,
-    /// From the beginning of the first step to the end.
-    pub duration: Duration,
-    /// So many bytes of logs were not printed because the output could not keep up.
-    pub dropped_log_bytes: u64,
 }
 
 /// The display of a build.

@@ -16,8 +16,7 @@ use bollard_buildkit_proto::moby::buildkit::v1 as api;
 use bollard_buildkit_proto::pb::ProgressGroup;
 
 pub use counts::Counts;
-pub use interval::{Interval, Intervals};
-pub use log::{Log, LogPolicy};
+pub use log::LogPolicy;
 pub use traffic::Traffic;
 pub use vertex::{Outcome, Status, Vertex};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus};
+use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexStatus};
 
 use super::sender::StatusSender;
 use super::time::Time;
@@ -48,11 +48,12 @@ impl Step {
     }
 
     /// Prints a line of text under the step.
+    #[cfg(test)]
     pub fn log(&self, text: &str) {
         let mut message = text.as_bytes().to_vec();
         message.push(b'\n');
         self.sender.send(StatusResponse {
-            logs: vec![VertexLog {
+            logs: vec![bollard_buildkit_proto::moby::buildkit::v1::VertexLog {
                 vertex: self.vertex.digest.clone(),
                 timestamp: Some(Time::now().into()),
                 stream: 1,
@@ -108,20 +109,15 @@ impl Step {
 
     /// Ends the step.
     pub fn done(mut self) {
-        self.end(String::new(), false);
-    }
-
-    /// Ends the step as one whose result was there already.
-    pub fn cached(mut self) {
-        self.end(String::new(), true);
+        self.end(String::new());
     }
 
     /// Ends the step with an error.
     pub fn fail(mut self, error: &impl ToString) {
-        self.end(error.to_string(), false);
+        self.end(error.to_string());
     }
 
-    fn end(&mut self, error: String, cached: bool) {
+    fn end(&mut self, error: String) {
         let open: Vec<String> = {
             let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
             let open = parts.iter().filter(|(_, part)| !part.completed);
@@ -134,7 +130,6 @@ impl Step {
         self.send_vertex(Vertex {
             completed: Some(Time::now().into()),
             error,
-            cached,
             ..self.vertex.clone()
         });
     }
@@ -166,7 +161,7 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         if !self.ended {
-            self.end("context canceled".to_owned(), false);
+            self.end("context canceled".to_owned());
         }
     }
 }

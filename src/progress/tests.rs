@@ -56,23 +56,18 @@ async fn a_failed_build_ends_with_its_blocks() {
          \n 1 warning found (use docker --debug to expand):\n \
          - JSONArgsRecommended: x (line 3)\n"
     );
-    assert_eq!(summary.failed.len(), 1);
-    assert_eq!(summary.failed[0].logs.len(), 2);
     assert_eq!(summary.warnings.len(), 1);
-    assert_eq!(summary.counts.total, 1);
-    assert_eq!(summary.dropped_log_bytes, 0);
 }
 
 #[tokio::test]
-async fn quiet_prints_nothing_and_knows_everything() {
+async fn quiet_prints_nothing() {
     let (progress, sink) = start(Mode::Quiet);
     let sender = progress.sender();
     sender.send(started("a", "RUN a", 0));
     sender.send(log("a", 100, "text\n"));
     sender.send(failed("a", "RUN a", 0, 1, "boom"));
-    let summary = progress.finish().await;
+    progress.finish().await;
     assert_eq!(sink.text(), "");
-    assert_eq!(summary.failed[0].logs, [b"0.100 text".to_vec()]);
 }
 
 #[tokio::test]
@@ -102,8 +97,7 @@ async fn steps_of_the_client_look_like_any_other() {
     step.done();
     sender.step("fails").fail(&"no such container");
     drop(sender.step("is dropped"));
-    sender.step("was there").cached();
-    let summary = progress.finish().await;
+    progress.finish().await;
     let text = sink.text();
     for want in [
         "#1 [internal] booting buildkit\n",
@@ -116,20 +110,10 @@ async fn steps_of_the_client_look_like_any_other() {
         "ERROR: no such container\n",
         " is dropped\n",
         "CANCELED\n",
-        " was there\n",
-        "CACHED\n",
         "------\n > fails:\n------\n",
     ] {
         assert!(text.contains(want), "{want:?} in {text}");
     }
-    assert_eq!(
-        summary.counts,
-        Counts {
-            total: 4,
-            completed: 4,
-            cached: 1
-        }
-    );
 }
 
 #[tokio::test]
@@ -250,12 +234,13 @@ async fn a_stalled_output_neither_blocks_the_producer_nor_fills_the_memory() {
     }
     sender.send(completed("a", "RUN a", 0, 10));
     drop(go);
-    let summary = progress.finish().await;
-    assert!(summary.dropped_log_bytes > 40 * 1024 * 1024);
+    progress.finish().await;
     let text = sink.text();
     assert!(text.len() < 40 * 1024 * 1024);
     assert!(text.contains("#1 DONE 0.0s\n"));
-    assert!(text.contains("bytes of logs are not shown"));
+    let (before, _) = text.split_once(" bytes of logs are not shown").unwrap();
+    let (_, dropped) = before.rsplit_once("WARNING: ").unwrap();
+    assert!(dropped.parse::<u64>().unwrap() > 40 * 1024 * 1024);
 }
 
 /// A closed pipe.
@@ -277,8 +262,7 @@ async fn a_closed_output_is_no_reason_to_stop() {
     let sender = progress.sender();
     sender.send(completed("a", "RUN a", 0, 100));
     sender.send(failed("b", "RUN b", 0, 100, "boom"));
-    let summary = progress.finish().await;
-    assert_eq!(summary.counts.completed, 2);
+    progress.finish().await;
     sender.send(started("late", "late", 0));
 }
 

@@ -106,12 +106,9 @@ impl Renderer {
     fn end(mut self, mut out: Vec<u8>) -> Summary {
         let now = Time::now();
         self.display.end(&mut self.model, now, &mut out);
-        let failed = self.model.failed();
-        let counts = self.model.counts();
-        let nanos = self.model.start().map_or(0, |start| now.since(start));
         let dropped_log_bytes = self.queue.dropped();
         if self.blocks {
-            for step in &failed {
+            for step in &self.model.failed() {
                 out.extend_from_slice(&logs::block(step, self.is_terminal));
             }
             let list = self.model.warnings().list();
@@ -126,10 +123,6 @@ impl Renderer {
         self.write(&mut out);
         Summary {
             warnings: self.model.into_warnings().into_list(),
-            counts,
-            failed,
-            duration: Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)),
-            dropped_log_bytes,
         }
     }
 

@@ -20,7 +20,7 @@ pub mod window;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
-pub use frame::{Frame, Line, Look, Size};
+pub use frame::{Frame, Size};
 pub use layout::{Labels, complete, live};
 
 use super::Display;

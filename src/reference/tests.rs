@@ -215,7 +215,6 @@ fn effective_tag_is_latest_only_without_tag_and_digest() {
     ] {
         let reference = Reference::parse_normalized(&text).unwrap();
         assert_eq!(reference.effective_tag(), tag, "{text}");
-        assert_eq!(reference.with_default_tag().tag.as_deref(), tag, "{text}");
     }
 }
 
@@ -253,50 +252,6 @@ fn targets_and_repositories() {
             assert_eq!(a.same_repository(b), repository, "{left} {right}");
             assert_eq!(a.same_target(b), target, "{left} {right}");
         }
-    }
-}
-
-#[test]
-fn other_tags_and_digests_of_a_repository() {
-    let digest = format!("sha256:{}", hex(64));
-    let reference = Reference::parse_normalized("r.example/a:b").unwrap();
-    assert_eq!(
-        reference.with_tag("c").unwrap().to_string(),
-        "r.example/a:c"
-    );
-    let pinned = reference.with_digest(&digest).unwrap();
-    assert_eq!(pinned.to_string(), format!("r.example/a@{digest}"));
-    assert_eq!(pinned.with_tag("c").unwrap().digest, None);
-    assert!(reference.with_tag("c/d").is_err());
-    assert!(reference.with_digest("sha256:1").is_err());
-}
-
-#[test]
-fn oci_client_gets_the_host_that_serves() {
-    let digest = format!("sha256:{}", hex(64));
-    for (text, registry, tag, by_digest) in [
-        (
-            "busybox".to_owned(),
-            "registry-1.docker.io",
-            Some("latest"),
-            false,
-        ),
-        ("[::1]:5000/a:b".to_owned(), "[::1]:5000", Some("b"), false),
-        (format!("r.example/a@{digest}"), "r.example", None, true),
-        (
-            format!("r.example/a:b@{digest}"),
-            "r.example",
-            Some("b"),
-            true,
-        ),
-    ] {
-        let reference = Reference::parse_normalized(&text).unwrap();
-        let oci = reference.to_oci();
-        assert_eq!(reference.registry_host(), registry);
-        assert_eq!(oci.resolve_registry(), registry, "{text}");
-        assert_eq!(oci.repository(), reference.path, "{text}");
-        assert_eq!(oci.tag(), tag, "{text}");
-        assert_eq!(oci.digest(), by_digest.then_some(digest.as_str()), "{text}");
     }
 }
 

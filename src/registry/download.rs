@@ -120,11 +120,6 @@ impl Repository {
 }
 
 impl Download {
-    /// Returns the size of the whole download in bytes, where it is known.
-    pub fn end(&self) -> Option<u64> {
-        self.end
-    }
-
     /// Returns the next piece, and `None` after the last one when everything is right.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         while !self.ended {

@@ -32,6 +32,10 @@ pub struct RequestLabel {
 
 impl RequestLabel {
     /// Takes the label of a request.
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "every error holds it in a box, to stay small"
+    )]
     pub fn new(method: &Method, url: &Url) -> Box<Self> {
         Box::new(Self {
             method: method.clone(),
@@ -241,7 +245,8 @@ impl RegistryError {
         }
     }
 
-    /// Tells whether the caller must give the data again ([`SourceSpent`](Self::SourceSpent)).
+    /// Returns whether the caller must give the data again ([`SourceSpent`](Self::SourceSpent)).
+    #[cfg(test)]
     pub fn needs_source(&self) -> bool {
         match self {
             Self::SourceSpent { .. } => true,

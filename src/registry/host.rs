@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oci_client::Reference;
 use reqwest::{Certificate, Identity, NoProxy, Proxy};
 use url::Url;
 
@@ -121,11 +120,6 @@ impl HostConfig {
             timeouts: Timeouts::default(),
             concurrency: Concurrency::default(),
         }
-    }
-
-    /// Describes the host of a reference.
-    pub fn of(reference: &Reference) -> Self {
-        Self::new(reference.registry())
     }
 
     /// Sets what `registry.insecure=true` means.
@@ -381,8 +375,6 @@ mod tests {
             HostConfig::new("a:1").insecure(true).transport,
             Transport::Insecure
         );
-        let reference: Reference = "alpine:3".parse().unwrap();
-        assert_eq!(HostConfig::of(&reference).name(), "docker.io");
     }
 
     #[test]

@@ -68,12 +68,11 @@ pub use auth::scope::Access;
 pub use client::RegistryClient;
 
 pub use download::Download;
-pub use error::{ApiError, RegistryError, RequestLabel};
+pub use error::RegistryError;
 pub use host::{HostConfig, ProxySettings, Timeouts, Transport};
-pub use limit::Concurrency;
-pub use manifest::{MANIFEST_TYPES, ManifestDescriptor, RawManifest};
-pub use repository::{Repository, tag_or_digest};
-pub use retry::{Clock, RetryPolicy, SystemClock};
-pub use source::{BlobSource, ByteStream};
+pub use manifest::RawManifest;
+pub use repository::Repository;
+pub use retry::{RetryPolicy, SystemClock};
+pub use source::BlobSource;
 pub use spool_dir::SpoolDir;
 pub use upload::{Arrival, UploadOptions, Uploaded};

@@ -1,7 +1,6 @@
 //! A repository of a registry: names, paths and the scopes of its tokens.
 
 use http::Method;
-use oci_client::Reference;
 
 use super::auth::scope::{Access, Scopes};
 use super::client::{Call, RegistryClient, Target};
@@ -18,7 +17,6 @@ const MAX_TAG: usize = 128;
 pub struct Repository {
     pub(super) client: RegistryClient,
     name: String,
-    access: Access,
     scopes: Scopes,
 }
 
@@ -33,7 +31,6 @@ impl Repository {
         Ok(Self {
             client,
             name: name.to_owned(),
-            access,
             scopes,
         })
     }
@@ -41,11 +38,6 @@ impl Repository {
     /// Returns the name of the repository, without the host.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Returns what the repository's tokens are asked for.
-    pub fn access(&self) -> Access {
-        self.access
     }
 
     /// Returns the client of the host.
@@ -65,11 +57,6 @@ impl Repository {
     pub(super) fn path(&self, path: &str) -> Target {
         Target::Path(format!("/v2/{}/{path}", self.name))
     }
-}
-
-/// Returns what a reference names in its repository: the digest, else the tag, else `latest`.
-pub fn tag_or_digest(reference: &Reference) -> &str {
-    reference.digest().or(reference.tag()).unwrap_or("latest")
 }
 
 /// Checks that a name is one that the OCI distribution spec allows in its URLs.
@@ -123,19 +110,6 @@ mod tests {
             "", "/", "a/", "/a", "a//b", "A", "a/../b", "..", "a?x", "a%2f", "a b", &long,
         ] {
             assert!(check_name(name).is_err(), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_a_reference_names() {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let cases = [
-            ("r.example/a".to_owned(), "latest"),
-            ("r.example/a:1".to_owned(), "1"),
-            (format!("r.example/a:1@{digest}"), digest.as_str()),
-        ];
-        for (text, named) in cases {
-            assert_eq!(tag_or_digest(&text.parse().unwrap()), named);
         }
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{self, SeekFrom};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -26,10 +26,9 @@ pub enum BlobSource {
     Bytes(Bytes),
     /// A file, opened for each attempt.
     File(PathBuf),
-    /// A stream that ends with its first reader. An upload that breaks is reported with
+    /// A stream that is kept in a spool file while it is read, so it can be read again. Without the file
+    /// it ends with its first reader, and an upload that breaks then is reported with
     /// [`SourceSpent`](super::RegistryError::SourceSpent).
-    Once(Mutex<Option<ByteStream>>),
-    /// A stream that is kept in a spool file while it is read, so it can be read again.
     Spool(Arc<Spool>),
 }
 
@@ -38,18 +37,12 @@ impl fmt::Debug for BlobSource {
         match self {
             Self::Bytes(bytes) => f.debug_tuple("Bytes").field(&bytes.len()).finish(),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Once(_) => f.write_str("Once"),
             Self::Spool(_) => f.write_str("Spool"),
         }
     }
 }
 
 impl BlobSource {
-    /// Takes a stream that can be read once.
-    pub fn once(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
-        Self::Once(Mutex::new(Some(Box::pin(stream))))
-    }
-
     /// Takes a stream and keeps what is read of it in an unnamed file in `dir`, at most `limit`
     /// bytes. The file takes no place any more once the source is dropped. If it cannot be made or
     /// written, `dir` keeps why and the stream can be read once.
@@ -64,11 +57,15 @@ impl BlobSource {
     /// Tells whether another reader can be opened.
     pub fn is_readable(&self) -> bool {
         match self {
-            Self::Once(stream) => stream
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_some(),
             Self::Spool(spool) => !spool.is_spent(),
+            Self::Bytes(_) | Self::File(_) => true,
+        }
+    }
+
+    /// Returns whether a reader can be opened again after one that has read.
+    pub(super) async fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Spool(spool) => spool.state.lock().await.file.is_some(),
             Self::Bytes(_) | Self::File(_) => true,
         }
     }
@@ -84,7 +81,6 @@ impl BlobSource {
                 let file = fs_err::tokio::File::open(path).await?;
                 Some(Box::pin(ReaderStream::with_capacity(file, PIECE)))
             }
-            Self::Once(stream) => stream.lock().unwrap_or_else(PoisonError::into_inner).take(),
             Self::Spool(spool) => (!spool.is_spent()).then(|| Spool::read(Arc::clone(spool))),
         })
     }
@@ -254,18 +250,6 @@ mod tests {
             out.extend_from_slice(&piece?);
         }
         Ok(out)
-    }
-
-    #[tokio::test]
-    async fn a_stream_is_read_once() {
-        let source = BlobSource::once(pieces(&["ab", "c"]));
-        assert!(source.is_readable());
-        assert_eq!(
-            all(source.open().await.unwrap().unwrap()).await.unwrap(),
-            b"abc"
-        );
-        assert!(!source.is_readable());
-        assert!(source.open().await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -16,9 +16,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub(crate) use self::scripted_registry::{Fault, Login, ScriptedRegistry, TokenServer, digest_of};
+use super::limit::Concurrency;
+use super::manifest::MANIFEST_TYPES;
+use super::retry::Clock;
 use super::testing::TestClock;
 use super::*;
-use crate::docker::{Credential, Found, Secret};
+use crate::docker::credentials::source::Found;
+use crate::docker::{Credential, Secret};
 
 /// The name of the repository of most tests.
 const REPO: &str = "team/app";
@@ -89,7 +93,15 @@ fn once(bytes: &Bytes) -> BlobSource {
         .chunks(64 * 1024)
         .map(|c| Ok(Bytes::copy_from_slice(c)))
         .collect();
-    BlobSource::once(futures_util::stream::iter(pieces))
+    once_from(futures_util::stream::iter(pieces))
+}
+
+/// A stream that can be read once, as it has no spool file.
+fn once_from(
+    stream: impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+) -> BlobSource {
+    let nowhere = std::path::Path::new("/does/not/exist");
+    BlobSource::spooled(stream, &nowhere.into(), u64::MAX)
 }
 
 /// An upload that may take the blob from another repository.

@@ -415,7 +415,7 @@ fn kept_bytes(reply: &Reply) -> Option<u64> {
 /// Reads a source to its end for its digest and size; `None` if it cannot be read any more.
 async fn measure(source: &BlobSource) -> Result<Option<(Digest, u64)>, RegistryError> {
     // A source that is read once would be gone after this.
-    if matches!(source, BlobSource::Once(_)) {
+    if !source.is_repeatable().await {
         return Ok(None);
     }
     let Some(mut stream) = source.open().await.map_err(RegistryError::Source)? else {

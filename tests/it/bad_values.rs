@@ -1,6 +1,6 @@
 //! Every flag that buildx has too, with a value that is wrong: the exit code is that of buildx.
 
-use docker_cachex::cli;
+use docker_cachex::for_tests::cli;
 
 use crate::support::rig::{Rig, text};
 

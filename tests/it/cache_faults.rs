@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use docker_cachex::buildkit::session::content::{NewBlob, Write};
-use docker_cachex::digest::Digest;
-use docker_cachex::registry::SpoolDir;
+use docker_cachex::for_tests::buildkit::session::content::{NewBlob, Write};
+use docker_cachex::for_tests::digest::Digest;
+use docker_cachex::for_tests::registry::SpoolDir;
 
 use crate::support::exporter::{
     Exporter, export, manifest, readable, registry_with_cache, repository, sink, storages,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
-use docker_cachex::buildkit::Client as BuildKit;
+use docker_cachex::for_tests::buildkit::Client as BuildKit;
 use serde_json::Value;
 
 use crate::support::rig::{Builder, Client, Rig, context, text};

@@ -5,10 +5,10 @@ use std::error::Error;
 use std::io::Write as _;
 use std::time::Instant;
 
-use docker_cachex::docker::{
+use docker_cachex::for_tests::docker::{
     ConfigFile, Contexts, EndpointOptions, Engine, ExecHandle, ExecStream,
 };
-use docker_cachex::env::Env;
+use docker_cachex::for_tests::env::Env;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
@@ -42,7 +42,7 @@ impl Drop for Sleeper {
 
 async fn engine() -> Result<Engine> {
     let env = Env::from_process();
-    let dir = docker_cachex::docker::config_dir(None, &env)?;
+    let dir = docker_cachex::for_tests::docker::config_dir(None, &env)?;
     let config = ConfigFile::load(&dir)?;
     let contexts = Contexts::new(&dir, &dir, &config, &EndpointOptions::default(), &env)?;
     Ok(Engine::connect(&contexts.current()?, &BTreeMap::new()).await?)
@@ -64,7 +64,6 @@ fn rate(bytes: usize, since: Instant) -> String {
 #[tokio::test]
 async fn daemon_is_known_and_asked() {
     let engine = engine().await.unwrap();
-    assert_eq!(engine.ping().os_type, "linux");
     let info = engine.api().info().await.unwrap();
     assert!(info.id.is_some());
     assert!(engine.inspect_container("no-such").await.unwrap().is_none());

@@ -1,7 +1,7 @@
 //! Every flag that the installed buildx shows in its help is there, with its short form, or is left
 //! out for a reason, and is compared with buildx in `parity`.
 
-use docker_cachex::cli;
+use docker_cachex::for_tests::cli;
 
 use crate::parity;
 use crate::support::rig::Rig;

@@ -14,8 +14,8 @@ use bollard_buildkit_proto::moby::buildkit::v1::frontend::{
 use bollard_buildkit_proto::pb::{
     Definition, DiffOp, Input, LowerDiffInput, MergeInput, MergeOp, Op, UpperDiffInput, op,
 };
-use docker_cachex::buildkit::Client;
-use docker_cachex::digest::Digest;
+use docker_cachex::for_tests::buildkit::Client;
+use docker_cachex::for_tests::digest::Digest;
 use fs_err as fs;
 use prost::Message as _;
 use tempfile::TempDir;

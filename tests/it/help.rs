@@ -1,6 +1,6 @@
 //! The complete help of every command is a snapshot, so no flag changes unseen.
 
-use docker_cachex::cli;
+use docker_cachex::for_tests::cli;
 
 fn help_of(command: &clap::Command, path: &str) -> String {
     let mut shown = command.clone().bin_name(path).term_width(100);

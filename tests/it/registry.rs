@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use docker_cachex::digest::{Digest, Hasher};
-use docker_cachex::registry::{
+use docker_cachex::for_tests::digest::{Digest, Hasher};
+use docker_cachex::for_tests::registry::{
     Access, Anonymous, Arrival, BlobSource, Download, HostConfig, RegistryClient, Repository,
     RetryPolicy, SystemClock, UploadOptions,
 };
@@ -19,9 +19,9 @@ use crate::support::rig::Rig;
 /// A repository of the rig that no other test uses.
 fn repository(name: &str) -> Repository {
     let rig = Rig::get();
-    let reference: oci_client::Reference = rig.busybox.parse().expect("a reference");
+    let (host, _) = rig.busybox.split_once('/').expect("a reference");
     let client = RegistryClient::new(
-        HostConfig::of(&reference),
+        HostConfig::new(host),
         Arc::new(Anonymous),
         RetryPolicy::default(),
         Arc::new(SystemClock),
@@ -70,7 +70,8 @@ async fn blobs_go_there_and_come_back() {
         .chunks(32 * 1024)
         .map(|c| Ok(Bytes::copy_from_slice(c)))
         .collect();
-    let source = BlobSource::once(stream::iter(pieces));
+    let spool = tempfile::tempdir().expect("a folder");
+    let source = BlobSource::spooled(stream::iter(pieces), &spool.path().into(), u64::MAX);
     let before = repository.client().requests();
     let uploaded = repository
         .upload_stream(&source, &options)

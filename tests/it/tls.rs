@@ -7,8 +7,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use docker_cachex::docker::{Endpoint, Engine, EngineError, TlsFiles};
-use docker_cachex::error::chain;
+use docker_cachex::for_tests::docker::{Endpoint, Engine, EngineError, TlsFiles};
+use docker_cachex::for_tests::error::chain;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -95,8 +95,7 @@ async fn failure(tls: Option<TlsFiles>, skip_verify: bool) -> String {
 
 #[tokio::test]
 async fn both_sides_know_each_other() {
-    let engine = connect(Some(client_files()), false).await.unwrap();
-    assert_eq!(engine.ping().api_version, "1.44");
+    connect(Some(client_files()), false).await.unwrap();
 }
 
 #[tokio::test]

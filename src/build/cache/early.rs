@@ -24,7 +24,7 @@ mod parts;
 mod queue;
 
 pub use gate::{CpuTime, Meter};
-pub use observer::{EarlyObserver, RunAgain};
+pub use observer::EarlyObserver;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;

@@ -9,15 +9,12 @@
 mod layout;
 mod registry;
 mod set;
-mod targets;
+pub mod targets;
 
-pub use layout::{LayoutExport, LayoutExportError};
+pub use layout::LayoutExportError;
 pub use registry::{CacheReport, RegistryExport, RegistryExportError};
 pub use set::{CacheSet, CacheSetError};
-pub use targets::{
-    CacheContext, CacheTarget, Carrier, EarlyExport, LayoutTarget, Lookup, RegistryTarget,
-    session_entry, targets,
-};
+pub use targets::{CacheContext, CacheTarget, EarlyExport, session_entry, targets};
 
 #[cfg(test)]
 mod tests;

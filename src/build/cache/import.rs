@@ -9,17 +9,17 @@
 //! | `watch`, `origin`, [`missing`] | what the reports of a solve say about them |
 
 pub mod missing;
-mod origin;
+pub mod origin;
 mod probe;
 mod recover;
 mod set;
-mod sources;
+pub mod sources;
 mod unreadable;
 mod watch;
 
-pub use origin::{OriginCache, Origins};
+pub use origin::Origins;
 pub use probe::Probes;
 pub use set::{Imports, open};
-pub use sources::{CacheImport, LayoutImport, RegistrySource, imports};
+pub use sources::{CacheImport, imports};
 pub use unreadable::is_of_a_program;
 pub use watch::Watch;

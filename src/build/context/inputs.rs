@@ -154,9 +154,6 @@ pub enum InputError {
         /// What is wrong.
         why: String,
     },
-    /// A form of input that this version does not serve.
-    #[error("{0} is not supported by this version of cachex")]
-    Unsupported(String),
     /// Standard input or a temporary file failed.
     #[error("cannot take the build's input from stdin")]
     Stdin(#[source] io::Error),

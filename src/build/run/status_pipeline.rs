@@ -101,7 +101,7 @@ mod tests {
     use bollard_buildkit_proto::moby::buildkit::v1::{Vertex, VertexStatus};
 
     use super::*;
-    use crate::build::cache::import::OriginCache;
+    use crate::build::cache::import::origin::OriginCache;
     use crate::cache::export::ExportProgress;
     use crate::digest::Digest;
 

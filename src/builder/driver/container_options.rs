@@ -113,8 +113,6 @@ pub struct ContainerOptions {
     cgroup_parent: String,
     restart: (RestartPolicyNameEnum, i64),
     env: Vec<String>,
-    /// Results are loaded into the Docker engine when the user names no output.
-    pub default_load: bool,
     /// The GitHub Actions context is written into the container for provenance.
     pub provenance_add_gha: bool,
     /// The image is run whoever signed it.
@@ -141,7 +139,6 @@ impl ContainerOptions {
             cgroup_parent: String::new(),
             restart: (RestartPolicyNameEnum::UNLESS_STOPPED, 0),
             env: Vec::new(),
-            default_load: false,
             provenance_add_gha: true,
             allow_untrusted_image: false,
         };
@@ -166,7 +163,8 @@ impl ContainerOptions {
             "cpuset-mems" => value.clone_into(&mut self.cpuset_mems),
             "cgroup-parent" => value.clone_into(&mut self.cgroup_parent),
             "restart-policy" => self.restart = restart_policy(key, value)?,
-            "default-load" => self.default_load = boolean(key, value)?,
+            // The build reads it; here it is only checked.
+            "default-load" => drop(boolean(key, value)?),
             "provenance-add-gha" => self.provenance_add_gha = boolean(key, value)?,
             "allow-untrusted-image" => self.allow_untrusted_image = boolean(key, value)?,
             _ => self.set_env(key, value)?,

@@ -257,13 +257,4 @@ impl Driver {
             Self::Remote(_) | Self::Docker { .. } | Self::NotSupported { .. } => None,
         }
     }
-
-    /// Tells whether results are loaded into the Docker engine when the user names no output.
-    pub fn default_load(&self) -> bool {
-        match self {
-            Self::Container(container) => container.options().default_load,
-            Self::Remote(remote) => remote.default_load,
-            Self::Docker { .. } | Self::NotSupported { .. } => false,
-        }
-    }
 }

@@ -4,7 +4,6 @@
 //! committed file differs; with `CACHEX_UPDATE_PROTO=1` it writes the file anew.
 
 #[expect(
-    missing_docs,
     unused_qualifications,
     clippy::pedantic,
     clippy::allow_attributes_without_reason,

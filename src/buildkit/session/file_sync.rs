@@ -83,11 +83,6 @@ impl LocalDirs {
     pub fn failures(&self) -> DirFailures {
         self.failures.clone()
     }
-
-    /// Tells whether the daemon may read nothing.
-    pub fn is_empty(&self) -> bool {
-        self.dirs.is_empty()
-    }
 }
 
 /// Makes the service.

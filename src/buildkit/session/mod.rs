@@ -55,7 +55,6 @@ use self::upload::Uploads;
 pub const MAX_MESSAGE: usize = 16 << 20;
 
 const KEY_ID: &str = "x-docker-expose-session-uuid";
-const KEY_NAME: &str = "x-docker-expose-session-name";
 const KEY_SHARED_KEY: &str = "x-docker-expose-session-sharedkey";
 const KEY_METHOD: &str = "x-docker-expose-session-grpc-method";
 
@@ -73,7 +72,6 @@ pub enum SessionError {
 /// A session that is ready to be announced and served.
 pub struct Session {
     id: String,
-    name: String,
     shared_key: String,
     methods: Vec<String>,
     routes: RoutesBuilder,
@@ -84,7 +82,6 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.id)
-            .field("name", &self.name)
             .field("shared_key", &self.shared_key)
             .field("methods", &self.methods)
             .finish_non_exhaustive()
@@ -102,20 +99,11 @@ impl Session {
         &self.id
     }
 
-    /// Returns the key under which the daemon keeps local sources between builds, as it is sent.
-    pub fn shared_key(&self) -> &str {
-        &self.shared_key
-    }
-
     /// Returns the metadata of `Control.Session`; the same names are HTTP headers of a hijacked
     /// `POST /session` (BuildKit `session/session.go`).
     pub fn metadata(&self) -> MetadataMap {
         let mut map = MetadataMap::new();
-        let texts = [
-            (KEY_ID, &self.id),
-            (KEY_NAME, &self.name),
-            (KEY_SHARED_KEY, &self.shared_key),
-        ];
+        let texts = [(KEY_ID, &self.id), (KEY_SHARED_KEY, &self.shared_key)];
         for (key, text) in texts {
             if !text.is_empty() {
                 map.insert(key, header_value(text));
@@ -145,7 +133,6 @@ impl Session {
 
 /// Collects what a session offers.
 pub struct SessionBuilder {
-    name: String,
     shared_key: String,
     methods: Vec<String>,
     routes: RoutesBuilder,
@@ -155,7 +142,6 @@ pub struct SessionBuilder {
 impl std::fmt::Debug for SessionBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SessionBuilder")
-            .field("name", &self.name)
             .field("shared_key", &self.shared_key)
             .field("methods", &self.methods)
             .finish_non_exhaustive()
@@ -165,20 +151,12 @@ impl std::fmt::Debug for SessionBuilder {
 impl SessionBuilder {
     fn new() -> Self {
         let builder = Self {
-            name: String::new(),
             shared_key: String::new(),
             methods: Vec::new(),
             routes: RoutesBuilder::default(),
             tasks: Tasks::default(),
         };
         builder.service(health::service(), health::METHODS)
-    }
-
-    /// Sets the name, which only old daemons show.
-    #[must_use]
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = encode_header(name);
-        self
     }
 
     /// Sets the key under which the daemon keeps local sources between builds: the same key finds
@@ -261,7 +239,6 @@ impl SessionBuilder {
     pub fn build(self) -> Session {
         Session {
             id: super::new_id(),
-            name: self.name,
             shared_key: self.shared_key,
             methods: self.methods,
             routes: self.routes,

@@ -131,11 +131,6 @@ impl SshAgents {
         Ok(())
     }
 
-    /// Tells whether there are no agents.
-    pub fn is_empty(&self) -> bool {
-        self.agents.is_empty()
-    }
-
     fn get(&self, id: &str) -> Result<&Source, Status> {
         let id = if id.is_empty() { DEFAULT_ID } else { id };
         self.agents

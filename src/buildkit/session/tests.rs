@@ -25,13 +25,11 @@ use super::*;
 #[test]
 fn metadata_announces_every_service() {
     let session = Session::builder()
-        .name("docker-cachex")
         .shared_key("app:0123456789abcdef")
         .secrets(Secrets::default())
         .build();
     let metadata = session.metadata();
     assert_eq!(metadata.get(KEY_ID).unwrap(), session.id());
-    assert_eq!(metadata.get(KEY_NAME).unwrap(), "docker-cachex");
     assert_eq!(
         metadata.get(KEY_SHARED_KEY).unwrap(),
         "app:0123456789abcdef"
@@ -55,11 +53,9 @@ fn metadata_announces_every_service() {
 #[test]
 fn shared_key_of_a_directory_with_any_name_is_a_header() {
     let session = Session::builder().shared_key("büro\n:1").build();
-    assert_eq!(session.metadata().get(KEY_NAME), None);
-    assert_eq!(session.shared_key(), "b%C3%BCro%0A:1");
     assert_eq!(
         session.metadata().get(KEY_SHARED_KEY).unwrap(),
-        session.shared_key()
+        "b%C3%BCro%0A:1"
     );
 }
 

@@ -31,17 +31,6 @@ pub trait ExportProgress: Send + Sync + 'static {
     fn failed(&self, error: &str);
 }
 
-/// An export that nobody looks at.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unseen;
-
-impl ExportProgress for Unseen {
-    fn part(&self, _name: &str, _current: u64, _total: u64) {}
-    fn part_done(&self, _name: &str) {}
-    fn done(&self, _summary: &str) {}
-    fn failed(&self, _error: &str) {}
-}
-
 /// How layers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {

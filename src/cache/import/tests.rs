@@ -64,8 +64,8 @@ async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheMa
 
 /// Opens a cache that is there.
 async fn open(repository: Repository, tag: &str) -> RegistryImport {
-    let import = RegistryImport::open(repository, tag).await;
-    import.unwrap().expect("a cache")
+    let raw = repository.manifest(tag).await.unwrap().expect("a cache");
+    RegistryImport::of(repository, raw).await.unwrap()
 }
 
 async fn upload(repository: &Repository, blob: &[u8]) {
@@ -110,17 +110,10 @@ async fn read_whole(store: &dyn ContentStore, digest: &Digest) -> Result<Vec<u8>
 async fn a_cache_is_served_with_one_request_a_blob() {
     let registry = ScriptedRegistry::start().await;
     let repository = pushable(&registry);
-    assert!(
-        RegistryImport::open(repository.clone(), "cache")
-            .await
-            .unwrap()
-            .is_none()
-    );
     let layer = data(5 * MIB + 77);
     let manifest = store(&repository, &layer, 3).await;
     let import = open(repository, "cache").await;
     assert_eq!(import.summary(), "1 layer");
-    assert_eq!(import.trimmed(), None);
     let store = import.store();
     let bytes = manifest.to_bytes().unwrap();
     assert_eq!(*import.manifest(), Digest::of(&bytes));
@@ -289,8 +282,9 @@ async fn what_is_no_manifest_is_an_error() {
     let registry = ScriptedRegistry::start().await;
     let repository = pushable(&registry);
     put(&repository, "text", b"{}", "text/plain").await;
+    let raw = repository.manifest("text").await.unwrap().unwrap();
     assert!(matches!(
-        RegistryImport::open(repository, "text").await,
+        RegistryImport::of(repository, raw).await,
         Err(ImportError::Manifest(_))
     ));
 }

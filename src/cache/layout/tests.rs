@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 

@@ -17,6 +17,10 @@ use crate::options::{OptionError, csv, size};
 /// both may be given several times.
 #[derive(Debug, Clone, Default, Args)]
 #[command(disable_help_flag = false)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "a field has the name of its flag"
+)]
 pub struct BuildArgs {
     /// Folder, URL or `-` (standard input) to build from
     #[arg(value_name = "PATH | URL | -")]
@@ -167,10 +171,7 @@ pub struct BuildArgs {
     pub print: Option<String>,
 
     #[command(flatten)]
-    #[expect(
-        missing_docs,
-        reason = "a doc comment would become help text of the command"
-    )]
+    // A doc comment would become help text of the command.
     pub legacy: LegacyArgs,
 }
 

@@ -429,7 +429,7 @@ mod tests {
         let [CacheTarget::Registry(target)] = &plan.targets[..] else {
             panic!("{:?}", plan.targets)
         };
-        assert!(target.cache.merge && target.via == export::Carrier::Client);
+        assert!(target.cache.merge && target.via == export::targets::Carrier::Client);
     }
 
     #[test]

@@ -82,8 +82,6 @@ async fn upgraded_connection_carries_bytes_both_ways() {
         b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nearly ",
     );
     let engine = connect(&path).await;
-    assert_eq!(engine.ping().api_version, "1.44");
-    assert_eq!(engine.ping().builder_version, "2");
     let mut headers = HeaderMap::new();
     for method in ["/a", "/b"] {
         headers.append(

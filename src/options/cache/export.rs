@@ -299,14 +299,6 @@ impl CacheTo {
         }
     }
 
-    /// Returns the type of the backend as BuildKit names it.
-    pub fn kind(&self) -> &str {
-        match self {
-            Self::Registry(_) => "registry",
-            Self::Other { kind, .. } => kind,
-        }
-    }
-
     /// Returns what goes to BuildKit; see [`RegistryCacheTo::attrs`].
     pub fn attrs(&self) -> BTreeMap<String, String> {
         match self {

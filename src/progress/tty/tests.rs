@@ -3,6 +3,7 @@ mod summary;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 
+use super::frame::{Line, Look};
 use super::*;
 use crate::progress::model::LogPolicy;
 use crate::progress::testing::{

@@ -113,10 +113,11 @@ async fn permits_come_back_and_overload_halves_them() {
     );
     // A copy inside the host does not wait for itself.
     let other = client.repository("team/copy", Access::Push).unwrap();
-    let source = BlobSource::once(futures_util::StreamExt::map(first.into_stream(), |piece| {
+    let source = once_from(futures_util::StreamExt::map(first.into_stream(), |piece| {
         piece.map_err(std::io::Error::other)
     }));
     upload(&other, &source, &bytes).await.unwrap();
+    drop(source);
     within(read(repository.download(&digest, None).await.unwrap()))
         .await
         .unwrap();

@@ -28,7 +28,6 @@ async fn a_known_blob_takes_two_requests_and_comes_back() {
     assert_eq!(put.header("transfer-encoding"), None);
 
     let download = repository.download(&digest(&bytes), None).await.unwrap();
-    assert_eq!(download.end(), Some(3_000_000));
     assert!(within(read(download)).await.unwrap() == bytes);
     assert_eq!(repository.client().requests(), 3);
     assert_eq!(registry.open_uploads(), 0);

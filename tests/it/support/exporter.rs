@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use docker_cachex::buildkit::session::content::{ContentStore, NewBlob, StoreError, Write};
-use docker_cachex::cache::config::{
+use docker_cachex::for_tests::buildkit::session::content::{
+    ContentStore, NewBlob, StoreError, Write,
+};
+use docker_cachex::for_tests::cache::config::{
     CacheConfig, CacheLayer, CacheRecord, CacheResult, MEDIA_TYPE, Parent,
 };
-use docker_cachex::cache::export::{
-    ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, Unseen, publish,
+use docker_cachex::for_tests::cache::export::{
+    ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, publish,
 };
-use docker_cachex::cache::known::Known;
-use docker_cachex::cache::manifest::{CacheManifest, Descriptor, Form};
-use docker_cachex::cache::unknown::Unknown;
-use docker_cachex::compress::{Algorithm, Level, Workers};
-use docker_cachex::digest::Digest;
-use docker_cachex::registry::{
+use docker_cachex::for_tests::cache::known::Known;
+use docker_cachex::for_tests::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::for_tests::cache::unknown::Unknown;
+use docker_cachex::for_tests::compress::{Algorithm, Level, Workers};
+use docker_cachex::for_tests::digest::Digest;
+use docker_cachex::for_tests::registry::{
     Access, Anonymous, HostConfig, RegistryClient, Repository, RetryPolicy, SpoolDir, SystemClock,
     Timeouts, Transport,
 };
@@ -167,6 +169,16 @@ pub(crate) fn storages() -> [Storage; 2] {
     [Storage::AsGiven, Storage::Compress { level, force: true }]
 }
 
+/// An export that nobody looks at.
+struct Unseen;
+
+impl ExportProgress for Unseen {
+    fn part(&self, _name: &str, _current: u64, _total: u64) {}
+    fn part_done(&self, _name: &str) {}
+    fn done(&self, _summary: &str) {}
+    fn failed(&self, _error: &str) {}
+}
+
 /// The sink of an export to the tests' tag.
 pub(crate) fn sink(
     repository: &Repository,
@@ -206,7 +218,7 @@ pub(crate) async fn export(exporter: &Exporter, sink: &RegistrySink) -> Result<E
                     return Ok(Exported { published, read });
                 }
                 Err(PublishError::Lost(_)) => {}
-                Err(error) => return Err(docker_cachex::error::chain(&error)),
+                Err(error) => return Err(docker_cachex::for_tests::error::chain(&error)),
             }
         }
         Err("lost twice".to_owned())

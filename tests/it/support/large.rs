@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use docker_cachex::digest::Digest;
-use docker_cachex::registry::{
+use docker_cachex::for_tests::digest::Digest;
+use docker_cachex::for_tests::registry::{
     Access, Anonymous, BlobSource, HostConfig, RegistryClient, RetryPolicy, SystemClock,
     UploadOptions,
 };

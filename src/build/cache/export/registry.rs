@@ -34,8 +34,6 @@ pub struct RegistryExportError {
 /// What became of one cache.
 #[derive(Debug)]
 pub struct CacheReport {
-    /// The cache's reference.
-    pub reference: String,
     /// The outcome; an error where the user said `ignore-error`.
     pub outcome: Result<Option<Published>, RegistryExportError>,
 }
@@ -200,7 +198,7 @@ impl RegistryExport {
         }
         match outcome {
             Err(error) if !self.target.cache.ignore_error => Err(error),
-            outcome => Ok(CacheReport { reference, outcome }),
+            outcome => Ok(CacheReport { outcome }),
         }
     }
 }

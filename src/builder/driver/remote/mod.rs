@@ -44,8 +44,6 @@ pub struct Remote {
     endpoint: String,
     address: Address,
     tls: Option<RemoteTls>,
-    /// Results are loaded into the Docker engine when the user names no output.
-    pub default_load: bool,
 }
 
 impl Remote {
@@ -68,11 +66,11 @@ impl Remote {
                 address: Address::redacted(&node.endpoint),
                 reason,
             })?;
-        let mut default_load = false;
         let mut options = tls::Options::default();
         for (key, value) in &node.driver_opts {
             match key.as_str() {
-                "default-load" => default_load = boolean(key, value)?,
+                // The build reads it; here it is only checked.
+                "default-load" => drop(boolean(key, value)?),
                 _ if options.take(key, value)? => {}
                 _ => {
                     return Err(OptionError::Unknown {
@@ -89,7 +87,6 @@ impl Remote {
             endpoint: node.endpoint.clone(),
             tls: options.finish(address.host())?,
             address,
-            default_load,
         })
     }
 

@@ -41,7 +41,6 @@ async fn sockets_and_tcp_are_connected() {
         format!("tcp://{}", tcp.local_addr().unwrap()),
     ] {
         let remote = remote(&address, &[("default-load", "true")]).unwrap();
-        assert!(remote.default_load);
         assert!(remote.dial().await.is_ok(), "{address}");
         assert_eq!(remote.authority(), address.strip_prefix("tcp://"));
     }

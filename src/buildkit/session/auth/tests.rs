@@ -15,7 +15,8 @@ use tonic::transport::Channel;
 use super::super::Session;
 use super::super::testing::{Served, serve, within};
 use super::*;
-use crate::docker::{Found, Secret};
+use crate::docker::Secret;
+use crate::docker::credentials::source::Found;
 
 /// What the server saw of a request: method, query, Authorization, body.
 type Seen = (String, String, String, String);

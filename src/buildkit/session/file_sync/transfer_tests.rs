@@ -12,7 +12,8 @@ use tonic::transport::Channel;
 use super::super::Session;
 use super::super::testing::{Served, serve, within};
 use super::*;
-use crate::fsutil::{ReceiveOptions, ReceiveStats, receive};
+use crate::fsutil::receive::ReceiveStats;
+use crate::fsutil::{ReceiveOptions, receive};
 
 /// Calls the service with these headers and returns what it sends.
 async fn call<S>(

@@ -8,7 +8,7 @@ use super::*;
 use crate::buildkit::session::content::{ContentStore, NewBlob, Write};
 use crate::cache::config::{self, CacheConfig, CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::export::publish::{Rules, publish};
-use crate::cache::export::{ExportSettings, Storage, Unseen};
+use crate::cache::export::{ExportProgress, ExportSettings, Storage};
 use crate::cache::known::Known;
 use crate::cache::manifest::{Descriptor, Form};
 use crate::cache::unknown::Unknown;
@@ -66,6 +66,16 @@ async fn write(store: &dyn ContentStore, bytes: Bytes, is_layer: bool) {
     };
     writer.write(bytes).await.unwrap();
     writer.commit().await.unwrap();
+}
+
+/// An export that nobody looks at.
+struct Unseen;
+
+impl ExportProgress for Unseen {
+    fn part(&self, _name: &str, _current: u64, _total: u64) {}
+    fn part_done(&self, _name: &str) {}
+    fn done(&self, _summary: &str) {}
+    fn failed(&self, _error: &str) {}
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ fn what_is_no_text_is_not_sent_as_something_else() {
     };
     for (args, name) in [
         (&["--build-arg=A", "."][..], "A"),
-        (&["."], env::SOURCE_DATE_EPOCH),
+        (&["."], "SOURCE_DATE_EPOCH"),
         (&["--cache-to=type=gha", "."], "ACTIONS_RUNTIME_TOKEN"),
         (&["--cache-to=type=s3", "."], "AWS_SECRET_ACCESS_KEY"),
     ] {

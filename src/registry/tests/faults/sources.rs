@@ -36,7 +36,7 @@ async fn a_source_that_fails_is_named_and_not_tried_again() {
     let registry = ScriptedRegistry::start().await;
     let repository = pushable(&registry);
     let pieces = || {
-        BlobSource::once(futures_util::stream::iter([
+        once_from(futures_util::stream::iter([
             Ok(data(100_000)),
             Err(std::io::Error::other("disk is on fire")),
         ]))
@@ -69,7 +69,7 @@ async fn a_registry_that_does_not_read_fills_no_memory() {
         Ok(piece.clone())
     }));
     let options = UploadOptions::default();
-    let source = BlobSource::once(stream);
+    let source = once_from(stream);
     let error = within(repository.upload(&digest(b"x"), 200 << 20, &source, &options)).await;
     assert!(matches!(
         error.unwrap_err().last(),
@@ -93,7 +93,5 @@ async fn a_slow_source_is_not_idle() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         Some((Ok(rest.next()?), rest))
     });
-    upload(&repository, &BlobSource::once(slow), &bytes)
-        .await
-        .unwrap();
+    upload(&repository, &once_from(slow), &bytes).await.unwrap();
 }

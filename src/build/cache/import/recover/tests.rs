@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::build::cache::import::RegistrySource;
 use crate::build::cache::import::probe::ProbeResult;
+use crate::build::cache::import::sources::RegistrySource;
 use crate::cache::manifest::OCI_MANIFEST;
 use crate::reference::Reference;
 use crate::registry::{Access, Anonymous, HostConfig, RegistryClient, RetryPolicy, SystemClock};

@@ -1,0 +1,86 @@
+//! What `tests/it` and `benches` use of the library, under its own paths. Not an interface for anybody else.
+
+#![allow(missing_docs, reason = "each module is the one of the same path")]
+
+pub mod buildkit {
+    pub use crate::buildkit::Client;
+
+    pub mod session {
+        pub mod content {
+            pub use crate::buildkit::session::content::{ContentStore, NewBlob, StoreError, Write};
+        }
+    }
+}
+
+pub mod cache {
+    pub mod config {
+        pub use crate::cache::config::{
+            CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, MEDIA_TYPE, Parent,
+        };
+    }
+
+    pub mod export {
+        pub use crate::cache::export::{
+            ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage,
+            publish,
+        };
+    }
+
+    pub mod known {
+        pub use crate::cache::known::Known;
+    }
+
+    pub mod manifest {
+        pub use crate::cache::manifest::{CacheManifest, Descriptor, Form};
+    }
+
+    pub mod merge {
+        pub use crate::cache::merge::Contents;
+    }
+
+    pub mod unknown {
+        pub use crate::cache::unknown::Unknown;
+    }
+}
+
+pub mod cli {
+    pub use crate::cli::command;
+}
+
+pub mod compress {
+    pub use crate::compress::{Algorithm, Digests, Encoder, Error, Level, Workers};
+}
+
+pub mod digest {
+    pub use crate::digest::{Digest, Hasher};
+}
+
+pub mod docker {
+    pub use crate::docker::{
+        ConfigFile, Contexts, Endpoint, EndpointOptions, Engine, EngineError, ExecHandle,
+        ExecStream, TlsFiles, config_dir,
+    };
+}
+
+pub mod env {
+    pub use crate::env::Env;
+}
+
+pub mod error {
+    pub use crate::error::chain;
+}
+
+pub mod fsutil {
+    pub use crate::fsutil::{Filter, Matcher, SendStats, send};
+
+    pub mod wire {
+        pub use crate::fsutil::wire::{Packet, PacketType};
+    }
+}
+
+pub mod registry {
+    pub use crate::registry::{
+        Access, Anonymous, Arrival, BlobSource, Download, HostConfig, RegistryClient, Repository,
+        RetryPolicy, SpoolDir, SystemClock, Timeouts, Transport, UploadOptions,
+    };
+}
