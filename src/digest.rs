@@ -23,7 +23,7 @@ impl Digest {
         Self::from_sha256(sha2::Sha256::digest(bytes).into())
     }
 
-    /// Makes a digest of a finished SHA-256 computation.
+    /// Creates a digest of a finished SHA-256 computation.
     pub fn from_sha256(hash: [u8; 32]) -> Self {
         Self(format!("sha256:{}", hex::encode(hash)))
     }
@@ -59,7 +59,7 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        // What is no digest may be anything, of any length.
+        // What is not a digest may be anything, of any length.
         let error = || DigestError(text.chars().take(160).collect());
         let hex = match text.split_once(':') {
             Some(("sha256", hex)) if hex.len() == 64 => hex,

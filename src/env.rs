@@ -81,7 +81,7 @@ pub struct NotUtf8 {
 
 /// The environment of the process, the home folder and the working folder.
 ///
-/// The system gives the values of variables as bytes. Where these are no text, nothing is taken for
+/// The system gives the values of variables as bytes. Where these are not text, nothing is taken for
 /// absent: [`get`](Self::get) shows them with replacement characters, for names and words that are
 /// then refused as wrong ones; paths and secrets keep their bytes.
 #[derive(Debug, Clone, Default)]
@@ -120,7 +120,7 @@ impl Env {
         }
     }
 
-    /// Makes an environment from pairs.
+    /// Creates an environment from pairs.
     #[cfg(test)]
     pub fn from_pairs<'a, V: AsRef<std::ffi::OsStr>>(
         pairs: impl IntoIterator<Item = (&'a str, V)>,
@@ -139,7 +139,7 @@ impl Env {
         }
     }
 
-    /// Returns the value of a variable, even if it is empty. Bytes that are no text are replaced.
+    /// Returns the value of a variable, even if it is empty. Bytes that are not text are replaced.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(|value| value.text.as_str())
     }

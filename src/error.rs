@@ -55,7 +55,7 @@ pub struct CommandError {
 }
 
 impl CommandError {
-    /// Makes an error of the given kind from anything that is an error or a text.
+    /// Creates an error of the given kind from anything that is an error or a text.
     pub fn new(kind: ErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self {
             kind,
@@ -66,12 +66,12 @@ impl CommandError {
         }
     }
 
-    /// Makes an error of kind [`ErrorKind::Failed`].
+    /// Creates an error of kind [`ErrorKind::Failed`].
     pub fn failed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Failed, source)
     }
 
-    /// Makes an error of kind [`ErrorKind::Usage`].
+    /// Creates an error of kind [`ErrorKind::Usage`].
     pub fn usage(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Usage, source)
     }

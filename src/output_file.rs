@@ -209,7 +209,7 @@ impl Write for OutputFile {
 ///
 /// # Errors
 ///
-/// Fails if the path is no place for an output or cannot be written.
+/// Fails if the path is not a place for an output or cannot be written.
 pub fn write(path: &Path, data: &[u8]) -> Result<(), OutputError> {
     let mut file = Place::find(path, Devices::Refused)?.open()?;
     file.write_all(data)?;
@@ -220,7 +220,7 @@ pub fn write(path: &Path, data: &[u8]) -> Result<(), OutputError> {
 ///
 /// # Errors
 ///
-/// Fails if the path is no place for an output, or the file cannot be removed.
+/// Fails if the path is not a place for an output, or the file cannot be removed.
 pub fn remove_stale(path: &Path) -> Result<(), OutputError> {
     match Place::find(path, Devices::Refused)? {
         Place::Regular {

@@ -115,12 +115,12 @@ impl Reference {
         }
     }
 
-    /// Tells whether both name the same repository of the same registry.
+    /// Returns whether both name the same repository of the same registry.
     pub fn same_repository(&self, other: &Self) -> bool {
         self.domain.eq_ignore_ascii_case(&other.domain) && self.path == other.path
     }
 
-    /// Tells whether writing to both would write to the same place: the same repository and the
+    /// Returns whether writing to both would write to the same place: the same repository and the
     /// same effective tag, or, by digest alone, the same digest.
     pub fn same_target(&self, other: &Self) -> bool {
         self.same_repository(other)

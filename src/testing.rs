@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Makes a map of pairs.
+/// Creates a map of pairs.
 pub(crate) fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let pairs = pairs.iter();
     pairs

@@ -16,7 +16,7 @@ use crate::text::foreign;
 #[error("standard output is closed")]
 struct StdoutClosed;
 
-/// Tells whether an error, or a cause of it, is that nobody reads standard output any more. A pipe or
+/// Returns whether an error, or a cause of it, is that nobody reads standard output any more. A pipe or
 /// socket that broke elsewhere is not meant.
 pub fn is_stdout_closed(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
@@ -50,12 +50,12 @@ impl Ui {
         }
     }
 
-    /// Tells whether standard output is a terminal.
+    /// Returns whether standard output is a terminal.
     pub fn stdout_is_terminal(&self) -> bool {
         self.stdout_is_terminal
     }
 
-    /// Tells whether standard error is a terminal.
+    /// Returns whether standard error is a terminal.
     pub fn stderr_is_terminal(&self) -> bool {
         self.stderr_is_terminal
     }
@@ -64,7 +64,7 @@ impl Ui {
     ///
     /// # Errors
     ///
-    /// Fails where standard output cannot be written; a closed pipe is one of these errors.
+    /// Fails if standard output cannot be written; a closed pipe is one of these errors.
     /// [`is_stdout_closed`] knows it again.
     pub fn data(&self, text: &str) -> io::Result<()> {
         Self::write(&[&self.shown(text), "\n"])
@@ -140,7 +140,7 @@ impl Ui {
     }
 
     /// Writes an error: its detail, the message with all causes, the hints, and its footer.
-    /// Nothing where the error is but a status.
+    /// Nothing if the error is but a status.
     pub fn error(&self, error: &CommandError) {
         if matches!(error.kind, ErrorKind::Status(_)) {
             return;

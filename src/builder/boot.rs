@@ -29,7 +29,7 @@ pub use sink::{BootEvent, BootSink};
 use wait::Starts;
 
 impl Container {
-    /// Makes the node run: creates its container if there is none, starts it, and waits until
+    /// Starts the node: creates its container if there is none, starts it, and waits until
     /// BuildKit answers.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl Container {
         }
     }
 
-    /// Tells whether the daemon can give GPUs to a container. There is no call to ask for it, so a
+    /// Returns whether the daemon can give GPUs to a container. There is no call to ask for it, so a
     /// container that does nothing is started with the request.
     async fn has_gpus(&self, engine: &Engine) -> bool {
         let body = ContainerCreateBody {

@@ -90,11 +90,11 @@ impl Config {
         })
     }
 
-    /// Tells whether the configuration allows builds to use the host's network.
+    /// Returns whether the configuration allows builds to use the host's network.
     ///
     /// # Errors
     ///
-    /// Fails if `insecure-entitlements` is no list of texts.
+    /// Fails if `insecure-entitlements` is not a list of texts.
     pub fn allows_host_network(&self) -> Result<bool, BuildkitdError> {
         let Some(item) = self.document.get("insecure-entitlements") else {
             return Ok(false);

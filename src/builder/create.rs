@@ -159,7 +159,7 @@ impl CreateRequest {
     ///
     /// # Errors
     ///
-    /// Fails where buildx refuses the arguments too, and for the kubernetes driver.
+    /// Fails if buildx refuses the arguments too, and for the kubernetes driver.
     pub fn plan(&self, txn: &Transaction, contexts: &Contexts) -> Result<CreatePlan, CreateError> {
         if self.name == "default" {
             return Err(CreateError::ReservedName);

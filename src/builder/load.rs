@@ -67,7 +67,7 @@ pub struct Worker {
 pub struct WorkerReport {
     /// Its workers, the default one first.
     pub workers: Vec<Worker>,
-    /// Its version, if it tells it.
+    /// Its version, if it reports it.
     pub version: Option<String>,
 }
 
@@ -120,7 +120,7 @@ pub struct LoadedBuilder {
 pub struct LoadedNode {
     /// The node in the store.
     pub stored: StoredNode,
-    /// State; nothing if it could not be asked.
+    /// State; `None` if it could not be asked.
     pub status: Option<Status>,
     /// Why it could not be asked.
     pub error: Option<String>,
@@ -141,7 +141,7 @@ pub struct LoadedNode {
 }
 
 impl LoadedBuilder {
-    /// Tells whether no node runs.
+    /// Returns whether no node runs.
     pub fn is_inactive(&self) -> bool {
         self.nodes.iter().all(|n| n.status != Some(Status::Running))
     }

@@ -16,14 +16,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Fails where the store cannot be written.
+    /// Fails if the store cannot be written.
     pub fn mark_uncompressed(&self, builder: &str, node: &str) -> Result<(), StoreError> {
         let path = PathBuf::from(DIR).join(builder);
         self.make_dir(&path)?;
         self.write(&path.join(node), b"")
     }
 
-    /// Tells whether layers were ever taken uncompressed out of a node.
+    /// Returns whether layers were ever taken uncompressed out of a node.
     pub fn is_marked_uncompressed(&self, builder: &str, node: &str) -> bool {
         self.dir().join(DIR).join(builder).join(node).exists()
     }
@@ -32,7 +32,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Fails where the folder is there and cannot be removed.
+    /// Fails if the folder is there and cannot be removed.
     pub fn clear_marks(&self, builder: &str) -> io::Result<()> {
         match fs_err::remove_dir_all(self.dir().join(DIR).join(builder)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -109,7 +109,7 @@ impl Builder {
         self.surroundings.store()
     }
 
-    /// Makes every node run that does not, all at the same time. Returns true if there was one.
+    /// Starts every node that does not run, all at the same time. Returns true if there was one.
     ///
     /// # Errors
     ///

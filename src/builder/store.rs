@@ -199,7 +199,7 @@ impl Store {
         Ok(groups)
     }
 
-    /// Returns a builder by name, or nothing if there is none.
+    /// Returns a builder by name, or `None` if there is none.
     ///
     /// # Errors
     ///
@@ -214,7 +214,7 @@ impl Store {
             .map_err(|source| StoreError::BadFile { path, source })
     }
 
-    /// Returns the builder in use under a docker context key, or nothing if that is the context's
+    /// Returns the builder in use under a docker context key, or `None` if that is the context's
     /// own builder: the global choice, else the choice made under this key, else the key's default.
     ///
     /// # Errors
@@ -247,7 +247,7 @@ impl Store {
         }
     }
 
-    /// Returns when a builder was last used, or nothing if that is not known.
+    /// Returns when a builder was last used, or `None` if that is not known.
     ///
     /// # Errors
     ///
@@ -301,7 +301,7 @@ impl Store {
         Some(self.dir.join("buildkitd.default.toml")).filter(|path| path.exists())
     }
 
-    /// Makes a folder of the store and its parents, mode 0700, and gives the new ones the owner.
+    /// Creates a folder of the store and its parents, mode 0700, and gives the new ones the owner.
     pub(super) fn make_dir(&self, relative: &Path) -> Result<(), StoreError> {
         let path = self.dir.join(relative);
         let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.exists()).collect();

@@ -57,7 +57,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails where the stream ends or does not speak HTTP/2.
+    /// Fails if the stream ends or does not speak HTTP/2.
     pub async fn connect<S>(stream: S) -> Result<Self, RpcError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -113,7 +113,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails where the identifier is no valid header value.
+    /// Fails if the identifier is not a valid header value.
     pub fn gateway(&self, build_id: &str) -> Result<GatewayClient, RpcError> {
         let value = MetadataValue::try_from(build_id)
             .map_err(|_| RpcError::from(Status::invalid_argument("invalid build identifier")))?;
@@ -128,7 +128,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails where the daemon does not answer or is no BuildKit.
+    /// Fails if the daemon does not answer or is no BuildKit.
     pub async fn list_workers(&self) -> Result<Vec<WorkerRecord>, RpcError> {
         let response = self
             .control()
@@ -137,11 +137,11 @@ impl Client {
         Ok(response.into_inner().record)
     }
 
-    /// Returns the daemon's version such as `v0.25.1`, if it tells one (BuildKit 0.11 and newer).
+    /// Returns the daemon's version such as `v0.25.1`, if it reports one (BuildKit 0.11 and newer).
     ///
     /// # Errors
     ///
-    /// Fails where the daemon does not answer.
+    /// Fails if the daemon does not answer.
     pub async fn version(&self) -> Result<Option<String>, RpcError> {
         match self.control().info(InfoRequest {}).await {
             Ok(response) => Ok(response.into_inner().buildkit_version.map(|v| v.version)),

@@ -68,7 +68,7 @@ pub enum ReadError {
 ///
 /// # Errors
 ///
-/// Fails where the daemon does not have it, or it is larger than [`MAX_BLOB`].
+/// Fails if the daemon does not have it, or it is larger than [`MAX_BLOB`].
 pub async fn read(client: &Client, descriptor: &Descriptor) -> Result<Vec<u8>, ReadError> {
     let digest: Digest = descriptor.digest.parse()?;
     let size = u64::try_from(descriptor.size).unwrap_or(0);

@@ -19,7 +19,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails where the daemon does not answer or does not know a filter.
+    /// Fails if the daemon does not answer or does not know a filter.
     pub async fn disk_usage(&self, filter: Vec<String>) -> Result<Vec<UsageRecord>, RpcError> {
         let request = control::DiskUsageRequest {
             filter,
@@ -39,7 +39,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails where the daemon does not answer or stops half-way; what is gone stays gone.
+    /// Fails if the daemon does not answer or stops half-way; what is gone stays gone.
     pub async fn prune(
         &self,
         request: PruneRequest,
@@ -52,12 +52,12 @@ impl Client {
         Ok(())
     }
 
-    /// Tells whether the daemon has a capability of LLB. Only the gateway tells its capabilities, so
+    /// Returns whether the daemon has a capability of LLB. Only the gateway tells its capabilities, so
     /// an internal build without content is opened for the question.
     ///
     /// # Errors
     ///
-    /// Fails where the daemon does not answer.
+    /// Fails if the daemon does not answer.
     pub async fn supports(&self, capability: &str) -> Result<bool, RpcError> {
         let build_ref = new_id();
         let mut control = self.control();

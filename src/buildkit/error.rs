@@ -54,7 +54,7 @@ impl RpcError {
         }
     }
 
-    /// Tells whether the daemon gave no answer because the connection to it broke.
+    /// Returns whether the daemon gave no answer because the connection to it broke.
     pub fn is_connection_broken(&self) -> bool {
         self.broken
     }
@@ -85,7 +85,7 @@ impl RpcError {
         frontend_caps::hint(&self.message)
     }
 
-    /// Tells whether the call was cancelled, by this side or by the daemon.
+    /// Returns whether the call was cancelled, by this side or by the daemon.
     pub fn is_cancelled(&self) -> bool {
         self.code == Code::Cancelled && !self.broken
     }

@@ -36,7 +36,7 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// Fails where an op is no protobuf message of its kind.
+    /// Fails if an op is not a protobuf message of its kind.
     pub fn of<'a>(
         definitions: impl IntoIterator<Item = &'a Definition>,
     ) -> Result<Self, DecodeError> {
@@ -80,7 +80,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Tells whether a vertex is a step that makes a layer, and not a source.
+    /// Returns whether a vertex is a step that makes a layer, and not a source.
     pub fn makes_layers(&self, digest: &str) -> bool {
         self.nodes.get(digest).is_some_and(|node| node.makes_layers)
     }

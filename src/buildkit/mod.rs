@@ -30,7 +30,7 @@ pub use error::RpcError;
 
 use rand::Rng as _;
 
-/// Makes a new random identifier in the form BuildKit uses for builds, sessions and stores:
+/// Creates a new random identifier in the form BuildKit uses for builds, sessions and stores:
 /// 25 lower-case letters and digits.
 pub fn new_id() -> String {
     const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";

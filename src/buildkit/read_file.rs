@@ -1,4 +1,4 @@
-//! Reading a file of what a definition makes, in the daemon. It is no build of the user's: the
+//! Reading a file of what a definition makes, in the daemon. It is not a build of the user's: the
 //! builder's history does not have it.
 
 use bollard_buildkit_proto::moby::buildkit::v1 as control;

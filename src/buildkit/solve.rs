@@ -61,7 +61,7 @@ pub struct SolveRequest {
     pub entitlements: Vec<String>,
     /// Which sources may be used, and which stand for others.
     pub source_policy: Option<Policy>,
-    /// The solve is no build of the user's: the builder's history does not have it.
+    /// The solve is not a build of the user's: the builder's history does not have it.
     pub internal: bool,
 }
 
@@ -158,7 +158,7 @@ pub trait SolveObserver: Send + Sync {
     /// this returns.
     async fn broken(&self);
 
-    /// Tells whether the build is run again after the error of a step. Then nothing is to be kept of this
+    /// Returns whether the build is run again after the error of a step. Then nothing is to be kept of this
     /// run, and [`broken`](Self::broken) is not called.
     fn is_run_again(&self, error: &Status) -> bool;
 }
@@ -255,7 +255,7 @@ async fn run_build(
     Ok(outcome)
 }
 
-/// Makes the solve call, which waits for a frontend of this side, and runs that frontend beside it.
+/// Calls Solve, which waits for a frontend of this side, and runs that frontend beside it.
 pub(super) async fn beside<T>(
     client: &Client,
     request: control::SolveRequest,
@@ -342,7 +342,7 @@ async fn call_frontend(
     Ok(response.into_inner().result.unwrap_or_default())
 }
 
-/// Makes the daemon run the steps of a result. A cancelled one never ends here: the steps stop, and
+/// Lets the daemon run the steps of a result. A cancelled one never ends here: the steps stop, and
 /// the rest of the build is cancelled by who waits for it.
 async fn evaluate(
     gateway: &GatewayClient,
@@ -360,7 +360,7 @@ async fn evaluate(
     }
 }
 
-/// Makes the daemon run the steps of a part of a result.
+/// Lets the daemon run the steps of a part of a result.
 pub(super) async fn evaluate_part(
     mut gateway: GatewayClient,
     part: &gateway::Ref,

@@ -56,7 +56,7 @@ pub enum BringError {
 ///
 /// # Errors
 ///
-/// Fails where a source cannot be read or the registry refuses.
+/// Fails if a source cannot be read or the registry refuses.
 pub async fn bring(
     wanted: &Contents,
     given: &[Given],
@@ -100,7 +100,7 @@ pub async fn bring(
     Ok(brought)
 }
 
-/// Brings one blob from the best of the sources that have it; `None` where there is no such source.
+/// Brings one blob from the best of the sources that have it; `None` if there is no such source.
 async fn bring_one(
     blob: &Descriptor,
     sources: &[&CacheSource],

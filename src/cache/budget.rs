@@ -38,7 +38,7 @@ pub enum TooMuch {
 }
 
 impl Budget {
-    /// For so many bytes and values.
+    /// For this many bytes and values.
     pub const fn new(bytes: usize, values: usize) -> Self {
         Self { bytes, values }
     }

@@ -237,7 +237,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// BuildKit reads a cache whatever stands in a field that it does not know.
+/// BuildKit reads a cache whatever is in a field that it does not know.
 fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let value = Box::<RawValue>::deserialize(deserializer)?;
     Ok(serde_json::from_str(value.get()).unwrap_or_default())
@@ -298,7 +298,7 @@ impl CacheConfig {
     ///
     /// # Errors
     ///
-    /// Fails where the bytes are too many, no JSON of this format, or contradict themselves.
+    /// Fails if the bytes are too many, no JSON of this format, or contradict themselves.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let mut budget = Self::BUDGET;
         budget.take(bytes)?;

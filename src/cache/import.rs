@@ -71,7 +71,7 @@ impl RegistryImport {
     ///
     /// # Errors
     ///
-    /// Fails where the registry refuses, or the manifest is none of a cache.
+    /// Fails if the registry refuses, or the manifest is none of a cache.
     pub async fn of(repository: Repository, raw: RawManifest) -> Result<Self, ImportError> {
         let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
         let store = RegistryStore::new(repository);
@@ -160,7 +160,7 @@ impl State {
 /// How long a config may take. A build does not wait longer for a cache.
 pub const CONFIG_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads a config of a size that BuildKit reads, to know that it comes; `None` where it is larger.
+/// Reads a config of a size that BuildKit reads, to know that it comes; `None` if it is larger.
 async fn read_config(
     repository: &Repository,
     config: &Descriptor,
@@ -185,7 +185,7 @@ pub async fn is_too_slow(repository: &Repository, raw: &RawManifest) -> bool {
     read.is_err_and(|error| error.is_slow())
 }
 
-/// Tells whether BuildKit refuses a cache because its manifest or config is over 1 MiB.
+/// Returns whether BuildKit refuses a cache because its manifest or config is over 1 MiB.
 pub fn is_too_large(raw: &RawManifest, manifest: &CacheManifest) -> bool {
     let Some(config) = manifest.config.as_ref().filter(|_| manifest.is_cache()) else {
         return false;

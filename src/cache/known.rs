@@ -60,7 +60,7 @@ impl Known {
     ///
     /// # Errors
     ///
-    /// Fails where the registry does not answer, or refuses.
+    /// Fails if the registry does not answer, or refuses.
     pub async fn fetch(repository: &Repository, reference: &str) -> Result<Self, RegistryError> {
         let Some(raw) = repository.manifest(reference).await? else {
             return Ok(Self::default());
@@ -106,7 +106,7 @@ impl Known {
         self.config.as_ref()
     }
 
-    /// Tells whether the manifest lists exactly the blobs of another, in the same form and of the same
+    /// Returns whether the manifest lists exactly the blobs of another, in the same form and of the same
     /// types.
     pub fn lists_the_same(&self, other: &CacheManifest) -> bool {
         let known = |layer: &Descriptor| {

@@ -40,7 +40,7 @@ pub enum LayoutError {
     /// The folder cannot be read or written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The index is no index.
+    /// The file is not an index.
     #[error("{path:?} is no valid OCI index")]
     Index {
         /// The file.
@@ -71,7 +71,7 @@ pub enum LayoutError {
     /// There is no such folder.
     #[error("there is no folder {0:?}")]
     NoFolder(PathBuf),
-    /// The folder is no layout folder.
+    /// The folder is not a layout folder.
     #[error("the folder {0:?} has no index.json, so it is no OCI layout")]
     NoIndex(PathBuf),
     /// The folder has no manifest of this tag.
@@ -120,11 +120,11 @@ impl Layout {
         &self.root
     }
 
-    /// Makes the folders for blobs, and removes what a program that was killed left unfinished.
+    /// Creates the folders for blobs, and removes what a program that was killed left unfinished.
     ///
     /// # Errors
     ///
-    /// Fails where the folder cannot be written.
+    /// Fails if the folder cannot be written.
     pub fn create(&self) -> Result<(), LayoutError> {
         fs::create_dir_all(self.root.join("blobs/sha256"))?;
         fs::create_dir_all(self.ingest())?;
@@ -170,7 +170,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// Fails where the folder cannot be read.
+    /// Fails if the folder cannot be read.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, LayoutError> {
         match fs::metadata(self.path_of(digest)) {
             Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
@@ -184,7 +184,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// Fails where it has more than `limit` bytes, is corrupt, or cannot be read.
+    /// Fails if it has more than `limit` bytes, is corrupt, or cannot be read.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Option<Bytes>, LayoutError> {
         let Some(size) = self.blob_size(digest)? else {
             return Ok(None);
@@ -246,7 +246,7 @@ pub struct LayoutStore {
 }
 
 impl LayoutStore {
-    /// Makes the store of a folder.
+    /// Creates the store of a folder.
     pub fn new(layout: Layout) -> Self {
         Self {
             layout,
@@ -259,12 +259,12 @@ impl LayoutStore {
         &self.layout
     }
 
-    /// Returns the descriptor of the cache manifest that the daemon wrote last; `None` where it
+    /// Returns the descriptor of the cache manifest that the daemon wrote last; `None` if it
     /// exported nothing.
     ///
     /// # Errors
     ///
-    /// Fails where what was written cannot be read.
+    /// Fails if what was written cannot be read.
     pub fn exported(&self) -> Result<Option<Descriptor>, LayoutError> {
         let written = {
             let metadata = self.metadata.lock();

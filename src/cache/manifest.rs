@@ -54,7 +54,7 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Makes a descriptor with nothing but what every one has.
+    /// Creates a descriptor with nothing but what every one has.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.into(),
@@ -65,7 +65,7 @@ impl Descriptor {
         }
     }
 
-    /// Makes the descriptor of a blob.
+    /// Creates the descriptor of a blob.
     pub fn of(media_type: impl Into<String>, blob: &[u8]) -> Self {
         Self::new(media_type, Digest::of(blob), blob.len() as u64)
     }
@@ -75,7 +75,7 @@ impl Descriptor {
         self.annotations.get(name).and_then(Value::as_str)
     }
 
-    /// Returns the digest of the uncompressed content, where an annotation tells it.
+    /// Returns the digest of the uncompressed content, if an annotation names it.
     pub fn diff_id(&self) -> Option<Digest> {
         self.annotation(UNCOMPRESSED)?.parse().ok()
     }
@@ -189,7 +189,7 @@ impl CacheManifest {
     ///
     /// # Errors
     ///
-    /// Fails where the bytes are too many, no JSON of this format, or of another kind.
+    /// Fails if the bytes are too many, no JSON of this format, or of another kind.
     pub fn parse(bytes: &[u8], media_type: &str) -> Result<Self, ManifestError> {
         let mut budget = Self::BUDGET;
         budget.take(bytes)?;
@@ -227,7 +227,7 @@ impl CacheManifest {
         })
     }
 
-    /// Tells whether the config is a cache config, and not that of an image.
+    /// Returns whether the config is a cache config, and not that of an image.
     pub fn is_cache(&self) -> bool {
         self.config
             .as_ref()

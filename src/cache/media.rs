@@ -16,7 +16,7 @@ pub fn layer_type(algorithm: Algorithm, oci: bool) -> &'static str {
     }
 }
 
-/// Returns the compression that a layer's media type names; `None` for what is no layer.
+/// Returns the compression that a layer's media type names; `None` for what is not a layer.
 pub fn algorithm_of(media_type: &str) -> Option<Algorithm> {
     let is_layer = media_type.contains("image.layer.") || media_type.contains("image.rootfs.");
     if !is_layer {

@@ -80,7 +80,7 @@ impl Contents {
     ///
     /// # Errors
     ///
-    /// Fails where the manifest or the config are not those of a cache.
+    /// Fails if the manifest or the config are not those of a cache.
     pub fn parse(manifest: &[u8], media_type: &str, config: &[u8]) -> Result<Self, ContentsError> {
         let manifest = CacheManifest::parse(manifest, media_type)?;
         if !manifest.is_cache() {
@@ -89,12 +89,12 @@ impl Contents {
         Ok(Self::new(&manifest, &CacheConfig::parse(config)?)?)
     }
 
-    /// Makes the contents of a manifest that was read and a config. As in BuildKit, results with a
+    /// Creates the contents of a manifest that was read and a config. As in BuildKit, results with a
     /// blob that the manifest does not list are left out.
     ///
     /// # Errors
     ///
-    /// Fails where the config contradicts itself.
+    /// Fails if the config contradicts itself.
     pub fn new(manifest: &CacheManifest, config: &CacheConfig) -> Result<Self, ConfigError> {
         config.check()?;
         let blobs = BTreeMap::new();
@@ -114,11 +114,11 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Makes the contents of a cache that was looked at. An inline cache gets the form of a cache.
+    /// Creates the contents of a cache that was looked at. An inline cache gets the form of a cache.
     ///
     /// # Errors
     ///
-    /// Fails where the config contradicts itself.
+    /// Fails if the config contradicts itself.
     pub fn of_part(manifest: &CacheManifest, part: &CachePart) -> Result<Self, ConfigError> {
         let is_cache = manifest.is_cache();
         let manifest = CacheManifest {
@@ -218,7 +218,7 @@ impl Contents {
         }
     }
 
-    /// Tells whether uniting these contents with others has added nothing: `united` has the same
+    /// Returns whether uniting these contents with others has added nothing: `united` has the same
     /// results under the same keys, and none whose last use is later by more than `stale`.
     pub fn is_still(&self, united: &Self, stale: Duration) -> bool {
         let stale = SignedDuration::try_from(stale).unwrap_or(SignedDuration::MAX);
@@ -327,7 +327,7 @@ impl Contents {
         contents
     }
 
-    /// Of two descriptors of a blob one that tells the content's digest stays, else the greater text.
+    /// Of two descriptors of a blob, one that names the uncompressed digest wins, else the lexicographically greater.
     fn add_blob(&mut self, blob: Descriptor) {
         let order = |blob: &Descriptor| {
             let text = serde_json::to_string(blob).unwrap_or_default();

@@ -20,7 +20,7 @@ pub struct NetworkSettings {
     pub cert_dirs: Vec<PathBuf>,
 }
 
-/// Makes registry clients and keeps them.
+/// Creates registry clients and keeps them.
 pub struct Registries {
     credentials: Arc<dyn CredentialSource>,
     settings: NetworkSettings,
@@ -36,7 +36,7 @@ impl fmt::Debug for Registries {
 }
 
 impl Registries {
-    /// Makes the pool. Nothing is sent.
+    /// Creates the pool. Nothing is sent.
     pub fn new(credentials: Arc<dyn CredentialSource>, settings: NetworkSettings) -> Self {
         Self {
             credentials,
@@ -49,7 +49,7 @@ impl Registries {
     ///
     /// # Errors
     ///
-    /// Fails where the host's name, certificates or proxies cannot be used.
+    /// Fails if the host's name, certificates or proxies cannot be used.
     pub fn repository(
         &self,
         reference: &Reference,

@@ -128,7 +128,7 @@ impl CacheSource {
     ///
     /// # Errors
     ///
-    /// Fails where there is none, or it cannot be had.
+    /// Fails if there is none, or it cannot be had.
     pub async fn manifest(&self) -> Result<RawManifest, SourceError> {
         let found = match self {
             Self::Registry {
@@ -157,7 +157,7 @@ impl CacheSource {
     ///
     /// # Errors
     ///
-    /// Fails where there is no cache, or it cannot be read.
+    /// Fails if there is no cache, or it cannot be read.
     pub async fn load(&self) -> Result<Loaded, SourceError> {
         let raw = self.manifest().await?;
         let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
@@ -247,7 +247,7 @@ impl CacheSource {
     ///
     /// # Errors
     ///
-    /// Fails where it is not there, is too large, or is corrupt.
+    /// Fails if it is not there, is too large, or is corrupt.
     pub async fn blob(&self, blob: &Descriptor) -> Result<Bytes, SourceError> {
         let digest = &blob.digest;
         if blob.size > CacheConfig::MAX_BYTES as u64 {
@@ -278,7 +278,7 @@ impl CacheSource {
     ///
     /// # Errors
     ///
-    /// Fails where it cannot be told.
+    /// Fails if it cannot be told.
     pub async fn missing(&self, blobs: &[Digest]) -> Result<HashSet<Digest>, SourceError> {
         match self {
             Self::Registry { repository, .. } => {
@@ -353,7 +353,7 @@ where
 }
 
 impl Image {
-    /// Makes a cache of the image's layers and the records in its config; `None` where it has none.
+    /// Creates a cache of the image's layers and the records in its config; `None` if it has none.
     fn part(
         self,
         manifest: &CacheManifest,

@@ -65,7 +65,7 @@ impl<'a> BootProgress<'a> {
 ///
 /// # Errors
 ///
-/// Fails where a node does not boot.
+/// Fails if a node does not boot.
 pub async fn boot(builder: &Builder, ctx: &Context) -> Result<(), CommandError> {
     let mut options = RenderOptions::new(io::stderr());
     options.is_terminal = ctx.ui.stderr_is_terminal();

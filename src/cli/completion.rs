@@ -27,7 +27,7 @@ enum ShellName {
 ///
 /// # Errors
 ///
-/// Fails where standard output cannot be written.
+/// Fails if standard output cannot be written.
 pub fn run(args: &CompletionArgs, ctx: &Context) -> Result<(), CommandError> {
     let shell = match args.shell {
         ShellName::Bash => Shell::Bash,

@@ -10,7 +10,7 @@ use crate::ui::Ui;
 ///
 /// # Errors
 ///
-/// Fails where standard output is closed.
+/// Fails if standard output is closed.
 pub(super) async fn confirmed(ui: &Ui, question: &str) -> io::Result<bool> {
     ui.text(&format!("{question} [y/N] "))?;
     let mut answer = String::new();

@@ -39,7 +39,7 @@ pub struct DialStdioArgs {
 ///
 /// # Errors
 ///
-/// Fails where no node can be connected to, or a stream breaks.
+/// Fails if no node can be connected to, or a stream breaks.
 pub async fn run(args: DialStdioArgs, ctx: &Context) -> Result<(), CommandError> {
     let wanted = args.platform.as_deref().filter(|text| !text.is_empty());
     let wanted = wanted
@@ -154,7 +154,7 @@ async fn dial_node(
             return Ok(None);
         }
     }
-    // The first stream has spoken: who joins this one begins anew.
+    // The first stream has spoken: who joins this one starts again.
     Ok(Some(node.driver().dial().await?))
 }
 

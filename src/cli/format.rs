@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// Tells whether rows stand under headers.
+    /// Returns whether rows stand under headers.
     pub fn is_table(&self) -> bool {
         matches!(self, Self::Table(_))
     }

@@ -89,7 +89,7 @@ impl GlobalFlags {
         }
     }
 
-    /// Tells whether the log goes to standard error.
+    /// Returns whether the log goes to standard error.
     pub fn logs(&self) -> bool {
         self.debug || self.log_level.as_deref() == Some("debug")
     }

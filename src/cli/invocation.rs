@@ -11,7 +11,7 @@ use crate::docker::CredentialStore;
 use crate::env::Env;
 use crate::registry::{CredentialSource, ProxySettings, SpoolDir};
 
-/// The tools of one command. Shared, a credential helper is asked once, a warning is told once, the limits of a
+/// The tools of one command. Shared, a credential helper is asked once, a warning is printed once, the limits of a
 /// registry count for the whole command, and no core has more than one thread that compresses.
 #[derive(Debug)]
 pub(super) struct Invocation {
@@ -41,7 +41,7 @@ impl Invocation {
     }
 }
 
-/// Makes the registry clients, with the proxies and certificates that docker uses.
+/// Creates the registry clients, with the proxies and certificates that docker uses.
 fn registries(credentials: Arc<dyn CredentialSource>, env: &Env) -> Registries {
     let either = |upper: &str, lower: &str| {
         env.non_empty(upper)

@@ -36,7 +36,7 @@ pub struct LsArgs {
 ///
 /// Fails if the store cannot be read or the template is wrong, not for a builder that is broken.
 pub async fn run(args: LsArgs, context: &Context) -> Result<(), CommandError> {
-    // A wrong template is told before the nodes are asked.
+    // A wrong template is reported before the nodes are asked.
     let format = render::format(&args.format).map_err(CommandError::failed)?;
     let surroundings = surroundings(context)?;
     let current = resolve::find(&surroundings, None)?.group.name;

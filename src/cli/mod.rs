@@ -123,12 +123,12 @@ impl Commands {
         }
     }
 
-    /// Tells whether the command needs neither threads nor network.
+    /// Returns whether the command needs neither threads nor network.
     fn is_instant(&self) -> bool {
         matches!(self, Self::Completion(_) | Self::Version(_))
     }
 
-    /// Tells whether the command heeds [`Context::cancel`] and cleans up by itself. All others are
+    /// Returns whether the command heeds [`Context::cancel`] and cleans up on its own. All others are
     /// dropped where they stand when the user cancels.
     fn handles_cancel(&self) -> bool {
         matches!(self, Self::Build(_))
@@ -165,7 +165,7 @@ pub struct DockerSettings {
 }
 
 impl Context {
-    /// Makes a context without flags, for a completion.
+    /// Creates a context without flags, for a completion.
     fn bare(env: &Env) -> Self {
         Self {
             env: env.clone(),
@@ -181,7 +181,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Fails where the configuration file is broken or flags exclude each other.
+    /// Fails if the configuration file is broken or flags exclude each other.
     pub fn docker(&self) -> Result<DockerSettings, CommandError> {
         let config_dir = config_dir(self.global.config.as_deref(), &self.env)?;
         // docker looks for TLS files in the folder that it has without --config.
@@ -300,7 +300,7 @@ fn complete_words(words: &[OsString], descriptions: bool, ui: &Ui) -> Result<(),
     Ok(ui.data(&text)?)
 }
 
-/// Names of the contexts; none where they cannot be read, for a completion must not print errors.
+/// Names of the contexts; `None` if they cannot be read, for a completion must not print errors.
 fn context_names(env: &Env) -> Vec<String> {
     let names = Context::bare(env)
         .docker()
@@ -308,7 +308,7 @@ fn context_names(env: &Env) -> Vec<String> {
     names.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-/// Names of the builders in the store, and of the contexts that stand for one; none where they cannot
+/// Names of the builders in the store, and of the contexts that stand for one; `None` if they cannot
 /// be read.
 fn builder_names(env: &Env, with_contexts: bool) -> Vec<String> {
     let all = surroundings::surroundings(&Context::bare(env))

@@ -73,7 +73,7 @@ pub async fn run(args: RmArgs, context: &Context) -> Result<(), CommandError> {
     ))
 }
 
-/// Removes a builder and tells so; returns whether it worked.
+/// Removes a builder and reports it; returns whether it worked.
 async fn remove_named(
     surroundings: &Arc<Surroundings>,
     name: Option<&str>,

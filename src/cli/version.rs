@@ -17,7 +17,7 @@ pub struct VersionArgs {}
 ///
 /// # Errors
 ///
-/// Fails where standard output cannot be written.
+/// Fails if standard output cannot be written.
 pub fn run(_args: &VersionArgs, ctx: &Context) -> Result<(), CommandError> {
     let version = env!("CARGO_PKG_VERSION");
     ctx.ui

@@ -262,7 +262,7 @@ impl<'a> Walk<'a> {
 }
 
 impl Code {
-    /// Makes the canonical code of some code lengths; 0 is a symbol that does not occur.
+    /// Creates the canonical code of some code lengths; 0 is a symbol that does not occur.
     fn new(lengths: &[u8]) -> Result<Self, Error> {
         let mut counts = [0u16; MAX_BITS + 1];
         for length in lengths {
@@ -303,7 +303,7 @@ impl Code {
         })
     }
 
-    /// Makes the table of what can be skipped.
+    /// Creates the table of what can be skipped.
     fn runs(&self) -> Runs {
         let slow = Run {
             bits: 0,

@@ -12,7 +12,7 @@ const BLOCK: usize = 512;
 /// Where a tar header keeps the sum of its bytes.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 
-/// Tells the compression of a blob by its first bytes (512, or the whole of a shorter blob).
+/// Detects the compression of a blob by its first bytes (512, or the whole of a shorter blob).
 /// None is something else, or too short.
 ///
 /// A plain tar is known by the checksum of its first header, or by being empty (zeros).

@@ -72,7 +72,7 @@ pub struct Output {
 }
 
 impl Encoder {
-    /// Makes an encoder and the stream of its output.
+    /// Creates an encoder and the stream of its output.
     pub fn new(level: Level, workers: &Workers) -> (Self, Output) {
         let (sender, receiver) = mpsc::channel(OUTPUT_PIECES);
         let complete = Arc::new(AtomicBool::new(false));

@@ -1,6 +1,6 @@
 //! gzip: blocks compressed by libdeflate on all cores, joined into one member.
 //!
-//! Each block of [`BLOCK`] bytes is compressed by itself, its end is opened
+//! Each block of [`BLOCK`] bytes is compressed on its own, its end is opened
 //! ([`super::deflate::open_end`]), and the checksums are combined. The result is one ordinary gzip
 //! member, as `pigz` makes it, for every reader. Header: no name, no time, system 255 (unknown),
 //! as Go's `compress/gzip` writes it.
@@ -12,7 +12,7 @@ use libdeflater::{CompressionLvl, Compressor};
 use super::Error;
 use super::deflate::open_end;
 
-/// Bytes that are compressed at a time: the loss by starting anew is 0.3 % of the ratio.
+/// Bytes that are compressed at a time: the loss by starting again is 0.3 % of the ratio.
 pub(super) const BLOCK: usize = 1 << 20;
 
 /// BuildKit takes Go's default, 6. libdeflate makes layers as large as that at 4, a third faster than

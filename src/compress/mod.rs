@@ -30,7 +30,7 @@
 //!
 //! # Determinism
 //!
-//! Blocks begin at fixed offsets and are compressed by themselves, so the output depends on input,
+//! Blocks begin at fixed offsets and are compressed on their own, so the output depends on input,
 //! algorithm and level (and the version of this program) only: not on the number of threads, nor on
 //! how the input was cut into writes.
 //!

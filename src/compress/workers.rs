@@ -75,7 +75,7 @@ pub(super) struct Scratch {
 pub(super) struct Pending<T>(oneshot::Receiver<T>);
 
 impl Workers {
-    /// Makes a pool of at most `threads` threads.
+    /// Creates a pool of at most `threads` threads.
     pub fn new(threads: NonZeroUsize) -> Self {
         let queue = Queue {
             urgent: VecDeque::new(),
@@ -96,7 +96,7 @@ impl Workers {
         }
     }
 
-    /// Makes a pool with one thread for each core that this process may use.
+    /// Creates a pool with one thread for each core that this process may use.
     pub fn all_cores() -> Self {
         Self::new(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
     }
@@ -179,7 +179,7 @@ impl Shared {
     fn work(&self) {
         let mut scratch = Scratch::default();
         while let Some(job) = self.next() {
-            // The job's result channel closes when it panics: its owner hears of it there, and
+            // The job's result channel closes when it panics: its owner learns of it there, and
             // this thread lives on for the others.
             if catch_unwind(AssertUnwindSafe(|| job(&mut scratch))).is_err() {
                 scratch = Scratch::default();
@@ -208,7 +208,7 @@ impl Shared {
 }
 
 impl<T> Pending<T> {
-    /// Tells whether [`wait`](Self::wait) would return at once.
+    /// Returns whether [`wait`](Self::wait) would return at once.
     pub(super) fn is_ready(&self) -> bool {
         !self.0.is_empty()
     }

@@ -117,7 +117,7 @@ pub struct ConfigFile {
 ///
 /// # Errors
 ///
-/// Fails where there is neither of the first two nor a home folder.
+/// Fails if there is neither of the first two nor a home folder.
 pub fn config_dir(flag: Option<&str>, env: &Env) -> Result<PathBuf, ConfigError> {
     if let Some(dir) = flag.filter(|d| !d.is_empty()) {
         return Ok(PathBuf::from(dir));
@@ -130,7 +130,7 @@ pub fn config_dir(flag: Option<&str>, env: &Env) -> Result<PathBuf, ConfigError>
 }
 
 impl ConfigFile {
-    /// Makes the configuration of a folder without a file.
+    /// Creates the configuration of a folder without a file.
     pub fn empty(dir: &Path) -> Self {
         Self {
             path: dir.join(CONFIG_FILE_NAME),
@@ -142,7 +142,7 @@ impl ConfigFile {
     ///
     /// # Errors
     ///
-    /// Fails where the file cannot be read or is not what docker writes.
+    /// Fails if the file cannot be read or is not what docker writes.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         let path = dir.join(CONFIG_FILE_NAME);
         let text = match settings::read(&path) {
@@ -188,7 +188,7 @@ impl ConfigFile {
     }
 }
 
-/// Tells whether a file is not there: also when a parent of it is a file.
+/// Returns whether a file is not there: also when a parent of it is a file.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -112,7 +112,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Tells whether the daemon is reached over a socket of this machine.
+    /// Returns whether the daemon is reached over a socket of this machine.
     pub fn is_local(&self) -> bool {
         let local = ["unix://", "npipe://", "fd://"];
         local.iter().any(|scheme| self.host.starts_with(scheme))
@@ -209,7 +209,7 @@ impl Contexts {
     ///
     /// # Errors
     ///
-    /// Fails where the context does not exist or is broken.
+    /// Fails if the context does not exist or is broken.
     pub fn current(&self) -> Result<Endpoint, ContextError> {
         self.get(&self.current)?
             .ok_or_else(|| ContextError::NotFound {
@@ -228,11 +228,11 @@ impl Contexts {
         }
     }
 
-    /// Returns the endpoint of a context, or nothing where there is no context of that name.
+    /// Returns the endpoint of a context, or `None` if there is no context of that name.
     ///
     /// # Errors
     ///
-    /// Fails where the context is broken or has no Docker endpoint.
+    /// Fails if the context is broken or has no Docker endpoint.
     pub fn get(&self, name: &str) -> Result<Option<Endpoint>, ContextError> {
         if name == DEFAULT_CONTEXT {
             return Ok(Some(self.default.clone()));
@@ -260,7 +260,7 @@ impl Contexts {
     ///
     /// # Errors
     ///
-    /// Fails where the text is neither, or the context is broken.
+    /// Fails if the text is neither, or the context is broken.
     pub fn resolve(&self, name_or_host: &str) -> Result<Endpoint, ContextError> {
         if name_or_host.is_empty() {
             return self.current();
@@ -285,7 +285,7 @@ impl Contexts {
     ///
     /// # Errors
     ///
-    /// Fails where the store cannot be read or a context in it is broken.
+    /// Fails if the store cannot be read or a context in it is broken.
     pub fn names(&self) -> Result<Vec<String>, ContextError> {
         let root = self.dir.join("meta");
         let read_error = |source| ContextError::Read {

@@ -135,7 +135,7 @@ struct EnvAuth {
 }
 
 impl CredentialStore {
-    /// Makes a store from the configuration file and `DOCKER_AUTH_CONFIG`. A variable that cannot be
+    /// Creates a store from the configuration file and `DOCKER_AUTH_CONFIG`. A variable that cannot be
     /// understood is left out with a [warning](Self::warnings), as docker does.
     pub fn new(config: ConfigFile, env: &Env) -> Self {
         let mut warnings = Vec::new();
@@ -162,7 +162,7 @@ impl CredentialStore {
     ///
     /// # Errors
     ///
-    /// Fails where a folder cannot be read.
+    /// Fails if a folder cannot be read.
     pub fn with_scoped(mut self, store_dir: &Path) -> Result<Self, CredentialError> {
         self.scoped = scoped::find(&store_dir.join("config"))?;
         Ok(self)
@@ -179,7 +179,7 @@ impl CredentialStore {
     ///
     /// # Errors
     ///
-    /// Fails where a helper fails or an entry is broken. Unknown credentials are
+    /// Fails if a helper fails or an entry is broken. Unknown credentials are
     /// [`Credential::Anonymous`].
     pub async fn get(&self, host: &str, scopes: &[String]) -> Result<Credential, CredentialError> {
         let found = self.get_one(host, scopes).await?;

@@ -139,7 +139,7 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// Fails where the daemon does not answer within 30 seconds or refuses.
+    /// Fails if the daemon does not answer within 30 seconds or refuses.
     pub async fn dial(&self) -> Result<Conn, DialError> {
         match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
             Ok(result) => result,

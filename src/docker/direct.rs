@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Tells whether it is worth a try to enter containers of the engine behind this socket: everybody but
+/// Returns whether it is worth a try to enter containers of the engine behind this socket: everybody but
 /// root and the user who runs the engine is refused by the kernel. The socket belongs to that user.
 pub fn may_enter(engine_socket: &Path) -> bool {
     user_may_enter(rustix::process::geteuid(), engine_socket)
@@ -31,8 +31,8 @@ fn user_may_enter(user: Uid, engine_socket: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// Fails where the process is not here or not that container's: the engine may count processes on
-/// another machine. Fails where this process may not enter the container, or nobody listens there.
+/// Fails if the process is not here or not that container's: the engine may count processes on
+/// another machine. Fails if this process may not enter the container, or nobody listens there.
 pub async fn connect(id: &str, pid: u32, path: &Path) -> io::Result<UnixStream> {
     let socket = open_inside(&root_of(id, pid)?, path)?;
     // An address of a socket is a path. This one leads to what was opened, whatever lies at `path` now.

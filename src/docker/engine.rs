@@ -99,7 +99,7 @@ impl EngineError {
         }
     }
 
-    /// Tells whether the daemon said that the thing does not exist.
+    /// Returns whether the daemon said that the thing does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
@@ -111,7 +111,7 @@ impl EngineError {
         self.is_conflict() || matches!(self, Self::Refused { status, .. } if refused(status))
     }
 
-    /// Tells whether the daemon said that the thing is there already, or in the wrong state.
+    /// Returns whether the daemon said that the thing is there already, or in the wrong state.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::CONFLICT)
     }
@@ -137,7 +137,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Fails where the daemon cannot be reached or does not answer within 10 seconds.
+    /// Fails if the daemon cannot be reached or does not answer within 10 seconds.
     pub async fn connect(
         endpoint: &Endpoint,
         http_headers: &BTreeMap<String, Secret>,
@@ -189,7 +189,7 @@ impl Engine {
         &self.endpoint
     }
 
-    /// Gives a failure of [`api`](Self::api) its name: `action` stands behind "cannot".
+    /// Gives a failure of [`api`](Self::api) its name: `action` follows "cannot".
     pub fn error(&self, action: impl Into<String>, error: bollard::errors::Error) -> EngineError {
         use bollard::errors::Error;
         let action = action.into();
@@ -221,11 +221,11 @@ impl Engine {
         }
     }
 
-    /// Returns what the daemon knows of a container; nothing where there is none.
+    /// Returns what the daemon knows of a container; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// Fails where the daemon cannot be asked.
+    /// Fails if the daemon cannot be asked.
     pub async fn inspect_container(
         &self,
         container: &str,
@@ -247,7 +247,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Fails where the daemon cannot be reached or refuses the upgrade.
+    /// Fails if the daemon cannot be reached or refuses the upgrade.
     pub async fn hijack(
         &self,
         path: &str,

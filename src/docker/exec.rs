@@ -39,7 +39,7 @@ pub struct ExecOutput {
     pub stdout: Vec<u8>,
     /// The end of standard error, trimmed.
     pub stderr: String,
-    /// Exit code; nothing where the daemon did not tell.
+    /// Exit code; `None` if the daemon did not report it.
     pub exit_code: Option<i64>,
 }
 
@@ -50,7 +50,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Fails where the container is not there or not running. A program that is not there is known
+    /// Fails if the container is not there or not running. A program that is not there is known
     /// only from [`ExecHandle::stderr`] and the exit code.
     pub async fn exec_stdio(
         &self,
@@ -133,12 +133,12 @@ impl ExecHandle {
         self.stderr.text()
     }
 
-    /// Returns the exit code once the stream has ended, or nothing where the process still runs two
+    /// Returns the exit code once the stream has ended, or `None` if the process still runs two
     /// seconds later.
     ///
     /// # Errors
     ///
-    /// Fails where the daemon cannot be asked.
+    /// Fails if the daemon cannot be asked.
     pub async fn exit_code(&self) -> Result<Option<i64>, EngineError> {
         for _ in 0..EXIT_CODE_TRIES {
             let state = self

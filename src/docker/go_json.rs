@@ -39,7 +39,7 @@ pub fn value(text: &[u8]) -> Result<Value, Error> {
 ///
 /// # Errors
 ///
-/// Fails for anything else that is no base64.
+/// Fails for anything else that is not base64.
 pub fn base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     let breaks = ['\r', '\n'];
     if text.contains(breaks) {

@@ -20,7 +20,7 @@ pub struct UpgradedStream {
 }
 
 impl UpgradedStream {
-    /// Takes hyper's stream apart; nothing where it is not over a connection of ours.
+    /// Takes hyper's stream apart; `None` if it is not over a connection of ours.
     pub(super) fn from_hyper(upgraded: Upgraded) -> Option<Self> {
         let parts = upgraded.downcast::<HyperConn>().ok()?;
         Some(Self {

@@ -37,7 +37,7 @@ impl ProcessStream {
     ///
     /// # Errors
     ///
-    /// Fails where it is not installed.
+    /// Fails if it is not installed.
     pub fn spawn(program: &str, arguments: &[String]) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(arguments)

@@ -20,7 +20,7 @@ impl Secret {
         &self.0
     }
 
-    /// Tells whether the secret is the empty text.
+    /// Returns whether the secret is the empty text.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -12,7 +12,7 @@ pub struct SshSpec {
 }
 
 impl SshSpec {
-    /// Parses what stands behind `ssh://`.
+    /// Parses what follows `ssh://`.
     ///
     /// # Errors
     ///

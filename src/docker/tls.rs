@@ -38,11 +38,11 @@ pub enum TlsError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-/// Makes the TLS settings for a daemon.
+/// Creates the TLS settings for a daemon.
 ///
 /// # Errors
 ///
-/// Fails where a file cannot be read or does not hold what it should.
+/// Fails if a file cannot be read or does not hold what it should.
 pub fn client_config(files: &TlsFiles, skip_verify: bool) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = if skip_verify {

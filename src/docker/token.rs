@@ -96,7 +96,7 @@ pub enum TokenError {
         /// The answer's body.
         body: Vec<u8>,
     },
-    /// The answer is no token.
+    /// The answer is not a token.
     #[error("the token server at {} gave an answer without a token", shown(.url))]
     NoToken {
         /// The request's method.
@@ -114,7 +114,7 @@ impl TokenError {
         }
     }
 
-    /// Tells whether the credential itself was refused.
+    /// Returns whether the credential itself was refused.
     fn is_refused(&self) -> bool {
         matches!(
             self.status(),
@@ -122,7 +122,7 @@ impl TokenError {
         )
     }
 
-    /// Tells whether the server may know the other form only. Some answer so to every login in a form
+    /// Returns whether the server may know the other form only. Some answer so to every login in a form
     /// that they do not know.
     fn wants_other_form(&self) -> bool {
         matches!(
@@ -160,7 +160,7 @@ pub struct Asking<'a> {
     pub http: &'a reqwest::Client,
     /// How long a request may take.
     pub timeout: Duration,
-    /// Hears of every request.
+    /// Called for every request.
     pub on_request: &'a (dyn Fn() + Sync),
 }
 
@@ -183,11 +183,11 @@ pub struct Tokens(Mutex<HashMap<TokenRequest, Arc<Slot>>>);
 
 impl Tokens {
     /// Returns a token: one that is there and was not `refused`, else a new one. A credential that the
-    /// token server refuses is looked up anew once.
+    /// token server refuses is looked up again once.
     ///
     /// # Errors
     ///
-    /// Fails where the credential cannot be looked up, or the token server gives no token.
+    /// Fails if the credential cannot be looked up, or the token server gives no token.
     pub async fn get(
         &self,
         request: &TokenRequest,
@@ -240,7 +240,7 @@ impl Token {
         }
     }
 
-    /// Tells whether another may have this token: it is young, and far from its end.
+    /// Returns whether another may have this token: it is young, and far from its end.
     fn can_be_reused(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.received);
         age < REUSE && age < Duration::from_secs(self.life) / 2

@@ -1,6 +1,6 @@
 //! Writes entries into a directory without ever leaving it.
 //!
-//! Every directory on the way is opened by itself and links are not followed, so a link in the destination,
+//! Every directory on the way is opened on its own and links are not followed, so a link in the destination,
 //! old or just received, leads nowhere.
 
 mod entry;
@@ -93,7 +93,7 @@ impl Disk {
         self.keep.insert(path.to_vec());
     }
 
-    /// Makes a directory, or takes the one that is there.
+    /// Creates a directory, or takes the one that is there.
     pub(super) fn dir(&mut self, stat: Stat) -> Result<(), DiskError> {
         let (parent, name) = self.parent(&stat.path)?;
         make_dir(parent.as_fd(), name).map_err(|error| self.failed("make", &stat.path, error))?;
@@ -101,14 +101,14 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     pub(super) fn symlink(&mut self, stat: &Stat) -> Result<(), DiskError> {
         self.node(stat, "make the link", |parent, name| {
             rustix::fs::symlinkat(&stat.linkname, parent, name)
         })
     }
 
-    /// Makes a device or a named pipe.
+    /// Creates a device or a named pipe.
     pub(super) fn special(&mut self, stat: &Stat) -> Result<(), DiskError> {
         let kind = if stat.mode & wire::MODE_CHAR_DEVICE != 0 {
             FileType::CharacterDevice
@@ -124,7 +124,7 @@ impl Disk {
         })
     }
 
-    /// Makes an entry that has no contents under a temporary name, sets what belongs to it and puts it in place.
+    /// Creates an entry that has no contents under a temporary name, sets what belongs to it and puts it in place.
     fn node(
         &mut self,
         stat: &Stat,
@@ -155,7 +155,7 @@ impl Disk {
         done().map_err(|error| self.failed(action, &stat.path, error))
     }
 
-    /// Makes a hard link to a file of the same tree.
+    /// Creates a hard link to a file of the same tree.
     pub(super) fn hard_link(&mut self, stat: &Stat) -> Result<(), DiskError> {
         let (from, target) = self.parent(&stat.linkname)?;
         let (parent, name) = self.parent(&stat.path)?;

@@ -136,7 +136,7 @@ impl PathFilter {
     }
 }
 
-/// Tells whether a pattern names something below the directory.
+/// Returns whether a pattern names something below the directory.
 fn reaches_below(matcher: &Matcher, exceptions: bool, dir: &str) -> bool {
     matcher.patterns(exceptions).any(|pattern| {
         let text = pattern.without_trailing_glob();

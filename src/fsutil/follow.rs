@@ -147,7 +147,7 @@ impl Resolver<'_> {
                 };
                 Ok(Some(paths::clean(&target)))
             }
-            // EINVAL: it is there, but it is no link.
+            // EINVAL: it is there, but it is not a link.
             Err(rustix::io::Errno::INVAL) => Ok(None),
             Err(error) if is_absent(&error.into()) => Ok(None),
             Err(error) => Err(FollowError {

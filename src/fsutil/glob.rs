@@ -44,7 +44,7 @@ impl Glob {
         Ok(Self { parts })
     }
 
-    /// Tells whether the pattern matches the whole name.
+    /// Returns whether the pattern matches the whole name.
     pub fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let (mut part, mut at) = (0, 0);
@@ -119,7 +119,7 @@ fn class_char(chars: &mut Chars<'_>) -> Result<char, BadPattern> {
     }
 }
 
-/// Tells whether a name is a pattern rather than a plain name.
+/// Returns whether a name is a pattern rather than a plain name.
 pub(super) fn has_wildcards(name: &str) -> bool {
     let mut chars = name.chars();
     while let Some(char) = chars.next() {

@@ -7,7 +7,7 @@
 //! [`send()`] serves a build context, [`receive()`] takes the files of a `type=local` output.
 //!
 //! Names are bytes here: BuildKit and buildx put them on the wire as they are, UTF-8 or not, although the
-//! schema says `string`. So [`wire`] declares the messages anew; a transport must use those.
+//! schema says `string`. So [`wire`] declares the messages again; a transport must use those.
 
 mod disk;
 mod filter;

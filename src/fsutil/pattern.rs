@@ -70,12 +70,12 @@ impl Matcher {
         })
     }
 
-    /// Tells whether the path, or a directory above it, is matched. The path is relative and clean.
+    /// Returns whether the path, or a directory above it, is matched. The path is relative and clean.
     pub fn matches(&self, path: &str) -> bool {
         self.matches_levels(path).0
     }
 
-    /// Tells the same, and which patterns match the path.
+    /// Returns the same, and which patterns match the path.
     pub fn matches_levels(&self, path: &str) -> (bool, Vec<bool>) {
         let mut above = self.none();
         let mut here = self.none();
@@ -92,7 +92,7 @@ impl Matcher {
         vec![false; self.patterns.len()]
     }
 
-    /// Tells whether the path is matched, where `above` says which patterns matched its directory, and writes
+    /// Returns whether the path is matched, where `above` says which patterns matched its directory, and writes
     /// into `here` which of them match the path.
     pub fn matches_below(&self, path: &str, above: &[bool], here: &mut Vec<bool>) -> bool {
         here.clear();
@@ -165,7 +165,7 @@ impl Pattern {
     }
 }
 
-/// Makes the matching form of a pattern.
+/// Creates the matching form of a pattern.
 fn compile(pattern: &str) -> Result<Kind, regex::Error> {
     let mut regex = Translation {
         source: String::from("^"),

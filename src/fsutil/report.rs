@@ -1,4 +1,4 @@
-//! What the peer is told of an error on this side.
+//! The report to the peer of an error on this side.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::wire::Packet;
 /// How long to try.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tells the peer of an error. A peer that does not listen is no error of its own.
+/// Reports an error to the peer. A peer that does not listen is no error of its own.
 pub(super) async fn report<E>(error: &E, outbound: &mpsc::Sender<Packet>)
 where
     E: Error + Send + Sync + 'static,

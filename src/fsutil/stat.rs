@@ -1,4 +1,4 @@
-//! Makes the STAT of a file.
+//! Creates the STAT of a file.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -35,7 +35,7 @@ impl HardLinks {
     }
 }
 
-/// Makes the STAT of the file at `full`, known as `path` in the tree. The metadata are those of the file itself,
+/// Creates the STAT of the file at `full`, known as `path` in the tree. The metadata are those of the file itself,
 /// not of what a link points to.
 pub(super) fn stat(
     full: &Path,

@@ -29,7 +29,7 @@ pub enum OrderError {
         /// As it came.
         mode: u32,
     },
-    /// A hard link to something that is no file sent before.
+    /// A hard link to something that is not a file sent before.
     #[error("{path:?} is a link to the unknown file {target:?}")]
     Link {
         /// The link.

@@ -164,7 +164,7 @@ impl<S: Sink> Walk<'_, S> {
         Ok(true)
     }
 
-    /// Makes the STAT, or nothing if the file is gone.
+    /// Creates the STAT, or `None` if the file is gone.
     fn stat(&mut self, path: &[u8], metadata: io::Result<Metadata>) -> Result<Option<Stat>, Ended> {
         let full = self.full(path);
         match metadata
@@ -198,7 +198,7 @@ fn sorted_entries(dir: &Path) -> io::Result<Vec<(std::ffi::OsString, fs_err::Dir
     Ok(entries)
 }
 
-/// Tells whether the error says that the file has vanished.
+/// Returns whether the error says that the file has vanished.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),

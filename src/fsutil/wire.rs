@@ -77,17 +77,17 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Tells whether the entry is a directory.
+    /// Returns whether the entry is a directory.
     pub fn is_dir(&self) -> bool {
         self.mode & MODE_DIR != 0
     }
 
-    /// Tells whether the entry is a symbolic link.
+    /// Returns whether the entry is a symbolic link.
     pub fn is_symlink(&self) -> bool {
         self.mode & MODE_SYMLINK != 0
     }
 
-    /// Tells whether all that the schema calls text is UTF-8.
+    /// Returns whether all that the schema calls text is UTF-8.
     pub(super) fn is_utf8(&self) -> bool {
         [&self.path, &self.linkname]
             .into_iter()
@@ -95,7 +95,7 @@ impl Stat {
             .all(|text| std::str::from_utf8(text).is_ok())
     }
 
-    /// Tells whether contents can be asked for, which is so for regular files.
+    /// Returns whether contents can be asked for, which is so for regular files.
     pub fn has_data(&self) -> bool {
         self.mode & MODE_TYPE == 0
     }
@@ -130,7 +130,7 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Makes the STAT of an entry, or the one that ends the sequence.
+    /// Creates the STAT of an entry, or the one that ends the sequence.
     pub fn stat(stat: Option<Stat>) -> Self {
         Self {
             kind: PacketType::PacketStat.into(),
@@ -139,7 +139,7 @@ impl Packet {
         }
     }
 
-    /// Makes a request for the contents of a file.
+    /// Creates a request for the contents of a file.
     pub fn request(id: u32) -> Self {
         Self {
             kind: PacketType::PacketReq.into(),
@@ -148,7 +148,7 @@ impl Packet {
         }
     }
 
-    /// Makes a piece of a file; an empty piece ends the file.
+    /// Creates a piece of a file; an empty piece ends the file.
     pub fn data(id: u32, data: Vec<u8>) -> Self {
         Self {
             kind: PacketType::PacketData.into(),
@@ -158,7 +158,7 @@ impl Packet {
         }
     }
 
-    /// Makes the end of the transfer.
+    /// Creates the end of the transfer.
     pub fn fin() -> Self {
         Self {
             kind: PacketType::PacketFin.into(),
@@ -166,7 +166,7 @@ impl Packet {
         }
     }
 
-    /// Makes the report of an error.
+    /// Creates the report of an error.
     pub fn error(message: &str) -> Self {
         Self {
             kind: PacketType::PacketErr.into(),

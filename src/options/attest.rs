@@ -11,7 +11,7 @@ use super::suggest;
 const TYPES: [&str; 2] = ["provenance", "sbom"];
 
 /// What is asked for each type, by type: the attributes as BuildKit's `attest:TYPE` attribute takes
-/// them, or `None` where the type is switched off. A type that is not there is not spoken of:
+/// them, or `None` if the type is switched off. A type that is not there is not spoken of:
 /// buildx then sends a default for `provenance`.
 pub type Attests = BTreeMap<String, Option<String>>;
 
@@ -87,7 +87,7 @@ impl Attest {
     }
 
     /// Returns the attributes as BuildKit takes them, `type` first, the others in order of their
-    /// keys; `None` where the type is switched off.
+    /// keys; `None` if the type is switched off.
     pub fn attr(&self) -> Option<String> {
         if self.disabled {
             return None;

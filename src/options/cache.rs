@@ -68,7 +68,7 @@ fn reference(raw_ref: &str, key: &str) -> Result<Reference, OptionError> {
     Ok(Reference::parse_normalized(raw_ref)?)
 }
 
-/// Takes the attributes of a backend that BuildKit serves by itself. `folder` is the key that a
+/// Takes the attributes of a backend that BuildKit serves on its own. `folder` is the key that a
 /// local cache must have.
 fn other_attrs(
     kind: &str,

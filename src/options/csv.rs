@@ -98,7 +98,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes an empty line.
+    /// Creates an empty line.
     pub fn new() -> Self {
         Self::default()
     }
@@ -249,7 +249,7 @@ impl KeyValues {
         self.take_with(key, boolean::EXPECTED, parse_bool)
     }
 
-    /// Takes a value that the function reads; `None` from it is an error that tells what is expected.
+    /// Takes a value that the function reads; `None` from it is an error that names what is expected.
     pub fn take_with<T>(
         &mut self,
         key: &str,
@@ -322,7 +322,7 @@ fn list_words(words: &[&str]) -> String {
     }
 }
 
-/// Tells whether a line seems to hold a key of [`SECRET_KEYS`].
+/// Returns whether a line seems to hold a key of [`SECRET_KEYS`].
 pub(super) fn has_secret_key(line: &str) -> bool {
     line.split(',').any(is_secret_field)
 }

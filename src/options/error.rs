@@ -15,7 +15,7 @@ pub enum Problem {
         /// What belongs there.
         expected: &'static str,
     },
-    /// A quote stands inside a field that does not start with one.
+    /// A quote is inside a field that does not start with one.
     #[error("quote inside an unquoted field (quote the whole field and double inner quotes)")]
     BareQuote,
     /// A quoted field does not end, or goes on behind its closing quote.
@@ -58,7 +58,7 @@ pub enum Problem {
     /// A reference is wrong.
     #[error("{0}")]
     Reference(ReferenceError),
-    /// Parts that are right by themselves do not go together, or anything else.
+    /// Parts that are right on their own do not go together, or anything else.
     #[error("{0}")]
     Other(String),
 }
@@ -80,7 +80,7 @@ pub struct OptionError {
 }
 
 impl OptionError {
-    /// Makes an error without a place.
+    /// Creates an error without a place.
     pub fn new(problem: Problem) -> Self {
         Self {
             problem: Box::new(problem),
@@ -90,17 +90,17 @@ impl OptionError {
         }
     }
 
-    /// Makes an error with a text of its own.
+    /// Creates an error with a text of its own.
     pub fn other(text: impl Into<String>) -> Self {
         Self::new(Problem::Other(text.into()))
     }
 
-    /// Makes an error about a pair without a key, in buildx's words.
+    /// Creates an error about a pair without a key, in buildx's words.
     pub fn empty_key(pair: &str) -> Self {
         Self::other(format!("invalid key-value pair {pair:?}: empty key"))
     }
 
-    /// Makes an error about the value of a key.
+    /// Creates an error about the value of a key.
     pub fn bad_value(key: &str, value: &str, expected: impl Into<String>) -> Self {
         Self::new(Problem::BadValue {
             key: key.to_owned(),
@@ -139,7 +139,7 @@ impl OptionError {
         self
     }
 
-    /// Tells whether the problem's own text already shows the whole value.
+    /// Returns whether the problem's own text already shows the whole value.
     fn shows_value(&self) -> bool {
         match (self.problem.as_ref(), &self.value) {
             (

@@ -25,7 +25,7 @@ impl LayoutRef {
     ///
     /// # Errors
     ///
-    /// Fails where a digest has the wrong form for its algorithm, or the folder has no name.
+    /// Fails if a digest has the wrong form for its algorithm, or the folder has no name.
     pub fn parse(text: &str) -> Result<Option<Self>, OptionError> {
         text.strip_prefix(PREFIX)
             .map(|rest| Self::parse_path(rest).map_err(|error| error.within(text)))

@@ -111,7 +111,7 @@ impl Output {
         Ok(outputs)
     }
 
-    /// Tells whether the result is pushed to a registry.
+    /// Returns whether the result is pushed to a registry.
     pub fn pushes(&self) -> bool {
         self.kind == OutputType::Image && self.is_on("push")
     }
@@ -123,12 +123,12 @@ impl Output {
             .is_some_and(|on| on.is_empty() || parse_bool(on) == Some(true))
     }
 
-    /// Tells whether the result is loaded into a Docker engine.
+    /// Returns whether the result is loaded into a Docker engine.
     pub fn loads(&self) -> bool {
         self.kind == OutputType::Docker && self.dest.is_none()
     }
 
-    /// Tells whether the destination is a folder (else it is one file): for `local`, and for `oci`
+    /// Returns whether the destination is a folder (else it is one file): for `local`, and for `oci`
     /// and `docker` with `tar=false`.
     pub fn writes_folder(&self) -> bool {
         match self.kind {
@@ -141,7 +141,7 @@ impl Output {
         }
     }
 
-    /// Tells whether a `local` output removes what is in its folder and not in the result
+    /// Returns whether a `local` output removes what is in its folder and not in the result
     /// (`mode=delete`).
     pub fn deletes(&self) -> bool {
         self.kind == OutputType::Local

@@ -272,7 +272,7 @@ fn encode(text: &str) -> String {
     encoded
 }
 
-/// Reads `%XX`; `None` where two hexadecimal digits do not follow or the result is not UTF-8.
+/// Reads `%XX`; `None` if two hexadecimal digits do not follow or the result is not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();

@@ -29,7 +29,7 @@ impl CancelWatch {
     ///
     /// # Errors
     ///
-    /// Fails where the system gives no signal handler.
+    /// Fails if the system gives no signal handler.
     pub fn start(
         token: &CancellationToken,
         hurry: &CancellationToken,
@@ -70,7 +70,7 @@ impl CancelWatch {
     }
 }
 
-/// Returns the signal of a terminal that is gone; nothing where it is ignored, as `nohup` wants it.
+/// Returns the signal of a terminal that is gone; `None` if it is ignored, as `nohup` wants it.
 fn hangup() -> io::Result<Option<Signal>> {
     // Linux tells it nowhere else without unsafe code. Where it is unknown the signal counts.
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();

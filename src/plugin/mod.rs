@@ -102,7 +102,7 @@ fn is_flag(arg: &OsStr) -> bool {
     bytes.len() > 1 && bytes[0] == b'-'
 }
 
-/// Tells whether the value of a global flag is the next argument.
+/// Returns whether the value of a global flag is the next argument.
 fn takes_next(arg: &OsStr) -> bool {
     let bytes = arg.as_encoded_bytes();
     if bytes.starts_with(b"--") {

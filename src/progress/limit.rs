@@ -12,7 +12,7 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// Tells whether an event at `now` is allowed; if it is, the interval begins anew.
+    /// Returns whether an event at `now` is allowed; if it is, the interval starts again.
     pub(super) fn allow(&mut self, now: Time) -> bool {
         let allowed = self
             .last

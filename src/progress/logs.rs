@@ -16,7 +16,7 @@ pub struct FailedStep {
     pub error: String,
     /// The last log lines, each with its time: `0.312 text`, without line ends.
     pub logs: Vec<Vec<u8>>,
-    /// So many lines before them were not kept.
+    /// This many lines before them were not kept.
     pub dropped: usize,
 }
 

@@ -74,7 +74,7 @@ pub struct RenderOptions {
     /// Warnings are printed with details and source lines (`docker --debug`).
     pub debug: bool,
     /// Printed first by the plain printer, as `#0 …`: `building with "name" instance using
-    /// docker-container driver`. Nothing where it is empty.
+    /// docker-container driver`. Nothing if it is empty.
     pub description: String,
     /// Right end of the terminal's head line: `docker-container:name`.
     pub terminal_description: String,
@@ -87,7 +87,7 @@ pub struct RenderOptions {
 }
 
 impl RenderOptions {
-    /// Makes options for a writer that is no terminal, without colours.
+    /// Creates options for a writer that is not a terminal, without colours.
     pub fn new(writer: impl Write + Send + 'static) -> Self {
         Self {
             writer: Box::new(writer),
@@ -126,7 +126,7 @@ impl Progress {
     ///
     /// # Errors
     ///
-    /// Fails where the system gives no thread.
+    /// Fails if the system gives no thread.
     pub fn start(mode: Mode, options: RenderOptions) -> io::Result<Self> {
         let (tx, rx) = mpsc::channel();
         let (result_tx, result) = oneshot::channel();
@@ -174,7 +174,7 @@ impl Progress {
 
     fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // A renderer that panicked has told so by itself; the build goes on without it.
+            // A renderer that panicked has reported it already; the build goes on without it.
             drop(thread.join());
         }
     }

@@ -41,7 +41,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Makes an empty model that keeps logs as `policy` says.
+    /// Creates an empty model that keeps logs as `policy` says.
     pub fn new(policy: LogPolicy) -> Self {
         Self {
             vertices: Vec::new(),

@@ -20,7 +20,7 @@ const SECOND: i64 = 1_000_000_000;
 const MIN_TIME_DELTA: i64 = 5 * SECOND;
 /// A part is printed again after this share of its total.
 const MIN_PROGRESS_DELTA: f64 = 0.05;
-/// Names are cut to so many bytes where [`Options::truncate_names`] asks for it.
+/// Names are cut to this many bytes where [`Options::truncate_names`] asks for it.
 const SHORT_NAME: usize = 72;
 
 /// How the plain printer prints.
@@ -48,7 +48,7 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Makes a printer.
+    /// Creates a printer.
     pub fn new(options: Options) -> Self {
         Self {
             options,
@@ -158,7 +158,7 @@ impl Plain {
         }
     }
 
-    /// Prints the parts that made progress; tells whether one printed is not done yet.
+    /// Prints the parts that made progress; returns whether one printed is not done yet.
     fn statuses(&mut self, vertex: &mut Vertex, out: &mut Vec<u8>) -> bool {
         let mut open = false;
         for status in vertex.take_updated() {

@@ -73,7 +73,7 @@ fn from(environment: bool) -> &'static str {
 /// # Errors
 ///
 /// Fails for an unknown value, for `-q` together with a printing display, and for `tty` where
-/// the output is no terminal.
+/// the output is not a terminal.
 pub fn resolve(request: &Request<'_>) -> Result<Resolved, ResolveError> {
     let flag = request.flag.filter(|f| !f.is_empty()).unwrap_or("auto");
     let silent = Resolved {

@@ -10,7 +10,7 @@ use super::model::Traffic;
 use super::step::Step;
 use super::time::Time;
 
-/// Log text that waits for a slow output is bounded to so many bytes; more is dropped and counted.
+/// Log text that waits for a slow output is bounded to this many bytes; more is dropped and counted.
 const MAX_QUEUED: usize = 32 * 1024 * 1024;
 
 /// What the renderer is told.

@@ -17,7 +17,7 @@ fn span(range: &Range) -> (i32, i32) {
 }
 
 /// Returns the excerpt around `ranges` of a file: `name:line`, a rule, the numbered lines, those
-/// in a range marked with `>>>`, a rule. `None` where the ranges are empty or outside the file.
+/// in a range marked with `>>>`, a rule. `None` if the ranges are empty or outside the file.
 /// Control characters are left out.
 pub fn excerpt(filename: &str, data: &[u8], ranges: &[Range]) -> Option<String> {
     let text = String::from_utf8_lossy(data);

@@ -8,7 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexS
 use super::sender::StatusSender;
 use super::time::Time;
 
-/// Progress of a step is reported at most so often.
+/// Progress of a step is reported at most this often.
 const INTERVAL: i64 = 100_000_000;
 
 /// A step of the client, shown like one of BuildKit's. Dropped before its end, it shows as

@@ -17,7 +17,7 @@ use super::time::Time;
 use super::tty::{Labels, Tty};
 use super::{Display, Mode, RenderOptions, Summary, logs, policy, warnings};
 
-/// Without reports a display is refreshed so often.
+/// Without reports a display is refreshed this often.
 const TICK: Duration = Duration::from_millis(150);
 
 pub(super) struct Renderer {

@@ -12,7 +12,7 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 pub struct Time(i64);
 
 impl Time {
-    /// Makes a time from nanoseconds since the Unix epoch.
+    /// Creates a time from nanoseconds since the Unix epoch.
     pub fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }

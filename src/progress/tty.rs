@@ -49,7 +49,7 @@ pub struct Tty {
 }
 
 impl Tty {
-    /// Makes a display.
+    /// Creates a display.
     pub fn new(labels: Labels, colors: Colors, size: SizeSource) -> Self {
         Self {
             labels,
@@ -96,7 +96,7 @@ impl Display for Tty {
     }
 }
 
-/// Asks the terminal behind a file for its size; `None` where it is no terminal.
+/// Asks the terminal behind a file for its size; `None` if it is not a terminal.
 #[cfg(unix)]
 pub fn terminal_size(file: impl std::os::fd::AsFd) -> Option<Size> {
     let size = rustix::termios::tcgetwinsize(file).ok()?;

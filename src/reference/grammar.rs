@@ -5,7 +5,7 @@ pub(super) const PATH_MAX: usize = 255;
 /// The longest tag, in bytes.
 pub(super) const TAG_MAX: usize = 128;
 
-/// Tells whether the text is a tag: `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`.
+/// Returns whether the text is a tag: `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`.
 pub fn is_tag(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() <= TAG_MAX
@@ -16,7 +16,7 @@ pub fn is_tag(text: &str) -> bool {
 }
 
 /// Checks a digest: `sha256`, `sha384` or `sha512`, a colon, and the right number of lowercase
-/// hexadecimal digits. The error tells what would be right.
+/// hexadecimal digits. The error names what would be right.
 pub fn check_digest(text: &str) -> Result<(), &'static str> {
     let Some((algorithm, digits)) = text.split_once(':') else {
         return Err("expected ALGORITHM:DIGITS, for example \"sha256:…\"");

@@ -20,7 +20,7 @@ use crate::digest::Digest;
 const CHECKS: usize = 16;
 
 impl Repository {
-    /// Returns the size of a blob that the repository has, in bytes; `None` if it has it not.
+    /// Returns the size of a blob that the repository has, in bytes; `None` if it does not have it.
     pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
         let mut budget = self.client.budget();
         loop {
@@ -31,11 +31,11 @@ impl Repository {
         }
     }
 
-    /// Asks for several blobs, many at a time, and returns those that the repository has not.
+    /// Asks for several blobs, many at a time, and returns those that the repository does not have.
     ///
     /// # Errors
     ///
-    /// Fails where the registry does not answer, or refuses.
+    /// Fails if the registry does not answer, or refuses.
     pub async fn missing_blobs(
         &self,
         blobs: impl IntoIterator<Item = Digest>,
@@ -57,7 +57,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails where it is not there, or is not what digest and size say, or comes too slowly.
+    /// Fails if it is not there, or is not what digest and size say, or comes too slowly.
     pub async fn read_blob(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, RegistryError> {
         let pace = Pace::new(self.client.inner.host.timeouts.small);
         let download = self.download(digest, Some(size));

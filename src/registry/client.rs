@@ -143,7 +143,7 @@ impl fmt::Debug for RegistryClient {
 }
 
 impl RegistryClient {
-    /// Makes the client of a host. Nothing is sent.
+    /// Creates the client of a host. Nothing is sent.
     ///
     /// # Errors
     /// The host's name, certificates or proxies cannot be used.
@@ -209,7 +209,7 @@ impl RegistryClient {
         self.inner.requests.load(Ordering::Relaxed) + self.inner.auth.token_requests()
     }
 
-    /// Tells whether the host takes connections. No proxy is asked, and nothing is sent.
+    /// Returns whether the host takes connections. No proxy is asked, and nothing is sent.
     pub async fn takes_connections(&self) -> bool {
         let url = self.home();
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
@@ -223,7 +223,7 @@ impl RegistryClient {
     pub async fn close(&self) {
         let cleanup = &self.inner.cleanup;
         cleanup.close();
-        // What is left after the limit is left to the registry, which ends uploads by itself.
+        // What is left after the limit is left to the registry, which ends uploads on its own.
         drop(tokio::time::timeout(self.inner.host.timeouts.cancel, cleanup.wait()).await);
         cleanup.reopen();
     }

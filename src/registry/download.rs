@@ -27,7 +27,7 @@ pub struct Download {
     digest: Digest,
     /// The next byte that is given.
     at: u64,
-    /// Where the content ends; `None` until the registry told.
+    /// Where the content ends; `None` until the registry has said.
     end: Option<u64>,
     whole: bool,
     hasher: Hasher,
@@ -142,7 +142,7 @@ impl Download {
         Ok(None)
     }
 
-    /// Makes a stream of the download.
+    /// Creates a stream of the download.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, RegistryError>> + Send {
         stream::try_unfold(self, |mut download| async move {
             Ok(download.next().await?.map(|piece| (piece, download)))

@@ -162,7 +162,7 @@ pub enum RegistryError {
         what: String,
         /// The promise.
         expected: u64,
-        /// What came; at least so many bytes.
+        /// What came; at least this many bytes.
         actual: u64,
     },
     /// An answer is larger than this program takes.
@@ -178,7 +178,7 @@ pub enum RegistryError {
     Source(#[source] io::Error),
     /// An upload broke and its data cannot be read a second time.
     ///
-    /// The caller may get the data anew and start again.
+    /// The caller may get the data again and start again.
     #[error("the upload must start again, but its data can be read only once")]
     SourceSpent {
         /// What broke the upload; `None` when the data was gone from the start.
@@ -234,7 +234,7 @@ impl RegistryError {
         }
     }
 
-    /// Tells whether the same request may succeed when it is sent again.
+    /// Returns whether the same request may succeed when it is sent again.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Status { status, .. } => retryable_status(*status),
@@ -263,7 +263,7 @@ impl RegistryError {
         }
     }
 
-    /// Tells whether the registry's own errors hold the code.
+    /// Returns whether the registry's own errors hold the code.
     pub fn has_code(&self, wanted: &str) -> bool {
         match self.last() {
             Self::Status { codes, .. } => codes.iter().any(|c| c.code == wanted),
@@ -276,7 +276,7 @@ impl RegistryError {
         matches!(self.last(), Self::Slow { .. } | Self::Idle { .. })
     }
 
-    /// Tells whether the registry does not know the manifest, blob or repository.
+    /// Returns whether the registry does not know the manifest, blob or repository.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(StatusCode::NOT_FOUND)
     }

@@ -157,7 +157,7 @@ impl HostConfig {
         })
     }
 
-    /// Makes the HTTP client of the host. It follows no redirect, reads no environment variable
+    /// Creates the HTTP client of the host. It follows no redirect, reads no environment variable
     /// and speaks HTTP/1.1: the flow control of HTTP/2 slows uploads down, which is why BuildKit
     /// turns it off too (BuildKit util/resolver).
     ///
@@ -248,7 +248,7 @@ fn config(what: &str, source: reqwest::Error) -> RegistryError {
     }
 }
 
-/// Tells whether a host, with or without a port, is this machine.
+/// Returns whether a host, with or without a port, is this machine.
 fn is_loopback(name: &str) -> bool {
     let host = match name.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

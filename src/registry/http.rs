@@ -22,7 +22,7 @@ pub(super) struct HttpClients {
 }
 
 impl HttpClients {
-    /// Makes the clients of a host.
+    /// Creates the clients of a host.
     ///
     /// # Errors
     /// The host's name, certificates or proxies cannot be used.

@@ -33,7 +33,7 @@ impl Activity {
         self.finished.store(true, Ordering::Relaxed);
     }
 
-    /// Tells whether the whole body is on its way.
+    /// Returns whether the whole body is on its way.
     pub(super) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Relaxed)
     }

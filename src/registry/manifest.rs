@@ -41,7 +41,7 @@ pub struct RawManifest {
     pub digest: Digest,
 }
 
-/// What a registry tells about a manifest without sending it.
+/// What a registry reports about a manifest without sending it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestDescriptor {
     /// What the registry says it is.
@@ -291,7 +291,7 @@ pub(super) fn named_digest(reply: &Reply) -> Result<Option<Digest>, RegistryErro
     }
 }
 
-/// Returns the length that an answer names; reqwest's own is of the body, which HEAD has not.
+/// Returns the length that an answer names; reqwest's own is of the body, which HEAD does not have.
 pub(super) fn content_length(reply: &Reply) -> Option<u64> {
     reply.header(CONTENT_LENGTH.as_str())?.parse().ok()
 }

@@ -24,7 +24,7 @@ const PIECE: usize = 128 * 1024;
 /// What was computed of a body that was sent to its end.
 pub(super) type Measure = Arc<Mutex<Option<(Digest, u64)>>>;
 
-/// The body of one upload operation; each attempt opens it anew.
+/// The body of one upload operation; each attempt opens it again.
 pub(super) struct UploadBody<'a> {
     pub(super) source: &'a BlobSource,
     /// Digest and size, where they are known before.

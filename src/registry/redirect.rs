@@ -10,7 +10,7 @@ use super::redact::SafeUrl;
 /// More than any registry needs; a circle ends here.
 pub(super) const MAX_HOPS: usize = 5;
 
-/// Tells whether the answer asks to send the same request elsewhere.
+/// Returns whether the answer asks to send the same request elsewhere.
 ///
 /// A 301 or 302 to anything but GET and HEAD would have to become a GET (as browsers do), which
 /// is never what an upload wants; a 303 is only followed where it means the same.
@@ -73,7 +73,7 @@ pub(super) fn location(
     Ok(Some(target))
 }
 
-/// Tells whether two URLs have the same scheme, host and port, so that one login is for both.
+/// Returns whether two URLs have the same scheme, host and port, so that one login is for both.
 pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
     a.origin().is_tuple() && a.origin() == b.origin()
 }

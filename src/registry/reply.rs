@@ -141,7 +141,7 @@ impl Reply {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
 
-    /// Makes the error of an answer that breaks the protocol.
+    /// Creates the error of an answer that breaks the protocol.
     pub(super) fn protocol(&self, what: impl Into<String>) -> RegistryError {
         RegistryError::Protocol {
             request: self.label.clone(),
@@ -150,7 +150,7 @@ impl Reply {
     }
 }
 
-/// Makes the error of a status that is not wanted.
+/// Creates the error of a status that is not wanted.
 pub(super) fn status_error(
     request: Box<RequestLabel>,
     status: StatusCode,
@@ -170,7 +170,7 @@ pub(super) fn status_error(
     }
 }
 
-/// Makes the error of an exchange that did not come to its end. The URL is taken out of the
+/// Creates the error of an exchange that did not come to its end. The URL is taken out of the
 /// cause: it is not redacted there.
 pub(super) fn transport_error(label: &RequestLabel, error: reqwest::Error) -> RegistryError {
     let request = Box::new(label.clone());

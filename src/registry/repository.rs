@@ -49,7 +49,7 @@ impl Repository {
         &self.scopes
     }
 
-    /// Makes a request without a body for a path below the repository.
+    /// Creates a request without a body for a path below the repository.
     pub(super) fn call(&self, method: Method, path: &str) -> Call<'_> {
         Call::new(method, self.path(path), &self.scopes)
     }

@@ -1,7 +1,7 @@
 //! Trying again: one budget per operation, `Retry-After`, jitter, a clock that tests can hold.
 //!
 //! Only operations have a [`Budget`]; the layers below them (sending a request, getting a token,
-//! following a redirect) try nothing again by themselves, so attempts do not multiply.
+//! following a redirect) try nothing again on their own, so attempts do not multiply.
 
 use std::fmt;
 use std::sync::Arc;

@@ -54,7 +54,7 @@ impl BlobSource {
         Self::Spool(Arc::new(Spool::new(Box::pin(stream), dir, limit)))
     }
 
-    /// Tells whether another reader can be opened.
+    /// Returns whether another reader can be opened.
     pub fn is_readable(&self) -> bool {
         match self {
             Self::Spool(spool) => !spool.is_spent(),
@@ -70,7 +70,7 @@ impl BlobSource {
         }
     }
 
-    /// Opens a reader at the first byte; `None` where the bytes could be read only once and were.
+    /// Opens a reader at the first byte; `None` if the bytes could be read only once and were.
     ///
     /// # Errors
     /// A file cannot be opened.

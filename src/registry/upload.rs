@@ -371,7 +371,7 @@ impl Repository {
 }
 
 impl RegistryClient {
-    /// Tells whether the host may take blobs of unknown digest in one pass. Once it refused one,
+    /// Returns whether the host may take blobs of unknown digest in one pass. Once it refused one,
     /// such a blob must come from a source that can be read again.
     pub fn takes_streams(&self) -> bool {
         !self.inner.quirks.get().no_patch
@@ -450,7 +450,7 @@ impl Drop for Session {
         if !self.open {
             return;
         }
-        // Without a runtime the program is at its end, and the registry ends the upload by itself.
+        // Without a runtime the program is at its end, and the registry ends the upload on its own.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };

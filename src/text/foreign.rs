@@ -65,7 +65,7 @@ pub fn log(input: &[u8]) -> String {
     out
 }
 
-/// Returns whether a character is never seen by itself, and only changes how others are seen or hides
+/// Returns whether a character is never seen on its own, and only changes how others are seen or hides
 /// a difference: marks of direction, blanks without width, fillers, tags.
 pub fn is_hidden(c: char) -> bool {
     matches!(

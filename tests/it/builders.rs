@@ -36,7 +36,7 @@ impl<'a> Guard<'a> {
         self.client.create(tool, &self.name, "network=host", more)
     }
 
-    /// Makes the builder's container by hand, not started, from another image.
+    /// Creates the builder's container by hand, not started, from another image.
     fn fake_container(&self, command: &str, more: &[&str]) {
         let container = self.container();
         let mut args = vec!["create", "--name", &container];
@@ -124,7 +124,7 @@ fn both_tools_make_the_same_builder() {
 
     let mut instances = [instance(&client, &peer), instance(&client, &ours)];
     for instance in &mut instances {
-        // The peer writes the configuration anew, with other spaces.
+        // The peer writes the configuration again, with other spaces.
         let file = instance["Nodes"][0]["Files"]["buildkitd.toml"].take();
         assert!(file.is_string());
     }

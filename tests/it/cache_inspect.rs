@@ -38,7 +38,7 @@ fn check(json: &str, form: &str, compression: &str) {
         assert_eq!(layer["compression"], compression, "{json}");
         assert!(layer["diffId"].is_string(), "{json}");
     }
-    // Of a base layer BuildKit tells no time once it is compressed anew.
+    // Of a base layer BuildKit tells no time once it is compressed again.
     let dated = layers.iter().filter(|layer| layer["createdAt"].is_string());
     assert!(dated.count() >= 2, "{json}");
     // The base and the first step are below both results.

@@ -118,7 +118,7 @@ fn alone(bench: &Bench) -> Command {
 /// A way to cancel a build.
 struct Way {
     what: &'static str,
-    /// Makes the command of a build.
+    /// Creates the command of a build.
     command: fn(&Bench) -> Command,
     /// Cancels it while it runs.
     cancel: fn(&Sleeping<'_>),
@@ -153,7 +153,7 @@ const WAYS: [Way; 5] = [
 ];
 
 impl Way {
-    /// Cancels a build, and tells whether the builder's word of it was shown.
+    /// Cancels a build, and returns whether the builder's word of it was shown.
     fn is_told(&self, bench: &Bench) -> bool {
         let what = self.what;
         let mut running = Sleeping::start(bench, (self.command)(bench));

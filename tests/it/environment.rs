@@ -289,7 +289,7 @@ fn an_oci_layout_is_a_context() {
     }
 }
 
-/// Bytes that are no text are a secret like others; a variable that is not set is an empty one.
+/// Bytes that are not text are a secret like others; a variable that is not set is an empty one.
 #[test]
 fn secrets_of_variables_are_bytes_and_may_be_empty() {
     use std::os::unix::ffi::OsStrExt as _;

@@ -118,7 +118,7 @@ fn one_token_serves_the_program_and_the_builder() {
     let progress = bench.build("cachex", &["--cache-from", &cache], folder.path());
     assert_all_cached(&progress, 1);
     assert_eq!(registry.count("GET", "/token") - before, 1, "{progress}");
-    // Each has asked for the cache by itself.
+    // Each has asked for the cache on its own.
     let manifests = registry.seen().into_iter().rev();
     let manifests = manifests.filter(|seen| seen.path.ends_with("/manifests/c"));
     let methods: Vec<String> = manifests.map(|seen| seen.method).take(2).collect();

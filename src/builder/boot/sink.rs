@@ -1,10 +1,10 @@
-//! What is told while nodes boot.
+//! Reports while nodes boot.
 
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a node may take to answer before that is told.
+/// How long a node may take to answer before that is reported.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// What happens while nodes boot.
@@ -54,7 +54,7 @@ impl std::fmt::Debug for BootSink<'_> {
 }
 
 impl<'a> BootSink<'a> {
-    /// Makes a sink that hands every event to a function.
+    /// Creates a sink that hands every event to a function.
     pub fn new(emit: &'a mut (dyn FnMut(BootEvent) + Send)) -> Self {
         Self(Mutex::new(emit))
     }
@@ -64,7 +64,7 @@ impl<'a> BootSink<'a> {
         emit(event);
     }
 
-    /// Tells that the boot of a node begins and ends.
+    /// Reports that the boot of a node begins and ends.
     pub(in crate::builder) async fn node<T, E>(
         &self,
         node: &str,
@@ -82,7 +82,7 @@ impl<'a> BootSink<'a> {
         result
     }
 
-    /// Tells that a step of a boot begins and ends.
+    /// Reports that a step of a boot begins and ends.
     pub(in crate::builder) async fn step<T, E>(
         &self,
         node: &str,
@@ -104,7 +104,7 @@ impl<'a> BootSink<'a> {
         result
     }
 
-    /// Tells of work on a node that takes longer than two seconds. Its end is no failure of the node:
+    /// Reports work on a node that takes longer than two seconds. Its end is no failure of the node:
     /// what comes after it says that.
     pub(in crate::builder) async fn if_slow<T>(
         &self,

@@ -25,7 +25,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 const START_FOR_OTHERS: u32 = 6;
 /// A container that was restarted this often and has ended again will not come up.
 const MAX_RESTARTS: i64 = 3;
-/// So many ends while it was waited for are enough, too.
+/// This many ends while it was waited for are enough, too.
 const MAX_ENDS: i64 = 2;
 const LOG_LINES: &str = "20";
 
@@ -86,7 +86,7 @@ impl Container {
         }
     }
 
-    /// Says why BuildKit in the container does not answer; nothing if it does.
+    /// Says why BuildKit in the container does not answer; `None` if it does.
     pub(in crate::builder) async fn diagnose(&self) -> Result<(), BuilderError> {
         let engine = self.engine().await?;
         let reason = match self.check(engine).await {
@@ -125,7 +125,7 @@ impl Container {
         }
     }
 
-    /// Makes the error of a container that does not work, with its last log lines.
+    /// Creates the error of a container that does not work, with its last log lines.
     pub(super) async fn broken(&self, engine: &Engine, reason: String) -> BuilderError {
         BuilderError::Broken {
             builder: self.builder().to_owned(),

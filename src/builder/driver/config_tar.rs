@@ -29,7 +29,7 @@ pub enum TarError {
     Write(#[from] io::Error),
 }
 
-/// Makes the archive: folders first, sorted, owned by root, below `buildkit/`.
+/// Creates the archive: folders first, sorted, owned by root, below `buildkit/`.
 ///
 /// # Errors
 ///

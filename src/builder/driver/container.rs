@@ -107,7 +107,7 @@ impl Container {
         (in_wsl && local && std::path::Path::new(WSL_LIBRARIES).is_dir()).then_some(WSL_LIBRARIES)
     }
 
-    /// Returns the container, or nothing if there is none.
+    /// Returns the container, or `None` if there is none.
     pub(in crate::builder) async fn inspect(
         &self,
     ) -> Result<Option<ContainerInspectResponse>, BuilderError> {

@@ -48,7 +48,7 @@ pub enum OptionError {
         /// The option.
         key: String,
     },
-    /// A size is no size.
+    /// A value is not a size.
     #[error("driver option {key}")]
     Size {
         /// The option.

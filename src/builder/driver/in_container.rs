@@ -42,7 +42,7 @@ mod direct {
     /// Where buildkitd listens unless it is told to elsewhere.
     const SOCKET: &str = "/run/buildkit/buildkitd.sock";
 
-    /// Tells whether it is worth asking the engine for the container's process.
+    /// Returns whether it is worth asking the engine for the container's process.
     pub(super) fn may_be_tried(engine: &Engine, env: &Env) -> bool {
         let forbidden = env
             .non_empty(env::CACHEX_DIRECT)

@@ -27,12 +27,12 @@ impl ContainerMeter {
         }
     }
 
-    /// Tells whether the engine is asked over a socket of this machine.
+    /// Returns whether the engine is asked over a socket of this machine.
     pub fn is_local(&self) -> bool {
         self.engine.endpoint().is_local()
     }
 
-    /// Returns the CPU time that the container has used, and how many cores it may use; nothing where
+    /// Returns the CPU time that the container has used, and how many cores it may use; `None` if
     /// the engine does not know.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ pub(super) fn cores(quota: Option<i64>, period: Option<i64>, cores: &str) -> Opt
     quota.into_iter().chain(count(cores)).reduce(f64::min)
 }
 
-/// Counts a list of cores such as `0-2,5`; nothing if it is none.
+/// Counts a list of cores such as `0-2,5`; `None` if it is none.
 fn count(list: &str) -> Option<f64> {
     let count = |part: &str| {
         let (from, to) = part.split_once('-').unwrap_or((part, part));

@@ -102,7 +102,7 @@ impl Driver {
         })
     }
 
-    /// Tells whether a driver can be used here: others are listed only.
+    /// Returns whether a driver can be used here: others are listed only.
     pub fn is_supported(driver: &str) -> bool {
         matches!(driver, "docker" | "docker-container" | "remote")
     }
@@ -138,7 +138,7 @@ impl Driver {
         }
     }
 
-    /// Makes the node run and waits until it answers.
+    /// Starts the node and waits until it answers.
     ///
     /// # Errors
     ///
@@ -181,7 +181,7 @@ impl Driver {
         }
     }
 
-    /// Says why a connection that was made does not speak BuildKit's protocol; nothing if the
+    /// Says why a connection that was made does not speak BuildKit's protocol; `None` if the
     /// node seems well.
     pub async fn diagnose(&self) -> Option<BuilderError> {
         match self {
@@ -203,7 +203,7 @@ impl Driver {
         }
     }
 
-    /// Returns what tells how busy the node is; nothing where nobody can.
+    /// Returns what tells how busy the node is; `None` if nobody can.
     ///
     /// # Errors
     ///

@@ -62,7 +62,7 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
-    /// Makes the answers from a source of credentials.
+    /// Creates the answers from a source of credentials.
     pub fn new(source: Arc<dyn CredentialSource>) -> Self {
         Self {
             source,
@@ -165,7 +165,7 @@ impl Auth {
         Ok(response(&token))
     }
 
-    /// Makes the key that stands for the user of this host. It depends on a salt of the daemon and,
+    /// Creates the key that stands for the user of this host. It depends on a salt of the daemon and,
     /// for a user with a credential, on a seed that only this user knows; so all anonymous users
     /// share their tokens in the daemon, and nobody else.
     async fn authority(&self, host: &str, salt: &[u8]) -> Result<Ed25519KeyPair, Status> {
@@ -183,7 +183,7 @@ impl Auth {
     }
 }
 
-/// Makes the answer to the daemon. Where the server's clock is unknown, the daemon counts from now, so the
+/// Creates the answer to the daemon. Where the server's clock is unknown, the daemon counts from now, so the
 /// token's age is taken off.
 fn response(token: &Token) -> FetchTokenResponse {
     let age = match token.issued_at {
@@ -229,7 +229,7 @@ fn http_client() -> reqwest::ClientBuilder {
         .user_agent(concat!("docker-cachex/", env!("CARGO_PKG_VERSION")))
 }
 
-/// Makes the service.
+/// Creates the service.
 pub(super) fn service(auth: Auth) -> AuthServer<Auth> {
     AuthServer::new(auth).max_decoding_message_size(MAX_MESSAGE)
 }

@@ -42,12 +42,12 @@ pub struct NewBlob {
     pub key: String,
     /// Digest that the content will have.
     pub digest: Digest,
-    /// Size in bytes that it will have, where the daemon tells it.
+    /// Size in bytes that it will have, if the daemon reports it.
     pub size: Option<u64>,
 }
 
 impl NewBlob {
-    /// Tells whether it is a manifest or a config: BuildKit writes those under their own digest as key,
+    /// Returns whether it is a manifest or a config: BuildKit writes those under their own digest as key,
     /// and layers under another (`cache/remotecache/export.go`, containerd `content.WriteBlob`).
     pub fn is_metadata(&self) -> bool {
         self.key == self.digest.as_str()
@@ -66,7 +66,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Makes a failure of an error with all its causes.
+    /// Creates a failure of an error with all its causes.
     pub fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::Failed(crate::error::chain(error))
     }
@@ -184,7 +184,7 @@ impl ContentStores {
     }
 }
 
-/// Makes the service.
+/// Creates the service.
 pub(super) fn service(stores: ContentStores, tasks: Tasks) -> ContentServer<ContentService> {
     let service = ContentService {
         stores,

@@ -105,12 +105,12 @@ impl Exports {
         self.targets.insert(exporter, target);
     }
 
-    /// Tells whether no exporter sends anything to the client.
+    /// Returns whether no exporter sends anything to the client.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
 
-    /// Tells whether the exporters may send their results once more: none failed to be taken, and
+    /// Returns whether the exporters may send their results once more: none failed to be taken, and
     /// nothing was handed on that cannot be taken back.
     pub fn may_be_sent_again(&self) -> bool {
         let again = |target: &Target| match target {
@@ -126,7 +126,7 @@ impl Exports {
     }
 }
 
-/// Makes the service.
+/// Creates the service.
 pub(super) fn service(exports: Exports, tasks: Tasks) -> BidiServer<FileSend> {
     BidiServer::new(FileSend { exports, tasks })
 }
@@ -233,7 +233,7 @@ impl FileSend {
     }
 }
 
-/// Tells whether the daemon or the connection broke a transfer off, so that the build's own error
+/// Returns whether the daemon or the connection broke a transfer off, so that the build's own error
 /// says why.
 fn is_from_daemon(error: &ReceiveError) -> bool {
     matches!(

@@ -85,7 +85,7 @@ impl LocalDirs {
     }
 }
 
-/// Makes the service.
+/// Creates the service.
 pub(super) fn service(dirs: LocalDirs, tasks: Tasks) -> BidiServer<FileSync> {
     BidiServer::new(FileSync { dirs, tasks })
 }

@@ -19,7 +19,7 @@ pub(super) const METHODS: &[&str] = &[
     "/grpc.health.v1.Health/Watch",
 ];
 
-/// Makes the service.
+/// Creates the service.
 pub(super) fn service() -> HealthServer<AlwaysServing> {
     HealthServer::new(AlwaysServing)
 }

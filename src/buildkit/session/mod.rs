@@ -122,7 +122,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Fails where the stream breaks. A session that was cancelled ends well.
+    /// Fails if the stream breaks. A session that was cancelled ends well.
     pub async fn serve<S>(self, io: S, cancel: CancellationToken) -> Result<(), SessionError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -235,7 +235,7 @@ impl SessionBuilder {
         self
     }
 
-    /// Makes the session with a new random identifier.
+    /// Creates the session with a new random identifier.
     pub fn build(self) -> Session {
         Session {
             id: super::new_id(),
@@ -252,7 +252,7 @@ fn encode_header(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::CONTROLS).to_string()
 }
 
-/// Makes a header value of a text that [`encode_header`] made.
+/// Creates a header value of a text that [`encode_header`] made.
 fn header_value(text: &str) -> MetadataValue<tonic::metadata::Ascii> {
     MetadataValue::try_from(text).unwrap_or_else(|_| MetadataValue::from_static(""))
 }

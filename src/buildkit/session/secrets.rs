@@ -73,7 +73,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// Fails where the identifier is empty, the file is not there, or the secret is too big, so that
+    /// Fails if the identifier is empty, the file is not there, or the secret is too big, so that
     /// a build does not start that must fail.
     pub fn add(&mut self, id: &str, source: SecretSource) -> Result<(), SecretError> {
         if id.is_empty() {
@@ -143,7 +143,7 @@ async fn read_limited(path: &Path) -> Result<Vec<u8>, ReadError> {
     Ok(data)
 }
 
-/// Makes the service.
+/// Creates the service.
 pub(super) fn service(secrets: Secrets) -> SecretsServer<Secrets> {
     SecretsServer::new(secrets).max_decoding_message_size(MAX_MESSAGE)
 }

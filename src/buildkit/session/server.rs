@@ -86,7 +86,7 @@ struct SessionIo<S> {
 }
 
 impl<S> SessionIo<S> {
-    /// Fails where the session is over, else makes the task wake up when it is.
+    /// Fails if the session is over, else makes the task wake up when it is.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.over.is_cancelled() || self.wait_over.as_mut().poll(cx).is_ready() {
             return Err(io::ErrorKind::ConnectionAborted.into());

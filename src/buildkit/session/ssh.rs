@@ -62,7 +62,7 @@ pub enum SshError {
         #[source]
         source: io::Error,
     },
-    /// The file is no usable key.
+    /// The file is not a usable key.
     #[error("cannot use the key {} for the SSH agent {id:?}", path.display())]
     KeyFile {
         /// Identifier of the agent.
@@ -79,7 +79,7 @@ pub enum SshError {
         /// Identifier of the agent.
         id: String,
     },
-    /// A raw agent is no socket.
+    /// A raw agent is not a socket.
     #[error("the raw SSH agent {id:?} must be exactly one socket")]
     Raw {
         /// Identifier of the agent.
@@ -107,7 +107,7 @@ impl SshAgents {
     ///
     /// # Errors
     ///
-    /// Fails where the identifier is taken, or the path is not there, or neither socket nor usable key.
+    /// Fails if the identifier is taken, or the path is not there, or neither socket nor usable key.
     pub fn add(&mut self, id: &str, path: &Path, raw: bool) -> Result<(), SshError> {
         self.insert(id, &[path.to_owned()], raw)
     }
@@ -182,7 +182,7 @@ fn open(id: &str, paths: &[PathBuf], raw: bool) -> Result<Source, SshError> {
     Ok(Source::Keys(keys.into()))
 }
 
-/// Makes the service.
+/// Creates the service.
 pub(super) fn service(agents: SshAgents, tasks: Tasks) -> SshServer<SshService> {
     SshServer::new(SshService { agents, tasks }).max_decoding_message_size(MAX_MESSAGE)
 }

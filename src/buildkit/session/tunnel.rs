@@ -35,7 +35,7 @@ const PATH: &str = "/moby.buildkit.v1.Control/Session";
 ///
 /// # Errors
 ///
-/// Fails where the daemon refuses the session or the connection is gone.
+/// Fails if the daemon refuses the session or the connection is gone.
 pub async fn open(channel: Channel, metadata: MetadataMap) -> Result<TunnelStream, Status> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let mut request = Request::new(ReceiverStream::new(receiver));

@@ -60,7 +60,7 @@ impl Uploads {
     }
 }
 
-/// Makes the service.
+/// Creates the service.
 pub(super) fn service(uploads: Uploads) -> UploadServer<Uploads> {
     UploadServer::new(uploads).max_decoding_message_size(MAX_MESSAGE)
 }

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 type Blobs<'a> = Vec<&'a Digest>;
 
 impl CacheConfig {
-    /// Tells whether every record of `other` is here: the same key, results of the same blobs, and for
+    /// Returns whether every record of `other` is here: the same key, results of the same blobs, and for
     /// each input every record that it may come from. Both configs must have been checked.
     pub fn covers(&self, other: &Self) -> bool {
         let mut by_digest: HashMap<&str, Vec<usize>> = HashMap::new();

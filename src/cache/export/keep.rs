@@ -1,4 +1,4 @@
-//! What becomes of an export whose build has failed: the parts that were exported are published as one
+//! An export whose build has failed: the parts that were exported are published as one
 //! cache, united with what the reference holds, so that a failed build never makes a cache poorer.
 
 use std::borrow::Cow;
@@ -14,12 +14,12 @@ use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents};
 use crate::digest::Digest;
 
-/// Publishes the parts; `None` where none of them has a layer. Results whose layers did not arrive until
+/// Publishes the parts; `None` if none of them has a layer. Results whose layers did not arrive until
 /// `enough` ended are left out.
 ///
 /// # Errors
 ///
-/// Fails where the registry refuses, or the builder handed over what cannot be read; the reference then
+/// Fails if the registry refuses, or the builder handed over what cannot be read; the reference then
 /// holds what it held.
 pub async fn keep(
     sink: &RegistrySink,
@@ -76,7 +76,7 @@ pub async fn keep(
     }))
 }
 
-/// Returns a part as it is stored, without the results whose layers did not arrive; `None` where it has no
+/// Returns a part as it is stored, without the results whose layers did not arrive; `None` if it has no
 /// layers, or was not handed over.
 fn contents(collected: &Collected, oci: bool) -> Result<Option<Contents>, PublishError> {
     let Some(manifest) = manifest_of(collected) else {
@@ -97,7 +97,7 @@ fn contents(collected: &Collected, oci: bool) -> Result<Option<Contents>, Publis
     Ok(Some(contents))
 }
 
-/// Returns what was collected of a part without the results whose layers did not arrive; `None` where no
+/// Returns what was collected of a part without the results whose layers did not arrive; `None` if no
 /// layer is left.
 fn arrived<'a>(
     collected: &'a Collected,

@@ -26,7 +26,7 @@ use crate::registry::{Arrival, BlobSource, Repository, SpoolDir, UploadOptions, 
 const QUEUE: usize = 4;
 /// The largest layer that is kept in a spool file, in bytes.
 const MAX_SPOOL: u64 = 64 << 30;
-/// How often progress is told.
+/// How often progress is reported.
 const TICK: Duration = Duration::from_millis(200);
 
 /// A layer as it is stored in the registry.
@@ -175,7 +175,7 @@ async fn drain(source: &BlobSource) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the progress of some work until it ends.
+/// Reports the progress of some work until it ends.
 async fn show<T>(
     work: impl Future<Output = Result<T, String>>,
     progress: &dyn ExportProgress,
@@ -282,7 +282,7 @@ impl LayerWriter {
         }
     }
 
-    /// The upload is over before the layer is; its own error is told at the end of the export.
+    /// The upload is over before the layer is; its own error is reported at the end of the export.
     fn ended(&self) -> StoreError {
         StoreError::Failed(format!("the upload of layer {} failed", self.digest))
     }
@@ -309,7 +309,7 @@ impl BlobWriter for LayerWriter {
         match std::mem::replace(&mut self.state, State::Waiting) {
             State::Given(sender) => {
                 // An upload of known size ends with its last byte and may be over by now; if it failed,
-                // that is told at the end of the export.
+                // that is reported at the end of the export.
                 drop(sender.send(Piece::End).await);
                 Ok(())
             }

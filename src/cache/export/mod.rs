@@ -19,7 +19,7 @@ pub use sink::{PartExport, RegistrySink};
 
 use crate::compress::Level;
 
-/// Hears what an export does, to show it.
+/// Observes an export, to show it.
 pub trait ExportProgress: Send + Sync + 'static {
     /// A part has so many of its bytes sent; a `total` of 0 is not known.
     fn part(&self, name: &str, current: u64, total: u64);
@@ -41,7 +41,7 @@ pub enum Storage {
     Compress {
         /// How.
         level: Level,
-        /// Layers of another compression are compressed anew.
+        /// Layers of another compression are compressed again.
         force: bool,
     },
 }

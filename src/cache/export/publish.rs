@@ -1,4 +1,4 @@
-//! The end of an export: manifest and config are written anew for the blobs as they are stored, and
+//! The end of an export: manifest and config are written again for the blobs as they are stored, and
 //! published, the tag last.
 
 use std::collections::HashSet;
@@ -96,11 +96,11 @@ pub struct Published {
     pub dropped: Option<Dropped>,
 }
 
-/// Publishes what a sink has collected; `None` where BuildKit had nothing to export.
+/// Publishes what a sink has collected; `None` if BuildKit had nothing to export.
 ///
 /// # Errors
 ///
-/// Fails where a layer is missing or the registry refuses; the reference then holds what it held.
+/// Fails if a layer is missing or the registry refuses; the reference then holds what it held.
 pub async fn publish(
     sink: &RegistrySink,
     reference: &str,
@@ -188,7 +188,7 @@ async fn unite(
     })
 }
 
-/// Tells whether the old cache has the same layers and at least the same records: BuildKit writes fewer
+/// Returns whether the old cache has the same layers and at least the same records: BuildKit writes fewer
 /// for steps that it has found than for those that ran. Costs one request, and only where no layer was
 /// sent.
 async fn adds_nothing(
@@ -324,7 +324,7 @@ pub(super) fn rewrite(
     })
 }
 
-/// Writes a layer's descriptor anew for the blob that it is stored as.
+/// Writes a layer's descriptor again for the blob that it is stored as.
 fn describe(layer: &mut Descriptor, blob: &StoredLayer, oci: bool) {
     use crate::cache::manifest::UNCOMPRESSED;
     // BuildKit's descriptor of an uncompressed layer: its digest is the content's.

@@ -105,7 +105,7 @@ impl fmt::Debug for RegistrySink {
 }
 
 impl RegistrySink {
-    /// Makes a sink for a repository that holds `known` already; the first blob waits for it.
+    /// Creates a sink for a repository that holds `known` already; the first blob waits for it.
     pub fn new(
         repository: Repository,
         settings: ExportSettings,

@@ -26,7 +26,7 @@ use crate::text::counted;
 const TRIES: usize = 30;
 /// The shortest and the longest wait for others that are between their look and their write.
 const WAIT: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(3));
-/// A use that was noted is noted anew after this time, or a quarter of `max-age`.
+/// A use that was noted is noted again after this time, or a quarter of `max-age`.
 const STALE: Duration = Duration::from_secs(6 * 3600);
 
 /// Where a cache is kept, and how.
@@ -109,7 +109,7 @@ pub async fn publish<S: BuildHasher>(
 /// `stored` are blobs known to be in the repository. Of all others the registry is asked before they
 /// are referred to.
 ///
-/// What the reference holds and is no cache, or cannot be read as one, is replaced; the answer says so.
+/// What the reference holds and is not a cache, or cannot be read as one, is replaced; the answer says so.
 ///
 /// # Errors
 ///
@@ -140,7 +140,7 @@ pub async fn unite<S: BuildHasher>(
 ///
 /// # Errors
 ///
-/// Fails where the registry refuses; what the reference held is intact.
+/// Fails if the registry refuses; what the reference held is intact.
 pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<United, PublishError> {
     let mut contents = contents.clone();
     let dropped = contents.bound(place.bounds, place.now)?;
@@ -264,7 +264,7 @@ impl Writer<'_> {
         Ok(held)
     }
 
-    /// Makes the union; `None` where it is what is there.
+    /// Builds the union; `None` if it is what is there.
     async fn unite(
         &mut self,
         held: &Held,

@@ -23,7 +23,7 @@ const CHUNK: usize = 256 << 10;
 const CHUNKS: usize = 6;
 /// Downloads that stay open between calls. BuildKit reads four blobs at once for each import.
 const OPEN: usize = 8;
-/// A download that nobody has read for so long ends; a later call opens another.
+/// A download that nobody has read for this long ends; a later call opens another.
 const IDLE: Duration = Duration::from_secs(20);
 /// How long one chunk may take: a registry that sends a byte a second holds the build up, and in the builder
 /// all others.
@@ -149,7 +149,7 @@ impl Reading {
     }
 }
 
-/// A download that runs by itself as far as the channel lets it. It ends when this is dropped.
+/// A download that runs on its own as far as the channel lets it. It ends when this is dropped.
 struct Flow {
     /// The next byte that is given.
     at: u64,
@@ -201,7 +201,7 @@ impl Flow {
         }
     }
 
-    /// Returns the next bytes, none behind `end`; `None` where the download gives no more.
+    /// Returns the next bytes, none behind `end`; `None` if the download gives no more.
     async fn next(&mut self, end: u64) -> Result<Option<Bytes>, StoreError> {
         if self.rest.is_empty() {
             let Some(chunks) = &mut self.chunks else {
@@ -248,7 +248,7 @@ async fn pump(
     Ok(())
 }
 
-/// Tells whether somebody still reads.
+/// Returns whether somebody still reads.
 async fn send(sender: &mpsc::Sender<Result<Bytes, StoreError>>, chunk: Bytes) -> bool {
     let sent = tokio::time::timeout(IDLE, sender.send(Ok(chunk))).await;
     matches!(sent, Ok(Ok(())))

@@ -12,7 +12,7 @@ use crate::registry::{RawManifest, RegistryError, Repository};
 ///
 /// # Errors
 ///
-/// Fails where the registry does not answer, or refuses.
+/// Fails if the registry does not answer, or refuses.
 pub async fn lost_layers(
     repository: &Repository,
     manifest: &CacheManifest,
@@ -26,12 +26,12 @@ pub async fn lost_layers(
 /// leaves out each result that needs a layer which the manifest does not list, and keeps the keys that
 /// lead to those above it (BuildKit `cache/remotecache/v1/parse.go`).
 ///
-/// `None` where no layer is left, or where it is an image with an inline cache, whose layers are
+/// `None` if no layer is left, or where it is an image with an inline cache, whose layers are
 /// counted.
 ///
 /// # Errors
 ///
-/// Fails where the manifest cannot be read or written.
+/// Fails if the manifest cannot be read or written.
 pub fn without(raw: &RawManifest, lost: &[Digest]) -> Result<Option<RawManifest>, ImportError> {
     let mut manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
     manifest

@@ -43,7 +43,7 @@ pub(super) struct Trimmed {
     pub(super) what: Trim,
 }
 
-/// Makes a cache whose manifest and config have at most `limit` bytes each.
+/// Cuts a cache so that its manifest and config have at most `limit` bytes each.
 pub(super) fn trim(
     config: &CacheConfig,
     manifest: &CacheManifest,

@@ -34,11 +34,11 @@ impl Layout {
         self.root.join(INDEX)
     }
 
-    /// Returns the manifest that a tag stands for, `None` where there is none or no index.
+    /// Returns the manifest that a tag stands for, `None` if there is none or no index.
     ///
     /// # Errors
     ///
-    /// Fails where the index cannot be read.
+    /// Fails if the index cannot be read.
     pub fn tagged(&self, tag: &str) -> Result<Option<Descriptor>, LayoutError> {
         let entries = self.entries()?;
         let named = |key: &str| {
@@ -105,11 +105,11 @@ impl Layout {
         Ok(())
     }
 
-    /// Returns the entries of the index; none where there is no index.
+    /// Returns the entries of the index; `None` if there is no index.
     ///
     /// # Errors
     ///
-    /// Fails where the index cannot be read.
+    /// Fails if the index cannot be read.
     pub fn entries(&self) -> Result<Vec<Descriptor>, LayoutError> {
         let Some(mut index) = self.read_index()? else {
             return Ok(Vec::new());
@@ -122,7 +122,7 @@ impl Layout {
     }
 
     /// An index is replaced as a whole, so it is read without the lock. BuildKit's client writes in
-    /// place: text that is no index may be one a moment later.
+    /// place: text that is not an index may be one a moment later.
     fn read_index(&self) -> Result<Option<Map<String, Value>>, LayoutError> {
         for last in [false, false, true] {
             let bytes = match fs::read(self.index_path()) {
@@ -147,11 +147,11 @@ impl Layout {
         }
     }
 
-    /// Makes a tag stand for a manifest whose blobs are in the folder. All other entries stay.
+    /// Points a tag to a manifest whose blobs are in the folder. All other entries stay.
     ///
     /// # Errors
     ///
-    /// Fails where the index cannot be locked, read or written; it is then as it was.
+    /// Fails if the index cannot be locked, read or written; it is then as it was.
     pub fn tag(&self, manifest: &Descriptor, tag: &str) -> Result<(), LayoutError> {
         let _lock = self.lock()?;
         let mut index = self.read_index()?.unwrap_or_default();

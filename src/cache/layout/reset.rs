@@ -15,7 +15,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// Fails, and removes nothing, where a manifest cannot be read; fails where a blob cannot be
+    /// Fails, and removes nothing, where a manifest cannot be read; fails if a blob cannot be
     /// removed.
     pub fn remove_unreferenced(&self) -> Result<usize, LayoutError> {
         let _lock = self.lock()?;
@@ -34,7 +34,7 @@ impl Layout {
                     algorithm.to_string_lossy(),
                     blob.file_name().to_string_lossy()
                 );
-                // A file that is no blob is somebody else's.
+                // A file that is not a blob is somebody else's.
                 let digest = name.parse::<Digest>();
                 if digest.is_ok_and(|digest| !kept.contains(&digest)) {
                     fs::remove_file(blob.path())?;

@@ -67,7 +67,7 @@ enum Raw {
 ///
 /// # Errors
 ///
-/// Fails where there is no cache, or it cannot be read; with `--check` also where a blob is missing,
+/// Fails if there is no cache, or it cannot be read; with `--check` also where a blob is missing,
 /// after everything was shown.
 pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
     let format = render::Format::parse(&args.format).map_err(CommandError::failed)?;

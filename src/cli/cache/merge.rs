@@ -40,10 +40,10 @@ pub struct MergeArgs {
     /// Drop what no build has used for longer
     #[arg(long, value_name = "duration", value_parser = duration::parse)]
     max_age: Option<Duration>,
-    /// Drop the least recently used records until there are so many
+    /// Drop the least recently used records until this many are left
     #[arg(long, value_name = "number")]
     max_records: Option<u64>,
-    /// Drop the least recently used layers until they take so many bytes
+    /// Drop the least recently used layers until the rest takes this many bytes
     #[arg(long, value_name = "bytes", value_parser = size::ram_in_bytes)]
     max_size: Option<u64>,
     /// Replace what DST holds
@@ -55,7 +55,7 @@ pub struct MergeArgs {
 ///
 /// # Errors
 ///
-/// Fails where a cache does not exist or cannot be read, or DST cannot be written.
+/// Fails if a cache does not exist or cannot be read, or DST cannot be written.
 pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     let places = Places::new(ctx);
     let (repository, tag) = places.destination(&args.dst, args.insecure)?;
@@ -105,7 +105,7 @@ async fn keep(
     kept.map_err(CommandError::failed)
 }
 
-/// Reads the caches; those that do not exist are told, and an error unless they may be missing.
+/// Reads the caches; those that do not exist are reported, and an error unless they may be missing.
 async fn load_all(
     args: &MergeArgs,
     places: &Places<'_>,

@@ -57,7 +57,7 @@ impl<'a> Places<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if the text is no reference with at most a tag, or docker's configuration is broken.
+    /// Fails if the text is not a reference with at most a tag, or docker's configuration is broken.
     pub(super) fn destination(
         &self,
         text: &str,

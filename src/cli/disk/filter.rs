@@ -27,7 +27,7 @@ pub(in crate::cli) enum FilterError {
         /// Its name.
         name: String,
     },
-    /// The value is no duration.
+    /// The value is not a duration.
     #[error("{name:?} filter expects a duration (e.g., '24h')")]
     Duration {
         /// Its name.

@@ -35,7 +35,7 @@ pub struct DuArgs {
 ///
 /// # Errors
 ///
-/// Fails where a filter or the format is wrong, or a node does not answer.
+/// Fails if a filter or the format is wrong, or a node does not answer.
 pub async fn run(args: DuArgs, ctx: &Context) -> Result<(), CommandError> {
     let format = args.format.as_deref().filter(|format| !format.is_empty());
     if format.is_some() && args.verbose {

@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// Tells whether the totals stand below.
+    /// Returns whether the totals stand below.
     pub(super) fn has_totals(&self) -> bool {
         matches!(self, Self::Pretty | Self::Common(_, true))
     }

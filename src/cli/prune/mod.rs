@@ -60,7 +60,7 @@ pub struct PruneArgs {
 ///
 /// # Errors
 ///
-/// Fails where a filter is wrong, a node does not answer, or its BuildKit is too old for a limit.
+/// Fails if a filter is wrong, a node does not answer, or its BuildKit is too old for a limit.
 pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
     if args.keep_storage.is_some() {
         ctx.ui.status(

@@ -22,7 +22,7 @@ pub trait CredentialSource: Send + Sync + 'static {
     /// [`Credential::Anonymous`], not an error.
     fn credential<'a>(&'a self, host: &'a str, scopes: &'a [String]) -> BoxFuture<'a, Found>;
 
-    /// Hears that a credential was refused, so that the next one is found anew. A source that remembers
+    /// Learns that a credential was refused, so that the next one is found again. A source that remembers
     /// nothing has nothing to do.
     fn refused<'a>(&'a self, _credential: &'a Credential) -> BoxFuture<'a, ()> {
         Box::pin(async {})

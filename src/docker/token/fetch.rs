@@ -36,7 +36,7 @@ impl Token {
         let answer: Answer = serde_json::from_slice(body).ok()?;
         let text = [answer.access_token, answer.token];
         let text = text.into_iter().flatten().find(|text| !text.is_empty())?;
-        // What is not written in a header is no token.
+        // What is not written in a header is not a token.
         HeaderValue::from_str(&text).ok()?;
         #[expect(
             clippy::cast_possible_truncation,

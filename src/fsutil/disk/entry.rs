@@ -36,7 +36,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Makes something under a new temporary name.
+/// Creates something under a new temporary name.
 pub(super) fn temporary<T>(
     parent: &Arc<OwnedFd>,
     make: impl Fn(&[u8]) -> rustix::io::Result<T>,
@@ -84,7 +84,7 @@ pub(super) fn place(mut temporary: Temporary, name: &[u8]) -> rustix::io::Result
     Ok(())
 }
 
-/// Makes a directory that can be written into; what is there and is no directory is replaced.
+/// Creates a directory that can be written into; what is there and is not a directory is replaced.
 pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
     for _ in 0..TRIES {
         match rustix::fs::mkdirat(parent, name, DIR_MODE) {

@@ -209,7 +209,7 @@ impl Reader {
     }
 }
 
-/// Opens a regular file and returns its size; nothing if it is gone or has become something else.
+/// Opens a regular file and returns its size; `None` if it is gone or has become something else.
 fn open(path: &Path) -> rustix::io::Result<Option<(rustix::fd::OwnedFd, u64)>> {
     // Non-blocking, so that a pipe that took the file's place is not waited for.
     let flags =

@@ -11,7 +11,7 @@ type Lookup = Result<Option<String>, OptionError>;
 
 impl CacheTo {
     /// Adds what a `gha` or `s3` cache takes from environment variables, which `lookup` gives, and
-    /// tells whether the cache can be used: a `gha` cache without token or address cannot, and
+    /// says whether the cache can be used: a `gha` cache without token or address cannot, and
     /// buildx leaves it out.
     ///
     /// Of `s3`'s credentials only the variables are looked at, not the files and services that the

@@ -50,7 +50,7 @@ pub struct RegistryCacheTo {
     pub compression: Option<Compression>,
     /// The level, where given; in the range of the compression.
     pub compression_level: Option<i32>,
-    /// Whether existing blobs of another compression are compressed anew, where given.
+    /// Whether existing blobs of another compression are compressed again, where given.
     pub force_compression: Option<bool>,
     /// OCI instead of Docker media types, where given.
     pub oci_mediatypes: Option<bool>,
@@ -66,7 +66,7 @@ pub struct RegistryCacheTo {
     pub compressor: Compressor,
     /// Whether the new cache is joined with the one that is there.
     pub merge: bool,
-    /// What becomes of the cache of a failed build.
+    /// How the cache of a failed build is handled.
     pub on_failure: OnFailure,
     /// How long the export may take after a failure, where given.
     pub on_failure_timeout: Option<Duration>,
@@ -81,7 +81,7 @@ pub struct RegistryCacheTo {
 }
 
 impl RegistryCacheTo {
-    /// Makes an export with nothing but a reference.
+    /// Creates an export with nothing but a reference.
     pub fn new(raw_ref: &str) -> Result<Self, OptionError> {
         let reference = super::reference(raw_ref, "dest")?;
         if reference.digest.is_some() {

@@ -46,7 +46,7 @@ impl Compression {
         word(&Self::WORDS, self)
     }
 
-    /// Returns the highest level (the lowest is 0); `None` where there are no levels.
+    /// Returns the highest level (the lowest is 0); `None` if there are no levels.
     pub fn highest_level(self) -> Option<i32> {
         match self {
             Self::Gzip | Self::Estargz => Some(9),
@@ -106,7 +106,7 @@ impl Compressor {
     }
 }
 
-/// What becomes of the cache of a build that fails or is cancelled.
+/// How the cache of a build that fails or is cancelled is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFailure {
     /// What is finished is published.

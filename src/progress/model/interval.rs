@@ -21,7 +21,7 @@ pub struct Intervals {
 }
 
 impl Intervals {
-    /// Sets a span; tells whether that changed anything.
+    /// Sets a span; returns whether that changed anything.
     pub fn set(&mut self, start: Time, stop: Option<Time>) -> bool {
         let changed = self.by_start.insert(start, stop) != Some(stop);
         if changed {
@@ -48,7 +48,7 @@ impl Intervals {
         self.merged.last().copied()
     }
 
-    /// Tells whether the latest span has ended.
+    /// Returns whether the latest span has ended.
     pub fn is_completed(&self) -> bool {
         self.latest().is_some_and(|span| span.stop.is_some())
     }

@@ -8,7 +8,7 @@ use crate::progress::tty::window::Window;
 /// A line longer than this loses its beginning, once printed.
 const MAX_LINE: usize = 64 * 1024;
 
-/// So many lines of a hidden step are kept until it shows.
+/// This many lines of a hidden step are kept until it shows.
 const MAX_HIDDEN: usize = 1000;
 
 /// What is kept of the logs.
@@ -18,9 +18,9 @@ pub struct LogPolicy {
     pub pending: bool,
     /// The text goes through a line emulator for the windows of the terminal display.
     pub window: bool,
-    /// So many lines, at most, are kept for the error block.
+    /// This many lines, at most, are kept for the error block.
     pub tail_lines: usize,
-    /// So many bytes, at most, are kept for the error block.
+    /// This many bytes, at most, are kept for the error block.
     pub tail_bytes: usize,
 }
 
@@ -55,7 +55,7 @@ pub struct Log {
     pub(in crate::progress) pending: Vec<Vec<u8>>,
     /// The last line has no line end yet.
     pub(in crate::progress) open: bool,
-    /// So many bytes of the first pending line are printed already.
+    /// This many bytes of the first pending line are printed already.
     pub(in crate::progress) printed: usize,
     /// All that is pending was printed once.
     pub(in crate::progress) seen: bool,
@@ -136,11 +136,11 @@ impl Log {
         }
     }
 
-    /// Tells whether there is text that was never printed.
+    /// Returns whether there is text that was never printed.
     pub(in crate::progress) fn has_news(&self) -> bool {
         match self.pending.as_slice() {
             [] => false,
-            // After the printer turned away, an open line that was printed is printed anew, but
+            // After the printer turned away, an open line that was printed is printed again, but
             // that alone is no news.
             [_] if self.open && self.seen => false,
             _ => true,

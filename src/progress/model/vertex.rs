@@ -108,17 +108,17 @@ pub struct Vertex {
 }
 
 impl Vertex {
-    /// Tells whether it has begun.
+    /// Returns whether it has begun.
     pub fn is_started(&self) -> bool {
         self.intervals.latest().is_some()
     }
 
-    /// Tells whether it has begun and ended.
+    /// Returns whether it has begun and ended.
     pub fn is_completed(&self) -> bool {
         self.intervals.is_completed()
     }
 
-    /// Tells whether its error says that it was cancelled.
+    /// Returns whether its error says that it was cancelled.
     pub fn is_canceled(&self) -> bool {
         self.error.ends_with(CANCELED)
     }
@@ -140,13 +140,13 @@ impl Vertex {
         }
     }
 
-    /// Tells whether it has ended well and its result came from a cache, whatever is reported about it
+    /// Returns whether it has ended well and its result came from a cache, whatever is reported about it
     /// since.
     pub fn came_from_cache(&self) -> bool {
         self.was_cached && matches!(self.outcome(), Outcome::Cached | Outcome::Done)
     }
 
-    /// Tells whether its name is numbered, as the steps of a Dockerfile are: `[stage 2/7] RUN make`.
+    /// Returns whether its name is numbered, as the steps of a Dockerfile are: `[stage 2/7] RUN make`.
     pub fn is_numbered(&self) -> bool {
         let number = || {
             let (place, _) = self.name.strip_prefix('[')?.split_once(']')?;
@@ -181,7 +181,7 @@ impl Vertex {
         self.changes += 1;
     }
 
-    /// Notes a report about the vertex itself; tells whether it is worth printing.
+    /// Notes a report about the vertex itself; returns whether it is worth printing.
     pub(super) fn see(&mut self, report: &api::Vertex, now: Time) -> bool {
         let Some(started) = report.started.map(Time::from) else {
             return false;

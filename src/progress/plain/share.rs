@@ -6,7 +6,7 @@ use crate::progress::model::{Model, Vertex};
 use crate::progress::time::{self, Time};
 
 const SECOND: i64 = 1_000_000_000;
-/// A step that shares the output stays on it at least so long.
+/// A step that shares the output stays on it at least this long.
 const ANTI_FLICKER: f64 = 5.0;
 /// A step that has news is not passed over longer than this.
 const MAX_DELAY: i64 = 10 * SECOND;

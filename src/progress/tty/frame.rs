@@ -58,7 +58,7 @@ pub(super) struct Painter {
 
 impl Painter {
     /// Returns the bytes that replace the last frame by this one, to be written at once so that
-    /// no half-painted frame is seen. Nothing where the frame is the same.
+    /// no half-painted frame is seen. Nothing if the frame is the same.
     pub(super) fn paint(&mut self, frame: Frame, size: Size, colors: &Colors) -> String {
         let now = Some((frame, size));
         if self.last == now {

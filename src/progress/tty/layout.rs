@@ -14,7 +14,7 @@ use crate::progress::time::{self, Time};
 use crate::text::foreign;
 
 const LOG_PREFIX: &str = " => => # ";
-/// So many rows are left to steps that are done when windows are opened, if there are as many.
+/// This many rows are left to steps that are done when windows are opened, if there are as many.
 const KEPT_DONE: usize = 3;
 /// With fewer rows for steps that are done, the remark about hidden ones is not worth its row.
 const REMARK_ROOM: usize = 4;

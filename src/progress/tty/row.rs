@@ -10,7 +10,7 @@ use crate::text::foreign;
 
 /// The speed of a transfer is shown after this time.
 const SPEED_AFTER: i64 = 1_000_000_000;
-/// Names are shown in at least so many columns; what stands behind them goes first.
+/// Names are shown in at least this many columns; what stands behind them goes first.
 const MIN_NAME: usize = 12;
 
 /// A row before it is cut to the width of the screen.

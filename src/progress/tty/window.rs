@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// So many lines are kept; the cursor cannot move above them.
+/// This many lines are kept; the cursor cannot move above them.
 const MAX_LINES: usize = 32;
 /// Characters behind this column are dropped.
 const MAX_COLUMNS: usize = 1024;

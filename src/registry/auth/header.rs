@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::Authorization;
 use crate::docker::{Credential, Secret};
 
-/// Makes the login of a registry that wants a password.
+/// Creates the login of a registry that wants a password.
 pub(super) fn password_login(credential: &Credential) -> Authorization {
     let header = match credential {
         Credential::Basic { username, password } => Some(basic(username, password)),
@@ -20,7 +20,7 @@ pub(super) fn password_login(credential: &Credential) -> Authorization {
     }
 }
 
-/// Makes the header of a password login (RFC 7617).
+/// Creates the header of a password login (RFC 7617).
 fn basic(username: &str, password: &Secret) -> HeaderValue {
     let mut pair = zeroize::Zeroizing::new(String::with_capacity(
         username.len() + password.expose().len() + 1,
@@ -35,7 +35,7 @@ fn basic(username: &str, password: &Secret) -> HeaderValue {
     header
 }
 
-/// Makes the header of a token; `None` if it holds characters that no header can.
+/// Creates the header of a token; `None` if it holds characters that no header can.
 pub(super) fn bearer_header(token: &str) -> Option<HeaderValue> {
     let text = zeroize::Zeroizing::new(format!("Bearer {token}"));
     let mut header = HeaderValue::from_str(&text).ok()?;

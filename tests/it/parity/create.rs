@@ -102,7 +102,7 @@ fn store(client: &Client) -> BTreeMap<String, Value> {
         let mut value =
             serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::from(text(&bytes)));
         for node in value["Nodes"].as_array_mut().into_iter().flatten() {
-            // The peer writes the configuration anew, with other spaces.
+            // The peer writes the configuration again, with other spaces.
             if let Some(file) = node.pointer_mut("/Files/buildkitd.toml") {
                 *file = Value::from(file.is_string());
             }

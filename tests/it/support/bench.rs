@@ -168,7 +168,7 @@ pub(crate) fn assert_all_cached(progress: &str, count: usize) {
     assert!(own.iter().all(|(_, hit)| *hit), "{progress}");
 }
 
-/// Tells whether the only step whose name has the text came from the cache.
+/// Returns whether the only step whose name has the text came from the cache.
 pub(crate) fn is_cached(progress: &str, text: &str) -> bool {
     let mut found = steps(progress);
     found.retain(|(name, _)| name.contains(text));

@@ -47,7 +47,7 @@ pub(crate) struct Exported {
 }
 
 impl Exporter {
-    /// Makes one that exports these layers, each on the one before.
+    /// Creates one that exports these layers, each on the one before.
     pub(crate) fn of(layers: &[Bytes]) -> Self {
         Self {
             layers: layers.to_vec(),
@@ -120,7 +120,7 @@ impl Exporter {
     }
 }
 
-/// Writes a blob; tells whether it was wanted.
+/// Writes a blob; returns whether it was wanted.
 async fn write(
     store: &Arc<dyn ContentStore>,
     key: String,

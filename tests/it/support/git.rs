@@ -72,7 +72,7 @@ impl GitServer {
 
 impl Drop for GitServer {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended on its own.
         drop(self.daemon.kill());
         drop(self.daemon.wait());
     }

@@ -105,7 +105,7 @@ impl Client {
         (stdout, stderr)
     }
 
-    /// Makes a builder with `docker TOOL create`, where TOOL is `buildx` or `cachex`, and boots it.
+    /// Creates a builder with `docker TOOL create`, where TOOL is `buildx` or `cachex`, and boots it.
     pub(crate) fn builder(&self, tool: &str) -> Builder<'_> {
         // The guard comes first: a builder that fails to boot is removed, too.
         let builder = Builder {

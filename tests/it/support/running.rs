@@ -111,7 +111,7 @@ impl Drop for Running {
     }
 }
 
-/// Tells whether a step has said a word (`#7 0.105 word`): one that was found says nothing.
+/// Returns whether a step has said a word (`#7 0.105 word`): one that was found says nothing.
 pub(crate) fn ran(progress: &str, word: &str) -> bool {
     progress.lines().any(|line| {
         let mut parts = line.split(' ');

@@ -79,7 +79,7 @@ impl Address {
         }
     }
 
-    /// Tells whether TLS may be spoken there: sockets only.
+    /// Returns whether TLS may be spoken there: sockets only.
     pub fn can_have_tls(&self) -> bool {
         matches!(self, Self::Unix(_) | Self::Tcp { .. })
     }

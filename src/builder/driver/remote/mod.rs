@@ -174,7 +174,7 @@ impl Remote {
         })
     }
 
-    /// Tells why the node does not speak BuildKit's protocol; nothing if it seems well.
+    /// Explains why the node does not speak BuildKit's protocol; `None` if it seems well.
     pub async fn diagnose(&self) -> Option<BuilderError> {
         let stream = match self.dial().await {
             Ok(stream) => stream,

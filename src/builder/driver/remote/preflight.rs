@@ -53,12 +53,12 @@ impl fmt::Display for NotBuildKit {
 }
 
 impl NotBuildKit {
-    /// Tells whether certificates could help.
+    /// Returns whether certificates could help.
     pub fn may_want_tls(&self) -> bool {
         matches!(self, Self::Tls | Self::Closed)
     }
 
-    /// Tells whether waiting could help: a daemon that is coming up.
+    /// Returns whether waiting could help: a daemon that is coming up.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Closed | Self::Silent | Self::Broken(_))
     }

@@ -58,12 +58,12 @@ impl Options {
         Ok(true)
     }
 
-    /// Puts the options together; nothing where none was given. `host` is expected in the certificate
+    /// Puts the options together; `None` if none was given. `host` is expected in the certificate
     /// where no other name was given.
     ///
     /// # Errors
     ///
-    /// Fails where one is missing, or the name is none.
+    /// Fails if one is missing, or the name is none.
     pub(super) fn finish(self, host: &str) -> Result<Option<RemoteTls>, OptionError> {
         let files = self.files;
         let (ca, cert, key) = (
@@ -109,7 +109,7 @@ impl RemoteTls {
     ///
     /// # Errors
     ///
-    /// Fails where one cannot be read or does not hold what it should.
+    /// Fails if one cannot be read or does not hold what it should.
     pub fn connector(&self) -> Result<TlsConnector, TlsError> {
         let mut config = client_config(&self.files, false)?;
         config.alpn_protocols = vec![ALPN.to_vec()];

@@ -19,7 +19,7 @@ const SIZE: usize = 16;
 
 pub(super) type Seed = Zeroizing<Vec<u8>>;
 
-/// Makes a seed that nobody knows.
+/// Creates a seed that nobody knows.
 pub(super) fn random() -> Seed {
     Zeroizing::new(rand::random::<[u8; SIZE]>().to_vec())
 }
@@ -47,7 +47,7 @@ fn try_load(folder: &Path, host: &str) -> io::Result<Seed> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Zeroizing::default(),
         Err(error) => return Err(error),
     };
-    // A file that a crash has damaged is begun anew, as BuildKit's client does.
+    // A damaged file, as a crash may leave it, is started afresh, as BuildKit's client does.
     let mut all: BTreeMap<String, Value> = serde_json::from_slice(&text).unwrap_or_default();
     let known = all
         .get(host)

@@ -131,7 +131,7 @@ async fn start_with(
     credentials: &[Credential],
     client_tokens: bool,
 ) -> (Served, AuthClient<Channel>) {
-    // Fails where another test has installed it.
+    // Fails if another test has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let source = Arc::new(Source {
         credentials: StdMutex::new(credentials.iter().cloned().collect()),

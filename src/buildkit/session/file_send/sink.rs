@@ -24,7 +24,7 @@ pub trait OpenSink: Send + Sync {
     /// `containerimage.digest`.
     async fn open(&self, metadata: BTreeMap<String, String>) -> io::Result<Box<dyn Sink>>;
 
-    /// Tells whether nothing was handed on that cannot be taken back, so that a result may be sent once
+    /// Returns whether nothing was handed on that cannot be taken back, so that a result may be sent once
     /// more.
     fn may_open_again(&self) -> bool {
         true
@@ -68,7 +68,7 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// Makes a sink for this path; its folders are made when the first byte comes.
+    /// Creates a sink for this path; its folders are made when the first byte comes.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -173,7 +173,7 @@ impl<W> fmt::Debug for WriterSink<W> {
 }
 
 impl<W> WriterSink<W> {
-    /// Makes a sink of a writer.
+    /// Creates a sink of a writer.
     pub fn new(writer: W) -> Self {
         Self {
             place: Arc::new(Mutex::new(Some(writer))),

@@ -68,7 +68,7 @@ where
     Ok(())
 }
 
-/// Answers a request with keys of our own; nothing where it cannot be done.
+/// Answers a request with keys of our own; `None` if it cannot be done.
 fn answer(keys: &[Key], mut request: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     if request.try_get_u8().ok()? == REQUEST_IDENTITIES {

@@ -20,7 +20,7 @@ const FLAG_SHA256: u32 = 2;
 /// Flag of a sign request: RSA with SHA-512.
 const FLAG_SHA512: u32 = 4;
 
-/// Why a file is no usable key.
+/// Why a file is not a usable key.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 pub enum KeyError {
     /// The file holds no private key.

@@ -49,7 +49,7 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// Fails where a template names what is not there.
+    /// Fails if a template names what is not there.
     pub(super) fn render(
         &self,
         cache: &Inspection,

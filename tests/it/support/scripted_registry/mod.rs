@@ -1,6 +1,6 @@
 //! A registry on loopback that keeps all in memory and does wrong what a test tells it to.
 //!
-//! It speaks HTTP/1.1 over plain TCP by itself, so that it can cut a connection at any byte.
+//! It speaks HTTP/1.1 over plain TCP on its own, so that it can cut a connection at any byte.
 //! Rules say which requests go wrong and how; every request is noted.
 
 mod store;
@@ -29,17 +29,17 @@ pub(crate) enum Fault {
     EarlyStatus(u16),
     /// Close before a byte of the body is read.
     ResetBeforeBody,
-    /// Read so many bytes of the body, then close.
+    /// Read this many bytes of the body, then close.
     ResetInBody(usize),
     /// Do what was asked, then close without an answer.
     ResetAfterBody,
-    /// Read so many bytes of the body, then nothing any more.
+    /// Read this many bytes of the body, then nothing any more.
     StallInBody(usize),
     /// Do what was asked, then never answer.
     StallBeforeAnswer,
-    /// Send so many bytes of the answer's body, then close.
+    /// Send this many bytes of the answer's body, then close.
     CutAnswer(usize),
-    /// Send so many bytes of the answer's body, then nothing any more.
+    /// Send this many bytes of the answer's body, then nothing any more.
     StallAnswer(usize),
     /// Send an answer whose body is only so long, with a matching length.
     ShortAnswer(usize),
@@ -53,7 +53,7 @@ pub(crate) enum Fault {
     SetStatus(u16),
     /// Pack the body of the answer with gzip.
     Gzip,
-    /// Keep the body of an upload only up to so many bytes.
+    /// Keep the body of an upload only up to this many bytes.
     Forget(usize),
     /// Ignore a `Range` header.
     IgnoreRange,
@@ -422,7 +422,7 @@ async fn head(connection: &mut Connection) -> Option<Seen> {
     })
 }
 
-/// Reads a line; nothing where the peer has left.
+/// Reads a line; `None` if the peer has left.
 async fn read_line(connection: &mut Connection) -> Option<String> {
     let mut line = String::new();
     let read = connection.read_line(&mut line).await.ok()?;

@@ -99,7 +99,7 @@ impl EcdsaKey {
         Self::from_numbers(curve.ok_or(KeyError::Unsupported)?, key.private_key, public)
     }
 
-    /// Reads PKCS#8; nothing if it is none of an ECDSA key.
+    /// Reads PKCS#8; `None` if it is none of an ECDSA key.
     pub(super) fn from_pkcs8(der: &[u8]) -> Option<Self> {
         for curve in Curve::ALL {
             let signer = match curve.algorithm() {
