@@ -26,6 +26,7 @@ use super::tasks::{Tasks, WorkStream};
 
 mod agent;
 mod key;
+mod wire;
 
 pub(super) const METHODS: &[&str] = &[
     "/moby.sshforward.v1.SSH/CheckAgent",

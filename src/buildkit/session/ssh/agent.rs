@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::key::{Key, put_string};
+use super::key::Key;
+use super::wire::{put_string, take_string};
 
 /// Asks for the keys.
 const REQUEST_IDENTITIES: u8 = 11;
@@ -89,14 +90,6 @@ fn answer(keys: &[Key], mut request: &[u8]) -> Option<Vec<u8>> {
     let mut frame = Vec::with_capacity(4 + body.len());
     put_string(&mut frame, &body);
     Some(frame)
-}
-
-/// Takes a length and that many bytes off the data.
-pub(super) fn take_string<'a>(data: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(data.try_get_u32().ok()?).ok()?;
-    let (text, rest) = data.split_at_checked(length)?;
-    *data = rest;
-    Some(text)
 }
 
 /// Takes the first frame off the received bytes, if it is there as a whole.

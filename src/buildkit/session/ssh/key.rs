@@ -4,13 +4,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf as _, BufMut as _};
+use bytes::Buf as _;
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair as RsaKeyPair, KeyPairComponents, PublicKeyComponents};
 use ring::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512};
 use zeroize::Zeroizing;
 
 use self::ecdsa::EcdsaKey;
+use super::wire::put_string;
 
 mod ecdsa;
 
@@ -217,12 +218,7 @@ fn parse_rsa(mut data: &[u8]) -> Result<Pair, KeyError> {
 
 /// Takes a length and that many bytes.
 fn take_string<'a>(data: &mut &'a [u8]) -> Result<&'a [u8], KeyError> {
-    super::agent::take_string(data).ok_or(KeyError::Broken)
-}
-
-pub(super) fn put_string(out: &mut Vec<u8>, text: &[u8]) {
-    out.put_u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
-    out.extend_from_slice(text);
+    super::wire::take_string(data).ok_or(KeyError::Broken)
 }
 
 /// Puts an unsigned number in the form that has room for a sign.
