@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -210,6 +211,9 @@ macro_rules! each {
         }
     };
 }
+
+/// A connection in the form that hyper takes.
+pub(super) type HyperConn = TokioIo<Conn>;
 
 impl AsyncRead for Conn {
     fn poll_read(

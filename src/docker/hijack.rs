@@ -9,8 +9,7 @@ use bytes::{Buf as _, Bytes};
 use hyper::upgrade::Upgraded;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::dial::Conn;
-use super::http::HyperConn;
+use super::dial::{Conn, HyperConn};
 
 /// The raw stream after the 101. Shutting it down closes the sending half only.
 pub struct UpgradedStream {

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
 use super::context::Endpoint;
-use super::dial::{Conn, DialError, Dialer};
+use super::dial::{DialError, Dialer};
 use super::hijack::UpgradedStream;
 use super::secret::Secret;
 
@@ -235,6 +235,3 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing can panic between lock and unlock, and both values stay usable anyway.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Used by the hijack to name the connection type that hyper was given.
-pub(super) type HyperConn = TokioIo<Conn>;
