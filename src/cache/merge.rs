@@ -15,6 +15,7 @@ mod bound;
 mod covered;
 mod joint;
 mod normal;
+mod record;
 mod reduce;
 mod times;
 

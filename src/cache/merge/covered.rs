@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::normal::{Found, Link, Record};
+use super::record::{Found, Link, Record};
 
 /// Comparisons of links after which no more are made: it saves space, and must not cost a hostile
 /// config's readers their time.

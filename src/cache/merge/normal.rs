@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest as _, Sha256};
 
 use super::covered;
+use super::record::{Found, Hash, Link, Record};
 use super::times::Times;
 use crate::cache::config::{
     CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, ChainedResult, LayerAnnotations,
@@ -19,9 +20,6 @@ use crate::cache::config::{
 use crate::cache::unknown::Unknown;
 use crate::digest::Digest;
 
-/// Hash of a layer with all below it, or of a record with all its inputs.
-type Hash = [u8; 32];
-
 /// A layer on its parent.
 struct Layer {
     blob: Digest,
@@ -29,40 +27,6 @@ struct Layer {
     hash: Hash,
     annotations: Option<LayerAnnotations>,
     other: Unknown,
-}
-
-/// Where an input of a record may come from.
-#[derive(Clone)]
-pub(super) struct Link {
-    pub(super) selector: String,
-    /// Place of the record, which is before that of the record with this link.
-    pub(super) record: usize,
-    pub(super) other: Unknown,
-}
-
-/// One key with the results of all configs.
-pub(super) struct Record {
-    pub(super) hash: Hash,
-    pub(super) digest: String,
-    pub(super) inputs: Vec<Vec<Link>>,
-    /// By the topmost layer; `None` is the result without any.
-    pub(super) results: HashMap<Option<usize>, Found>,
-    pub(super) other: Unknown,
-}
-
-/// What is known of a result besides its layers.
-#[derive(Clone, Default)]
-pub(super) struct Found {
-    pub(super) times: Times,
-    other: Unknown,
-}
-
-impl Found {
-    /// Takes over what another writer knew.
-    pub(super) fn unite(&mut self, other: Self) {
-        self.times.unite(other.times);
-        self.other.unite(&other.other);
-    }
 }
 
 /// The table that configs are put into.
