@@ -10,7 +10,7 @@ use bollard::models::{
 use crate::builder::buildkitd::{CONFIG_DIR, CONFIG_FILE};
 use crate::builder::text::{self, TextError};
 
-use super::meter::cores;
+use super::cores::cores;
 
 /// Image of a builder whose options name none.
 pub const DEFAULT_IMAGE: &str = "moby/buildkit:buildx-stable-1";

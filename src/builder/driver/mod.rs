@@ -19,6 +19,7 @@ use super::surroundings::Surroundings;
 pub mod config_tar;
 pub mod container;
 pub mod container_options;
+mod cores;
 pub mod docker;
 mod in_container;
 pub mod meter;
