@@ -91,7 +91,7 @@ fn line(kind: &str, attrs: &BTreeMap<String, String>) -> String {
     let mut writer = Writer::new();
     writer.pair("type", kind);
     for (key, value) in attrs {
-        let secret = csv::SECRET_KEYS.contains(&key.as_str());
+        let secret = secret_keys::SECRET_KEYS.contains(&key.as_str());
         writer.pair(key, if secret { "…" } else { value });
     }
     writer.finish()

@@ -7,17 +7,8 @@ use std::fmt;
 
 use super::boolean::{self, parse_bool};
 use super::error::{OptionError, Problem};
+use super::secret_keys::SECRET_KEYS;
 use super::suggest;
-
-/// Keys of cache backends whose values are credentials: never shown.
-pub const SECRET_KEYS: [&str; 6] = [
-    "token",
-    "ghtoken",
-    "access_key_id",
-    "secret_access_key",
-    "session_token",
-    "account_key",
-];
 
 /// One field of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -320,38 +311,6 @@ fn list_words(words: &[&str]) -> String {
         Some((last, _)) => (*last).to_owned(),
         None => String::new(),
     }
-}
-
-/// Returns whether a line seems to hold a key of [`SECRET_KEYS`].
-pub(super) fn has_secret_key(line: &str) -> bool {
-    line.split(',').any(is_secret_field)
-}
-
-fn is_secret_field(field: &str) -> bool {
-    let key = field.split('=').next().unwrap_or_default();
-    let key = key.trim_matches(|c: char| c == '"' || c.is_whitespace());
-    SECRET_KEYS
-        .iter()
-        .any(|secret| key.eq_ignore_ascii_case(secret))
-}
-
-/// Masks the credentials in a line. From the first one on nothing is shown, as a credential may have
-/// commas in it.
-pub(super) fn mask_secrets(line: &str) -> String {
-    let mut shown = String::new();
-    for field in line.split(',') {
-        if !shown.is_empty() {
-            shown.push(',');
-        }
-        if is_secret_field(field) {
-            let key = field.split('=').next().unwrap_or_default();
-            shown.push_str(key);
-            shown.push_str("=…");
-            return shown;
-        }
-        shown.push_str(field);
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::csv;
+use super::secret_keys;
 use crate::reference::ReferenceError;
 
 /// What is wrong with a value.
@@ -66,7 +66,7 @@ pub enum Problem {
 /// A wrong option value: what is wrong, in which value, where, and what may have been meant.
 ///
 /// Displays for example as `unknown key "mod" in "type=registry,mod=max", did you mean "mode"?`.
-/// Values of keys that hold credentials (see [`csv::SECRET_KEYS`]) are never part of the text.
+/// Values of keys that hold credentials (see [`secret_keys::SECRET_KEYS`]) are never part of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionError {
     /// What is wrong.
@@ -115,13 +115,13 @@ impl OptionError {
         if self.value.is_some() {
             return self;
         }
-        if csv::has_secret_key(value)
+        if secret_keys::has_secret_key(value)
             && let Problem::NotKeyValue { field } = self.problem.as_mut()
         {
             // The field may be the tail of a credential that has a comma in it.
             "…".clone_into(field);
         }
-        self.value = Some(csv::mask_secrets(value));
+        self.value = Some(secret_keys::mask_secrets(value));
         self
     }
 

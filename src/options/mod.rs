@@ -24,6 +24,7 @@ pub mod output;
 pub mod platform;
 pub mod resource;
 pub mod secret;
+pub mod secret_keys;
 pub mod size;
 pub mod ssh;
 pub mod suggest;

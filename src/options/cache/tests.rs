@@ -484,7 +484,7 @@ proptest! {
         list in prop::collection::btree_map("[a-z_]{1,8}", "([,\"=]|\\PC){0,8}", 0..4)
     ) {
         prop_assume!(!list.contains_key("type") && !list.contains_key("mode"));
-        prop_assume!(!list.keys().any(|key| csv::SECRET_KEYS.contains(&key.as_str())));
+        prop_assume!(!list.keys().any(|key| secret_keys::SECRET_KEYS.contains(&key.as_str())));
         let export = CacheTo::Other { kind: "s3".to_owned(), attrs: list };
         prop_assert_eq!(CacheTo::parse(&export.to_string()), Ok(vec![export]));
     }

@@ -118,17 +118,6 @@ fn booleans_and_words() {
 
 #[test]
 fn secrets_are_masked() {
-    for (line, shown) in [
-        (
-            "type=s3,secret_access_key=a,b,c=d",
-            "type=s3,secret_access_key=…",
-        ),
-        (r#"type=gha,"token=a,b",c=d"#, r#"type=gha,"token=…"#),
-        ("TOKEN=a", "TOKEN=…"),
-        ("type=s3,region=token", "type=s3,region=token"),
-    ] {
-        assert_eq!(mask_secrets(line), shown);
-    }
     let pairs = KeyValues::parse("a=1,token=hunter2").unwrap();
     assert_eq!(format!("{pairs:?}"), "[a=1, token=…]");
 }

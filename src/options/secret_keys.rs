@@ -1,0 +1,63 @@
+//! Credentials in the values of flags, which no message may show.
+
+/// Keys of cache backends whose values are credentials: never shown.
+pub const SECRET_KEYS: [&str; 6] = [
+    "token",
+    "ghtoken",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "account_key",
+];
+
+/// Returns whether a line seems to hold a key of [`SECRET_KEYS`].
+pub(super) fn has_secret_key(line: &str) -> bool {
+    line.split(',').any(is_secret_field)
+}
+
+fn is_secret_field(field: &str) -> bool {
+    let key = field.split('=').next().unwrap_or_default();
+    let key = key.trim_matches(|c: char| c == '"' || c.is_whitespace());
+    SECRET_KEYS
+        .iter()
+        .any(|secret| key.eq_ignore_ascii_case(secret))
+}
+
+/// Masks the credentials in a line. From the first one on nothing is shown, as a credential may have
+/// commas in it.
+pub(super) fn mask_secrets(line: &str) -> String {
+    let mut shown = String::new();
+    for field in line.split(',') {
+        if !shown.is_empty() {
+            shown.push(',');
+        }
+        if is_secret_field(field) {
+            let key = field.split('=').next().unwrap_or_default();
+            shown.push_str(key);
+            shown.push_str("=…");
+            return shown;
+        }
+        shown.push_str(field);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked() {
+        for (line, shown) in [
+            (
+                "type=s3,secret_access_key=a,b,c=d",
+                "type=s3,secret_access_key=…",
+            ),
+            (r#"type=gha,"token=a,b",c=d"#, r#"type=gha,"token=…"#),
+            ("TOKEN=a", "TOKEN=…"),
+            ("type=s3,region=token", "type=s3,region=token"),
+        ] {
+            assert_eq!(mask_secrets(line), shown);
+        }
+    }
+}
