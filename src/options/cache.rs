@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use super::csv::{self, KeyValues, Writer};
 use super::error::{OptionError, Problem};
-use super::suggest;
+use super::{secret_keys, suggest};
 use crate::reference::Reference;
 
 pub use export::{CacheTo, RegistryCacheTo};
