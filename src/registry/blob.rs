@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use http::header::{HeaderValue, RANGE};
 use http::{Method, StatusCode};
 
+use super::content_range::content_range;
 use super::download::Download;
 use super::error::{RegistryError, RequestLabel};
 use super::limit::Class;
@@ -164,55 +165,5 @@ impl Repository {
     /// Deletes a blob; `false`: it was not there. Many registries refuse it.
     pub async fn delete_blob(&self, digest: &Digest) -> Result<bool, RegistryError> {
         self.delete(&format!("blobs/{digest}")).await
-    }
-}
-
-/// The `Content-Range` of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ContentRange {
-    pub(super) first: u64,
-    pub(super) last: u64,
-    pub(super) total: Option<u64>,
-}
-
-pub(super) fn content_range(reply: &Reply) -> Option<ContentRange> {
-    parse_range(reply.header(CONTENT_RANGE.as_str())?)
-}
-
-fn parse_range(text: &str) -> Option<ContentRange> {
-    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let total = match total.trim() {
-        "*" => None,
-        number => Some(number.parse().ok()?),
-    };
-    let range = ContentRange {
-        first: first.trim().parse().ok()?,
-        last: last.trim().parse().ok()?,
-        total,
-    };
-    let sane = range.first <= range.last && range.total.is_none_or(|t| range.last < t);
-    sane.then_some(range)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_ranges() {
-        let range = |first, last, total| Some(ContentRange { first, last, total });
-        assert_eq!(parse_range("bytes 0-0/5"), range(0, 0, Some(5)));
-        assert_eq!(parse_range("bytes 3-9/*"), range(3, 9, None));
-        for bad in [
-            "",
-            "bytes */5",
-            "bytes 5-3/9",
-            "bytes 0-9/9",
-            "items 0-1/2",
-            "bytes a-b/c",
-        ] {
-            assert_eq!(parse_range(bad), None, "{bad}");
-        }
     }
 }

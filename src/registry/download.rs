@@ -8,7 +8,7 @@ use futures_util::stream::{self, Stream};
 use http::header::{HeaderValue, RANGE};
 use http::{Method, StatusCode};
 
-use super::blob::content_range;
+use super::content_range::content_range;
 use super::error::RegistryError;
 use super::limit::Class;
 use super::manifest::content_length;

@@ -14,7 +14,7 @@
 //! | `auth` | challenges, logins |
 //! | `retry`, `limit` | one budget per operation; concurrency |
 //! | `idle`, `pace` | transfers that stand still; small answers that take too long |
-//! | `redirect`, `reply` | where a redirect may lead; reading answers |
+//! | `redirect`, `reply`, `content_range` | where a redirect may lead; reading answers |
 //! | `error`, `redact` | [`RegistryError`]; what may be shown |
 //!
 //! # Layers
@@ -41,6 +41,7 @@
 pub mod auth;
 pub mod blob;
 pub mod client;
+mod content_range;
 pub mod download;
 pub mod error;
 pub mod host;
