@@ -3,7 +3,6 @@
 use crate::docker::context::ContextError;
 use crate::docker::engine::EngineError;
 use crate::docker::tls::TlsError;
-use crate::error::{CommandError, ErrorKind};
 
 use super::create::CreateError;
 use super::driver::config_tar::TarError;
@@ -303,16 +302,4 @@ fn docker_driver_hints(others: &[String]) -> Vec<String> {
         ));
     }
     hints
-}
-
-impl From<BuilderError> for CommandError {
-    fn from(error: BuilderError) -> Self {
-        let hints = error.hints();
-        let detail = error.detail();
-        Self {
-            hints,
-            detail,
-            ..Self::new(ErrorKind::Failed, error)
-        }
-    }
 }

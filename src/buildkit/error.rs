@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tonic::{Code, Status};
 
 use super::frontend_caps;
-use crate::error::{CommandError, ErrorKind};
+use crate::error::ErrorKind;
 
 /// A failed call to BuildKit.
 #[derive(Debug)]
@@ -147,12 +147,6 @@ impl RpcError {
         {
             self.subrequest = Some(subrequest.name.into());
         }
-    }
-}
-
-impl From<RpcError> for CommandError {
-    fn from(error: RpcError) -> Self {
-        Self::new(error.kind(), error)
     }
 }
 

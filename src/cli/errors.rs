@@ -1,7 +1,10 @@
-//! Errors of the docker room as errors of a command, with their hints.
+//! Errors of the other rooms as errors of a command, with their hints.
 
+use crate::builder::BuilderError;
+use crate::buildkit::RpcError;
 use crate::docker::{ConfigError, ContextError, CredentialError, EngineError};
-use crate::error::CommandError;
+use crate::error::{CommandError, ErrorKind};
+use crate::registry::RegistryError;
 
 impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
@@ -28,6 +31,38 @@ impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let hint = error.hint();
         with_hint(Self::failed(error), hint)
+    }
+}
+
+impl From<RpcError> for CommandError {
+    fn from(error: RpcError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<RegistryError> for CommandError {
+    /// Takes the hint along; for credentials it is that of the credential store.
+    fn from(error: RegistryError) -> Self {
+        let hint = match error.last() {
+            RegistryError::Credentials { source, .. } => source
+                .downcast_ref::<CredentialError>()
+                .map(CredentialError::hint),
+            _ => None,
+        };
+        let hint = hint.or_else(|| error.hint().map(str::to_owned));
+        with_hint(Self::failed(error), hint.as_deref())
+    }
+}
+
+impl From<BuilderError> for CommandError {
+    fn from(error: BuilderError) -> Self {
+        let hints = error.hints();
+        let detail = error.detail();
+        Self {
+            hints,
+            detail,
+            ..Self::new(ErrorKind::Failed, error)
+        }
     }
 }
 

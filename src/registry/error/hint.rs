@@ -4,8 +4,6 @@ use http::StatusCode;
 
 use super::RegistryError;
 use super::cause::is_certificate_error;
-use crate::docker::CredentialError;
-use crate::error::CommandError;
 
 impl RegistryError {
     /// Returns what the user can do about it, one sentence.
@@ -44,24 +42,6 @@ impl RegistryError {
                 Some("the proxy wants a login; check the proxy settings")
             }
             _ => None,
-        }
-    }
-}
-
-impl From<RegistryError> for CommandError {
-    /// Takes the hint along; for credentials it is that of the credential store.
-    fn from(error: RegistryError) -> Self {
-        let hint = match error.last() {
-            RegistryError::Credentials { source, .. } => source
-                .downcast_ref::<CredentialError>()
-                .map(CredentialError::hint),
-            _ => None,
-        };
-        let hint = hint.or_else(|| error.hint().map(str::to_owned));
-        let command = Self::failed(error);
-        match hint {
-            Some(hint) => command.hint(hint),
-            None => command,
         }
     }
 }
