@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::budget::{Budget, TooMuch};
-use super::unknown::{Unknown, keeps_unknown};
+use super::unknown::{Unknown, keeps_unknown, null_is_empty};
 use crate::digest::Digest;
 
 /// Media type of a cache config.
@@ -226,15 +226,6 @@ pub struct CacheInput {
     /// Fields of newer formats.
     #[serde(flatten, skip_deserializing)]
     pub other: Unknown,
-}
-
-/// Go writes an empty list as `null`.
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// BuildKit reads a cache whatever is in a field that it does not know.

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::budget::{Budget, TooMuch};
 use super::config;
-use super::unknown::{Unknown, keeps_unknown};
+use super::unknown::{Unknown, keeps_unknown, null_is_empty};
 use crate::digest::Digest;
 
 /// Media type of an OCI image manifest.
@@ -79,12 +79,6 @@ impl Descriptor {
     pub fn diff_id(&self) -> Option<Digest> {
         self.annotation(UNCOMPRESSED)?.parse().ok()
     }
-}
-
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Map<String, Value>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The forms in which a cache manifest is stored.

@@ -13,7 +13,7 @@ use super::budget::{Budget, TooMuch};
 use super::config::{CacheConfig, CacheLayer, CacheRecord, ConfigError, Parent};
 use super::layout::{Layout, LayoutError};
 use super::manifest::{CREATED_AT, CacheManifest, Descriptor, ManifestError, UNCOMPRESSED};
-use super::unknown::Unknown;
+use super::unknown::{Unknown, null_is_empty};
 use crate::digest::Digest;
 use crate::registry::{RawManifest, RegistryError, Repository};
 
@@ -342,14 +342,6 @@ struct History {
     created_by: String,
     #[serde(default)]
     empty_layer: bool,
-}
-
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl Image {
