@@ -5,6 +5,10 @@
 //! among them (BuildKit `cache/remotecache/export.go`, `import.go`), and an image manifest with an
 //! inline cache in the image's config. All annotations and unknown fields are kept.
 
+use oci_client::manifest::{
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
+    OCI_IMAGE_MEDIA_TYPE,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
@@ -16,13 +20,13 @@ use super::unknown::{Unknown, keeps_unknown, null_is_empty};
 use crate::digest::Digest;
 
 /// Media type of an OCI image manifest.
-pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_MANIFEST: &str = OCI_IMAGE_MEDIA_TYPE;
 /// Media type of an OCI image index.
-pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const OCI_INDEX: &str = OCI_IMAGE_INDEX_MEDIA_TYPE;
 /// Media type of a Docker image manifest.
-pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_MANIFEST: &str = IMAGE_MANIFEST_MEDIA_TYPE;
 /// Media type of a Docker manifest list.
-pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub const DOCKER_LIST: &str = IMAGE_MANIFEST_LIST_MEDIA_TYPE;
 
 /// Annotation of a layer: digest of its uncompressed content (containerd `labels`).
 pub const UNCOMPRESSED: &str = "containerd.io/uncompressed";

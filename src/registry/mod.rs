@@ -25,10 +25,16 @@
 //!
 //! # What comes from `oci-client`
 //!
-//! References, media types, manifest types and the registry's error form are those of
-//! `oci-client`. Its HTTP client is not used: its errors keep no `Retry-After`, redirects and time-outs
-//! are not ours to set, an upload location given with a refused mount is lost, and its tokens are
-//! asked for once per request that is under way.
+//! The media types of manifests and the registry's error form. Not used are:
+//!
+//! * its HTTP client: its errors keep no `Retry-After`, redirects and time-outs are not ours to set, an
+//!   upload location given with a refused mount is lost, and its tokens are asked for once per request that
+//!   is under way;
+//! * its manifest and descriptor types: a cache that another client wrote would lose the fields that they do
+//!   not know when it is stored again, and they hold a digest as unchecked text and a size as a signed
+//!   number; those of [`crate::cache::manifest`] keep all fields in their order and bound what is read;
+//! * its references: their errors do not show what is wrong in the text, and they do not give names back as
+//!   people write them; see [`mod@crate::reference`].
 //!
 //! # Promises
 //!
