@@ -239,8 +239,8 @@ impl<'de> Deserialize<'de> for Unknown {
 /// Reads `null`, which Go writes for a list or a map without entries, as an empty one.
 pub(super) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
-    D: serde::Deserializer<'de>,
-    T: serde::Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -13,7 +13,6 @@ use super::error::{RegistryError, RequestLabel};
 use super::limit::Class;
 use super::manifest::content_length;
 use super::pace::Pace;
-use super::reply::Reply;
 use super::repository::Repository;
 use crate::digest::Digest;
 
