@@ -168,6 +168,18 @@ pub enum OutputFile {
 }
 
 impl OutputFile {
+    /// Waits until a regular file is on its disk, so that it outlives a crash of the machine.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be written.
+    pub fn sync_all(&mut self) -> io::Result<()> {
+        match self {
+            Self::Beside { file, .. } => file.as_file().sync_all(),
+            Self::Direct(_) => Ok(()),
+        }
+    }
+
     /// Puts the complete file in its place.
     ///
     /// # Errors

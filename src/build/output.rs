@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`exporters`] | BuildKit's exporters and where their bytes go |
+//! | [`layout`] | an image in an OCI layout folder |
 //! | [`load`] | images into the image store of an engine |
 //! | [`local_delete`] | what a local output may delete |
 //! | [`index`] | the results of several nodes as one index |
@@ -10,6 +11,7 @@
 
 pub mod exporters;
 pub mod index;
+pub mod layout;
 pub mod load;
 pub mod local_delete;
 pub mod metadata;

@@ -109,12 +109,20 @@ pub async fn run(
     let last = Box::pin(last).await;
     last.end_exports().await;
     let published = match &last.result {
-        Ok(_) => {
+        Ok(outcome) => {
+            let written = match &build.layout {
+                Some(layout) => layout.publish(&outcome.exporter_response).await,
+                None => Ok(()),
+            };
+            // The caches are published even if the image is not.
             let (client, observer) = (&runner.client, runner.caches.observer.as_ref());
             let published = build
                 .caches
                 .publish(&last.request, client, observer, cancellation);
-            published.await.map_err(BuildError::from)
+            let published = published.await;
+            written
+                .map_err(BuildError::from)
+                .and(published.map_err(BuildError::from))
         }
         Err(_) => Ok(Vec::new()),
     };

@@ -22,6 +22,10 @@ use super::error::RpcError;
 /// (BuildKit `session/grpc.go`, `client/client.go`).
 pub const MAX_MESSAGE: usize = 16 << 20;
 
+/// The largest list of headers or trailers that is taken, in bytes: grpc-go's limit. With hyper's 16 KiB
+/// grpc-go refuses to send the ignore patterns of a context, or an error that quotes a large Dockerfile.
+pub(super) const MAX_HEADER_LIST: u32 = 16 << 20;
+
 /// HTTP/2 receive window of a stream and of the connection. The default of 64 KiB would stop bulk
 /// data (content, context) once per round trip through the container's exec.
 pub const WINDOW: u32 = 8 << 20;
@@ -91,6 +95,7 @@ impl Client {
         let channel = Endpoint::from(origin)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
+            .http2_max_header_list_size(MAX_HEADER_LIST)
             .connect_with_connector(connector)
             .await
             .map_err(|error| RpcError::transport(&error))?;

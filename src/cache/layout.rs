@@ -27,6 +27,8 @@ use crate::buildkit::session::content::{
 };
 use crate::digest::{Digest, Hasher};
 
+pub use self::index::EntryName;
+
 /// A blob is read in pieces of this size, in bytes.
 const PIECE: usize = 256 << 10;
 /// How the names of this program's unfinished files begin.

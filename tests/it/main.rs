@@ -41,6 +41,7 @@ mod frontend;
 mod help;
 mod inputs;
 mod kubernetes;
+mod layout_output;
 mod login;
 mod lost;
 mod metadata;

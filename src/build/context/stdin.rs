@@ -1,4 +1,7 @@
 //! Standard input as a build's context or Dockerfile: looked at once, then streamed.
+//!
+//! BuildKit unpacks tar archives that are plain or compressed with gzip, bzip2 or xz (`dockerui`
+//! `isArchive`); what is compressed with zstd is unpacked here.
 
 use std::fmt;
 use std::io::{self, Cursor, Read, Write};
@@ -15,6 +18,8 @@ const HEADER: usize = 512;
 const BLOCK: usize = 64 << 10;
 /// Blocks that wait for the session.
 const QUEUE: usize = 8;
+/// The first bytes of a zstd frame (RFC 8878, section 3.1.1).
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// Standard input whose first bytes have perhaps been read already.
 pub struct Stdin {
@@ -63,15 +68,22 @@ impl Stdin {
     ///
     /// Fails where the input cannot be read or the file cannot be written.
     pub fn copy_to(self, to: &mut impl Write) -> io::Result<u64> {
-        io::copy(&mut self.into_reader(), to)
+        io::copy(&mut self.into_reader()?, to)
     }
 
-    /// Returns a stream of everything, what was looked at included. Standard input can only be read by
+    /// Returns a stream of everything, what was looked at included, unpacked if it is zstd. Standard input can only be read by
     /// a blocking thread, which ends with the input or when the stream is dropped.
     pub fn into_async(self) -> impl AsyncRead + Send + Unpin + 'static {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::task::spawn_blocking(move || {
-            let mut reader = self.into_reader();
+            let mut reader = match self.into_reader() {
+                Ok(reader) => reader,
+                Err(error) => {
+                    // Nobody may listen any more.
+                    drop(sender.blocking_send(Err(error)));
+                    return;
+                }
+            };
             loop {
                 let mut block = BytesMut::zeroed(BLOCK);
                 let (message, last) = match reader.read(&mut block) {
@@ -91,8 +103,14 @@ impl Stdin {
         StreamReader::new(ReceiverStream::new(receiver))
     }
 
-    fn into_reader(self) -> impl Read + Send + Sync + 'static {
-        Cursor::new(self.head).chain(self.rest)
+    fn into_reader(self) -> io::Result<Box<dyn Read + Send + Sync>> {
+        let is_zstd = self.head.starts_with(ZSTD_MAGIC);
+        let whole = Cursor::new(self.head).chain(self.rest);
+        Ok(if is_zstd {
+            Box::new(zstd::stream::read::Decoder::new(whole)?)
+        } else {
+            Box::new(whole)
+        })
     }
 }
 
@@ -101,7 +119,7 @@ fn looks_like_archive(head: &[u8]) -> bool {
         &[0x1f, 0x8b, 0x08],
         b"BZh",
         &[0xfd, b'7', b'z', b'X', b'Z', 0],
-        &[0x28, 0xb5, 0x2f, 0xfd],
+        ZSTD_MAGIC,
     ];
     MAGICS.iter().any(|magic| head.starts_with(magic))
         || head.get(257..262).is_some_and(|magic| magic == b"ustar")
@@ -169,6 +187,23 @@ mod tests {
             .await
             .unwrap();
         assert!(copy == data);
+    }
+
+    #[tokio::test]
+    async fn zstd_is_unpacked_and_broken_zstd_is_an_error() {
+        let data: Vec<u8> = (0..=255u8).cycle().take(300_000).collect();
+        // Two frames, as `zstd -c a b` writes them.
+        let (one, two) = data.split_at(1000);
+        let pack = |data: &[u8]| zstd::encode_all(data, 0).unwrap();
+        let packed = [pack(one), pack(two)].concat();
+        for (bytes, whole) in [(packed.clone(), true), (packed[..900].to_vec(), false)] {
+            let mut stdin = Stdin::new(Cursor::new(bytes));
+            assert!(stdin.is_archive().unwrap());
+            let mut copy = Vec::new();
+            let read =
+                tokio::io::AsyncReadExt::read_to_end(&mut stdin.into_async(), &mut copy).await;
+            assert_eq!((read.is_ok(), copy == data), (whole, whole));
+        }
     }
 
     #[test]

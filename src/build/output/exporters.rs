@@ -30,6 +30,8 @@ pub enum Sink {
         /// Remove what the result does not hold.
         delete: bool,
     },
+    /// Into an OCI image layout folder, through a content store of the session.
+    Layout(PathBuf),
     /// Into the image store of the Docker Engine of this docker context (empty: the current one).
     Load {
         /// Name of the docker context.
@@ -78,9 +80,9 @@ pub enum ExportError {
         "multiple outputs currently unsupported by the current BuildKit daemon, please upgrade to version v0.13+ or use a single output"
     )]
     Several,
-    /// A form of output that this version does not serve.
-    #[error("{0} is not supported by this version of cachex")]
-    Unsupported(String),
+    /// BuildKit knows one content store for results, so one layout folder.
+    #[error("only one output with tar=false is possible")]
+    SeveralLayouts,
 }
 
 /// What decides how outputs are made.
@@ -107,11 +109,16 @@ pub fn plan(
     annotations: &BTreeMap<String, String>,
     facts: ExportFacts,
 ) -> Result<Vec<Export>, ExportError> {
-    outputs
+    let exports: Vec<Export> = outputs
         .iter()
         .filter(|output| output.kind != OutputType::CacheOnly)
         .map(|output| export(output, tags, annotations, facts))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    let layouts = exports.iter().filter(|e| matches!(e.sink, Sink::Layout(_)));
+    if layouts.count() > 1 {
+        return Err(ExportError::SeveralLayouts);
+    }
+    Ok(exports)
 }
 
 /// Takes the digest of the config out of the answer where the image is known by that of its manifest,
@@ -199,7 +206,7 @@ fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
         Some(Dest::Path(path)) => {
             let is_dir = path.is_dir();
             let path = path.clone();
-            if output.kind == OutputType::Local {
+            if output.writes_folder() {
                 if path.exists() && !is_dir {
                     return Err(ExportError::WrongKind {
                         kind: "directory",
@@ -207,16 +214,13 @@ fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
                         found: "file",
                     });
                 }
+                if output.kind != OutputType::Local {
+                    return Ok(Sink::Layout(path));
+                }
                 return Ok(Sink::Folder {
                     path,
                     delete: output.deletes(),
                 });
-            }
-            if output.writes_folder() {
-                // BuildKit writes these through a content store of the session.
-                return Err(ExportError::Unsupported(format!(
-                    "type={name} with tar=false"
-                )));
             }
             if is_dir {
                 return Err(ExportError::WrongKind {
@@ -318,7 +322,20 @@ mod tests {
         assert!(error(&format!("type=local,dest={}", file.display())).ends_with("is a file"));
         assert!(error(&format!("type=tar,dest={}", dir.path().display())).ends_with("directory"));
         assert!(error("type=tar").contains("refusing to write to console"));
-        assert!(error("type=oci,tar=false,dest=x").contains("not supported"));
+        for kind in ["oci", "docker"] {
+            let export = plan_one(
+                &format!("type={kind},tar=false,dest=new"),
+                &[],
+                ExportFacts::default(),
+            );
+            let export = export.unwrap();
+            assert_eq!(export.sink, Sink::Layout(PathBuf::from("new")));
+            assert_eq!(export.entry.attrs["tar"], "false");
+        }
+        let two = ["type=oci,tar=false,dest=x", "type=oci,tar=false,dest=y"];
+        let two = Output::parse_list(&two).unwrap();
+        let two = plan(&two, &[], &BTreeMap::new(), ExportFacts::default());
+        assert_eq!(two, Err(ExportError::SeveralLayouts));
     }
 
     #[test]

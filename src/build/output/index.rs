@@ -16,7 +16,7 @@ use crate::registry::{Access, RegistryError};
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Exporter answer with the descriptor of what was pushed, JSON in base64.
-const DESCRIPTOR: &str = "containerimage.descriptor";
+pub(super) const DESCRIPTOR: &str = "containerimage.descriptor";
 /// Prefix of annotations of the index among an exporter's attributes.
 const INDEX_ANNOTATION: &str = "annotation-index.";
 

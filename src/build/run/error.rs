@@ -7,6 +7,7 @@ use crate::build::cache::CacheError;
 use crate::build::cache::export::{CacheSetError, LayoutExportError, RegistryExportError};
 use crate::build::context::dockerfile_url::FetchError;
 use crate::build::context::policy::PolicyError;
+use crate::build::output::layout::LayoutOutputError;
 use crate::build::output::provenance::ProvenanceError;
 use crate::build::plan::PlanError;
 use crate::buildkit::RpcError;
@@ -28,6 +29,9 @@ pub enum BuildError {
     /// A cache was not written to its folder.
     #[error(transparent)]
     LayoutExport(#[from] LayoutExportError),
+    /// The result was not written to its layout folder.
+    #[error(transparent)]
+    LayoutOutput(#[from] LayoutOutputError),
     /// A policy would have to be enforced, or cannot be looked for.
     #[error(transparent)]
     Policy(#[from] PolicyError),

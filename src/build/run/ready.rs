@@ -12,6 +12,7 @@ use crate::build::cache::export::CacheSet;
 use crate::build::cache::import::{Imports, is_of_a_program};
 use crate::build::context::inputs::Inputs;
 use crate::build::context::{dockerfile_url, policy};
+use crate::build::output::layout::LayoutOutput;
 use crate::build::plan::{BuildPlan, BuilderFacts, PlanContext, SessionNames, plan};
 use crate::build::request::BuildRequest;
 use crate::buildkit::RpcError;
@@ -23,6 +24,8 @@ use crate::buildkit::session::file_sync::DirFailures;
 pub(super) struct ReadyBuild {
     pub(super) plan: BuildPlan,
     pub(super) caches: CacheSet,
+    /// The folder of an output with `tar=false`.
+    pub(super) layout: Option<LayoutOutput>,
     /// Cache backends that the builder does not have.
     pub(super) unsupported: UnsupportedBackends,
     pub(super) session: Serving,
@@ -58,6 +61,7 @@ impl ReadyBuild {
         let caches = CacheSet::open(runner.targets, current_dir, &runner.caches)?;
         caches.offer(stores);
         inputs.offer_layouts(stores);
+        let layout = LayoutOutput::open(&plan.exports, stores)?;
         let parts = SessionParts {
             secrets: &request.secrets,
             ssh: &request.ssh,
@@ -72,6 +76,7 @@ impl ReadyBuild {
         Ok(Self {
             plan,
             caches,
+            layout,
             unsupported: facts.unsupported,
             session: Serving::start(client, ready.session),
             names: ready.names,

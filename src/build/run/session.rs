@@ -139,7 +139,8 @@ fn targets(list: &[Export], loader: &Arc<dyn ImageLoader>) -> Exports {
     let mut exports = Exports::default();
     for (id, export) in list.iter().enumerate() {
         let target = match &export.sink {
-            Sink::None => continue,
+            // A layout folder is written through a content store.
+            Sink::None | Sink::Layout(_) => continue,
             Sink::File(path) => Target::Stream(Arc::new(FileSink::new(path))),
             Sink::Stdout => Target::Stream(Arc::new(WriterSink::new(tokio::io::stdout()))),
             Sink::Folder { path, delete } => Target::Directory {

@@ -15,10 +15,8 @@ use tonic::transport::server::Connected;
 
 use super::SessionError;
 use super::tasks::Tasks;
+use crate::buildkit::client::MAX_HEADER_LIST;
 
-/// Ignore patterns arrive as headers of one call. hyper's limit of 16 KiB makes grpc-go refuse to
-/// send a list of some hundred patterns.
-const MAX_HEADER_LIST: u32 = 16 << 20;
 /// Receive window of one stream: several of BuildKit's 1 MiB content messages.
 const STREAM_WINDOW: u32 = 8 << 20;
 /// Receive window of all streams together.

@@ -4,7 +4,7 @@
 //! once where it is locked; so the lock is held for as short as can be.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Layout, LayoutError};
 use crate::cache::manifest::{Descriptor, OCI_INDEX};
+use crate::output_file::{Devices, Place};
 use crate::reference::DEFAULT_TAG;
 
 const INDEX: &str = "index.json";
@@ -153,6 +154,16 @@ impl Layout {
     ///
     /// Fails if the index cannot be locked, read or written; it is then as it was.
     pub fn tag(&self, manifest: &Descriptor, tag: &str) -> Result<(), LayoutError> {
+        self.put(manifest, &[EntryName::tag(tag)])
+    }
+
+    /// Enters a manifest whose blobs are in the folder under each of these names. Entries of other names
+    /// stay.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the index cannot be locked, read or written; it is then as it was.
+    pub fn put(&self, manifest: &Descriptor, names: &[EntryName<'_>]) -> Result<(), LayoutError> {
         let _lock = self.lock()?;
         let mut index = self.read_index()?.unwrap_or_default();
         let entry = |key: &str, value: Value, index: &mut Map<String, Value>| {
@@ -163,30 +174,26 @@ impl Layout {
         entry("schemaVersion", json!(2), &mut index);
         entry("mediaType", json!(OCI_INDEX), &mut index);
         entry("manifests", json!([]), &mut index);
-        let mut manifest = manifest.clone();
-        manifest.annotations.insert(REF_NAME.to_owned(), json!(tag));
-        let manifest = serde_json::to_value(&manifest).map_err(|error| self.invalid(error))?;
         let Some(Value::Array(entries)) = index.get_mut("manifests") else {
-            return Err(self.invalid(serde::de::Error::custom("manifests is no list")));
+            return Err(self.invalid(serde::de::Error::custom("manifests is not a list")));
         };
-        entries.retain(|entry| !is_tag_of(entry, tag));
-        entries.push(manifest);
+        for name in names {
+            let manifest = serde_json::to_value(name.annotate(manifest));
+            entries.retain(|entry| !name.is_of(entry));
+            entries.push(manifest.map_err(|error| self.invalid(error))?);
+        }
         let text = serde_json::to_vec(&index).map_err(|error| self.invalid(error))?;
         self.replace(LAYOUT_FILE, LAYOUT_TEXT.as_bytes())?;
         self.replace(INDEX, &text)?;
         Ok(())
     }
 
-    /// Writes a file beside its place and moves it there.
+    /// Replaces a file as a whole; a link to it stays.
     fn replace(&self, name: &str, data: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(".cachex-")
-            .permissions(std::fs::Permissions::from_mode(0o644))
-            .tempfile_in(&self.root)?;
+        let mut file = Place::find(&self.root.join(name), Devices::Refused)?.open()?;
         file.write_all(data)?;
-        file.as_file().sync_all()?;
-        file.persist(self.root.join(name))?;
-        Ok(())
+        file.sync_all()?;
+        file.publish()
     }
 
     /// Locks the index against this and other programs.
@@ -208,13 +215,53 @@ fn is_unset(value: &Value) -> bool {
     value.is_null() || value == &json!(0) || value == &json!("")
 }
 
-/// An entry of this tag; one with a whole image name is another (BuildKit `ociindex`).
-fn is_tag_of(entry: &Value, tag: &str) -> bool {
-    let annotation = |key: &str| {
-        let value = entry.get("annotations").and_then(|all| all.get(key));
-        value.and_then(Value::as_str).unwrap_or_default()
-    };
-    annotation(REF_NAME) == tag && annotation(IMAGE_NAME).is_empty()
+/// The name of an entry of the index (BuildKit `client/ociindex`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryName<'a> {
+    /// The whole name of an image; empty for an entry that has only a tag.
+    image: &'a str,
+    /// The tag.
+    tag: &'a str,
+}
+
+impl<'a> EntryName<'a> {
+    /// Names an entry by a tag alone.
+    pub fn tag(tag: &'a str) -> Self {
+        Self { image: "", tag }
+    }
+
+    /// Names an entry by an image. Its tag is what follows the repository, as in containerd; a name
+    /// without a registry is taken as a whole.
+    pub fn image(image: &'a str) -> Self {
+        let Some(slash) = image.find('/') else {
+            return Self { image, tag: image };
+        };
+        let path = image.get(slash..).unwrap_or_default();
+        let tag = path.find([':', '@']).and_then(|at| path.get(at..));
+        let tag = tag.unwrap_or_default();
+        Self {
+            image,
+            tag: tag.strip_prefix(':').unwrap_or(tag),
+        }
+    }
+
+    fn annotate(self, manifest: &Descriptor) -> Descriptor {
+        let mut manifest = manifest.clone();
+        let annotations = &mut manifest.annotations;
+        annotations.insert(REF_NAME.to_owned(), json!(self.tag));
+        if !self.image.is_empty() {
+            annotations.insert(IMAGE_NAME.to_owned(), json!(self.image));
+        }
+        manifest
+    }
+
+    fn is_of(self, entry: &Value) -> bool {
+        let annotation = |key: &str| {
+            let value = entry.get("annotations").and_then(|all| all.get(key));
+            value.and_then(Value::as_str).unwrap_or_default()
+        };
+        annotation(REF_NAME) == self.tag && annotation(IMAGE_NAME) == self.image
+    }
 }
 
 /// The lock of an index. Like BuildKit's client it removes the file when it lets go.
