@@ -1,11 +1,15 @@
 //! The metadata file: the same keys and the same provenance as buildx writes.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Map, Value};
 
+use crate::support::bench::TOOLS;
 use crate::support::compare::paths;
-use crate::support::rig::{Rig, context};
+use crate::support::rig::{Rig, context, text};
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY file /\n";
 
@@ -75,4 +79,53 @@ fn shape(value: &Value) -> BTreeSet<String> {
     let mut found = Vec::new();
     paths(value, "", &mut found);
     found.into_iter().collect()
+}
+
+#[test]
+fn a_device_is_never_replaced() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("file", "x")]);
+    // One of its own: a fault would destroy that of the machine.
+    let device = folder.path().join("null");
+    let mut mknod = Command::new("mknod");
+    let made = mknod.arg(&device).args(["c", "1", "3"]).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this user may not make a device");
+        return;
+    }
+    let is_device = |path: &Path| {
+        let kind = std::fs::symlink_metadata(path).expect("it is there");
+        kind.file_type().is_char_device()
+    };
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&device, &link).expect("a link");
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    for place in [&device, &link] {
+        let place = place.display();
+        for flag in [
+            format!("--metadata-file={place}"),
+            format!("--iidfile={place}"),
+        ] {
+            let args = ["--builder", &builder.name, "--progress=plain", &flag, path];
+            let output = client.docker(&[&["cachex", "build"][..], &args].concat());
+            let errors = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{flag}: {errors}");
+            assert!(errors.contains("is a device"), "{flag}: {errors}");
+            // It is refused before the build.
+            assert!(!errors.contains("COPY"), "{flag}: {errors}");
+            assert!(is_device(&device), "{flag}");
+        }
+        // What an exporter sends may be thrown away, as with buildx.
+        for tool in TOOLS {
+            let output = format!("-o=type=tar,dest={place}");
+            client.docker_ok(&[tool, "build", "--builder", &builder.name, &output, path]);
+            assert!(is_device(&device), "{tool} {output}");
+        }
+    }
+    assert!(
+        std::fs::symlink_metadata(&link)
+            .expect("a link")
+            .is_symlink()
+    );
 }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::cache::registries::Registries;
 use crate::digest::Digest;
+use crate::options::platform::Platform;
 use crate::reference::{Reference, ReferenceError};
 use crate::registry::{Access, RegistryError};
 
@@ -19,6 +20,8 @@ const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+
 pub(super) const DESCRIPTOR: &str = "containerimage.descriptor";
 /// Prefix of annotations of the index among an exporter's attributes.
 const INDEX_ANNOTATION: &str = "annotation-index.";
+/// Prefix of annotations of the descriptors in an index.
+const DESCRIPTOR_ANNOTATION: &str = "annotation-manifest-descriptor";
 
 /// Why the results cannot be joined.
 #[derive(Debug, Error)]
@@ -160,10 +163,46 @@ fn index(manifests: Vec<Value>, media_type: &str, attrs: &BTreeMap<String, Strin
         "manifests": kept,
     });
     // Docker's own list has no annotations.
-    if media_type == OCI_INDEX && !annotations.is_empty() {
-        index["annotations"] = Value::Object(annotations);
+    if media_type == OCI_INDEX {
+        if !annotations.is_empty() {
+            index["annotations"] = Value::Object(annotations);
+        }
+        annotate_descriptors(&mut index["manifests"], attrs);
     }
     index
+}
+
+/// Adds the annotations of descriptors: to all, or to those of the platform in brackets.
+fn annotate_descriptors(manifests: &mut Value, attrs: &BTreeMap<String, String>) {
+    let rules: Vec<_> = attrs.iter().filter_map(descriptor_annotation).collect();
+    for descriptor in manifests.as_array_mut().into_iter().flatten() {
+        let platform = platform_of(descriptor);
+        let matching = rules
+            .iter()
+            .filter(|(wanted, ..)| wanted.is_none() || *wanted == platform);
+        for (_, key, value) in matching {
+            descriptor["annotations"][*key] = Value::from(*value);
+        }
+    }
+}
+
+/// Reads `annotation-manifest-descriptor[PLATFORM].KEY`, where the platform may be missing.
+fn descriptor_annotation<'a>(
+    (attr, value): (&'a String, &'a String),
+) -> Option<(Option<Platform>, &'a str, &'a str)> {
+    let rest = attr.strip_prefix(DESCRIPTOR_ANNOTATION)?;
+    if let Some(key) = rest.strip_prefix('.') {
+        return Some((None, key, value));
+    }
+    let (platform, key) = rest.strip_prefix('[')?.split_once("].")?;
+    Some((Some(Platform::parse(platform).ok()?), key, value))
+}
+
+fn platform_of(descriptor: &Value) -> Option<Platform> {
+    let platform = descriptor.get("platform")?;
+    let parts = ["os", "architecture", "variant"].map(|key| text(platform, key));
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    Platform::parse(&parts.join("/")).ok()
 }
 
 #[cfg(test)]
@@ -205,6 +244,34 @@ mod tests {
         assert_eq!(oci["annotations"], json!({"k": "v"}));
         let docker = index(list, DOCKER_LIST, &attrs);
         assert!(docker.get("annotations").is_none());
+    }
+
+    #[test]
+    fn descriptors_have_their_annotations() {
+        let list = vec![
+            json!({"digest": "sha256:a", "platform": {"architecture": "amd64", "os": "linux"}}),
+            json!({"digest": "sha256:b", "platform": {"architecture": "arm64", "os": "linux", "variant": "v8"},
+                   "annotations": {"own": "1"}}),
+            json!({"digest": "sha256:c"}),
+        ];
+        let attrs = BTreeMap::from([
+            ("annotation-manifest-descriptor.all".into(), "x".into()),
+            (
+                "annotation-manifest-descriptor[linux/arm64].a.b".into(),
+                "y".into(),
+            ),
+            (
+                "annotation-manifest-descriptor[linux/arm64".into(),
+                "z".into(),
+            ),
+        ]);
+        let oci = index(list.clone(), OCI_INDEX, &attrs);
+        let annotations = |n: usize| oci["manifests"][n]["annotations"].clone();
+        assert_eq!(annotations(0), json!({"all": "x"}));
+        assert_eq!(annotations(1), json!({"all": "x", "a.b": "y", "own": "1"}));
+        assert_eq!(annotations(2), json!({"all": "x"}));
+        let docker = index(list, DOCKER_LIST, &attrs);
+        assert!(docker["manifests"][0].get("annotations").is_none());
     }
 
     #[test]
