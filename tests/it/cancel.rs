@@ -1,5 +1,6 @@
 //! A build that is cancelled ends at once, here and in the builder.
 
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, Weak};
 use std::thread::sleep;
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 use crate::support::bench::{Bench, Shared};
 use crate::support::rig::{Rig, context, plugin, unique};
 use crate::support::running::{Running, folder};
+use crate::support::scripted_registry::{Login, ScriptedRegistry};
 
 static SHARED: Shared = Mutex::new(Weak::new());
 
@@ -263,6 +265,17 @@ fn assert_interrupted(what: &str, mut command: Command) {
     panic!("{what}: not in time");
 }
 
+/// A program that never answers, first in the search path.
+fn silent_program(folder: &Path, name: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = folder.join(name);
+    fs::write(&program, "#!/bin/sh\nexec sleep 30\n").expect("a program");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&program, mode).expect("a mode");
+    let path = std::env::var("PATH").expect("a search path");
+    format!("{}:{path}", folder.display())
+}
+
 #[test]
 fn a_signal_ends_what_waits_before_the_build() {
     let bench = Bench::shared(&SHARED);
@@ -283,6 +296,47 @@ fn a_signal_ends_what_waits_before_the_build() {
         plugin(&["build", "-f", "-", path]),
     );
 
+    let programs = TempDir::new().expect("a folder");
+    let search = silent_program(programs.path(), "git");
+    fs::create_dir(folder.path().join(".git")).expect("a work tree");
+    let mut command = plugin(&["build", path]);
+    command.env("PATH", search);
+    assert_interrupted("git", command);
+
     let left = fs::read_dir(temporary.path()).expect("a folder").count();
     assert_eq!(left, 0, "temporary files are left");
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_credential_helper() {
+    let bench = Bench::new();
+    let programs = TempDir::new().expect("a folder");
+    let search = silent_program(programs.path(), "docker-credential-silent");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let registry = runtime.block_on(ScriptedRegistry::start());
+    registry.login(Login::Basic("user", "password"));
+    let host = registry.host();
+    let config = bench.client.config().join("config.json");
+    let text = fs::read(&config).unwrap_or_else(|_| b"{}".to_vec());
+    let mut json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    json["credHelpers"] = serde_json::json!({ host.as_str(): "silent" });
+    fs::write(&config, json.to_string()).expect("written");
+    let folder = folder("FROM scratch\n");
+    let cache = format!("--cache-from={host}/{}:c", unique("silent"));
+    let mut command = alone(&bench);
+    command.arg(cache).arg(folder.path()).env("PATH", search);
+    assert_interrupted("a credential helper", command);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_the_store_of_builders() {
+    let bench = Bench::new();
+    let lock = bench.client.config().join("buildx/.lock");
+    let lock = fs::File::create(lock).expect("the lock");
+    lock.file().lock().expect("locked");
+    let mut command = Command::new(plugin());
+    command
+        .env("DOCKER_CONFIG", bench.client.config())
+        .args(["use", "default"]);
+    assert_interrupted("the store of builders", command);
 }
