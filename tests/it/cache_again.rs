@@ -249,9 +249,7 @@ fn a_large_config_that_does_not_come_is_done_without() {
     assert!(
         warnings
             .iter()
-            .all(|w| ["did not come within", "no whole answer within"]
-                .iter()
-                .any(|late| w.contains(late))),
+            .all(|w| w.contains("did not come within 10 s")),
         "{warnings:?}"
     );
 }

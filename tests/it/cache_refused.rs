@@ -141,3 +141,30 @@ fn wrong_cache_options_are_errors_before_the_build() {
         );
     }
 }
+
+#[test]
+fn a_cache_to_read_that_is_wrong_is_a_warning() {
+    let bench = Bench::shared(&SHARED);
+    let folder = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    for (value, meant) in [
+        ("type=registry", "ref"),
+        ("r.io/Upper:c", "must be lowercase"),
+        ("type=inline", "type=registry"),
+        (
+            "type=registry,ref=127.0.0.1:1/a:c,platform=linux/amd64",
+            "platform",
+        ),
+        (
+            "type=registry,ref=127.0.0.1:1/a:c,ignore-errors=true",
+            "ignore-error",
+        ),
+    ] {
+        let progress = bench.build("cachex", &["--cache-from", value], folder.path());
+        let warnings: Vec<&str> = progress
+            .lines()
+            .filter(|line| line.starts_with("WARNING: ") && line.contains("cache"))
+            .collect();
+        let told = warnings.iter().filter(|line| line.contains(meant));
+        assert_eq!(told.count(), 1, "{value}: {progress}");
+    }
+}

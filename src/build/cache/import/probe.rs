@@ -18,8 +18,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it may be silent after that.
 const REST: Duration = DEADLINE.saturating_sub(PATIENCE);
-/// How long a cache may take that only this program can read; its requests are tried again.
-pub(super) const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the manifest of a cache may take that only this program can read: its request is tried again.
+const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a registry said.
 #[derive(Debug)]

@@ -211,18 +211,13 @@ impl Remote {
                 Decision::AsGiven
             }
             ProbeResult::Found(repository, raw) => {
-                let deadline = if builder_reads {
-                    probe::DEADLINE
-                } else {
-                    probe::CLIENT_DEADLINE
-                };
                 let import = RegistryImport::of(repository.clone(), raw.clone());
-                match tokio::time::timeout(deadline, import).await {
+                match tokio::time::timeout(probe::DEADLINE, import).await {
                     Ok(Ok(import)) => Decision::Served(Box::new(import)),
                     // BuildKit may say it better.
                     Ok(Err(_)) if builder_reads => Decision::AsGiven,
                     Ok(Err(error)) => Decision::Unreadable(crate::error::chain(&error)),
-                    Err(_) => Decision::Unreadable(not_read(deadline)),
+                    Err(_) => Decision::Unreadable(not_read(probe::DEADLINE)),
                 }
             }
             ProbeResult::Silent => Decision::Unreadable(no_answer(probe::DEADLINE)),
