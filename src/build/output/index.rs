@@ -250,7 +250,7 @@ mod tests {
     fn descriptors_have_their_annotations() {
         let list = vec![
             json!({"digest": "sha256:a", "platform": {"architecture": "amd64", "os": "linux"}}),
-            json!({"digest": "sha256:b", "platform": {"architecture": "arm64", "os": "linux", "variant": "v8"},
+            json!({"digest": "sha256:b", "platform": {"architecture": "arm64", "os": "linux"},
                    "annotations": {"own": "1"}}),
             json!({"digest": "sha256:c"}),
         ];
