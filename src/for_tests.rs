@@ -3,12 +3,26 @@
 #![allow(missing_docs, reason = "each module is the one of the same path")]
 
 pub mod buildkit {
-    pub use crate::buildkit::Client;
+    pub use crate::buildkit::{Client, new_id};
 
     pub mod session {
+        pub use crate::buildkit::session::Session;
+
         pub mod content {
             pub use crate::buildkit::session::content::{ContentStore, NewBlob, StoreError, Write};
         }
+
+        pub mod file_sync {
+            pub use crate::buildkit::session::file_sync::LocalDirs;
+        }
+
+        pub mod tunnel {
+            pub use crate::buildkit::session::tunnel::open;
+        }
+    }
+
+    pub mod solve {
+        pub use crate::buildkit::solve::{SolveObserver, SolveRequest, solve};
     }
 }
 
@@ -24,6 +38,22 @@ pub mod cache {
             ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage,
             publish,
         };
+    }
+
+    pub mod keys {
+        pub use crate::cache::keys::{Facts, Keys, Kind, Plan, Tree};
+
+        pub mod calibrate {
+            pub use crate::cache::keys::calibrate::Calibration;
+        }
+
+        pub mod compare {
+            pub use crate::cache::keys::compare::{Comparison, Fate, State, forecast};
+        }
+
+        pub mod header {
+            pub use crate::cache::keys::header::FileHash;
+        }
     }
 
     pub mod known {
@@ -70,11 +100,15 @@ pub mod error {
     pub use crate::error::chain;
 }
 
+pub mod explain {
+    pub use crate::explain::{Build, Cache, Outcome, Outcomes, Status, diagnose};
+}
+
 pub mod fsutil {
     pub use crate::fsutil::{Filter, Matcher, SendStats, send};
 
     pub mod wire {
-        pub use crate::fsutil::wire::{Packet, PacketType};
+        pub use crate::fsutil::wire::{MODE_DIR, MODE_SYMLINK, Packet, PacketType, Stat};
     }
 }
 

@@ -85,7 +85,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, Default)]
 pub struct Outcomes(Vec<Outcome>);
 
-/// What the builder said of a step at last.
+/// What the builder said of a step, in any of its messages: of a step out of a cache it may say again that
+/// it has begun, when the layers are loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Status {
     /// It has begun.

@@ -21,6 +21,7 @@ mod cache_faults;
 mod cache_heal;
 mod cache_import;
 mod cache_inspect;
+mod cache_keys;
 mod cache_layout;
 mod cache_limits;
 mod cache_merge;
