@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::options::size;
+
 /// A flag value of the wrong form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
@@ -80,7 +82,8 @@ fn quoted(
     })
 }
 
-/// Splits one line of comma-separated fields; a field that begins with `"` may hold commas, and two
+/// Splits one line of comma-separated fields. `--driver-opt` has the rules of Go's `encoding/csv`, which
+/// differ from those of [`options::csv`](crate::options::csv), `go-csvvalue`. A field that begins with `"` may hold commas, and two
 /// quotes inside it are one.
 ///
 /// # Errors
@@ -153,41 +156,13 @@ pub fn csv_map(texts: &[String]) -> Result<BTreeMap<String, String>, TextError> 
 ///
 /// # Errors
 ///
-/// Fails for a text without digits, a negative number or an unknown unit.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "sizes are far below 2^53, and a float that is too large saturates"
-)]
+/// Fails for a text without digits, a negative number, an unknown unit, or more than an `i64` holds.
 pub fn bytes(text: &str) -> Result<i64, TextError> {
-    let bad = || TextError::Size {
+    let bytes = size::ram_in_bytes(text).ok();
+    let bytes = bytes.and_then(|bytes| i64::try_from(bytes).ok());
+    bytes.ok_or_else(|| TextError::Size {
         text: text.to_owned(),
-    };
-    let split = text
-        .rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
-        .ok_or_else(bad)?;
-    let (number, unit) = text.split_at(split + 1);
-    let number: f64 = number
-        .strip_suffix(' ')
-        .unwrap_or(number)
-        .parse()
-        .map_err(|_| bad())?;
-    if number.is_nan() || number < 0.0 {
-        return Err(bad());
-    }
-    let unit = unit.to_ascii_lowercase();
-    let power = match unit.as_str() {
-        "" | "b" => 0,
-        unit => {
-            let (letter, tail) = unit.split_at_checked(1).ok_or_else(bad)?;
-            if !matches!(tail, "" | "b" | "ib") {
-                return Err(bad());
-            }
-            1 + "kmgtp".find(letter).ok_or_else(bad)?
-        }
-    };
-    let factor = (0..power).fold(1_i64, |factor, _| factor * 1024);
-    Ok((number * factor as f64) as i64)
+    })
 }
 
 #[cfg(test)]
