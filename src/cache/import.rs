@@ -5,8 +5,8 @@
 //! config, then for the layers that it needs, one mebibyte a call (BuildKit
 //! `cache/remotecache/local`, containerd `core/content/proxy`).
 
-mod ahead;
-mod lost;
+mod missing_layers;
+mod prefetch;
 mod trim;
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use thiserror::Error;
 
-use self::ahead::ReadAhead;
+use self::prefetch::ReadAhead;
 use self::trim::Trimmed;
 use super::MAX_METADATA;
 use super::config::{CacheConfig, ConfigError};
@@ -30,7 +30,7 @@ use crate::digest::Digest;
 use crate::registry::{RawManifest, RegistryError, Repository};
 use crate::text::counted;
 
-pub use self::lost::{lost_layers, without};
+pub use self::missing_layers::{lost_layers, without};
 pub use self::trim::Trim;
 
 /// Why a cache cannot be served.

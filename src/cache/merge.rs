@@ -5,18 +5,18 @@
 //! | `normal` | several configs made one, in one order |
 //! | `covered` | results that another record has under more keys |
 //! | `reduce` | a config with some of its results |
-//! | `bound` | the least recently used dropped |
+//! | `retention` | the least recently used dropped |
 //! | `times` | when a result was made and last used |
 //!
 //! Contents are always in the normal form, so the union of the same caches is the same bytes, whoever
 //! makes it and in whatever order.
 
-mod bound;
 mod covered;
 mod joint;
 mod normal;
 mod record;
 mod reduce;
+mod retention;
 mod times;
 
 use std::collections::{BTreeMap, HashSet};
@@ -36,7 +36,7 @@ use super::source::CachePart;
 use super::unknown::Unknown;
 use crate::digest::Digest;
 
-pub use self::bound::{Bounds, Dropped};
+pub use self::retention::{Bounds, Dropped};
 
 /// A cache: its config, and the blobs that its manifest lists.
 #[derive(Debug, Clone, PartialEq)]
