@@ -164,7 +164,8 @@ impl Graph {
     }
 
     /// Returns a step and its inputs, each after its own inputs. Without recursion: a graph may be as
-    /// deep as it is long.
+    /// deep as it is long. Not the order of `CacheConfig::inputs_first`: that one is of all records, which
+    /// name each other by index.
     fn inputs_first<'a>(&'a self, digest: &'a str) -> Vec<&'a str> {
         let mut order = Vec::new();
         let mut seen = HashSet::new();

@@ -65,6 +65,8 @@ pub async fn read_file(
     Ok(read?.0)
 }
 
+/// Plays a frontend whose result is empty. Unlike the frontend of a solve it asks no other frontend and has no
+/// observer.
 async fn read_as_frontend(
     client: &Client,
     build_ref: &str,

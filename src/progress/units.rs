@@ -1,4 +1,5 @@
-//! Byte counts as BuildKit prints them (Go package `tonistiigi/units`, verb `%.2f`).
+//! Byte counts as BuildKit prints them (Go package `tonistiigi/units`, verb `%.2f`); those of `du` and `prune` have
+//! the form of `docker/go-units`, in `options::size`.
 
 /// Prints a byte count with decimal units and two decimals: `999B`, `1.23kB`, `45.60MB`.
 pub fn bytes(count: i64) -> String {

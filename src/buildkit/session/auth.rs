@@ -208,7 +208,8 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Starts a client for token servers: with time limits, and following redirects only to the same
-/// server, since requests carry passwords.
+/// server, since requests carry passwords. The registry room has clients of its own, which know the
+/// certificates of one host and leave redirects to their caller.
 fn http_client() -> reqwest::ClientBuilder {
     let same_server = reqwest::redirect::Policy::custom(|attempt| {
         let same = attempt.previous().first().is_some_and(|first| {

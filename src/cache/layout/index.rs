@@ -278,6 +278,8 @@ impl Drop for IndexLock {
     }
 }
 
+/// Locks the file with flock(2), as BuildKit does. The standard library promises no particular lock, so
+/// it serves only for files that no other program locks.
 fn try_lock(path: &Path) -> io::Result<Option<fs::File>> {
     let file = fs::OpenOptions::new()
         .write(true)
