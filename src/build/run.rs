@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
-use self::attempts::Attempts;
+use self::attempts::{Attempts, LastAttempt};
 use self::ready::ReadyBuild;
 use self::status_pipeline::StatusPipeline;
 use super::cache::early::Meter;
@@ -84,7 +84,7 @@ pub struct BuildOutcome {
 /// See [`BuildError`].
 pub async fn run(
     request: &BuildRequest,
-    inputs: Inputs,
+    mut inputs: Inputs,
     build_ref: &str,
     runner: &Runner<'_>,
     cancellation: &Cancellation,
@@ -93,9 +93,8 @@ pub async fn run(
     let stores = ContentStores::default();
     let observer = Arc::clone(&runner.caches.observer);
     let mut status = StatusPipeline::new(runner.raw_status, on_status, observer);
-    let mut inputs = inputs;
     let ready = ready(request, &mut inputs, runner, &stores, &mut status);
-    let (mut build, mut imports) = tokio::select! {
+    let (build, mut imports) = tokio::select! {
         ready = Box::pin(ready) => ready?,
         () = cancellation.graceful.cancelled() => return Err(BuildError::cancelled()),
     };
@@ -108,6 +107,18 @@ pub async fn run(
     let last = attempts.run(&mut imports, build_ref.to_owned(), &mut status);
     let last = Box::pin(last).await;
     last.end_exports().await;
+    finish(request, build, imports, last, runner, cancellation).await
+}
+
+/// Publishes the caches of a build that succeeded, ends its session, and returns what it ended with.
+async fn finish(
+    request: &BuildRequest,
+    mut build: ReadyBuild,
+    mut imports: Imports,
+    last: LastAttempt,
+    runner: &Runner<'_>,
+    cancellation: &Cancellation,
+) -> Result<BuildOutcome, BuildError> {
     let published = match &last.result {
         Ok(outcome) => {
             let written = match &build.layout {
@@ -116,9 +127,8 @@ pub async fn run(
             };
             // The caches are published even if the image is not.
             let (client, observer) = (&runner.client, runner.caches.observer.as_ref());
-            let published = build
-                .caches
-                .publish(&last.request, client, observer, cancellation);
+            let caches = &build.caches;
+            let published = caches.publish(&last.request, client, observer, cancellation);
             let published = published.await;
             written
                 .map_err(BuildError::from)
@@ -128,15 +138,13 @@ pub async fn run(
     };
     build.session.end().await;
     let result = match last.result {
-        Ok(outcome) => published.map(|caches| BuildOutcome {
-            caches,
-            build_ref: last.request.build_ref,
-            ..taken(
-                request,
-                &build.plan.exports,
-                outcome,
-                imports.take_warnings(),
-            )
+        Ok(outcome) => published.map(|caches| {
+            let warnings = imports.take_warnings();
+            BuildOutcome {
+                caches,
+                build_ref: last.request.build_ref,
+                ..taken(request, &build.plan.exports, outcome, warnings)
+            }
         }),
         Err(solve) => {
             let is_cancelled = cancellation.graceful.is_cancelled();
@@ -213,20 +221,6 @@ fn taken(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_progress_that_broke_off_is_a_warning() {
-        let broken = tonic::Status::unavailable("the stream broke").into();
-        let outcome = SolveOutcome {
-            status_error: Some(broken),
-            ..SolveOutcome::default()
-        };
-        let [warning] = &taken(&BuildRequest::default(), &[], outcome, Vec::new()).warnings[..]
-        else {
-            panic!("one warning");
-        };
-        assert!(warning.contains("the stream broke"), "{warning}");
-    }
-}
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::layer_sizes::LayerTally;
 use super::{Phase, Shared, is_early};
-use crate::build::cache::EarlyExport;
+use crate::build::cache::export::EarlyExport;
 use crate::buildkit::solve::Entry;
 
 /// An export at the end that takes longer than this has layers to make; a short one is not helped.

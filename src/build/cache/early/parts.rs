@@ -9,8 +9,8 @@ use bollard_buildkit_proto::pb::Definition;
 use super::discard::DiscardStore;
 use super::layer_sizes::{LayerSizes, Layers};
 use super::{Part, Phase, Shared, is_early, keeps};
-use crate::build::cache::StoreId;
 use crate::build::cache::export::{EarlyExport, RegistryExport, session_entry};
+use crate::build::cache::store_id::StoreId;
 use crate::buildkit::RpcError;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 

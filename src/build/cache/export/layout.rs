@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::targets::LayoutTarget;
-use crate::build::cache::CacheObserver;
+use crate::build::cache::tools::CacheObserver;
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 

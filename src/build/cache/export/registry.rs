@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::targets::{Lookup, RegistryTarget};
-use crate::build::cache::{CacheObserver, CacheTools};
+use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
 use crate::cache::export::{

@@ -11,7 +11,7 @@ use super::layout::{LayoutExport, LayoutExportError};
 use super::registry::{CacheReport, RegistryExport, RegistryExportError};
 use super::targets::{CacheTarget, Carrier};
 use crate::build::cache::cancellation::{Cancellation, deadlines};
-use crate::build::cache::{CacheObserver, CacheTools};
+use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::buildkit::{Client, RpcError};

@@ -4,7 +4,8 @@ mod check;
 
 use std::collections::BTreeMap;
 
-use crate::build::cache::{CacheError, StoreId, local_tag};
+use crate::build::cache::error::{CacheError, local_tag};
+use crate::build::cache::store_id::StoreId;
 use crate::buildkit::solve::Entry;
 use crate::options::boolean::parse_bool;
 use crate::options::cache::{CacheTo, Compressor, Mode, OnFailure, RegistryCacheTo, Via};

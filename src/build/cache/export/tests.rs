@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::targets::INLINE_CACHE_ARG;
 use super::targets::{Carrier, Lookup, RegistryTarget};
 use super::*;
-use crate::build::cache::CacheError;
+use crate::build::cache::error::CacheError;
 use crate::build::cache::import::{CacheImport, imports};
 use crate::buildkit::solve::Entry;
 use crate::options::cache::{CacheFrom, CacheTo};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::build::cache::{CacheError, local_tag};
+use crate::build::cache::error::{CacheError, local_tag};
 use crate::buildkit::solve::Entry;
 use crate::digest::Digest;
 use crate::options::cache::{CacheFrom, Via};

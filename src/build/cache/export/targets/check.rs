@@ -1,7 +1,7 @@
 //! Refuses caches that would overwrite something, and keys that exclude each other.
 
 use super::{CacheTarget, LayoutTarget};
-use crate::build::cache::CacheError;
+use crate::build::cache::error::CacheError;
 use crate::options::cache::{Compression, Compressor, RegistryCacheTo, Via};
 use crate::options::output::{Output, OutputType};
 use crate::options::tag::Tag;
