@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -92,10 +93,17 @@ pub struct Env {
     current_dir: PathBuf,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Value {
     bytes: OsString,
     text: String,
+}
+
+// Many variables are secrets.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl From<OsString> for Value {

@@ -106,6 +106,9 @@ pub async fn run(
     };
     let last = attempts.run(&mut imports, build_ref.to_owned(), &mut status);
     let last = Box::pin(last).await;
+    if last.result.is_err() {
+        cancellation.failed.cancel();
+    }
     last.end_exports().await;
     finish(request, build, imports, last, runner, cancellation).await
 }

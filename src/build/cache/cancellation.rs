@@ -16,6 +16,8 @@ pub struct Cancellation {
     pub graceful: CancellationToken,
     /// The user has asked twice: nothing is kept any more.
     pub force: CancellationToken,
+    /// Set by the build as soon as its solve has failed, before it keeps what has finished.
+    pub failed: CancellationToken,
 }
 
 /// Returns until when the layers of a cache may arrive, and until when it may be published, if the user cancels now.

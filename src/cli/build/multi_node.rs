@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd as _;
+use std::pin::pin;
 
 use tokio_util::sync::CancellationToken;
 
@@ -142,10 +143,12 @@ impl Division {
         common: &Common<'_>,
     ) -> Result<BuildOutcome, CommandError> {
         let ctx = common.ctx;
-        let cancellation = Cancellation {
+        let cancellation = |_| Cancellation {
             graceful: ctx.cancel.child_token(),
             force: ctx.hurry.clone(),
+            failed: CancellationToken::new(),
         };
+        let cancellations: Vec<_> = nodes.iter().map(cancellation).collect();
         let jobs = self.requests.iter().zip(nodes);
         let jobs = jobs.map(|(request, node)| Job {
             request,
@@ -153,9 +156,9 @@ impl Division {
             common,
         });
         let jobs: Vec<Job<'_>> = jobs.collect();
-        let runs = jobs.iter().zip(inputs);
-        let runs = runs.map(|(job, inputs)| Box::pin(job.run(inputs, &cancellation)));
-        let outcomes = all_or_first(runs, &cancellation.graceful).await?;
+        let runs = jobs.iter().zip(inputs).zip(&cancellations);
+        let runs = runs.map(|((job, inputs), own)| Box::pin(job.run(inputs, own)));
+        let outcomes = all_or_first(runs, &cancellations).await?;
         let responses: Vec<_> = outcomes.iter().map(|o| o.response.clone()).collect();
         let first = outcomes.into_iter().next().unwrap_or_default();
         let Some(target) = &self.target else {
@@ -183,25 +186,41 @@ impl Division {
 
 /// Waits for the end of every run, also of those that the first failure cancels: they keep what they have finished.
 /// Returns the results in the order of the runs, or the error of the run that failed first.
+///
+/// The others are cancelled when a build fails, and not when what it had finished has been kept.
 async fn all_or_first<T, E>(
     runs: impl IntoIterator<Item = impl Future<Output = Result<T, E>>>,
-    cancel: &CancellationToken,
+    cancellations: &[Cancellation],
 ) -> Result<Vec<T>, E> {
+    // The errors of those that are cancelled for it say nothing.
     let first = OnceCell::new();
-    let ended = futures_util::future::join_all(runs.into_iter().map(async |run| {
-        let error = match run.await {
-            Ok(value) => return Some(value),
-            Err(error) => error,
+    let fails = |index: usize| {
+        if first.set(index).is_ok() {
+            let others = cancellations.iter().enumerate();
+            let others = others.filter(|(other, _)| *other != index);
+            others.for_each(|(_, other)| other.graceful.cancel());
+        }
+    };
+    let runs = runs.into_iter().zip(cancellations).enumerate();
+    let runs = runs.map(async |(index, (run, own))| {
+        let mut run = pin!(run);
+        let ended = tokio::select! {
+            biased;
+            ended = &mut run => ended,
+            () = own.failed.cancelled() => {
+                fails(index);
+                run.await
+            }
         };
-        cancel.cancel();
-        // The errors of those that were cancelled for it say nothing.
-        drop(first.set(error));
-        None
-    }));
-    let values = ended.await.into_iter().flatten().collect();
-    match first.into_inner() {
-        Some(error) => Err(error),
-        None => Ok(values),
+        if ended.is_err() {
+            fails(index);
+        }
+        ended
+    });
+    let mut ended = futures_util::future::join_all(runs).await;
+    match first.get() {
+        Some(index) => ended.swap_remove(*index).map(|value| vec![value]),
+        None => ended.into_iter().collect(),
     }
 }
 
@@ -288,6 +307,8 @@ fn merged(caches: &[CacheTo]) -> Result<Vec<CacheTo>, CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::builder::platform::Platform;
     use crate::options::tag::Tag;
@@ -314,28 +335,52 @@ mod tests {
         Division::new(&request, &shares())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_first_failure_cancels_the_others_which_end_in_order() {
-        let cancel = CancellationToken::new();
+        let start = tokio::time::Instant::now();
         let cleaned = std::sync::atomic::AtomicBool::new(false);
+        let second = Duration::from_secs(1);
+        let cancellations = [Cancellation::default(), Cancellation::default()];
+        let [cancelled, failing] = &cancellations;
         let run = async |fails: bool| {
             if fails {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(second).await;
+                failing.failed.cancel();
+                // It keeps what it has finished.
+                tokio::time::sleep(60 * second).await;
                 return Err("its own");
             }
-            cancel.cancelled().await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            cancelled.graceful.cancelled().await;
+            assert_eq!(start.elapsed(), second, "it was cancelled too late");
+            tokio::time::sleep(second).await;
             cleaned.store(true, std::sync::atomic::Ordering::Relaxed);
             Err::<(), _>("cancelled")
         };
-        let ended = all_or_first([run(false), run(true)].map(Box::pin), &cancel).await;
+        let ended = all_or_first([run(false), run(true)], &cancellations).await;
         assert_eq!(ended, Err("its own"));
         assert!(cleaned.into_inner(), "the other was dropped");
+        assert!(
+            !failing.graceful.is_cancelled(),
+            "it is not the user's wish"
+        );
 
-        let cancel = CancellationToken::new();
-        let ended = all_or_first([1, 2].map(async |n| Ok::<_, ()>(n)), &cancel).await;
+        // One that fails before there is a solve.
+        let cancellations = [Cancellation::default(), Cancellation::default()];
+        let run = async |own: &Cancellation, fails: bool| {
+            if fails {
+                return Err("unreachable");
+            }
+            own.graceful.cancelled().await;
+            Err::<(), _>("cancelled")
+        };
+        let [one, two] = &cancellations;
+        let ended = all_or_first([run(one, false), run(two, true)], &cancellations).await;
+        assert_eq!(ended, Err("unreachable"));
+
+        let cancellations = [Cancellation::default(), Cancellation::default()];
+        let ended = all_or_first([1, 2].map(async |n| Ok::<_, ()>(n)), &cancellations).await;
         assert_eq!(ended, Ok(vec![1, 2]));
-        assert!(!cancel.is_cancelled());
+        assert!(cancellations.iter().all(|one| !one.graceful.is_cancelled()));
     }
 
     #[test]
