@@ -108,7 +108,7 @@ pub struct Digests {
     pub compressed_size: u64,
 }
 
-/// Compressing or decoding has failed.
+/// Compressing has failed.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The algorithm has no such level.

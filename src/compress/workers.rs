@@ -22,7 +22,7 @@ const NICENESS: i32 = 5;
 /// A bounded pool of threads, shared by all encoders of a build; clones are handles.
 ///
 /// Threads start when there is work for them. They end, at the latest after the block in hand,
-/// when the last handle is dropped; encoders and decoders hold one each.
+/// when the last handle is dropped; each encoder holds one.
 #[derive(Debug, Clone)]
 pub struct Workers {
     handle: Arc<Handle>,

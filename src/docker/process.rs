@@ -202,7 +202,7 @@ mod tests {
         let mut stream =
             shell("echo no route to host >&2; exec <&-; exec >&-; sleep 0.2; exit 255");
         tokio::time::sleep(Duration::from_millis(100)).await;
-        // Who writes first is not told less.
+        // A writer learns as much as a reader.
         stream.write_all(b"hello").await.unwrap();
         let error = stream.read_u8().await.unwrap_err().to_string();
         assert!(error.starts_with("sh ended (exit status: 255)"), "{error}");

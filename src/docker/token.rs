@@ -1,7 +1,7 @@
 //! Tokens of registries (Docker registry token authentication, and its OAuth2 form).
 //!
-//! Who needs a token for the same has the same one: the requests of this program, and those of a builder
-//! that has its tokens from here.
+//! Requests that need a token for the same purpose share it: those of this program, and those of a builder
+//! that gets its tokens from here.
 
 mod fetch;
 

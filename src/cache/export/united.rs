@@ -53,7 +53,7 @@ pub struct United {
     pub layers: usize,
     /// Results of the united cache.
     pub results: usize,
-    /// Those of them that were there before and are not among the new ones.
+    /// How many of them were there before and are not among the new ones.
     pub others: usize,
     /// What the bounds did not leave room for.
     pub dropped: Option<Dropped>,
@@ -92,7 +92,7 @@ impl fmt::Display for United {
 ///
 /// # Errors
 ///
-/// Those of [`unite`].
+/// As [`unite`].
 pub async fn publish<S: BuildHasher>(
     place: Place<'_>,
     ours: &Contents,

@@ -12,7 +12,7 @@ use super::record::{Found, Link, Record};
 /// config's readers their time.
 const WORK: usize = 20_000_000;
 
-/// Leaves each result to the records that cover its own. Records come behind their inputs.
+/// Moves each result to the records that cover its own. Records come after their inputs.
 pub(super) fn fold(records: &mut [Record]) {
     let covering = Covering::find(records);
     let mut moves: Vec<(usize, Option<usize>, Vec<usize>)> = Vec::new();
@@ -23,7 +23,7 @@ pub(super) fn fold(records: &mut [Record]) {
                 record.is_some_and(|record| record.results.contains_key(layer))
             };
             let above = |index: usize| covering.above(records, index).filter(holds);
-            // Only those stay that nothing is above, and so have all that was under less.
+            // Only those that nothing covers: they have all that the others have.
             let targets: Vec<usize> = above(index)
                 .filter(|other| above(*other).next().is_none())
                 .collect();
@@ -85,7 +85,8 @@ impl Covering {
         self.0.get(index).map_or(&[], Vec::as_slice)
     }
 
-    /// Those that use what covers a link: of the link for which there are the fewest.
+    /// Returns the records that may cover this one: those that use a record which covers one of its inputs, for
+    /// the input with the fewest.
     fn candidates(&self, record: &Record, users: &Users<'_>) -> Vec<usize> {
         let using = |(input, link): (usize, &Link)| {
             let covering = self.of(link.record).iter();
@@ -118,7 +119,8 @@ impl Covering {
         true
     }
 
-    /// Those that stand above a record: they cover it, and of several that cover each other one.
+    /// Returns the records that cover a record; of several that cover each other, only the first counts as above
+    /// the rest.
     fn above<'a>(
         &'a self,
         records: &'a [Record],
