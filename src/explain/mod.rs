@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`cause`] | the causes, each with its code |
-//! | [`diagnose`] | which steps have a cause of their own, and which only follow from others |
+//! | [`mod@diagnose`] | which steps have a cause of their own, and which only follow from others |
 //! | [`phrase`] | the causes in words |
 //! | [`render`] | the lines under the summary of a build |
 //! | [`table`] | the table of a forecast |
