@@ -29,6 +29,9 @@ pub enum Transport {
     Http,
 }
 
+/// Hosts that no proxy is asked for, as in Go: `NO_PROXY` need not name them.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+
 /// Proxies, as in the variables `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxySettings {
@@ -210,11 +213,9 @@ impl HostConfig {
         if let Some(identity) = &certs.identity {
             builder = builder.identity(identity.clone());
         }
-        let no_proxy = self
-            .proxy
-            .no_proxy
-            .as_deref()
-            .and_then(NoProxy::from_string);
+        // A token server on this machine is never behind a proxy either.
+        let excepted = self.proxy.no_proxy.as_deref().unwrap_or_default();
+        let no_proxy = NoProxy::from_string(&format!("{excepted},{LOOPBACK}"));
         let schemes = [
             (
                 "the HTTP proxy",

@@ -252,3 +252,31 @@ async fn a_proxy_is_used_unless_the_host_is_excepted() {
         .map(str::to_owned);
     assert!(login.unwrap().starts_with("Basic "));
 }
+
+#[tokio::test]
+async fn a_token_server_on_this_machine_is_asked_without_a_proxy() {
+    let (proxy, tokens) = (
+        ScriptedRegistry::start().await,
+        ScriptedRegistry::start().await,
+    );
+    tokens.login(Login::Token(TokenServer::default()));
+    proxy.login(Login::Token(TokenServer {
+        realm: Some(format!("http://{}/token", tokens.host())),
+        ..TokenServer::default()
+    }));
+    for no_proxy in [None, Some("elsewhere.invalid".to_owned())] {
+        let before = tokens.count("GET", "/token");
+        let mut host = HostConfig::new("registry.invalid:8080");
+        host.transport = Transport::Http;
+        host.proxy.http = Some(format!("http://{}", proxy.host()));
+        host.proxy.no_proxy = no_proxy;
+        let clock: Arc<dyn Clock> = TestClock::new();
+        let client =
+            RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::never(), clock).unwrap();
+        let repository = client.repository(REPO, Access::Pull).unwrap();
+        // The registry does not know the tokens of that server.
+        within(repository.manifest("t")).await.unwrap_err();
+        assert!(tokens.count("GET", "/token") > before);
+    }
+    assert_eq!(proxy.count("GET", "/token"), 0);
+}
