@@ -21,6 +21,10 @@ pub enum PatternError {
     Syntax {
         /// The pattern, cleaned.
         pattern: String,
+        /// It is an exception.
+        is_exception: bool,
+        /// Go's `filepath.Match` takes it, and only the regular expression made of it is wrong.
+        is_glob: bool,
     },
 }
 
@@ -59,8 +63,19 @@ impl Matcher {
         let mut parsed = Vec::with_capacity(patterns.len());
         for pattern in patterns {
             let pattern = pattern.as_ref().trim();
-            if !pattern.is_empty() {
-                parsed.push(Pattern::new(pattern)?);
+            if pattern.is_empty() {
+                continue;
+            }
+            match Pattern::new(pattern) {
+                Ok(pattern) => parsed.push(pattern),
+                // moby compiles a pattern when it tries it, and an exception is tried on what an earlier pattern
+                // matched: before any such pattern it is never tried.
+                Err(PatternError::Syntax {
+                    is_exception: true,
+                    is_glob: true,
+                    ..
+                }) if parsed.iter().all(|pattern: &Pattern| pattern.exception) => {}
+                Err(error) => return Err(error),
             }
         }
         let exceptions = parsed.iter().any(|pattern| pattern.exception);
@@ -133,11 +148,13 @@ impl Pattern {
             Some(rest) => (rest.to_owned(), true),
             None => (cleaned, false),
         };
-        let syntax = || PatternError::Syntax {
+        let syntax = |is_glob| PatternError::Syntax {
             pattern: text.clone(),
+            is_exception: exception,
+            is_glob,
         };
-        Glob::new(&text).map_err(|_| syntax())?;
-        let kind = compile(&text).map_err(|_| syntax())?;
+        Glob::new(&text).map_err(|_| syntax(false))?;
+        let kind = compile(&text).map_err(|_| syntax(true))?;
         Ok(Self {
             text,
             exception,
@@ -404,6 +421,10 @@ mod tests {
             );
         }
         assert!(Matcher::new(&["", "  "]).unwrap().is_empty());
+        // Never tried, so never wrong.
+        assert!(Matcher::new(&["!a", "![z-a]"]).is_ok());
+        assert!(Matcher::new(&["a", "![z-a]"]).is_err());
+        assert!(Matcher::new(&["![a"]).is_err());
     }
 
     #[test]
