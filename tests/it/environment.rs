@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
+use crate::support::bench::TOOLS;
 use crate::support::rig::{Client, Rig, context, text, unique};
 
 const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY ${TARGETARCH} /arch\n";
@@ -353,4 +354,75 @@ fn a_builder_that_is_no_text_is_not_the_default() {
     let output = output.expect("the docker CLI");
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("no builder \"b\u{fffd}\" found"));
+}
+
+#[test]
+fn a_build_is_shown_in_docker_desktop_where_that_is_in_use() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let home = tempfile::tempdir().expect("a folder");
+    let folder = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let lines = |tool: &str| {
+        let args = [
+            tool,
+            "build",
+            "--progress=plain",
+            "--builder",
+            &builder.name,
+        ];
+        let mut command = client.command(&args);
+        let output = command.arg(folder.path()).env("HOME", home.path()).output();
+        let output = output.expect("the docker CLI");
+        let errors = text(&output.stderr);
+        assert!(output.status.success(), "{tool}: {errors}");
+        let lines = errors.lines();
+        let lines = lines.filter_map(|line| line.strip_prefix("View build details: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("cachex"), Vec::<String>::new());
+    let desktop = home.path().join(".docker/desktop-build");
+    fs_err::create_dir_all(&desktop).expect("a folder");
+    fs_err::write(desktop.join(".lastaccess"), "").expect("a file");
+    let shown = TOOLS.map(|tool| {
+        let [line] = &lines(tool)[..] else {
+            panic!("{tool}: one line");
+        };
+        // The last part names the build.
+        let (place, build) = line.rsplit_once('/').expect("an address");
+        assert_eq!(build.len(), 25, "{line}");
+        place.to_owned()
+    });
+    assert_eq!(shown[0], shown[1]);
+    let expected = format!("docker-desktop://dashboard/build/{0}/{0}0", builder.name);
+    assert_eq!(shown[1], expected);
+}
+
+#[test]
+fn long_names_are_cut_where_the_user_says_so() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let long = format!("RUN echo {}\n", "long ".repeat(60));
+    let dockerfile = format!("FROM {}\n{long}", Rig::get().busybox);
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    let name = |tool: &str, value: &str| {
+        let args = [
+            tool,
+            "build",
+            "--progress=plain",
+            "--builder",
+            &builder.name,
+        ];
+        let mut command = client.command(&args);
+        command.arg(folder.path()).env("PROGRESS_NO_TRUNC", value);
+        let errors = text(&command.output().expect("the docker CLI").stderr);
+        let line = errors.lines().find(|line| line.contains("] RUN echo"));
+        let line = line.unwrap_or_else(|| panic!("{tool}: {errors}"));
+        let (_number, name) = line.split_once(' ').expect("a name");
+        name.to_owned()
+    };
+    for value in ["0", "1"] {
+        let [theirs, ours] = TOOLS.map(|tool| name(tool, value));
+        assert_eq!(ours, theirs, "PROGRESS_NO_TRUNC={value}");
+        assert_eq!(ours.contains("..."), value == "0", "{ours}");
+    }
 }
