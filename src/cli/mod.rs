@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::docker::{ConfigFile, Contexts, config_dir};
+use crate::docker::{ConfigError, ConfigFile, Contexts, config_dir};
 use crate::env::{BUILDX_BUILDER, Env};
 use crate::error::CommandError;
 use crate::exit;
@@ -188,11 +188,18 @@ impl Context {
         let cert_dir = crate::docker::config_dir(None, &self.env).unwrap_or(config_dir.clone());
         // As docker: without the file there is less to find, such as logins, and that is no reason to
         // stop.
-        let config = ConfigFile::load(&config_dir).unwrap_or_else(|error| {
-            self.ui.warning(&crate::error::chain(&error));
+        let warn = |error: &ConfigError| {
+            self.ui.warning(&crate::error::chain(error));
             self.ui.status(&format!("hint: {}", error.hint()));
+        };
+        let config = ConfigFile::load(&config_dir).unwrap_or_else(|error| {
+            warn(&error);
             ConfigFile::empty(&config_dir)
         });
+        // The rest of the file counts, as in docker.
+        if let Some(mismatch) = &config.mismatch {
+            warn(mismatch);
+        }
         let options = self.global.endpoint_options();
         let contexts = Contexts::new(&config_dir, &cert_dir, &config, &options, &self.env)?;
         Ok(DockerSettings {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -96,6 +97,9 @@ pub struct ConfigFile {
     /// Where the file is, even if it does not exist.
     #[serde(skip)]
     pub path: PathBuf,
+    /// The first field of the wrong type, which counts as absent.
+    #[serde(skip)]
+    pub mismatch: Option<Arc<ConfigError>>,
     /// Credentials by registry address, as `docker login` wrote them.
     pub auths: BTreeMap<String, AuthEntry>,
     /// Name of the credential helper for every registry.
@@ -153,10 +157,15 @@ impl ConfigFile {
         let mut config = if text.iter().all(u8::is_ascii_whitespace) {
             Self::default()
         } else {
-            go_json::from_slice(&text).map_err(|source| ConfigError::Parse {
+            let broken = |source| ConfigError::Parse {
                 path: path.clone(),
                 source,
-            })?
+            };
+            let (config, mismatch) = go_json::from_slice_leniently(&text).map_err(broken)?;
+            Self {
+                mismatch: mismatch.map(broken).map(Arc::new),
+                ..config
+            }
         };
         config.path = path;
         Ok(config)
@@ -277,13 +286,26 @@ mod tests {
 
     #[test]
     fn broken_file_names_the_path_and_helps() {
-        for text in ["{", "[]", r#"{"auths": 3}"#, "x"] {
-            let error = load(text).unwrap_err();
+        let of_field = |text: &str| load(text).unwrap().mismatch.unwrap();
+        let whole = ["{", "x"].map(|text| Arc::new(load(text).unwrap_err()));
+        let fields = ["[]", r#"{"auths": 3}"#].map(of_field);
+        for error in whole.into_iter().chain(fields) {
             let message = crate::error::chain(&error);
             assert!(message.contains(CONFIG_FILE_NAME), "{message}");
             assert!(message.contains("is broken: "), "{message}");
             assert!(error.hint().contains("docker login"));
         }
+    }
+
+    #[test]
+    fn the_rest_of_a_file_with_a_wrong_field_counts() {
+        let config = load(
+            r#"{"credsStore":5,"auths":{"a":{"auth":5},"b":{"auth":"dTpw"}},"currentContext":"c"} x"#,
+        )
+        .unwrap();
+        assert_eq!(config.auths["b"].auth.expose(), "dTpw");
+        assert_eq!(config.current_context, "c");
+        assert!(config.creds_store.is_empty());
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! base64 may have line breaks, and a byte order mark at the beginning is passed over. Messages name
 //! the place and never a value, which may be a secret.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,9 +23,27 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// Fails if the text is no JSON, or a value is of another kind than its field.
 pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
-    let value = value(text)?;
-    let place = String::new();
-    T::deserialize(Go { value, place })
+    T::deserialize(Go {
+        value: value(text)?,
+        place: String::new(),
+        mismatch: None,
+    })
+}
+
+/// Parses a text as Go's decoder leaves it: a value of another kind than its field is passed over.
+/// Returns the first such mismatch beside what was read.
+///
+/// # Errors
+///
+/// Fails if the text is not JSON.
+pub fn from_slice_leniently<T: DeserializeOwned>(text: &[u8]) -> Result<(T, Option<Error>), Error> {
+    let mismatch = Rc::default();
+    let read = T::deserialize(Go {
+        value: value(text)?,
+        place: String::new(),
+        mismatch: Some(Rc::clone(&mismatch)),
+    })?;
+    Ok((read, mismatch.take()))
 }
 
 /// Parses a text into values, as they are.
@@ -32,7 +52,10 @@ pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
 ///
 /// Fails if the text is no JSON.
 pub fn value(text: &[u8]) -> Result<Value, Error> {
-    serde_json::from_slice(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
+    // Go replaces what is not UTF-8, and its decoder reads the first value of a file.
+    let text = String::from_utf8_lossy(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text));
+    let mut values = serde_json::Deserializer::from_str(&text).into_iter();
+    values.next().unwrap_or_else(|| serde_json::from_str(""))
 }
 
 /// Decodes base64, passing over line breaks.
@@ -80,6 +103,8 @@ pub fn fold_names(map: &mut Map<String, Value>, names: &[&str]) {
 struct Go {
     value: Value,
     place: String,
+    /// The first value of another kind than its field, where such values are passed over.
+    mismatch: Option<Rc<RefCell<Option<Error>>>>,
 }
 
 impl Go {
@@ -99,20 +124,38 @@ impl Go {
         Error::custom(format!("{place} is {found}, not {expected}"))
     }
 
+    /// Passes over a value of another kind than its field, if that is allowed.
+    fn pass_over(&self, expected: &str) -> Result<(), Error> {
+        let error = self.other_than(expected);
+        let Some(first) = &self.mismatch else {
+            return Err(error);
+        };
+        first.borrow_mut().get_or_insert(error);
+        Ok(())
+    }
+
+    fn child(&self, key: impl fmt::Display, value: Value) -> Self {
+        Self {
+            value,
+            place: format!("{}.{key}", self.place),
+            mismatch: self.mismatch.clone(),
+        }
+    }
+
     /// Returns the entries of an object, named as these fields where they are meant.
-    fn entries(self, fields: &[&str]) -> Result<Vec<(String, Self)>, Error> {
-        let place = |key: &str| format!("{}.{key}", self.place);
-        match self.value {
+    fn entries(mut self, fields: &[&str]) -> Result<Vec<(String, Self)>, Error> {
+        match self.value.take() {
             Value::Null => Ok(Vec::new()),
             Value::Object(mut map) => {
                 fold_names(&mut map, fields);
-                let entry = |(key, value): (String, Value)| {
-                    let place = place(&key);
-                    (key, Self { value, place })
-                };
+                let entry = |(key, value)| (String::clone(&key), self.child(key, value));
                 Ok(map.into_iter().map(entry).collect())
             }
-            _ => Err(self.other_than("an object")),
+            other => {
+                self.value = other;
+                self.pass_over("an object")?;
+                Ok(Vec::new())
+            }
         }
     }
 }
@@ -149,7 +192,10 @@ impl<'de> Deserializer<'de> for Go {
         match self.value {
             Value::Null => visitor.visit_bool(false),
             Value::Bool(value) => visitor.visit_bool(value),
-            _ => Err(self.other_than("true or false")),
+            _ => {
+                self.pass_over("true or false")?;
+                visitor.visit_bool(false)
+            }
         }
     }
 
@@ -157,7 +203,10 @@ impl<'de> Deserializer<'de> for Go {
         match self.value {
             Value::Null => visitor.visit_str(""),
             Value::String(text) => visitor.visit_string(text),
-            _ => Err(self.other_than("a text")),
+            _ => {
+                self.pass_over("a text")?;
+                visitor.visit_str("")
+            }
         }
     }
 
@@ -166,16 +215,18 @@ impl<'de> Deserializer<'de> for Go {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let items = match self.value {
+        let mut list = self;
+        let items = match list.value.take() {
             Value::Null => Vec::new(),
             Value::Array(items) => items,
-            _ => return Err(self.other_than("a list")),
+            other => {
+                list.value = other;
+                list.pass_over("a list")?;
+                Vec::new()
+            }
         };
-        let place = &self.place;
-        let items = items.into_iter().enumerate().map(|(index, value)| Self {
-            value,
-            place: format!("{place}.{index}"),
-        });
+        let items = items.into_iter().enumerate();
+        let items = items.map(|(index, value)| list.child(index, value));
         visitor.visit_seq(SeqDeserializer::new(items))
     }
 
@@ -274,7 +325,26 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap_err(), expected);
         }
-        assert!(parse("{").is_err());
+        assert!(parse("{").is_err() && parse("").is_err());
+    }
+
+    #[test]
+    fn a_value_of_another_kind_costs_itself_and_nothing_else() {
+        let text = br#"{"entries":{"a":5,"b":{"userName":[1]},"c":{"userName":"u"}},"list":"x"}"#;
+        let (outer, mismatch) = from_slice_leniently::<Outer>(text).unwrap();
+        assert_eq!(outer.entries["c"].user_name, "u");
+        assert_eq!(outer.entries["b"], Inner::default());
+        assert!(outer.list.is_empty());
+        let mismatch = mismatch.unwrap().to_string();
+        assert_eq!(mismatch, ".entries.a is a number, not an object");
+        let (_, mismatch) = from_slice_leniently::<Outer>(b"{}").unwrap();
+        assert!(mismatch.is_none());
+    }
+
+    #[test]
+    fn what_go_passes_over_is_passed_over() {
+        let outer: Outer = from_slice(b"{\"list\":[\"a\xff\"]} trailing \0").unwrap();
+        assert_eq!(outer.list, ["a\u{fffd}"]);
     }
 
     #[test]

@@ -123,6 +123,11 @@ pub enum InputError {
     /// Standard input holds a Dockerfile and `--file` names another one.
     #[error("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")]
     AmbiguousDockerfile,
+    /// Standard input is something else than BuildKit can read.
+    #[error(
+        "standard input is neither a Dockerfile nor a tar archive that can be unpacked (plain, gzip, bzip2, xz or zstd)"
+    )]
+    UnknownArchive,
     /// A named context is not a folder.
     #[error("failed to get build context {name:?} from {path:?}")]
     NamedContext {
@@ -208,6 +213,9 @@ impl Inputs {
             self.attrs.insert("filename".into(), name.to_owned());
             name.clone_into(&mut self.dockerfile_name);
             return Ok(());
+        }
+        if !stdin.is_text().map_err(InputError::Stdin)? {
+            return Err(InputError::UnknownArchive);
         }
         if dockerfile.is_some() {
             return Err(InputError::AmbiguousDockerfile);

@@ -56,10 +56,25 @@ impl Stdin {
     ///
     /// Fails where the input cannot be read.
     pub fn is_archive(&mut self) -> io::Result<bool> {
+        self.look()?;
+        Ok(looks_like_archive(&self.head))
+    }
+
+    fn look(&mut self) -> io::Result<()> {
         let missing = HEADER.saturating_sub(self.head.len());
         let mut limited = (&mut self.rest).take(missing as u64);
         limited.read_to_end(&mut self.head)?;
-        Ok(looks_like_archive(&self.head))
+        Ok(())
+    }
+
+    /// Reads the first bytes and returns whether they can begin a Dockerfile, which has no zero bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the input cannot be read.
+    pub fn is_text(&mut self) -> io::Result<bool> {
+        self.look()?;
+        Ok(!self.head.contains(&0))
     }
 
     /// Writes everything to a file.
@@ -174,6 +189,10 @@ mod tests {
         builder.append(&header, io::empty()).unwrap();
         assert!(archive(&builder.into_inner().unwrap()));
         assert!(!archive(b"FROM scratch\n"));
+        let text = |bytes: &'static [u8]| Stdin::new(bytes).is_text().unwrap();
+        assert!(text(b"FROM scratch\n") && text(b"\xef\xbb\xbfFROM a\n"));
+        // A zip, and UTF-16.
+        assert!(!text(b"PK\x03\x04\x14\x00") && !text(b"\xff\xfeF\x00R\x00"));
         assert!(!archive(b""));
     }
 

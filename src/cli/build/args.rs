@@ -198,13 +198,13 @@ pub struct LegacyArgs {
     pub memory_swap: Option<String>,
     /// Same as --resource=cpu-shares=
     #[arg(short = 'c', long = "cpu-shares", hide = true)]
-    pub cpu_shares: Option<String>,
+    pub cpu_shares: Option<i64>,
     /// Same as --resource=cpu-period=
     #[arg(long = "cpu-period", hide = true)]
-    pub cpu_period: Option<String>,
+    pub cpu_period: Option<i64>,
     /// Same as --resource=cpu-quota=
     #[arg(long = "cpu-quota", hide = true)]
-    pub cpu_quota: Option<String>,
+    pub cpu_quota: Option<i64>,
     /// Same as --resource=cpuset-cpus=
     #[arg(long = "cpuset-cpus", hide = true)]
     pub cpuset_cpus: Option<String>,
@@ -237,18 +237,19 @@ impl LegacyArgs {
 
     /// Returns the flags that are older forms of `--resource`, in that form.
     pub fn resources(&self) -> Vec<String> {
+        let number = |value: Option<i64>| value.map(|number| number.to_string());
         let given = [
-            ("memory", &self.memory),
-            ("memory-swap", &self.memory_swap),
-            ("cpu-shares", &self.cpu_shares),
-            ("cpu-period", &self.cpu_period),
-            ("cpu-quota", &self.cpu_quota),
-            ("cpuset-cpus", &self.cpuset_cpus),
-            ("cpuset-mems", &self.cpuset_mems),
+            ("memory", self.memory.clone()),
+            ("memory-swap", self.memory_swap.clone()),
+            ("cpu-shares", number(self.cpu_shares)),
+            ("cpu-period", number(self.cpu_period)),
+            ("cpu-quota", number(self.cpu_quota)),
+            ("cpuset-cpus", self.cpuset_cpus.clone()),
+            ("cpuset-mems", self.cpuset_mems.clone()),
         ];
         given
             .into_iter()
-            .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)))
+            .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
             .collect()
     }
 }

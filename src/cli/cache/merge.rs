@@ -25,12 +25,10 @@ use super::place::{self, Places};
 /// the same time. Blobs are mounted where both are on one registry, and else copied.
 #[derive(Debug, Clone, clap::Args)]
 pub struct MergeArgs {
-    /// The caches to unite
-    #[arg(value_name = "SRC", required = true, num_args = 1..)]
-    src: Vec<String>,
-    /// The reference of the united cache
-    #[arg(value_name = "DST", required = true)]
-    dst: String,
+    /// The caches to unite, and the reference of the united cache
+    // One list: clap would not take a flag between two.
+    #[arg(value_names = ["SRC", "DST"], required = true, num_args = 2..)]
+    refs: Vec<String>,
     /// Pass over caches that do not exist
     #[arg(long)]
     ignore_missing: bool,
@@ -58,8 +56,13 @@ pub struct MergeArgs {
 /// Fails if a cache does not exist or cannot be read, or DST cannot be written.
 pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     let places = Places::new(ctx);
-    let (repository, tag) = places.destination(&args.dst, args.insecure)?;
-    let given = Box::pin(load_all(&args, &places, ctx)).await?;
+    let Some((dst, sources)) = args.refs.split_last() else {
+        return Err(CommandError::usage(
+            "a cache to unite and a reference are needed",
+        ));
+    };
+    let (repository, tag) = places.destination(dst, args.insecure)?;
+    let given = Box::pin(load_all(sources, &args, &places, ctx)).await?;
     let Some(mut contents) = unite(&given) else {
         return Ok(ctx.ui.data("nothing to merge: none of the caches exists")?);
     };
@@ -88,7 +91,7 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     let mut united = keep(place, &contents, &brought.there, args.replace).await?;
     united.lost += lost;
     united.dropped = united.dropped.or(dropped);
-    Ok(ctx.ui.data(&report(&args.dst, &brought, &united))?)
+    Ok(ctx.ui.data(&report(dst, &brought, &united))?)
 }
 
 async fn keep(
@@ -107,12 +110,13 @@ async fn keep(
 
 /// Reads the caches; those that do not exist are reported, and an error unless they may be missing.
 async fn load_all(
+    sources: &[String],
     args: &MergeArgs,
     places: &Places<'_>,
     ctx: &Context,
 ) -> Result<Vec<Given>, CommandError> {
     let mut all = Vec::new();
-    for name in &args.src {
+    for name in sources {
         let source = places.find(name, args.insecure)?;
         let loaded = ctx
             .ui

@@ -44,6 +44,13 @@ pub(in crate::cli) struct Selection {
     pub(in crate::cli) expression: String,
 }
 
+impl Filter {
+    /// Returns whether the flag had an empty value, which filters nothing.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
 /// Reads one `--filter`; an empty one is none.
 ///
 /// # Errors
@@ -71,7 +78,7 @@ impl Selection {
     /// Fails for a filter with several values, and for a time that is none.
     pub(in crate::cli) fn new(filters: &[Filter]) -> Result<Self, FilterError> {
         let mut by_name: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for filter in filters.iter().filter(|filter| !filter.name.is_empty()) {
+        for filter in filters.iter().filter(|filter| !filter.is_empty()) {
             by_name
                 .entry(&filter.name)
                 .or_default()

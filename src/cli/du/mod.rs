@@ -59,7 +59,8 @@ pub async fn run(args: DuArgs, ctx: &Context) -> Result<(), CommandError> {
     let mut text = format
         .render(&records, jiff::Timestamp::now())
         .map_err(CommandError::failed)?;
-    if format.has_totals() && args.filters.is_empty() {
+    let is_whole = args.filters.iter().all(Filter::is_empty);
+    if format.has_totals() && is_whole {
         text.push_str(&render::totals(&records));
     }
     ctx.ui.text(&text)?;

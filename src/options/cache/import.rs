@@ -42,7 +42,7 @@ impl CacheFrom {
     ///
     /// # Errors
     ///
-    /// Fails for a value that has not the form of one, or has no type or folder.
+    /// Fails for a value that does not have the form of one, or has no type.
     pub fn parse_leniently(value: &str) -> Result<(Vec<Self>, Vec<Remark>), OptionError> {
         let entry = match Entry::parse(value, &TYPES) {
             Ok(entry) => entry,
@@ -58,10 +58,10 @@ impl CacheFrom {
                 })
                 .collect(),
             Entry::Keyed { kind, pairs } if kind == "registry" => vec![Self::from_pairs(pairs)],
-            Entry::Keyed { kind, pairs } => match other_attrs(&kind, pairs, "src") {
-                Err(error) if breaks_the_form(&error) => return Err(error),
-                attrs => vec![attrs.map(|attrs| (Self::Other { kind, attrs }, None))],
-            },
+            Entry::Keyed { kind, pairs } => {
+                let attrs = other_attrs(&kind, pairs, "src");
+                vec![attrs.map(|attrs| (Self::Other { kind, attrs }, None))]
+            }
         };
         let (mut imports, mut remarks) = (Vec::new(), Vec::new());
         for result in results {

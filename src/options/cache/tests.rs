@@ -314,6 +314,8 @@ fn wrong_imports_are_remarked() {
         ),
         ("type=registri,ref=a", 0, r#"did you mean "registry"?"#),
         ("type=registry", 0, r#"key "ref" is required"#),
+        ("type=local", 0, r#"key "src" is required"#),
+        ("type=local,src=", 0, r#"key "src" is required"#),
         ("type=registry,ref=a,ref=b", 0, "more than once"),
         (
             "type=registry,ref=a,registry.insecure=yes",
@@ -337,7 +339,7 @@ fn wrong_imports_are_remarked() {
         let text = remarks[0].to_string();
         assert!(text.contains(remark), "{value}: {text}");
     }
-    for value in ["type=registry,ref", "ref=a", "a\"b", "type=local"] {
+    for value in ["type=registry,ref", "ref=a", "a\"b"] {
         assert!(CacheFrom::parse_leniently(value).is_err(), "{value}");
     }
 }
