@@ -249,3 +249,16 @@ fn caches_are_united_by_hand() {
     let folder_target = merge(&[&target, &folder]);
     assert_eq!(folder_target.status.code(), Some(125), "{folder_target:?}");
 }
+
+#[test]
+fn flags_may_stand_between_the_references() {
+    let client = Rig::get().client();
+    let (from, to) = (reference(), reference());
+    let args = ["cachex", "cache", "merge", &from, "--ignore-missing", &to];
+    let (output, _) = client.docker_ok(&args);
+    assert!(output.contains("nothing to merge"), "{output}");
+    let alone = client.docker(&["cachex", "cache", "merge", &from]);
+    assert_eq!(alone.status.code(), Some(125));
+    let errors = text(&alone.stderr);
+    assert!(errors.contains("at least one cache to unite"), "{errors}");
+}

@@ -132,6 +132,11 @@ fn an_archive_on_standard_input_is_unpacked_whatever_packed_it() {
             "{kind}"
         );
     }
+    let zip = read("cachex", "zip", b"PK\x03\x04\x14\x00\x00\x00").expect_err("a zip");
+    assert!(
+        zip.contains("neither a Dockerfile nor a tar archive"),
+        "{zip}"
+    );
     // BuildKit needs a program for this one, which not every image of it has.
     let xz = packed("xz", &tar);
     let theirs = read("buildx", "xz", &xz);

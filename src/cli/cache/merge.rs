@@ -24,10 +24,11 @@ use super::place::{self, Places};
 /// a reference. What DST holds already is united, too, and nothing is lost where others write to it at
 /// the same time. Blobs are mounted where both are on one registry, and else copied.
 #[derive(Debug, Clone, clap::Args)]
+#[command(override_usage = "docker cachex cache merge [OPTIONS] <SRC>... <DST>")]
 pub struct MergeArgs {
     /// The caches to unite, and the reference of the united cache
     // One list: clap would not take a flag between two.
-    #[arg(value_names = ["SRC", "DST"], required = true, num_args = 2..)]
+    #[arg(value_name = "REF", required = true, num_args = 1..)]
     refs: Vec<String>,
     /// Pass over caches that do not exist
     #[arg(long)]
@@ -49,6 +50,10 @@ pub struct MergeArgs {
     replace: bool,
 }
 
+const TOO_FEW: &str =
+    "at least one cache to unite, and the reference of the united cache, must be given";
+const HELP: &str = "run \"docker cachex cache merge --help\"";
+
 /// Runs the command.
 ///
 /// # Errors
@@ -56,10 +61,9 @@ pub struct MergeArgs {
 /// Fails if a cache does not exist or cannot be read, or DST cannot be written.
 pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     let places = Places::new(ctx);
-    let Some((dst, sources)) = args.refs.split_last() else {
-        return Err(CommandError::usage(
-            "a cache to unite and a reference are needed",
-        ));
+    let (dst, sources) = match args.refs.split_last() {
+        Some((dst, sources)) if !sources.is_empty() => (dst, sources),
+        _ => return Err(CommandError::usage(TOO_FEW).hint(HELP)),
     };
     let (repository, tag) = places.destination(dst, args.insecure)?;
     let given = Box::pin(load_all(sources, &args, &places, ctx)).await?;
