@@ -47,6 +47,8 @@ impl RegistryClient {
             // How servers with TLS answer one who does not speak it, those that do not hang up.
             Ok(found) if found.1.1.status == StatusCode::BAD_REQUEST => Ok(found),
             Ok(found) => return Ok(self.is_plain(found)),
+            // A server with TLS does not take such a request in silence.
+            Err(error) if error.is_slow() => return Err(error),
             Err(error) => Err(error),
         };
         match (plain, self.once_by_tls(call).await) {

@@ -189,6 +189,31 @@ async fn a_registry_on_loopback_that_breaks_http_is_told_as_that() {
 }
 
 #[tokio::test]
+async fn a_registry_on_loopback_that_is_silent_is_not_asked_by_tls_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut host = HostConfig::new(listener.local_addr().unwrap().to_string());
+    host.timeouts.small = Duration::from_millis(100);
+    let connections = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let taken = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            taken.lock().unwrap().push(stream);
+        }
+    });
+    let clock: Arc<dyn Clock> = TestClock::new();
+    let client =
+        RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::default(), clock).unwrap();
+    let repository = client.repository(REPO, Access::Pull).unwrap();
+    let error = within(repository.manifest("t")).await.unwrap_err();
+    let shown = crate::error::chain(&error);
+    assert!(
+        error.is_slow() && shown.contains("http://") && !shown.contains("https://"),
+        "{shown}"
+    );
+    assert_eq!(connections.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_client_certificate_is_shown_where_one_is_wanted() {
     let address = tls_server(true, NOT_FOUND);
     let without = [("ca.crt", CA)];
