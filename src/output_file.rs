@@ -228,6 +228,23 @@ pub fn write(path: &Path, data: &[u8]) -> Result<(), OutputError> {
     Ok(file.publish()?)
 }
 
+/// Checks that [`write`] can be expected to succeed. Nothing is created or changed.
+///
+/// # Errors
+///
+/// Fails if the path is no place for an output, or its folder does not exist.
+pub fn check(path: &Path) -> Result<(), OutputError> {
+    let Place::Regular { path, .. } = Place::find(path, Devices::Refused)? else {
+        return Ok(());
+    };
+    let folder = folder_of(&path);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let text = format!("there is no folder {}", folder.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, text).into())
+}
+
 /// Removes the regular file that the path leads to. Links, pipes and what else is there stay.
 ///
 /// # Errors
@@ -348,6 +365,21 @@ mod tests {
         remove_stale(Path::new(&descriptor)).unwrap();
         write(Path::new(&descriptor), b"two").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "one two");
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_found_before() {
+        let dir = tempfile::tempdir().unwrap();
+        check(&dir.path().join("new")).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let error = check(&dir.path().join("no/file")).unwrap_err();
+        assert!(
+            error.to_string().starts_with("there is no folder "),
+            "{error}"
+        );
+        let link = dir.path().join("link");
+        symlink("no/file", &link).unwrap();
+        check(&link).unwrap_err();
     }
 
     #[test]

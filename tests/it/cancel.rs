@@ -108,10 +108,12 @@ fn docker(bench: &Bench) -> Command {
         .command(&["cachex", "build", "--progress=plain"])
 }
 
-/// The plugin without the docker CLI.
+/// The plugin without the docker CLI. Tests may be run by `nohup`, whose programs ignore SIGHUP, as the plugin does then.
 fn alone(bench: &Bench) -> Command {
-    let mut command = Command::new(plugin());
+    let mut command = Command::new("env");
     command
+        .arg("--default-signal=HUP")
+        .arg(plugin())
         .env("DOCKER_CONFIG", bench.client.config())
         .args(["build", "--progress=plain"]);
     command

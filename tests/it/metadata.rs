@@ -129,3 +129,21 @@ fn a_device_is_never_replaced() {
             .is_symlink()
     );
 }
+
+#[test]
+fn a_file_in_a_folder_that_is_missing_is_refused_before_the_build() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("file", "x")]);
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let place = folder.path().join("no/file");
+    for flag in ["--metadata-file", "--iidfile"] {
+        let flag = format!("{flag}={}", place.display());
+        let args = ["--builder", &builder.name, "--progress=plain", &flag, path];
+        let output = client.docker(&[&["cachex", "build"][..], &args].concat());
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{flag}: {errors}");
+        assert!(errors.contains("there is no folder"), "{flag}: {errors}");
+        assert!(!errors.contains("COPY"), "{flag}: {errors}");
+    }
+}

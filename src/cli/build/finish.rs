@@ -13,7 +13,7 @@ use crate::cli::Context;
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
-use crate::output_file::{self, Devices, OutputError, Place};
+use crate::output_file::{self, OutputError};
 use crate::progress::{Summary, rawjson, source_error};
 
 /// Removes the image identifier of an earlier build, which would be wrong if this one fails, and
@@ -23,12 +23,16 @@ use crate::progress::{Summary, rawjson, source_error};
 ///
 /// Fails if a path is no place for a file, or the earlier file cannot be removed.
 pub(super) fn prepare(files: &Files) -> Result<(), CommandError> {
+    let named = [
+        (IMAGE_ID_FILE, &files.iidfile),
+        (METADATA_FILE, &files.metadata),
+    ];
+    for (name, path) in named {
+        let Some(path) = path else { continue };
+        output_file::check(path).map_err(|error| refused(name, path, &error))?;
+    }
     if let Some(path) = &files.iidfile {
         output_file::remove_stale(path).map_err(|error| refused(IMAGE_ID_FILE, path, &error))?;
-    }
-    if let Some(path) = &files.metadata {
-        Place::find(path, Devices::Refused)
-            .map_err(|error| refused(METADATA_FILE, path, &error))?;
     }
     Ok(())
 }
