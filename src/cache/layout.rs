@@ -70,6 +70,9 @@ pub enum LayoutError {
     /// A blob that is referred to is not there.
     #[error("blob {0} is not in the folder")]
     Missing(Digest),
+    /// Something else than a folder is there.
+    #[error("{0:?} is not a folder")]
+    NotFolder(PathBuf),
     /// There is no such folder.
     #[error("there is no folder {0:?}")]
     NoFolder(PathBuf),
@@ -120,6 +123,11 @@ impl Layout {
     #[cfg(test)]
     pub fn root(&self) -> &std::path::Path {
         &self.root
+    }
+
+    /// Returns whether there is something else than a folder.
+    pub fn is_file(&self) -> bool {
+        self.root.exists() && !self.root.is_dir()
     }
 
     /// Creates the folders for blobs, and removes what a program that was killed left unfinished.

@@ -251,6 +251,7 @@ fn start(args: Vec<OsString>, ui: &Ui) -> Result<(), CommandError> {
 
 fn run_command(args: &[OsString], ui: &Ui) -> Result<(), CommandError> {
     let mut root = command();
+    let args = &pflag::without_help_values(args)[..];
     let matches = match root.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return show_help(&error, ui),

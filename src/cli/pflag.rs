@@ -1,6 +1,7 @@
 //! Flags in the forms that docker's own flags take, those of Go's pflag, in the whole tree of commands.
 
 use std::any::TypeId;
+use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
 
@@ -27,6 +28,24 @@ pub(super) fn like_pflag(mut command: Command) -> Command {
             arg
         }
     })
+}
+
+/// Gives the flag of clap's own that takes no value, `--help`, the forms of the others: `--help=true` is `--help`, and
+/// `--help=false` is left out.
+pub(super) fn without_help_values(args: &[OsString]) -> Vec<OsString> {
+    let mut is_flag = true;
+    let form = |arg: &OsString| {
+        is_flag &= arg != "--";
+        let value = arg.to_str().filter(|_| is_flag)?;
+        parse_bool(value.strip_prefix("--help=")?)
+    };
+    let forms: Vec<Option<bool>> = args.iter().map(form).collect();
+    let given = args.iter().zip(forms).filter_map(|(arg, form)| match form {
+        Some(false) => None,
+        Some(true) => Some(OsString::from("--help")),
+        None => Some(arg.clone()),
+    });
+    given.collect()
 }
 
 fn truth_value(arg: Arg) -> Arg {

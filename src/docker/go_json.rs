@@ -4,12 +4,15 @@
 //! base64 may have line breaks, and a byte order mark at the beginning is passed over. Messages name
 //! the place and never a value, which may be a secret.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use regex::{Captures, Regex};
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
@@ -54,8 +57,26 @@ pub fn from_slice_leniently<T: DeserializeOwned>(text: &[u8]) -> Result<(T, Opti
 pub fn value(text: &[u8]) -> Result<Value, Error> {
     // Go replaces what is not UTF-8, and its decoder reads the first value of a file.
     let text = String::from_utf8_lossy(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text));
+    let text = without_lone_surrogates(&text);
     let mut values = serde_json::Deserializer::from_str(&text).into_iter();
     values.next().unwrap_or_else(|| serde_json::from_str(""))
+}
+
+/// Replaces escapes of half a character, as Go does.
+fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    // An escaped backslash is no beginning of an escape; a pair is a whole character.
+    static ESCAPES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let pair = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}";
+        let half = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}";
+        Regex::new(&format!(r"\\[^u]|{pair}|({half})")).ok()
+    });
+    let Some(escapes) = &*ESCAPES else {
+        return Cow::Borrowed(text);
+    };
+    escapes.replace_all(text, |found: &Captures<'_>| match found.get(1) {
+        Some(_) => r"\ufffd".to_owned(),
+        None => found[0].to_owned(),
+    })
 }
 
 /// Decodes base64, passing over line breaks.
@@ -345,6 +366,9 @@ mod tests {
     fn what_go_passes_over_is_passed_over() {
         let outer: Outer = from_slice(b"{\"list\":[\"a\xff\"]} trailing \0").unwrap();
         assert_eq!(outer.list, ["a\u{fffd}"]);
+        let halves = r#"{"list":["\ud83d\ude00","\ud83d x","\ude00","\\ud83d","\u00e9"]}"#;
+        let expected = ["\u{1f600}", "\u{fffd} x", "\u{fffd}", r"\ud83d", "\u{e9}"];
+        assert_eq!(parse(halves).unwrap().list, expected);
     }
 
     #[test]

@@ -168,3 +168,30 @@ fn a_cache_to_read_that_is_wrong_is_a_warning() {
         assert_eq!(told.count(), 1, "{value}: {progress}");
     }
 }
+
+#[test]
+fn a_folder_without_the_cache_says_what_it_has() {
+    let bench = Bench::shared(&SHARED);
+    let folder = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let layout = folder.path().join("cache");
+    let to = format!("--cache-to=type=local,dest={},tag=other", layout.display());
+    bench.build("cachex", &[&to], folder.path());
+    let from = |place: &Path, tag: &str| {
+        let from = format!("--cache-from=type=local,src={}{tag}", place.display());
+        bench.build("cachex", &[&from], folder.path())
+    };
+    let progress = from(&layout, "");
+    let told = "no manifest has the tag \"latest\"; the folder has other; building without it";
+    assert!(progress.contains(told), "{progress}");
+    assert!(!progress.contains("no cache there yet"), "{progress}");
+    let progress = from(&folder.path().join("absent"), "");
+    assert!(progress.contains("no cache there yet"), "{progress}");
+    assert!(!progress.contains("cannot read the cache"), "{progress}");
+    let progress = from(&folder.path().join("Dockerfile"), "");
+    let warning = |line: &&str| {
+        line.starts_with("WARNING: cannot read the cache") && line.ends_with("is not a folder")
+    };
+    assert_eq!(progress.lines().filter(warning).count(), 1, "{progress}");
+    let progress = from(&layout, ",tag=other");
+    assert!(!progress.contains("building without it"), "{progress}");
+}

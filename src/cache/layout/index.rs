@@ -97,6 +97,9 @@ impl Layout {
     ///
     /// Fails if there is none.
     pub fn check(&self) -> Result<(), LayoutError> {
+        if self.is_file() {
+            return Err(LayoutError::NotFolder(self.root.clone()));
+        }
         if !self.root.is_dir() {
             return Err(LayoutError::NoFolder(self.root.clone()));
         }

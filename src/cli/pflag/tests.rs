@@ -208,3 +208,22 @@ fn words_end_the_flags() {
         assert_eq!(build.get_one::<String>("context").unwrap(), expected);
     }
 }
+
+#[test]
+fn help_takes_the_forms_of_a_truth_value() {
+    let forms = |line: &str| {
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let given = without_help_values(&args).into_iter();
+        let given: Vec<_> = given.map(|arg| arg.into_string().unwrap()).collect();
+        given.join(" ")
+    };
+    for (line, expected) in [
+        ("ls --help=false", "ls"),
+        ("build --help=0 .", "build ."),
+        ("ls --help=true", "ls --help"),
+        ("ls --help=maybe", "ls --help=maybe"),
+        ("build -- --help=false", "build -- --help=false"),
+    ] {
+        assert_eq!(forms(line), expected);
+    }
+}

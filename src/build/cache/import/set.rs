@@ -106,8 +106,8 @@ pub async fn open(
         let mut slot = match &probe.import {
             CacheImport::Builder(entry) => Slot::plain(Some(entry.clone())),
             CacheImport::Layout(layout) => {
-                let entry = open_layout(layout, current_dir, tools, stores).await;
-                return (Slot::plain(entry), None);
+                let (entry, warning) = open_layout(layout, current_dir, tools, stores).await;
+                return (Slot::plain(entry), warning);
             }
             CacheImport::Registry(source, entry) => Slot {
                 entry: Some(entry.clone()),
@@ -290,7 +290,7 @@ async fn open_layout(
     current_dir: &Path,
     tools: &CacheTools,
     stores: &ContentStores,
-) -> Option<Entry> {
+) -> (Option<Entry>, Option<String>) {
     let layout = Layout::new(current_dir.join(&import.src));
     let found = {
         let (layout, import) = (layout.clone(), import.clone());
@@ -299,31 +299,41 @@ async fn open_layout(
     let found = found.map_err(|error| error.to_string());
     let found = found.and_then(|found| found.map_err(|error| crate::error::chain(&error)));
     let digest = match found {
-        Ok(Some(digest)) => digest,
-        Ok(None) => {
-            tools.observer.import(&import.src).done(MISSING);
-            return None;
+        Ok(Ok(digest)) => digest,
+        Ok(Err(remark)) => {
+            tools.observer.import(&import.src).done(&remark);
+            return (None, None);
         }
         Err(error) => {
             tools.observer.import(&import.src).failed(&error);
-            return None;
+            return (None, Some(unread_warning(&import.src, &error)));
         }
     };
     let mut attrs = import.attrs.clone();
     attrs.insert("digest".into(), digest.to_string());
     let id = StoreId::of_folder(&import.src);
     stores.add(id.in_session(), Arc::new(LayoutStore::new(layout)));
-    Some(local(attrs))
+    (Some(local(attrs)), None)
 }
 
-fn find(layout: &Layout, import: &LayoutImport) -> Result<Option<Digest>, LayoutError> {
+/// Finds the cache's manifest in the folder, or returns what is said of a cache that is not there.
+fn find(layout: &Layout, import: &LayoutImport) -> Result<Result<Digest, String>, LayoutError> {
+    let missing = || Ok(Err(MISSING.to_owned()));
     let digest = match &import.digest {
-        Some(digest) => Some(digest.clone()),
-        None => layout.tagged(&import.tag)?.map(|entry| entry.digest),
+        Some(digest) => digest.clone(),
+        None => match layout.manifest(Some(&import.tag)) {
+            Ok(entry) => entry.digest,
+            // Another cache is there, which the user may have meant.
+            Err(error @ LayoutError::NoTag { .. }) if !layout.entries()?.is_empty() => {
+                return Ok(Err(format!("{error}; building without it")));
+            }
+            Err(error) if error.is_missing() => return missing(),
+            Err(error) => return Err(error),
+        },
     };
-    match digest {
-        Some(digest) => Ok(layout.blob_size(&digest)?.map(|_| digest)),
-        None => Ok(None),
+    match layout.blob_size(&digest)? {
+        Some(_) => Ok(Ok(digest)),
+        None => missing(),
     }
 }
 

@@ -31,11 +31,12 @@ pub(super) fn read(
     let mut caches = Vec::new();
     for value in values {
         let (parsed, remarks) = flag("cache-from", CacheFrom::parse_leniently(value))?;
-        warnings.extend(
-            remarks
-                .iter()
-                .map(|remark| format!("--cache-from: {remark}")),
-        );
+        for remark in remarks {
+            let warning = format!("--cache-from: {remark}");
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
         for mut cache in parsed {
             match cache.fill_from_env(|name| lookup(env, name)) {
                 Ok(false) => continue,
