@@ -228,7 +228,7 @@ pub fn write(path: &Path, data: &[u8]) -> Result<(), OutputError> {
     Ok(file.publish()?)
 }
 
-/// Checks that [`write`] can be expected to succeed. Nothing is created or changed.
+/// Checks that [`write()`] can be expected to succeed. Nothing is created or changed.
 ///
 /// # Errors
 ///
