@@ -33,17 +33,16 @@ pub(super) fn like_pflag(mut command: Command) -> Command {
 /// Gives the flag of clap's own that takes no value, `--help`, the forms of the others: `--help=true` is `--help`, and
 /// `--help=false` is left out.
 pub(super) fn without_help_values(args: &[OsString]) -> Vec<OsString> {
-    let mut is_flag = true;
-    let form = |arg: &OsString| {
-        is_flag &= arg != "--";
-        let value = arg.to_str().filter(|_| is_flag)?;
-        parse_bool(value.strip_prefix("--help=")?)
-    };
-    let forms: Vec<Option<bool>> = args.iter().map(form).collect();
-    let given = args.iter().zip(forms).filter_map(|(arg, form)| match form {
-        Some(false) => None,
-        Some(true) => Some(OsString::from("--help")),
-        None => Some(arg.clone()),
+    let mut may_be_flag = true;
+    let given = args.iter().filter_map(|arg| {
+        may_be_flag &= arg != "--";
+        let text = arg.to_str().filter(|_| may_be_flag);
+        let value = text.and_then(|text| text.strip_prefix("--help="));
+        match value.and_then(parse_bool) {
+            Some(false) => None,
+            Some(true) => Some(OsString::from("--help")),
+            None => Some(arg.clone()),
+        }
     });
     given.collect()
 }

@@ -70,6 +70,10 @@ fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
         let half = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}";
         Regex::new(&format!(r"\\[^u]|{pair}|({half})")).ok()
     });
+    // Nearly every file is without, and every command reads some at its start.
+    if ![r"\ud", r"\uD"].iter().any(|escape| text.contains(escape)) {
+        return Cow::Borrowed(text);
+    }
     let Some(escapes) = &*ESCAPES else {
         return Cow::Borrowed(text);
     };

@@ -363,16 +363,9 @@ fn a_build_is_shown_in_docker_desktop_where_that_is_in_use() {
     let home = tempfile::tempdir().expect("a folder");
     let folder = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
     let lines = |tool: &str| {
-        let args = [
-            tool,
-            "build",
-            "--progress=plain",
-            "--builder",
-            &builder.name,
-        ];
-        let mut command = client.command(&args);
-        let output = command.arg(folder.path()).env("HOME", home.path()).output();
-        let output = output.expect("the docker CLI");
+        let args = ["--builder", &builder.name];
+        let home = home.path().to_str().expect("UTF-8");
+        let output = build(&client, tool, &args, folder.path(), &[("HOME", home)]);
         let errors = text(&output.stderr);
         assert!(output.status.success(), "{tool}: {errors}");
         let lines = errors.lines();
@@ -405,16 +398,9 @@ fn long_names_are_cut_where_the_user_says_so() {
     let dockerfile = format!("FROM {}\n{long}", Rig::get().busybox);
     let folder = context(&[("Dockerfile", &dockerfile)]);
     let name = |tool: &str, value: &str| {
-        let args = [
-            tool,
-            "build",
-            "--progress=plain",
-            "--builder",
-            &builder.name,
-        ];
-        let mut command = client.command(&args);
-        command.arg(folder.path()).env("PROGRESS_NO_TRUNC", value);
-        let errors = text(&command.output().expect("the docker CLI").stderr);
+        let (args, env) = (["--builder", &builder.name], ("PROGRESS_NO_TRUNC", value));
+        let output = build(&client, tool, &args, folder.path(), &[env]);
+        let errors = text(&output.stderr);
         let line = errors.lines().find(|line| line.contains("] RUN echo"));
         let line = line.unwrap_or_else(|| panic!("{tool}: {errors}"));
         let (_number, name) = line.split_once(' ').expect("a name");

@@ -86,8 +86,9 @@ impl Stdin {
         io::copy(&mut self.into_reader()?, to)
     }
 
-    /// Returns a stream of everything, what was looked at included, unpacked if it is zstd. Standard input can only be read by
-    /// a blocking thread, which ends with the input or when the stream is dropped.
+    /// Returns a stream of everything, what was looked at included, unpacked if it is zstd. Standard
+    /// input can only be read by a blocking thread, which ends with the input or when the stream is
+    /// dropped.
     pub fn into_async(self) -> impl AsyncRead + Send + Unpin + 'static {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::task::spawn_blocking(move || {

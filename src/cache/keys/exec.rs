@@ -127,22 +127,22 @@ fn cache_opt(cache: &CacheOpt, dest: &str) -> String {
 }
 
 fn secret(secret: &SecretOpt) -> String {
-    Object::new()
-        .text("ID", &secret.id)
-        .number("uid", secret.uid)
-        .number("gid", secret.gid)
-        .number("mode", secret.mode)
-        .flag("optional", secret.optional)
-        .end()
+    let rights = [secret.uid, secret.gid, secret.mode];
+    of_session(&secret.id, rights, secret.optional)
 }
 
 fn ssh(ssh: &SshOpt) -> String {
+    of_session(&ssh.id, [ssh.uid, ssh.gid, ssh.mode], ssh.optional)
+}
+
+/// Writes a mount that the session serves, with its owner, group and mode.
+fn of_session(id: &str, [uid, gid, mode]: [u32; 3], optional: bool) -> String {
     Object::new()
-        .text("ID", &ssh.id)
-        .number("uid", ssh.uid)
-        .number("gid", ssh.gid)
-        .number("mode", ssh.mode)
-        .flag("optional", ssh.optional)
+        .text("ID", id)
+        .number("uid", uid)
+        .number("gid", gid)
+        .number("mode", mode)
+        .flag("optional", optional)
         .end()
 }
 
