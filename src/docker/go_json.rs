@@ -96,29 +96,24 @@ pub fn base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     STANDARD.decode(text)
 }
 
-/// Gives fields that differ in letter case only from one of these names that name. Of two fields for
-/// one name the entries are put together, or the one counts that is spelled as the name.
+/// Gives fields that differ in letter case only from one of these names that name. Of several for one name the
+/// last counts, and objects are put together, as Go's decoder does.
 pub fn fold_names(map: &mut Map<String, Value>, names: &[&str]) {
-    for name in names {
-        let others: Vec<String> = map
-            .keys()
-            .filter(|key| key != name && key.eq_ignore_ascii_case(name))
-            .cloned()
-            .collect();
-        for other in others {
-            let Some(value) = map.remove(&other) else {
-                continue;
-            };
-            match (map.get_mut(*name), value) {
-                (Some(Value::Object(exact)), Value::Object(more)) => {
-                    for (key, value) in more {
-                        exact.entry(key).or_insert(value);
-                    }
-                }
-                (None | Some(Value::Null), value) => {
-                    map.insert((*name).to_owned(), value);
-                }
-                (Some(_), _) => {}
+    let is_meant = |key: &String| names.iter().any(|name| key.eq_ignore_ascii_case(name));
+    if map
+        .keys()
+        .all(|key| !is_meant(key) || names.contains(&key.as_str()))
+    {
+        return;
+    }
+    for (key, value) in std::mem::take(map) {
+        let name = names.iter().find(|name| key.eq_ignore_ascii_case(name));
+        let name = name.map_or(key, |name| (*name).to_owned());
+        match (map.get_mut(&name), value) {
+            (Some(Value::Object(earlier)), Value::Object(later)) => earlier.extend(later),
+            (Some(_), Value::Null) => {}
+            (_, value) => {
+                map.insert(name, value);
             }
         }
     }
@@ -331,6 +326,17 @@ mod tests {
         let outer = parse(r#"{"Entries":{"a":{}},"entries":{"b":{}},"maybe":"m","MAYBE":"n"}"#);
         let outer = outer.unwrap();
         assert_eq!(outer.entries.len(), 2);
+        assert_eq!(outer.maybe.as_deref(), Some("n"));
+        let outer = parse(
+            r#"{"entries":{"a":{"userName":"u"}},"ENTRIES":{"a":{"isNew":true}},"maybe":"m","Maybe":null}"#,
+        );
+        let outer = outer.unwrap();
+        // An entry of a map is a new one, not the earlier one with more in it.
+        let expected = Inner {
+            user_name: String::new(),
+            is_new: true,
+        };
+        assert_eq!(outer.entries["a"], expected);
         assert_eq!(outer.maybe.as_deref(), Some("m"));
     }
 
