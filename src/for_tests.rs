@@ -86,6 +86,7 @@ pub mod digest {
 }
 
 pub mod docker {
+    pub use crate::docker::token::Tokens;
     pub use crate::docker::{
         ConfigFile, Contexts, Endpoint, EndpointOptions, Engine, EngineError, ExecHandle,
         ExecStream, TlsFiles, config_dir,
@@ -114,7 +115,7 @@ pub mod fsutil {
 
 pub mod registry {
     pub use crate::registry::{
-        Access, Anonymous, Arrival, BlobSource, Download, HostConfig, RegistryClient, Repository,
-        RetryPolicy, SpoolDir, SystemClock, Timeouts, Transport, UploadOptions,
+        Access, Arrival, BlobSource, Download, HostConfig, RegistryClient, Repository, RetryPolicy,
+        SpoolDir, SystemClock, Timeouts, Transport, UploadOptions,
     };
 }

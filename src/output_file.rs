@@ -56,7 +56,7 @@ impl From<OutputError> for io::Error {
     }
 }
 
-/// Whether a character device such as `/dev/null` is written to.
+/// What is done with a character device such as `/dev/null`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Devices {
     /// It is, as buildx does with the bytes of an exporter.

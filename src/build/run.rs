@@ -28,7 +28,7 @@ use super::request::BuildRequest;
 use crate::buildkit::Client;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::SolveOutcome;
-use crate::docker::CredentialSource;
+use crate::docker::token::Tokens;
 use crate::env::Env;
 
 pub use self::error::BuildError;
@@ -37,8 +37,8 @@ pub use self::error::BuildError;
 pub struct Runner<'a> {
     /// The connected builder.
     pub client: Client,
-    /// Where registry credentials come from.
-    pub credentials: Arc<dyn CredentialSource>,
+    /// Registry credentials, and the tokens got with them.
+    pub tokens: Arc<Tokens>,
     /// Takes images that are loaded into an engine.
     pub loader: Arc<dyn ImageLoader>,
     /// Folder of the docker config file.

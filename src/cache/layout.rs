@@ -11,12 +11,13 @@ mod reset;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use fs_err as fs;
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
@@ -278,7 +279,7 @@ impl LayoutStore {
     pub fn exported(&self) -> Result<Option<Descriptor>, LayoutError> {
         let written = {
             let metadata = self.metadata.lock();
-            metadata.unwrap_or_else(PoisonError::into_inner).clone()
+            metadata.clone()
         };
         for digest in written.iter().rev() {
             let bytes = self
@@ -344,7 +345,7 @@ impl ContentStore for LayoutStore {
 }
 
 fn note(list: &Mutex<Vec<Digest>>, digest: &Digest) {
-    let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut list = list.lock();
     list.push(digest.clone());
 }
 

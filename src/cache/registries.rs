@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use crate::docker::token::Tokens;
 use crate::reference::Reference;
 use crate::registry::{
-    Access, CredentialSource, HostConfig, ProxySettings, RegistryClient, RegistryError, Repository,
-    RetryPolicy, SystemClock,
+    Access, HostConfig, ProxySettings, RegistryClient, RegistryError, Repository, RetryPolicy,
+    SystemClock,
 };
 
 /// How registries are reached.
@@ -22,7 +25,7 @@ pub struct NetworkSettings {
 
 /// Creates registry clients and keeps them.
 pub struct Registries {
-    credentials: Arc<dyn CredentialSource>,
+    tokens: Arc<Tokens>,
     settings: NetworkSettings,
     clients: Mutex<HashMap<(String, bool), RegistryClient>>,
 }
@@ -37,9 +40,9 @@ impl fmt::Debug for Registries {
 
 impl Registries {
     /// Creates the pool. Nothing is sent.
-    pub fn new(credentials: Arc<dyn CredentialSource>, settings: NetworkSettings) -> Self {
+    pub fn new(tokens: Arc<Tokens>, settings: NetworkSettings) -> Self {
         Self {
-            credentials,
+            tokens,
             settings,
             clients: Mutex::default(),
         }
@@ -61,7 +64,7 @@ impl Registries {
     }
 
     fn client(&self, host: &str, insecure: bool) -> Result<RegistryClient, RegistryError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         let key = (host.to_owned(), insecure);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
@@ -71,7 +74,7 @@ impl Registries {
         config.cert_dirs.clone_from(&self.settings.cert_dirs);
         let client = RegistryClient::new(
             config,
-            Arc::clone(&self.credentials),
+            Arc::clone(&self.tokens),
             RetryPolicy::default(),
             Arc::new(SystemClock),
         )?;
@@ -82,7 +85,7 @@ impl Registries {
     /// Waits until abandoned uploads are cancelled in their registries, for a bounded time.
     pub async fn close(&self) {
         let clients: Vec<RegistryClient> = {
-            let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            let clients = self.clients.lock();
             clients.values().cloned().collect()
         };
         futures_util::future::join_all(clients.iter().map(RegistryClient::close)).await;

@@ -87,8 +87,10 @@ pub async fn boot(builder: &Builder, ctx: &Context) -> Result<(), CommandError> 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
     use std::time::Duration;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -97,7 +99,7 @@ mod tests {
 
     impl Write for Written {
         fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(data);
+            self.0.lock().extend_from_slice(data);
             Ok(data.len())
         }
 
@@ -131,7 +133,7 @@ mod tests {
         }
         drop(shown);
         progress.finish().await;
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(written.0.lock().clone()).unwrap();
         assert!(
             text.contains("#1 [foo0 internal] booting buildkit\n"),
             "{text}"

@@ -7,16 +7,16 @@ use super::Context;
 use crate::builder::Surroundings;
 use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
-use crate::docker::CredentialStore;
+use crate::docker::token::Tokens;
 use crate::env::Env;
-use crate::registry::{CredentialSource, ProxySettings, SpoolDir};
+use crate::registry::{ProxySettings, SpoolDir};
 
 /// The tools of one command. Shared, a credential helper is asked once, a warning is printed once, the limits of a
 /// registry count for the whole command, and no core has more than one thread that compresses.
 #[derive(Debug)]
 pub(super) struct Invocation {
-    /// What `docker login` left.
-    pub(super) credentials: Arc<CredentialStore>,
+    /// What `docker login` left, and the tokens got with it.
+    pub(super) tokens: Arc<Tokens>,
     /// The registry clients.
     pub(super) registries: Arc<Registries>,
     /// Threads for compression.
@@ -32,9 +32,10 @@ impl Invocation {
         for warning in credentials.warnings() {
             ctx.ui.warning(warning);
         }
+        let tokens = Arc::new(Tokens::new(credentials));
         Self {
-            registries: Arc::new(registries(Arc::clone(&credentials) as _, &ctx.env)),
-            credentials,
+            registries: Arc::new(registries(Arc::clone(&tokens), &ctx.env)),
+            tokens,
             workers: Workers::all_cores(),
             spool: SpoolDir::new(ctx.env.spool_dirs()),
         }
@@ -42,7 +43,7 @@ impl Invocation {
 }
 
 /// Creates the registry clients, with the proxies and certificates that docker uses.
-fn registries(credentials: Arc<dyn CredentialSource>, env: &Env) -> Registries {
+fn registries(tokens: Arc<Tokens>, env: &Env) -> Registries {
     let either = |upper: &str, lower: &str| {
         env.non_empty(upper)
             .or(env.non_empty(lower))
@@ -56,5 +57,5 @@ fn registries(credentials: Arc<dyn CredentialSource>, env: &Env) -> Registries {
         },
         cert_dirs: vec![PathBuf::from("/etc/docker/certs.d")],
     };
-    Registries::new(credentials, settings)
+    Registries::new(tokens, settings)
 }

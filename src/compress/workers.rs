@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Error;
@@ -157,7 +158,7 @@ impl Drop for Handle {
 impl Shared {
     /// No job runs under the lock, so a poisoned one is whole.
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn start_thread(self: &Arc<Self>, queue: &mut Queue) -> Result<(), Error> {
@@ -198,10 +199,7 @@ impl Shared {
                 return Some(job);
             }
             queue.idle += 1;
-            queue = self
-                .wake
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.wake.wait(&mut queue);
             queue.idle -= 1;
         }
     }

@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 use super::config::{AuthEntry, ConfigFile};
 use super::go_json;
 use super::secret::Secret;
-use super::token::Tokens;
 use crate::env::{DOCKER_AUTH_CONFIG, Env};
 
 mod helper;
@@ -24,7 +23,7 @@ pub mod source;
 
 pub use helper::HelperError;
 pub use scoped::ScopedError;
-pub use source::{Anonymous, CredentialSource};
+pub use source::CredentialSource;
 
 /// The key under which `docker login` keeps Docker Hub.
 pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -117,7 +116,6 @@ pub struct CredentialStore {
     path: Option<PathBuf>,
     scoped: Vec<scoped::ScopedConfig>,
     cache: Mutex<HashMap<String, (Instant, Credential)>>,
-    tokens: Tokens,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +152,6 @@ impl CredentialStore {
             path: env.path("PATH").map(Path::to_owned),
             scoped: Vec::new(),
             cache: Mutex::default(),
-            tokens: Tokens::default(),
         }
     }
 

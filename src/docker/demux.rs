@@ -4,9 +4,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const HEAD: usize = 8;
@@ -25,14 +26,14 @@ pub struct Tail(Arc<Mutex<VecDeque<u8>>>);
 impl Tail {
     /// Returns the text, trimmed; bytes that are no UTF-8 are replaced.
     pub fn text(&self) -> String {
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tail = self.0.lock();
         String::from_utf8_lossy(tail.make_contiguous())
             .trim()
             .to_owned()
     }
 
     pub(super) fn push(&self, data: &[u8]) {
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tail = self.0.lock();
         let data = &data[data.len().saturating_sub(STDERR_TAIL)..];
         let excess = (tail.len() + data.len()).saturating_sub(STDERR_TAIL);
         tail.drain(..excess);

@@ -3,7 +3,7 @@
 //! bollard gets this as its transport, so one dialer serves unix sockets, TLS and ssh alike.
 
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use bollard::BollardRequest;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
 use super::context::Endpoint;
@@ -233,5 +234,5 @@ async fn refusal(response: Response<Incoming>) -> HttpError {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing can panic between lock and unlock, and both values stay usable anyway.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

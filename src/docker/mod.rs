@@ -22,7 +22,7 @@ pub mod token;
 
 pub use config::{ConfigError, ConfigFile, config_dir};
 pub use context::{ContextError, Contexts, Endpoint, EndpointOptions, TlsFiles};
-pub use credentials::{Anonymous, Credential, CredentialError, CredentialSource, CredentialStore};
+pub use credentials::{Credential, CredentialError};
 pub use engine::{Engine, EngineError};
 pub use exec::{ExecHandle, ExecStream};
 pub use secret::Secret;

@@ -8,12 +8,14 @@ mod fetch;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
+use parking_lot::Mutex;
 use url::Url;
 
+use super::credentials::source::Anonymous;
 use super::credentials::{Credential, CredentialSource};
 use super::secret::Secret;
 use crate::text::foreign;
@@ -154,8 +156,6 @@ pub enum LoginError {
 pub struct Asking<'a> {
     /// The registry.
     pub host: &'a str,
-    /// Whose credential it is asked with.
-    pub source: &'a dyn CredentialSource,
     /// The client for token servers.
     pub http: &'a reqwest::Client,
     /// How long a request may take.
@@ -164,24 +164,57 @@ pub struct Asking<'a> {
     pub on_request: &'a (dyn Fn() + Sync),
 }
 
-impl Asking<'_> {
-    async fn credential(&self, scopes: &[String]) -> Result<Credential, LoginError> {
-        let found = self.source.credential(self.host, scopes).await;
-        found.map_err(|source| LoginError::Credentials {
-            host: self.host.to_owned(),
-            source,
-        })
-    }
-}
-
 /// The token of one request, and the credential that it was got with; the lock is held meanwhile.
 type Slot = tokio::sync::Mutex<Option<(Credential, Token)>>;
 
-/// Tokens that are kept for a while.
-#[derive(Debug, Default)]
-pub struct Tokens(Mutex<HashMap<TokenRequest, Arc<Slot>>>);
+/// The tokens that a source of credentials gets. They are kept for a while.
+pub struct Tokens {
+    source: Arc<dyn CredentialSource>,
+    slots: Mutex<HashMap<TokenRequest, Arc<Slot>>>,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").finish_non_exhaustive()
+    }
+}
 
 impl Tokens {
+    /// Creates an empty store of tokens, which are got with the credentials of a source.
+    pub fn new(source: Arc<dyn CredentialSource>) -> Self {
+        Self {
+            source,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Creates one for which nobody has a credential.
+    pub fn anonymous() -> Arc<Self> {
+        Arc::new(Self::new(Arc::new(Anonymous)))
+    }
+
+    /// Looks up the credential of a registry, as [`CredentialSource::credential`] does.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the source cannot look it up.
+    pub async fn credential(
+        &self,
+        host: &str,
+        scopes: &[String],
+    ) -> Result<Credential, LoginError> {
+        let found = self.source.credential(host, scopes).await;
+        found.map_err(|source| LoginError::Credentials {
+            host: host.to_owned(),
+            source,
+        })
+    }
+
+    /// Tells the source that a credential was refused, so that it is looked up again.
+    pub async fn refused(&self, credential: &Credential) {
+        self.source.refused(credential).await;
+    }
+
     /// Returns a token: one that is there and was not `refused`, else a new one. A credential that the
     /// token server refuses is looked up again once.
     ///
@@ -195,7 +228,7 @@ impl Tokens {
         refused: Option<&Secret>,
         now: Instant,
     ) -> Result<Token, LoginError> {
-        let mut credential = asking.credential(&request.scopes).await?;
+        let mut credential = self.credential(asking.host, &request.scopes).await?;
         if let Credential::RegistryToken(text) = credential {
             return Ok(Token::unlimited(text, now));
         }
@@ -211,8 +244,8 @@ impl Tokens {
         let mut fetched = request.fetch(asking, &credential, now).await;
         if fetched.as_ref().is_err_and(TokenError::is_refused) && credential.secret().is_some() {
             // The credential may have expired since it was found.
-            asking.source.refused(&credential).await;
-            let fresh = asking.credential(&request.scopes).await?;
+            self.refused(&credential).await;
+            let fresh = self.credential(asking.host, &request.scopes).await?;
             if fresh != credential {
                 fetched = request.fetch(asking, &fresh, now).await;
                 credential = fresh;
@@ -224,7 +257,7 @@ impl Tokens {
     }
 
     fn slot(&self, request: &TokenRequest) -> Arc<Slot> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         Arc::clone(slots.entry(request.clone()).or_default())
     }
 }

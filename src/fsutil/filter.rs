@@ -100,39 +100,47 @@ impl PathFilter {
     }
 
     /// Decides about an entry below a directory that matched `above`; writes into `here` what it matched.
+    ///
+    /// # Errors
+    ///
+    /// A pattern that was tried and whose syntax is wrong.
     pub(super) fn decide(
         &self,
         path: &str,
         is_dir: bool,
         above: &Matched,
         here: &mut Matched,
-    ) -> Decision {
+    ) -> Result<Decision, FilterError> {
         let mut send = true;
         if let Some(include) = &self.include
-            && !include.matches_below(path, &above.include, &mut here.include)
+            && !include
+                .matches_below(path, &above.include, &mut here.include)
+                .map_err(FilterError::Include)?
         {
             if is_dir && self.include_by_prefix && !reaches_below(include, false, path) {
-                return Decision::Prune;
+                return Ok(Decision::Prune);
             }
             send = false;
         }
         if let Some(exclude) = &self.exclude
-            && exclude.matches_below(path, &above.exclude, &mut here.exclude)
+            && exclude
+                .matches_below(path, &above.exclude, &mut here.exclude)
+                .map_err(FilterError::Exclude)?
         {
             let exceptions = exclude.has_exceptions();
             if is_dir
                 && self.exceptions_by_prefix
                 && (!exceptions || !reaches_below(exclude, true, path))
             {
-                return Decision::Prune;
+                return Ok(Decision::Prune);
             }
             send = false;
         }
-        match (send, is_dir) {
+        Ok(match (send, is_dir) {
             (true, _) => Decision::Send,
             (false, true) => Decision::Descend,
             (false, false) => Decision::Prune,
-        }
+        })
     }
 }
 

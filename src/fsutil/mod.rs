@@ -29,6 +29,6 @@ mod tests;
 pub use filter::Filter;
 pub use glob::Glob;
 pub use paths::join as join_paths;
-pub use pattern::Matcher;
+pub use pattern::{Matcher, PatternError};
 pub use receive::{ReceiveError, ReceiveMode, ReceiveOptions, receive};
 pub use send::{SendError, SendStats, send};

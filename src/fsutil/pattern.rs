@@ -17,15 +17,11 @@ pub enum PatternError {
     #[error("illegal exclusion pattern: \"!\"")]
     EmptyException,
     /// The syntax is wrong.
-    #[error("syntax error in pattern {pattern:?}")]
-    Syntax {
+    #[error("syntax error in pattern {0:?}")]
+    Syntax(
         /// The pattern, cleaned.
-        pattern: String,
-        /// It is an exception.
-        is_exception: bool,
-        /// Go's `filepath.Match` takes it, and only the regular expression made of it is wrong.
-        is_glob: bool,
-    },
+        String,
+    ),
 }
 
 /// A list of patterns.
@@ -51,6 +47,9 @@ enum Kind {
     /// Starts with `**`, no other wildcard.
     Suffix,
     Regex(Regex),
+    /// Go's `filepath.Match` takes it, but the regular expression made of it is wrong. moby compiles a
+    /// pattern when it is first tried, so one that is never tried is no error.
+    Invalid,
 }
 
 impl Matcher {
@@ -58,48 +57,44 @@ impl Matcher {
     ///
     /// # Errors
     ///
-    /// A pattern whose syntax is wrong.
+    /// A pattern that Go's `filepath.Match` refuses. Others may turn out wrong only when they are tried.
     pub fn new<T: AsRef<str>>(patterns: &[T]) -> Result<Self, PatternError> {
-        let mut parsed = Vec::with_capacity(patterns.len());
-        for pattern in patterns {
-            let pattern = pattern.as_ref().trim();
-            if pattern.is_empty() {
-                continue;
-            }
-            match Pattern::new(pattern) {
-                Ok(pattern) => parsed.push(pattern),
-                // moby compiles a pattern when it tries it, and an exception is tried on what an earlier pattern
-                // matched: before any such pattern it is never tried.
-                Err(PatternError::Syntax {
-                    is_exception: true,
-                    is_glob: true,
-                    ..
-                }) if parsed.iter().all(|pattern: &Pattern| pattern.exception) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let exceptions = parsed.iter().any(|pattern| pattern.exception);
+        let patterns = patterns
+            .iter()
+            .map(|pattern| pattern.as_ref().trim())
+            .filter(|pattern| !pattern.is_empty())
+            .map(Pattern::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        let exceptions = patterns.iter().any(|pattern| pattern.exception);
         Ok(Self {
-            patterns: parsed,
+            patterns,
             exceptions,
         })
     }
 
     /// Returns whether the path, or a directory above it, is matched. The path is relative and clean.
-    pub fn matches(&self, path: &str) -> bool {
-        self.matches_levels(path).0
+    ///
+    /// # Errors
+    ///
+    /// A pattern that was tried and whose syntax is wrong.
+    pub fn matches(&self, path: &str) -> Result<bool, PatternError> {
+        Ok(self.matches_levels(path)?.0)
     }
 
     /// Returns the same, and which patterns match the path.
-    pub fn matches_levels(&self, path: &str) -> (bool, Vec<bool>) {
+    ///
+    /// # Errors
+    ///
+    /// As [`matches`](Self::matches).
+    pub fn matches_levels(&self, path: &str) -> Result<(bool, Vec<bool>), PatternError> {
         let mut above = self.none();
         let mut here = self.none();
         for (at, _) in path.match_indices('/') {
-            self.matches_below(&path[..at], &above, &mut here);
+            self.matches_below(&path[..at], &above, &mut here)?;
             std::mem::swap(&mut above, &mut here);
         }
-        let matched = self.matches_below(path, &above, &mut here);
-        (matched, here)
+        let matched = self.matches_below(path, &above, &mut here)?;
+        Ok((matched, here))
     }
 
     /// Returns what the root of a tree has matched: nothing.
@@ -109,19 +104,28 @@ impl Matcher {
 
     /// Returns whether the path is matched, where `above` says which patterns matched its directory, and writes
     /// into `here` which of them match the path.
-    pub fn matches_below(&self, path: &str, above: &[bool], here: &mut Vec<bool>) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// As [`matches`](Self::matches).
+    pub fn matches_below(
+        &self,
+        path: &str,
+        above: &[bool],
+        here: &mut Vec<bool>,
+    ) -> Result<bool, PatternError> {
         here.clear();
         let mut matched = false;
         for (pattern, &above) in self.patterns.iter().zip(above) {
             // A pattern that could not change the outcome is not tried, and then does not count as matched
             // for what is below either. This is moby's rule.
-            let hit = above || (pattern.exception == matched && pattern.matches(path));
+            let hit = above || (pattern.exception == matched && pattern.matches(path)?);
             here.push(hit);
             if hit {
                 matched = !pattern.exception;
             }
         }
-        matched
+        Ok(matched)
     }
 
     pub(super) fn has_exceptions(&self) -> bool {
@@ -148,13 +152,10 @@ impl Pattern {
             Some(rest) => (rest.to_owned(), true),
             None => (cleaned, false),
         };
-        let syntax = |is_glob| PatternError::Syntax {
-            pattern: text.clone(),
-            is_exception: exception,
-            is_glob,
-        };
-        Glob::new(&text).map_err(|_| syntax(false))?;
-        let kind = compile(&text).map_err(|_| syntax(true))?;
+        if Glob::new(&text).is_err() {
+            return Err(PatternError::Syntax(text));
+        }
+        let kind = compile(&text).unwrap_or(Kind::Invalid);
         Ok(Self {
             text,
             exception,
@@ -162,8 +163,8 @@ impl Pattern {
         })
     }
 
-    fn matches(&self, path: &str) -> bool {
-        match &self.kind {
+    fn matches(&self, path: &str) -> Result<bool, PatternError> {
+        Ok(match &self.kind {
             Kind::Exact => path == self.text,
             Kind::Prefix => path.starts_with(&self.text[..self.text.len() - 2]),
             Kind::Suffix => {
@@ -172,7 +173,8 @@ impl Pattern {
                 path.ends_with(suffix) || suffix.strip_prefix('/') == Some(path)
             }
             Kind::Regex(regex) => regex.is_match(path),
-        }
+            Kind::Invalid => return Err(PatternError::Syntax(self.text.clone())),
+        })
     }
 
     /// Returns the pattern without a last part that is `*` or `**`.
@@ -356,7 +358,7 @@ mod tests {
             ("caf?", "caf\u{e9}", true),
         ] {
             let matcher = Matcher::new(&[pattern]).unwrap();
-            assert_eq!(matcher.matches(path), expected, "{pattern} on {path}");
+            assert_eq!(matcher.matches(path), Ok(expected), "{pattern} on {path}");
         }
     }
 
@@ -400,7 +402,11 @@ mod tests {
         ];
         for (patterns, path, expected) in table {
             let matcher = Matcher::new(patterns).unwrap();
-            assert_eq!(matcher.matches(path), *expected, "{patterns:?} on {path}");
+            assert_eq!(
+                matcher.matches(path),
+                Ok(*expected),
+                "{patterns:?} on {path}"
+            );
         }
     }
 
@@ -416,15 +422,24 @@ mod tests {
         );
         for pattern in ["[", "a\\", "!x[", "[]a]"] {
             assert!(
-                matches!(Matcher::new(&[pattern]), Err(PatternError::Syntax { .. })),
+                matches!(Matcher::new(&[pattern]), Err(PatternError::Syntax(_))),
                 "{pattern}"
             );
         }
         assert!(Matcher::new(&["", "  "]).unwrap().is_empty());
-        // Never tried, so never wrong.
-        assert!(Matcher::new(&["!a", "![z-a]"]).is_ok());
-        assert!(Matcher::new(&["a", "![z-a]"]).is_err());
         assert!(Matcher::new(&["![a"]).is_err());
+    }
+
+    #[test]
+    fn pattern_is_wrong_when_it_is_tried() {
+        let wrong = || Err(PatternError::Syntax("[z-a]".to_owned()));
+        let of = |patterns: &[&str], path| Matcher::new(patterns).unwrap().matches(path);
+        assert_eq!(of(&["[z-a]"], "b"), wrong());
+        // An exception is tried only on what an earlier pattern matched, another pattern only on the rest.
+        assert_eq!(of(&["!a", "![z-a]"], "a"), Ok(false));
+        assert_eq!(of(&["a", "![z-a]"], "b"), Ok(false));
+        assert_eq!(of(&["a", "![z-a]"], "a"), wrong());
+        assert_eq!(of(&["*", "[z-a]"], "a/b"), Ok(true));
     }
 
     #[test]
@@ -440,7 +455,7 @@ mod tests {
         ] {
             assert_eq!(
                 Matcher::new(&[pattern]).unwrap().matches(path),
-                expected,
+                Ok(expected),
                 "{pattern} on {path}"
             );
         }
@@ -450,7 +465,8 @@ mod tests {
         #[test]
         fn any_pattern_is_answered_or_refused(pattern in "[a-c*?/.!\\[\\]\\\\^&~-]{0,12}", path in "[a-c/]{1,8}") {
             if let Ok(matcher) = Matcher::new(&[pattern]) {
-                matcher.matches(&path);
+                let answer = matcher.matches(&path);
+                proptest::prop_assert!(matches!(answer, Ok(_) | Err(PatternError::Syntax(_))));
             }
         }
 
@@ -458,11 +474,11 @@ mod tests {
         fn plain_path_matches_itself_and_below(path in "[a-z+(){}$|.]{1,6}(/[a-z]{1,4}){0,2}") {
             proptest::prop_assume!(!path.split('/').any(|part| part == "." || part == ".."));
             let matcher = Matcher::new(&[&path]).unwrap();
-            proptest::prop_assert!(matcher.matches(&path));
+            proptest::prop_assert_eq!(matcher.matches(&path), Ok(true));
             let below = format!("{path}/x");
-            proptest::prop_assert!(matcher.matches(&below));
+            proptest::prop_assert_eq!(matcher.matches(&below), Ok(true));
             let longer = format!("{path}x");
-            proptest::prop_assert!(!matcher.matches(&longer));
+            proptest::prop_assert_eq!(matcher.matches(&longer), Ok(false));
         }
     }
 }

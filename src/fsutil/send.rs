@@ -4,10 +4,11 @@ mod threads;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc as queue;
-use std::sync::{Arc, Mutex};
 
 use futures_util::{Stream, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::filter::{Decision, Matched, PathFilter};
+use super::filter::{Decision, FilterError, Matched, PathFilter};
 use super::paths;
 use super::stat::{self, HardLinks};
 use super::wire::Stat;
@@ -30,6 +30,8 @@ pub struct WalkError {
 pub(super) enum Ended {
     /// Something cannot be read.
     Failed(WalkError),
+    /// A pattern of the filter turned out to be wrong.
+    Filter(FilterError),
     /// Whoever takes the entries wants no more.
     Stopped,
 }
@@ -119,7 +121,8 @@ impl<S: Sink> Walk<'_, S> {
         };
         let decision = self
             .filter
-            .decide(&paths::text(&path), is_dir, &parent.matched, matched);
+            .decide(&paths::text(&path), is_dir, &parent.matched, matched)
+            .map_err(Ended::Filter)?;
         let sent = match decision {
             Decision::Prune => return Ok(()),
             Decision::Descend => false,

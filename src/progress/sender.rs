@@ -1,10 +1,11 @@
 //! The producers' side: how reports of BuildKit reach the display.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use parking_lot::Mutex;
 
 use super::model::Traffic;
 use super::step::Step;
@@ -135,10 +136,7 @@ impl StatusSender {
             add_prefix(&mut status, prefix);
         }
         if let Some(shift) = &self.shift {
-            shift
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .apply(&mut status);
+            shift.lock().apply(&mut status);
         }
         self.queue.admit(&mut status);
         // After the end of the display nobody looks.

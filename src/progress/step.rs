@@ -1,9 +1,9 @@
 //! Steps of the client itself, shown like those of BuildKit.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexStatus};
+use parking_lot::Mutex;
 
 use super::sender::StatusSender;
 use super::time::Time;
@@ -69,7 +69,7 @@ impl Step {
     pub fn progress(&self, id: &str, current: u64, total: u64) {
         let (current, total) = (signed(current), signed(total));
         let now = Time::now();
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.parts.lock();
         let known = parts.get(id).copied();
         if known.is_some_and(|part| part.completed) {
             return;
@@ -93,7 +93,7 @@ impl Step {
     /// Ends a part.
     pub fn part_done(&self, id: &str) {
         let now = Time::now();
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.parts.lock();
         let part = parts.entry(id.to_owned()).or_insert(Part {
             started: now,
             sent: now,
@@ -119,7 +119,7 @@ impl Step {
 
     fn end(&mut self, error: String) {
         let open: Vec<String> = {
-            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let parts = self.parts.lock();
             let open = parts.iter().filter(|(_, part)| !part.completed);
             open.map(|(id, _)| id.clone()).collect()
         };

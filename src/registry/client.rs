@@ -1,12 +1,13 @@
 //! The client of one registry host: sends requests with login, redirects and limits.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -21,7 +22,7 @@ use super::redirect;
 use super::reply::{Reply, transport_error};
 use super::repository::Repository;
 use super::retry::{self, Budget, Clock, RetryPolicy};
-use crate::docker::CredentialSource;
+use crate::docker::token::Tokens;
 
 mod scheme;
 
@@ -62,11 +63,11 @@ pub(super) struct QuirkList {
 
 impl Quirks {
     pub(super) fn get(&self) -> QuirkList {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 
     pub(super) fn set(&self, change: impl FnOnce(&mut QuirkList)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.0.lock());
     }
 }
 
@@ -149,7 +150,7 @@ impl RegistryClient {
     /// The host's name, certificates or proxies cannot be used.
     pub fn new(
         host: HostConfig,
-        credentials: Arc<dyn CredentialSource>,
+        tokens: Arc<Tokens>,
         retry: RetryPolicy,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RegistryError> {
@@ -160,7 +161,7 @@ impl RegistryClient {
         };
         let auth = Authenticator::new(
             host.name(),
-            credentials,
+            tokens,
             Arc::clone(&http),
             Arc::clone(&clock),
             settings,

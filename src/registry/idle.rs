@@ -2,8 +2,9 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::error::RegistryError;
 use super::host::Timeouts;
@@ -48,8 +49,8 @@ impl Activity {
         self.failure().take()
     }
 
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<RegistryError>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failure(&self) -> parking_lot::MutexGuard<'_, Option<RegistryError>> {
+        self.failure.lock()
     }
 }
 

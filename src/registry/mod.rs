@@ -70,7 +70,6 @@ mod testing;
 pub(crate) mod tests;
 pub mod upload;
 
-pub use crate::docker::{Anonymous, CredentialSource};
 pub use auth::scope::Access;
 pub use client::RegistryClient;
 

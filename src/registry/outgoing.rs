@@ -2,14 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
 use futures_util::{FutureExt as _, StreamExt as _};
+use parking_lot::Mutex;
 
 use super::client::{OpenBody, OutBody};
 use super::error::RegistryError;
@@ -50,10 +51,7 @@ impl<'a> UploadBody<'a> {
     }
 
     pub(super) fn measured(&self) -> Option<(Digest, u64)> {
-        self.measure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.measure.lock().clone()
     }
 
     async fn open_once(&self) -> Result<OutBody, RegistryError> {
@@ -151,7 +149,7 @@ impl Outgoing {
                 });
             }
         }
-        let mut measure = self.measure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut measure = self.measure.lock();
         *measure = Some((actual, self.sent));
         self.activity.finish();
         Ok(())
@@ -281,7 +279,7 @@ mod tests {
         }
         assert_eq!(sizes, [PIECE, PIECE, PIECE, 1]);
         assert!(activity.is_finished());
-        let measured = measure.lock().unwrap().clone();
+        let measured = measure.lock().clone();
         assert_eq!(measured, Some((Digest::of(&bytes), bytes.len() as u64)));
     }
 
@@ -290,7 +288,7 @@ mod tests {
         let (activity, body) = outgoing("abcdefg", None);
         let measure = Arc::clone(&body.measure);
         assert!(sent(body).await.1 && activity.is_finished());
-        let measured = measure.lock().unwrap().clone();
+        let measured = measure.lock().clone();
         assert_eq!(measured, Some((Digest::of(b"abcdefg"), 7)));
     }
 }

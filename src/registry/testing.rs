@@ -1,9 +1,10 @@
 //! What the tests of this room share.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
 use super::retry::Clock;
 
@@ -23,12 +24,12 @@ impl TestClock {
 
     /// Moves the clock on.
     pub(crate) fn advance(&self, by: Duration) {
-        self.state.lock().unwrap().0 += by;
+        self.state.lock().0 += by;
     }
 
     /// Returns all sleeps so far.
     pub(crate) fn sleeps(&self) -> Vec<Duration> {
-        self.state.lock().unwrap().1.clone()
+        self.state.lock().1.clone()
     }
 }
 
@@ -52,15 +53,15 @@ impl Clock for Arc<TestClock> {
 
 impl Clock for TestClock {
     fn now(&self) -> Instant {
-        self.start + self.state.lock().unwrap().0
+        self.start + self.state.lock().0
     }
 
     fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.state.lock().unwrap().0
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.state.lock().0
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.0 += duration;
         state.1.push(duration);
         Box::pin(async {})

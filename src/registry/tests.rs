@@ -21,7 +21,9 @@ use super::manifest::MANIFEST_TYPES;
 use super::retry::Clock;
 use super::testing::TestClock;
 use super::*;
+use crate::docker::credentials::CredentialSource;
 use crate::docker::credentials::source::Found;
+use crate::docker::token::Tokens;
 use crate::docker::{Credential, Secret};
 
 /// The name of the repository of most tests.
@@ -58,11 +60,12 @@ fn client_with(
         token: Duration::from_secs(5),
         cancel: Duration::from_secs(2),
     };
-    let logins = Arc::new(Logins(HashMap::from([(registry.host(), credential)])));
+    let logins = Logins(HashMap::from([(registry.host(), credential)]));
+    let tokens = Arc::new(Tokens::new(Arc::new(logins)));
     let clock = TestClock::new();
     let dynamic: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
     (
-        RegistryClient::new(host, logins, RetryPolicy::default(), dynamic).unwrap(),
+        RegistryClient::new(host, tokens, RetryPolicy::default(), dynamic).unwrap(),
         clock,
     )
 }

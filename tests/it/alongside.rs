@@ -2,11 +2,12 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
+use parking_lot::Mutex;
 use rustix::process::{Signal, kill_process, kill_process_group};
 
 use crate::support::bench::{Bench, Shared, TOOLS, assert_all_cached, steps};

@@ -43,6 +43,8 @@ const WRONG: &[(&str, &str)] = &[
     ("create", "--timeout=soon"),
     ("create", "--timeout="),
     ("dial-stdio", "--platform=a/b/c/d/e"),
+    // No filter, so the builder that is missing is what is told.
+    ("du", "--filter="),
     ("du", "--filter=x"),
     ("du", "--timeout=soon"),
     ("inspect", "--timeout=soon"),

@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 
 use fs_err as fs;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 

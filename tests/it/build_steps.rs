@@ -1,7 +1,9 @@
 //! What the flags for the steps of a build do: the same as with `docker buildx build` on the same builder.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
+
+use parking_lot::Mutex;
 
 use crate::support::bench::{Bench, Shared, TOOLS, is_cached};
 use crate::support::rig::{Rig, context, text, unique};

@@ -3,14 +3,15 @@
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fs_err as fs;
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -397,7 +398,7 @@ fn ctrl_c_does_not_wait_for_a_registry() {
         thread::spawn(move || {
             let mut all = String::new();
             let _read = stderr.read_to_string(&mut all);
-            *log.lock().unwrap_or_else(PoisonError::into_inner) = all;
+            *log.lock() = all;
         })
     };
     let limit = Instant::now() + LIMIT;
@@ -408,7 +409,7 @@ fn ctrl_c_does_not_wait_for_a_registry() {
     kill_process(Pid::from_child(&child), Signal::INT).expect("a signal");
     let status = child.wait().expect("an end");
     reader.join().expect("the log");
-    let log = log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let log = log.lock().clone();
     assert_eq!(status.code(), Some(130), "{log}");
     // It ended before the registry's time was over.
     assert!(!log.contains("no answer"), "{log}");

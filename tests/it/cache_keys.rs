@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Mutex;
 
 use bollard_buildkit_proto::pb::Definition;
 use docker_cachex::for_tests::buildkit::Client;
@@ -21,6 +20,7 @@ use docker_cachex::for_tests::explain::{self, Build, Cache, Outcome, Outcomes, d
 use docker_cachex::for_tests::fsutil::Matcher;
 use docker_cachex::for_tests::fsutil::wire::{self, Stat};
 use fs_err as fs;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -38,7 +38,7 @@ struct Keeper(Mutex<Vec<Definition>>);
 #[tonic::async_trait]
 impl SolveObserver for Keeper {
     fn begin(&self, definitions: &BTreeMap<String, Definition>) {
-        let mut kept = self.0.lock().expect("no panic");
+        let mut kept = self.0.lock();
         kept.extend(definitions.values().cloned());
     }
 
@@ -87,7 +87,7 @@ fn solved(bench: &Bench, folder: &Path, attrs: &[(&str, &str)]) -> Vec<Definitio
         cancel.cancel();
         serving.await.expect("no panic").expect("a session");
         outcome.expect("a build");
-        keeper.0.into_inner().expect("no panic")
+        keeper.0.into_inner()
     })
 }
 
@@ -103,7 +103,7 @@ fn tree(folder: &Path) -> Tree {
             let full = entry.expect("an entry").path();
             let path = full.strip_prefix(folder).expect("below it").to_str();
             let path = path.expect("UTF-8").to_owned();
-            if ignored.matches(&path) {
+            if ignored.matches(&path).expect("valid patterns") {
                 continue;
             }
             let metadata = fs::symlink_metadata(&full).expect("metadata");

@@ -1,7 +1,9 @@
 //! Registry caches that cannot be: a registry that is not there, and options that are refused.
 
 use std::path::Path;
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
+
+use parking_lot::Mutex;
 
 use crate::support::bench::{Bench, Shared};
 use crate::support::rig::{Rig, context, text, unique};

@@ -3,8 +3,9 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::process::Output;
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::support::bench::{Bench, Shared, TOOLS};

@@ -1,12 +1,14 @@
 //! A build that is cancelled ends at once, here and in the builder.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
@@ -307,6 +309,35 @@ fn a_signal_ends_what_waits_before_the_build() {
 
     let left = fs::read_dir(temporary.path()).expect("a folder").count();
     assert_eq!(left, 0, "temporary files are left");
+}
+
+#[test]
+fn a_signal_ends_the_boot_of_a_builder() {
+    let client = Rig::get().client();
+    // The engine pulls the image from a registry that takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let image = format!("{}/builder:x", silent.local_addr().expect("an address"));
+    let option = format!("--driver-opt=image={image}");
+    client.docker_ok(&[
+        "cachex",
+        "create",
+        "--name=booting",
+        "--driver=docker-container",
+        &option,
+    ]);
+    let folder = folder("FROM scratch\n");
+    for command in [
+        &[
+            "build",
+            "--builder=booting",
+            folder.path().to_str().expect("UTF-8"),
+        ][..],
+        &["inspect", "--bootstrap", "booting"],
+    ] {
+        let mut plugin = Command::new(plugin());
+        plugin.env("DOCKER_CONFIG", client.config()).args(command);
+        assert_interrupted("a builder's boot", plugin);
+    }
 }
 
 #[test]

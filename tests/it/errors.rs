@@ -3,9 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Output;
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 
 use fs_err as fs;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::support::bench::{Bench, Shared};

@@ -3,8 +3,9 @@
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 
+use parking_lot::Mutex;
 use regex::Regex;
 use serde_json::Value;
 

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use docker_cachex::for_tests::digest::{Digest, Hasher};
+use docker_cachex::for_tests::docker::Tokens;
 use docker_cachex::for_tests::registry::{
-    Access, Anonymous, Arrival, BlobSource, Download, HostConfig, RegistryClient, Repository,
-    RetryPolicy, SystemClock, UploadOptions,
+    Access, Arrival, BlobSource, Download, HostConfig, RegistryClient, Repository, RetryPolicy,
+    SystemClock, UploadOptions,
 };
 use futures_util::stream;
 
@@ -22,7 +23,7 @@ fn repository(name: &str) -> Repository {
     let (host, _) = rig.busybox.split_once('/').expect("a reference");
     let client = RegistryClient::new(
         HostConfig::new(host),
-        Arc::new(Anonymous),
+        Tokens::anonymous(),
         RetryPolicy::default(),
         Arc::new(SystemClock),
     )

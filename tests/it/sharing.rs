@@ -4,9 +4,10 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, Weak};
+use std::sync::Weak;
 
 use fs_err as fs;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::support::bench::{Bench, Shared, assert_all_cached, is_cached, sent};

@@ -28,12 +28,13 @@ pub use observer::EarlyObserver;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 use bollard_buildkit_proto::pb::Definition;
 use futures_util::{Stream, StreamExt as _, stream};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -112,7 +113,7 @@ struct Part {
 }
 
 impl EarlyExports {
-    /// Makes ready for a solve. `request` is the build's own; `None` where there is nothing to do.
+    /// Prepares for a solve. `request` is the build's own; `None` if there is nothing to do.
     pub fn new(
         caches: Vec<Arc<RegistryExport>>,
         client: Client,
@@ -254,7 +255,7 @@ impl EarlyExports {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn keeps(&self, part: &Part) -> bool {
@@ -400,7 +401,7 @@ fn keeps(cache: &RegistryExport) -> bool {
     cache.target().survives_failure()
 }
 
-/// How long a step ran; nothing where its result was found.
+/// How long a step ran; nothing if its result was found.
 fn ran(vertex: &Vertex) -> Option<Duration> {
     if vertex.cached {
         return None;

@@ -28,7 +28,7 @@ impl UnsupportedBackends {
         Ok(Self(unsupported))
     }
 
-    /// Makes them up.
+    /// Creates the list of these kinds.
     #[cfg(test)]
     pub(in crate::build) fn of(kinds: &[&'static str]) -> Self {
         Self(kinds.to_vec())

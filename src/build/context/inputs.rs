@@ -170,7 +170,7 @@ impl Inputs {
     ///
     /// # Errors
     ///
-    /// Fails where an input does not exist, cannot be read or is named twice.
+    /// Fails if an input does not exist, cannot be read or is named twice.
     pub fn resolve(
         spec: &InputSpec,
         node_id: &str,
@@ -299,7 +299,7 @@ impl Inputs {
         self.dockerfile_name = path.display().to_string();
     }
 
-    /// Makes a place for the Dockerfile that is fetched from its URL; nothing if it has none.
+    /// Creates a place for the Dockerfile that is fetched from its URL; nothing if it has none.
     fn dockerfile_from_url(&mut self, spec: &InputSpec) -> Result<(), InputError> {
         let Some(url) = spec.dockerfile_url() else {
             return Ok(());

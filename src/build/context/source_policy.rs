@@ -27,7 +27,7 @@ pub enum PolicyError {
 ///
 /// # Errors
 ///
-/// Fails where the file is no policy.
+/// Fails if the file is no policy.
 pub fn read(path: &Path) -> Result<Policy, PolicyError> {
     parse(&fs::read(path)?)
 }

@@ -54,7 +54,7 @@ impl Stdin {
     ///
     /// # Errors
     ///
-    /// Fails where the input cannot be read.
+    /// Fails if the input cannot be read.
     pub fn is_archive(&mut self) -> io::Result<bool> {
         self.look()?;
         Ok(looks_like_archive(&self.head))
@@ -81,7 +81,7 @@ impl Stdin {
     ///
     /// # Errors
     ///
-    /// Fails where the input cannot be read or the file cannot be written.
+    /// Fails if the input cannot be read or the file cannot be written.
     pub fn copy_to(self, to: &mut impl Write) -> io::Result<u64> {
         io::copy(&mut self.into_reader()?, to)
     }

@@ -140,7 +140,7 @@ pub async fn attributes(
     attrs
 }
 
-/// Tells whether git can find a work tree: where not, its processes need not be started.
+/// Returns whether git can find a work tree: where not, its processes need not be started.
 fn may_be_in_work_tree(dir: &Path) -> bool {
     let dir = fs_err::canonicalize(dir);
     dir.is_ok_and(|dir| dir.ancestors().any(|dir| dir.join(".git").exists()))

@@ -102,7 +102,7 @@ pub struct ExportFacts {
 ///
 /// # Errors
 ///
-/// Fails where an output contradicts the facts or is of a form that is not served.
+/// Fails if an output contradicts the facts or is of a form that is not served.
 pub fn plan(
     outputs: &[Output],
     tags: &[Tag],

@@ -81,7 +81,7 @@ impl Target {
 ///
 /// # Errors
 ///
-/// Fails where a registry does.
+/// Fails if a registry does.
 pub async fn push(
     responses: &[BTreeMap<String, String>],
     target: &Target,
@@ -145,7 +145,7 @@ fn descriptor(response: &BTreeMap<String, String>) -> Result<Value, JoinError> {
         .map_err(|error| JoinError::Json("the descriptor of a node's image", error))
 }
 
-/// Makes the index; a manifest that is there twice stands in it once.
+/// Creates the index; a manifest that is there twice stands in it once.
 fn index(manifests: Vec<Value>, media_type: &str, attrs: &BTreeMap<String, String>) -> Value {
     let mut seen = BTreeSet::new();
     let mut kept = manifests;

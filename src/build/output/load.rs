@@ -41,7 +41,7 @@ impl fmt::Debug for LoadSink {
 }
 
 impl LoadSink {
-    /// Makes a sink for the engine of a docker context.
+    /// Creates a sink for the engine of a docker context.
     pub fn new(context: String, loader: Arc<dyn ImageLoader>) -> Self {
         Self { context, loader }
     }
@@ -95,7 +95,7 @@ impl Sink for OpenLoad {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -116,7 +116,7 @@ mod tests {
             let fail_after = self.fail_after;
             Box::pin(async move {
                 while let Some(block) = tarball.recv().await {
-                    let mut got = got.lock().unwrap();
+                    let mut got = got.lock();
                     got.extend_from_slice(&block);
                     if fail_after.is_some_and(|n| got.len() >= n) {
                         return Err(io::Error::other("no space"));
@@ -143,7 +143,7 @@ mod tests {
             sink.write(Bytes::from_static(b"0123456789")).await.unwrap();
         }
         sink.finish().await.unwrap();
-        assert_eq!(got.lock().unwrap().len(), 1000);
+        assert_eq!(got.lock().len(), 1000);
     }
 
     #[tokio::test]

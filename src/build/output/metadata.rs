@@ -14,7 +14,7 @@ const IMAGE_DIGEST: &str = "containerimage.digest";
 /// Exporter answer with the digest of the image's config.
 pub(super) const CONFIG_DIGEST: &str = "containerimage.config.digest";
 
-/// Returns the identifier of the image that was made, or nothing where no image was: the config's
+/// Returns the identifier of the image that was made, or nothing if no image was: the config's
 /// digest where the exporter tells it, else the digest of the manifest.
 pub fn image_id(response: &BTreeMap<String, String>) -> Option<&str> {
     response

@@ -69,7 +69,7 @@ pub enum ProvenanceError {
 ///
 /// # Errors
 ///
-/// Fails where the record or what it names cannot be read.
+/// Fails if the record or what it names cannot be read.
 pub async fn fetch(
     client: &Client,
     build_ref: &str,

@@ -44,11 +44,11 @@ pub enum AttrError {
     AddHost(#[from] OptionError),
 }
 
-/// Makes the attributes.
+/// Creates the attributes.
 ///
 /// # Errors
 ///
-/// Fails where the builder cannot do what is asked.
+/// Fails if the builder cannot do what is asked.
 pub(super) fn frontend(
     request: &BuildRequest,
     node: &NodeFacts,

@@ -1,7 +1,7 @@
 //! A BuildKit daemon of the tests, at the other end of a pipe in memory.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bollard_buildkit_proto::google::rpc;
 use bollard_buildkit_proto::moby::buildkit::v1 as control;
@@ -13,6 +13,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::{
 use bollard_buildkit_proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
 use bollard_buildkit_proto::pb::Definition;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -80,7 +81,7 @@ impl FakeDaemon {
 
     /// Returns what the builds were asked with.
     pub(super) fn builds(&self) -> Vec<control::SolveRequest> {
-        self.0.builds.lock().unwrap().clone()
+        self.0.builds.lock().clone()
     }
 
     /// Returns what was exported beside them.
@@ -90,8 +91,8 @@ impl FakeDaemon {
 
     /// Begins with the next attempt of the script, or returns the one of a build.
     fn attempt(&self, build: &str) -> Attempt {
-        let mut begun = self.0.begun.lock().unwrap();
-        let next = || self.0.script.lock().unwrap().pop_front();
+        let mut begun = self.0.begun.lock();
+        let next = || self.0.script.lock().pop_front();
         let attempt = begun.entry(build.to_owned());
         let attempt =
             attempt.or_insert_with(|| next().expect("an attempt more than in the script"));
@@ -144,7 +145,7 @@ impl Control for FakeDaemon {
         }
         let build = request.r#ref.clone();
         self.attempt(&build);
-        self.0.builds.lock().unwrap().push(request);
+        self.0.builds.lock().push(request);
         let mut returned = self.0.returned.subscribe();
         let returned = returned.wait_for(|returned| returned.contains_key(&build));
         let error = returned.await.unwrap()[&build].clone();

@@ -66,7 +66,7 @@ impl ReadyBuild {
             secrets: &request.secrets,
             ssh: &request.ssh,
             exports: &plan.exports,
-            credentials: Arc::clone(&runner.credentials),
+            tokens: Arc::clone(&runner.tokens),
             loader: Arc::clone(&runner.loader),
             stores: stores.clone(),
             config_dir: runner.config_dir,

@@ -19,7 +19,7 @@ use crate::buildkit::session::file_sync::{DirFailures, LocalDirs};
 use crate::buildkit::session::secrets::{SecretError, SecretSource, Secrets};
 use crate::buildkit::session::ssh::{SshAgents, SshError};
 use crate::buildkit::session::upload::Uploads;
-use crate::docker::CredentialSource;
+use crate::docker::token::Tokens;
 use crate::env::{BUILDKIT_NO_CLIENT_TOKEN, Env, SSH_AUTH_SOCK};
 use crate::options::boolean::parse_bool;
 use crate::options::secret::{Secret, SecretSource as SecretOption};
@@ -33,8 +33,8 @@ pub(super) struct SessionParts<'a> {
     pub ssh: &'a [Ssh],
     /// Exporters in the order of their identifiers.
     pub exports: &'a [Export],
-    /// Where registry credentials come from.
-    pub credentials: Arc<dyn CredentialSource>,
+    /// Registry credentials, and the tokens got with them.
+    pub tokens: Arc<Tokens>,
     /// Takes images that are loaded into an engine.
     pub loader: Arc<dyn ImageLoader>,
     /// Stores of blobs that the daemon writes caches to.
@@ -85,7 +85,7 @@ pub enum SessionSetupError {
 ///
 /// # Errors
 ///
-/// Fails where a secret or an agent that was named is not there.
+/// Fails if a secret or an agent that was named is not there.
 pub(super) fn prepare(
     inputs: &Inputs,
     upload: Option<Stdin>,
@@ -130,7 +130,7 @@ pub(super) fn prepare(
 
 fn auth(parts: &SessionParts<'_>) -> Auth {
     let refused = parts.env.get(BUILDKIT_NO_CLIENT_TOKEN).and_then(parse_bool);
-    Auth::new(Arc::clone(&parts.credentials))
+    Auth::new(Arc::clone(&parts.tokens))
         .seed_folder(parts.config_dir)
         .client_tokens(refused != Some(true))
 }

@@ -96,9 +96,9 @@ impl<F: FnMut(StatusResponse)> StatusPipeline<F> {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::sync::Mutex;
 
     use bollard_buildkit_proto::moby::buildkit::v1::{Vertex, VertexStatus};
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::build::cache::import::origin::OriginCache;
@@ -124,12 +124,12 @@ mod tests {
         fn sent(&self, _: u64) {}
 
         fn received(&self, bytes: u64) {
-            *self.received.lock().unwrap() += bytes;
+            *self.received.lock() += bytes;
         }
 
         fn origin(&self, vertex: &str, caches: &str) {
             let told = (vertex.to_owned(), caches.to_owned());
-            self.origins.lock().unwrap().push(told);
+            self.origins.lock().push(told);
         }
     }
 
@@ -193,7 +193,7 @@ mod tests {
         let (notes, layer) = (Arc::<Notes>::default(), Digest::of(b"layer"));
         let seen = RefCell::new(Vec::new());
         let display = |status: StatusResponse| {
-            let told = notes.origins.lock().unwrap().len();
+            let told = notes.origins.lock().len();
             seen.borrow_mut().push((status, told));
         };
         let mut pipeline = StatusPipeline::new(false, display, Arc::<Notes>::clone(&notes));
@@ -212,9 +212,9 @@ mod tests {
         pipeline.push(report.clone());
         pipeline.end();
         assert_eq!(seen.into_inner(), [(report, 0)]);
-        let told = notes.origins.lock().unwrap().clone();
+        let told = notes.origins.lock().clone();
         assert_eq!(told, [("digest of step".to_owned(), "r.io/a:c".to_owned())]);
-        assert_eq!(*notes.received.lock().unwrap(), 7);
+        assert_eq!(*notes.received.lock(), 7);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::Vertex;
 use bollard_buildkit_proto::pb::{Definition, ExecOp, Input, Mount, Op, op};
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
@@ -16,7 +16,7 @@ use crate::cache::export::ExportProgress;
 use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
 use crate::digest::Digest;
-use crate::docker::Anonymous;
+use crate::docker::token::Tokens;
 use crate::options::cache::CacheTo;
 use crate::registry::SpoolDir;
 
@@ -43,11 +43,11 @@ impl ExportProgress for Told {
     fn part_done(&self, _: &str) {}
 
     fn done(&self, summary: &str) {
-        self.0.lock().unwrap().push(summary.to_owned());
+        self.0.lock().push(summary.to_owned());
     }
 
     fn failed(&self, error: &str) {
-        self.0.lock().unwrap().push(error.to_owned());
+        self.0.lock().push(error.to_owned());
     }
 }
 
@@ -134,12 +134,12 @@ async fn ran(
     };
     let targets = export::targets(&request.cache_to, context).unwrap();
     let (told, folder) = (Told::default(), tempfile::tempdir().unwrap());
-    let registries = Registries::new(Arc::new(Anonymous), NetworkSettings::default());
+    let registries = Registries::new(Tokens::anonymous(), NetworkSettings::default());
     let registries = Arc::new(registries);
     let env = Env::from_pairs(std::iter::empty::<(&str, &str)>(), folder.path());
     let runner = Runner {
         client: daemon.client().await,
-        credentials: Arc::new(Anonymous),
+        tokens: Tokens::anonymous(),
         loader: Arc::new(NoLoader),
         config_dir: folder.path(),
         targets: &targets,
@@ -163,7 +163,7 @@ async fn ran(
     });
     let result = tokio::time::timeout(Duration::from_secs(20), Box::pin(run));
     let result = result.await.expect("the build hangs");
-    let told = told.0.lock().unwrap().clone();
+    let told = told.0.lock().clone();
     Ran {
         result,
         shown,

@@ -1,8 +1,9 @@
 //! Reports while nodes boot.
 
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// How long a node may take to answer before that is reported.
 const QUIET: Duration = Duration::from_secs(2);
@@ -60,7 +61,7 @@ impl<'a> BootSink<'a> {
     }
 
     fn emit(&self, event: BootEvent) {
-        let mut emit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut emit = self.0.lock();
         emit(event);
     }
 

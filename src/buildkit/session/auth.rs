@@ -24,8 +24,8 @@ use tonic::{Request, Response, Status};
 use url::{Host, Url};
 
 use super::MAX_MESSAGE;
-use crate::docker::token::{Asking, LoginError, Token, TokenRequest, Tokens};
-use crate::docker::{Credential, CredentialSource};
+use crate::docker::Credential;
+use crate::docker::token::{Asking, Token, TokenRequest, Tokens};
 
 mod seed;
 
@@ -43,7 +43,7 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Answers for registries.
 pub struct Auth {
-    source: Arc<dyn CredentialSource>,
+    tokens: Arc<Tokens>,
     /// Made when the first token is fetched: it reads all certificates of the system.
     http: OnceCell<reqwest::Client>,
     /// The same for token servers on this machine.
@@ -51,8 +51,6 @@ pub struct Auth {
     seed_folder: Option<PathBuf>,
     seeds: Mutex<HashMap<String, Seed>>,
     client_tokens: bool,
-    /// Used where the source has none to share.
-    tokens: Tokens,
 }
 
 impl fmt::Debug for Auth {
@@ -62,16 +60,15 @@ impl fmt::Debug for Auth {
 }
 
 impl Auth {
-    /// Creates the answers from a source of credentials.
-    pub fn new(source: Arc<dyn CredentialSource>) -> Self {
+    /// Creates the answers from the tokens and the credentials behind them.
+    pub fn new(tokens: Arc<Tokens>) -> Self {
         Self {
-            source,
+            tokens,
             http: OnceCell::new(),
             direct: OnceCell::new(),
             seed_folder: None,
             seeds: Mutex::default(),
             client_tokens: true,
-            tokens: Tokens::default(),
         }
     }
 
@@ -103,7 +100,7 @@ impl Auth {
         Ok(seed)
     }
 
-    /// Says whether tokens are fetched here. If not, the daemon gets the credentials and fetches them
+    /// Sets whether tokens are fetched here. If not, the daemon gets the credentials and fetches them
     /// itself, which is the way where only the daemon reaches the token server; BuildKit's client has
     /// the variable `BUILDKIT_NO_CLIENT_TOKEN` for it.
     #[must_use]
@@ -131,12 +128,8 @@ impl Auth {
     }
 
     async fn credential(&self, host: &str, scopes: &[String]) -> Result<Credential, Status> {
-        let found = self.source.credential(host, scopes).await;
-        found.map_err(|source| {
-            let host = host.to_owned();
-            let error = LoginError::Credentials { host, source };
-            Status::unknown(crate::error::chain(&error))
-        })
+        let found = self.tokens.credential(host, scopes).await;
+        found.map_err(|error| Status::unknown(crate::error::chain(&error)))
     }
 
     async fn token(&self, request: FetchTokenRequest) -> Result<FetchTokenResponse, Status> {
@@ -154,14 +147,14 @@ impl Auth {
         };
         let asking = Asking {
             host: &request.host,
-            source: &*self.source,
             http,
             timeout: TOKEN_TIMEOUT,
             on_request: &|| (),
         };
-        let tokens = self.source.tokens().unwrap_or(&self.tokens);
-        let token = tokens.get(&wanted, &asking, None, Instant::now()).await;
-        let token = token.map_err(|error| Status::unknown(crate::error::chain(&error)))?;
+        let token = self.tokens.get(&wanted, &asking, None, Instant::now());
+        let token = token
+            .await
+            .map_err(|error| Status::unknown(crate::error::chain(&error)))?;
         Ok(response(&token))
     }
 

@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, mpsc};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -141,7 +142,7 @@ struct Offered {
 
 impl fmt::Debug for ContentStores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
+        let stores = self.stores.read();
         f.debug_set().entries(stores.keys()).finish()
     }
 }
@@ -163,13 +164,13 @@ impl ContentStores {
         store: Arc<dyn ContentStore>,
     ) {
         let family = family.into();
-        let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
+        let mut stores = self.stores.write();
         stores.insert(id.into(), Offered { store, family });
     }
 
     /// Takes a store away; calls that are under way go on.
     pub fn remove(&self, id: &str) {
-        let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
+        let mut stores = self.stores.write();
         stores.remove(id);
     }
 
@@ -178,7 +179,7 @@ impl ContentStores {
             .get(KEY_STORE)
             .and_then(|value| value.to_str().ok())
             .ok_or_else(|| Status::invalid_argument("the request names no store"))?;
-        let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
+        let stores = self.stores.read();
         let store = stores.get(id).cloned();
         store.ok_or_else(|| Status::not_found(format!("unknown store {id}")))
     }
@@ -215,7 +216,7 @@ type LockTable = HashMap<(String, Digest), Weak<AsyncMutex<()>>>;
 impl Locks {
     async fn lock(&self, family: &str, digest: &Digest) -> OwnedMutexGuard<()> {
         let lock = {
-            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut locks = self.0.lock();
             locks.retain(|_, lock| lock.strong_count() > 0);
             let slot = locks
                 .entry((family.to_owned(), digest.clone()))

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
@@ -78,17 +79,11 @@ pub struct ExportFailures(Arc<Mutex<Vec<ExportFailure>>>);
 impl ExportFailures {
     /// Returns the failures so far, in the order they happened.
     pub fn get(&self) -> Vec<ExportFailure> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().clone()
     }
 
     fn add(&self, exporter: usize, message: String) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(ExportFailure { exporter, message });
+        self.0.lock().push(ExportFailure { exporter, message });
     }
 }
 

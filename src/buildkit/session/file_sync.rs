@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
 use tonic::metadata::MetadataMap;
@@ -55,20 +56,14 @@ pub struct DirFailures(Arc<Mutex<Option<DirFailure>>>);
 impl DirFailures {
     /// Returns the first failure, if there was one.
     pub fn first(&self) -> Option<DirFailure> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().clone()
     }
 
     /// Keeps a failure to send `root`, unless the daemon tells it as well or better.
     fn add(&self, root: &Path, error: &SendError) {
         if matches!(error, SendError::NotUtf8 { .. }) {
             let message = format!("{}: {}", root.display(), crate::error::chain(error));
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(DirFailure { message });
+            self.0.lock().get_or_insert(DirFailure { message });
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::service::Routes;
@@ -63,10 +64,7 @@ where
     over.cancel();
     tasks.end().await;
     outcome.map_err(SessionError::Serve)?;
-    let failure = failure
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let failure = failure.lock().take();
     match failure {
         Some(error) if !was_cancelled => Err(SessionError::Connection(error)),
         _ => Ok(()),
@@ -96,7 +94,6 @@ impl<S> SessionIo<S> {
         if let Poll::Ready(Err(error)) = &outcome {
             self.failure
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner)
                 .get_or_insert_with(|| io::Error::new(error.kind(), error.to_string()));
         }
         outcome

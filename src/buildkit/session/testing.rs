@@ -1,8 +1,8 @@
 //! What the tests of the session share: a daemon's side of a session.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ where
 {
     let stream = Mutex::new(Some(stream));
     let connector = tower::service_fn(move |_: http::Uri| {
-        let stream = stream.lock().unwrap().take();
+        let stream = stream.lock().take();
         async move {
             stream
                 .map(hyper_util::rt::TokioIo::new)

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use bollard_buildkit_proto::moby::upload::v1::BytesMessage;
 use bollard_buildkit_proto::moby::upload::v1::upload_server::{Upload, UploadServer};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -45,18 +45,12 @@ impl Uploads {
     {
         let id = crate::buildkit::new_id();
         let url = format!("{URL_PREFIX}{id}");
-        self.readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, Box::new(reader));
+        self.readers.lock().insert(id, Box::new(reader));
         url
     }
 
     fn take(&self, id: &str) -> Option<Reader> {
-        self.readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id)
+        self.readers.lock().remove(id)
     }
 }
 

@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -57,7 +58,7 @@ impl PartExport {
 }
 
 fn lock(metadata: &Metadata) -> MutexGuard<'_, HashMap<Digest, Bytes>> {
-    metadata.lock().unwrap_or_else(PoisonError::into_inner)
+    metadata.lock()
 }
 
 struct Shared {
@@ -297,7 +298,7 @@ impl Layer {
 
 impl Shared {
     fn layers(&self) -> MutexGuard<'_, Layers> {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.layers.lock()
     }
 
     /// Waits until no layer is on its way. What has become of each is kept with the others.
@@ -327,9 +328,7 @@ impl Shared {
     }
 
     fn corrected(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
-        self.corrected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.corrected.lock()
     }
 
     async fn known(&self) -> Arc<Known> {

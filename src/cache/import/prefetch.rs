@@ -5,11 +5,12 @@
 //! one ended goes on with it. A call elsewhere gets a request for a range.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -106,8 +107,8 @@ impl ReadAhead {
     }
 }
 
-fn lock(idle: &Mutex<Idle>) -> std::sync::MutexGuard<'_, Idle> {
-    idle.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(idle: &Mutex<Idle>) -> parking_lot::MutexGuard<'_, Idle> {
+    idle.lock()
 }
 
 /// One call.

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::tree::{self, Node, Tree};
 use super::{Unknown, record};
 use crate::digest::Digest;
-use crate::fsutil::{Glob, Matcher, join_paths};
+use crate::fsutil::{Glob, Matcher, PatternError, join_paths};
 
 /// The output that stands for the files of a result.
 const FILES: i64 = -1;
@@ -77,7 +77,7 @@ pub fn keys(tree: &Tree, selectors: &[Selector]) -> Result<Vec<Digest>, Unknown>
 ///
 /// # Errors
 ///
-/// Fails where a pattern is invalid or links lead in a circle.
+/// Fails if a pattern is invalid or links lead in a circle.
 pub fn found(tree: &Tree, selector: &Selector) -> Result<BTreeSet<String>, Unknown> {
     let path = join_paths("/", &selector.path);
     if !selector.has_patterns() {
@@ -215,7 +215,7 @@ struct Search<'s> {
     required: &'s [String],
 }
 
-/// What patterns say of a folder, for what is in it. `None` where they were not asked.
+/// What patterns say of a folder, for what is in it. `None` if they were not asked.
 #[derive(Clone, Default)]
 struct Matched {
     include: Option<Vec<bool>>,
@@ -267,7 +267,7 @@ impl<'s> Search<'s> {
                 Some(below) => format!("{prefix}{below}"),
                 None => path,
             };
-            if !self.visit(&mut walk, path, node, &wanted) {
+            if !self.visit(&mut walk, path, node, &wanted)? {
                 break;
             }
         }
@@ -297,7 +297,7 @@ impl<'s> Search<'s> {
         mut path: String,
         node: &'t Node,
         wanted: &str,
-    ) -> bool {
+    ) -> Result<bool, Unknown> {
         while let Some(parent) = walk.parents.last()
             && !path.starts_with(&format!("{}/", parent.found.path))
         {
@@ -308,7 +308,7 @@ impl<'s> Search<'s> {
             path.pop();
             if path.is_empty() && self.path.is_empty() {
                 // The header of the root does not count.
-                return true;
+                return Ok(true);
             }
         }
         let place = match &self.glob {
@@ -316,17 +316,18 @@ impl<'s> Search<'s> {
                 let in_last = walk.last_match.as_ref();
                 if !in_last.is_some_and(|last| path.starts_with(&format!("{last}/"))) {
                     if !glob.matches(&path) {
-                        return true;
+                        return Ok(true);
                     }
                     walk.last_match = Some(path.clone());
                 }
                 below(&path, walk.last_match.as_deref().unwrap_or_default())
             }
-            None if !format!("{path}/").starts_with(&format!("{wanted}/")) => return false,
+            None if !format!("{path}/").starts_with(&format!("{wanted}/")) => return Ok(false),
             None => below(&path, wanted),
         };
         let parent = walk.parents.last();
-        let (include, matched) = self.includes(&place, parent.map(|parent| &parent.matched));
+        let above = parent.map(|parent| &parent.matched);
+        let (include, matched) = self.includes(&place, above).map_err(|_| Unknown::Pattern)?;
         let found = FoundPath {
             path,
             node,
@@ -346,33 +347,38 @@ impl<'s> Search<'s> {
                 included: include,
             });
         }
-        true
+        Ok(true)
     }
 
-    fn includes(&self, place: &str, parent: Option<&Matched>) -> (bool, Matched) {
+    fn includes(
+        &self,
+        place: &str,
+        parent: Option<&Matched>,
+    ) -> Result<(bool, Matched), PatternError> {
         let mut matched = Matched::default();
         let ask = |matcher: &Matcher, above: Option<&Vec<bool>>| match above {
             Some(above) => {
                 let mut here = Vec::new();
-                (matcher.matches_below(place, above, &mut here), here)
+                let is = matcher.matches_below(place, above, &mut here)?;
+                Ok((is, here))
             }
             None => matcher.matches_levels(place),
         };
         if let Some(include) = &self.include {
-            let (is, here) = ask(include, parent.and_then(|p| p.include.as_ref()));
+            let (is, here) = ask(include, parent.and_then(|p| p.include.as_ref()))?;
             matched.include = Some(here);
             if !is {
-                return (false, matched);
+                return Ok((false, matched));
             }
         }
         if let Some(exclude) = &self.exclude {
-            let (is, here) = ask(exclude, parent.and_then(|p| p.exclude.as_ref()));
+            let (is, here) = ask(exclude, parent.and_then(|p| p.exclude.as_ref()))?;
             matched.exclude = Some(here);
             if is {
-                return (false, matched);
+                return Ok((false, matched));
             }
         }
-        (true, matched)
+        Ok((true, matched))
     }
 
     fn checked<'t>(&self, found: Found<'t>) -> Result<Found<'t>, Unknown> {

@@ -206,7 +206,7 @@ pub(super) fn path(key: &[u8]) -> String {
 /// A folder whose entries are being gone through.
 struct Open {
     key: Vec<u8>,
-    /// `None` where a file in it has not been read.
+    /// `None` if a file in it has not been read.
     hash: Option<Sha256>,
 }
 

@@ -1,6 +1,8 @@
 //! Shows the export of each cache as a step of its own, and what is known of the caches besides.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::build::cache::CacheObserver;
 use crate::cache::export::ExportProgress;
@@ -11,7 +13,7 @@ use crate::progress::{StatusSender, Step, Traffic};
 pub(super) struct CacheSteps(StatusSender);
 
 impl CacheSteps {
-    /// Makes the observer of a build.
+    /// Creates the observer of a build.
     pub(super) fn new(sender: StatusSender) -> Self {
         Self(sender)
     }
@@ -65,12 +67,12 @@ struct CacheStep {
 
 impl CacheStep {
     fn with(&self, show: impl FnOnce(&Step)) {
-        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut step = self.step.lock();
         show(step.get_or_insert_with(|| self.sender.step(&self.name)));
     }
 
     fn take(&self) -> Step {
-        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut step = self.step.lock();
         step.take().unwrap_or_else(|| self.sender.step(&self.name))
     }
 }

@@ -49,7 +49,7 @@ enum AnswerError {
 ///
 /// # Errors
 ///
-/// Fails where the answer cannot be read, where it holds an error, and with
+/// Fails if the answer cannot be read, where it holds an error, and with
 /// [`ErrorKind::Status`] where its status is to be the exit code.
 pub(super) fn print(
     call: &Call,

@@ -29,7 +29,7 @@ pub(super) fn choose(args: &BuildArgs, ctx: &Context) -> Result<Resolved, Comman
 ///
 /// # Errors
 ///
-/// Fails where the system gives no thread.
+/// Fails if the system gives no thread.
 pub(super) fn start(
     mode: Mode,
     builder: &Builder,

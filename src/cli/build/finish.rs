@@ -56,7 +56,7 @@ fn refused(name: &str, path: &Path, error: &OutputError) -> CommandError {
 ///
 /// # Errors
 ///
-/// Fails where a file cannot be written.
+/// Fails if a file cannot be written.
 pub(super) fn render(
     outcome: &BuildOutcome,
     summary: &Summary,
@@ -84,7 +84,7 @@ pub(super) fn render(
 ///
 /// # Errors
 ///
-/// Fails where standard output cannot be written.
+/// Fails if standard output cannot be written.
 pub(super) fn inline_message(
     response: &BTreeMap<String, String>,
     ctx: &Context,

@@ -165,7 +165,7 @@ impl Job<'_> {
         let store = surroundings.store();
         Runner {
             client: reached.client,
-            credentials: Arc::clone(&invocation.credentials) as _,
+            tokens: Arc::clone(&invocation.tokens),
             loader: Arc::new(loader),
             config_dir: config.parent().unwrap_or(Path::new(".")),
             targets: self.common.targets,

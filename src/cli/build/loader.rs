@@ -27,7 +27,7 @@ pub(super) struct EngineLoader {
 }
 
 impl EngineLoader {
-    /// Makes a loader that shows each load as a step.
+    /// Creates a loader that shows each load as a step.
     pub(super) fn new(surroundings: Arc<Surroundings>, progress: StatusSender) -> Self {
         Self {
             surroundings,
@@ -87,7 +87,7 @@ async fn engine(surroundings: &Surroundings, context: &str) -> Result<Engine, Bu
 ///
 /// # Errors
 ///
-/// Fails where the engine does not answer.
+/// Fails if the engine does not answer.
 pub(super) async fn imports_oci(
     surroundings: &Surroundings,
     context: &str,

@@ -16,7 +16,7 @@ const TICK: u64 = 10;
 /// How long it may take to find out who can tell.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Returns the meter of a node; nothing where nobody can tell.
+/// Returns the meter of a node; nothing if nobody can tell.
 pub(super) async fn of(node: &Node) -> Option<Arc<dyn Meter>> {
     match tokio::time::timeout(PATIENCE, node.driver().meter()).await {
         Ok(Ok(meter)) => Some(Arc::new(NodeMeter(meter?))),

@@ -166,7 +166,7 @@ async fn cancellable<T>(
     }
 }
 
-/// Tells whether a node's builds are loaded into the engine where nothing else is asked for.
+/// Returns whether a node's builds are loaded into the engine where nothing else is asked for.
 fn loads(node: &Node) -> bool {
     let option = node.stored().driver_opts.get("default-load");
     option.is_some_and(|text| parse_bool(text) == Some(true))

@@ -98,11 +98,11 @@ impl Division {
         })
     }
 
-    /// Makes the inputs ready, for each node its own. Standard input is kept in a file meanwhile.
+    /// Prepares the inputs, for each node its own. Standard input is kept in a file meanwhile.
     ///
     /// # Errors
     ///
-    /// Fails where an input cannot be used.
+    /// Fails if an input cannot be used.
     pub(super) fn inputs(&self, node_id: &str) -> Result<Vec<Inputs>, InputError> {
         if let [request] = self.requests.as_slice() {
             let inputs = Inputs::resolve(&request.inputs, node_id, Stdin::from_process)?;

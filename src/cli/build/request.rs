@@ -46,7 +46,7 @@ pub(super) struct Files {
 
 mod caches;
 
-/// Makes the request, and the warnings about what is wrong in it and does no harm. The inputs' node identifier and the proxies are filled in by the caller, which
+/// Creates the request, and the warnings about what is wrong in it and does no harm. The inputs' node identifier and the proxies are filled in by the caller, which
 /// knows the store and the docker config.
 ///
 /// # Errors

@@ -1,9 +1,9 @@
 //! `prune`: frees the cache of a builder.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 
 use crate::builder::Node;
 use crate::buildkit::Client;
@@ -94,7 +94,7 @@ pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
         let request = request.clone();
         async move {
             let done = client.prune(request, |record| {
-                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut report = report.lock();
                 let text = report.row(&record, jiff::Timestamp::now());
                 if written.is_ok() {
                     written = ui.text(&text);
@@ -107,7 +107,7 @@ pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
         }
     });
     try_join_all(prunes).await?;
-    let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let report = report.into_inner();
     ctx.ui.text(&report.total())?;
     Ok(())
 }

@@ -5,7 +5,6 @@ use std::error::Error as StdError;
 use futures_util::future::BoxFuture;
 
 use super::{Credential, CredentialStore};
-use crate::docker::token::Tokens;
 
 /// A credential, or why it could not be looked up.
 pub type Found = Result<Credential, Box<dyn StdError + Send + Sync>>;
@@ -27,11 +26,6 @@ pub trait CredentialSource: Send + Sync + 'static {
     fn refused<'a>(&'a self, _credential: &'a Credential) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
-
-    /// Returns the tokens that all who use this source share.
-    fn tokens(&self) -> Option<&Tokens> {
-        None
-    }
 }
 
 impl CredentialSource for CredentialStore {
@@ -41,10 +35,6 @@ impl CredentialSource for CredentialStore {
 
     fn refused<'a>(&'a self, credential: &'a Credential) -> BoxFuture<'a, ()> {
         Box::pin(self.forget(credential))
-    }
-
-    fn tokens(&self) -> Option<&Tokens> {
-        Some(&self.tokens)
     }
 }
 

@@ -7,8 +7,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as queue;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -54,7 +55,7 @@ impl Offered {
     }
 
     fn files(&self) -> MutexGuard<'_, HashMap<u32, Request>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock()
     }
 
     pub(super) fn stats(&self) -> SendStats {
@@ -90,6 +91,7 @@ impl Walker {
         match walk::walk(&real, &filter, &mut self) {
             Ok(()) => {}
             Err(Ended::Failed(error)) => return Err(error.into()),
+            Err(Ended::Filter(error)) => return Err(error.into()),
             Err(Ended::Stopped) if self.batches.is_closed() => return Err(SendError::Closed),
             Err(Ended::Stopped) => return Err(SendError::TooMany),
         }
@@ -146,11 +148,7 @@ impl Reader {
     /// Answers requests until there will be no more. Blocks.
     pub(super) fn run(self) -> Result<(), SendError> {
         loop {
-            let next = self
-                .queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .recv();
+            let next = self.queue.lock().recv();
             let Ok(request) = next else {
                 return Ok(());
             };

@@ -1,7 +1,9 @@
 mod summary;
 
 use std::num::NonZeroU16;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::frame::{Line, Look};
 use super::*;
@@ -34,11 +36,7 @@ impl Screen {
         };
         Self {
             model: Model::new(LogPolicy::terminal()),
-            tty: Tty::new(
-                labels,
-                colors,
-                Box::new(move || Some(*source.lock().unwrap())),
-            ),
+            tty: Tty::new(labels, colors, Box::new(move || Some(*source.lock()))),
             parser: vt100::Parser::new(cells(height), cells(width), 1000),
             size,
             written: Vec::new(),
@@ -74,7 +72,7 @@ impl Screen {
     }
 
     fn resize(&mut self, width: usize, height: usize) {
-        *self.size.lock().unwrap() = Size { width, height };
+        *self.size.lock() = Size { width, height };
         self.parser.set_size(cells(height), cells(width));
     }
 
@@ -90,7 +88,7 @@ impl Screen {
         let above = self.parser.screen().scrollback();
         for offset in (1..=above).rev() {
             self.parser.screen_mut().set_scrollback(offset);
-            let width = u16::try_from(self.size.lock().unwrap().width).unwrap();
+            let width = u16::try_from(self.size.lock().width).unwrap();
             let top = self.parser.screen().rows(0, width).next();
             rows.push(top.unwrap().trim_end().to_owned());
         }

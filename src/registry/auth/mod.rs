@@ -10,11 +10,12 @@ pub(super) mod scope;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
 
 use self::challenge::{Bearer, Wanted};
 use self::header::{bearer_header, password_login};
@@ -25,7 +26,7 @@ use super::redact::clean;
 use super::reply;
 use super::retry::{self, Clock};
 use crate::docker::token::{Asking, LoginError, TokenError, TokenRequest, Tokens};
-use crate::docker::{Credential, CredentialSource, Secret};
+use crate::docker::{Credential, Secret};
 
 /// The `Authorization` header of one request, and which login it came from.
 #[derive(Debug, Clone, Default)]
@@ -37,13 +38,11 @@ pub(super) struct Authorization {
 /// The login of one host.
 pub(super) struct Authenticator {
     host: String,
-    source: Arc<dyn CredentialSource>,
+    tokens: Arc<Tokens>,
     http: Arc<HttpClients>,
     clock: Arc<dyn Clock>,
     settings: AuthSettings,
     known: Mutex<Known>,
-    /// Used where the source has none to share.
-    tokens: Tokens,
     generations: AtomicU64,
     token_requests: AtomicU64,
 }
@@ -83,19 +82,18 @@ impl fmt::Debug for Authenticator {
 impl Authenticator {
     pub(super) fn new(
         host: &str,
-        source: Arc<dyn CredentialSource>,
+        tokens: Arc<Tokens>,
         http: Arc<HttpClients>,
         clock: Arc<dyn Clock>,
         settings: AuthSettings,
     ) -> Self {
         Self {
             host: host.to_owned(),
-            source,
+            tokens,
             http,
             clock,
             settings,
             known: Mutex::default(),
-            tokens: Tokens::default(),
             generations: AtomicU64::new(0),
             token_requests: AtomicU64::new(0),
         }
@@ -171,7 +169,7 @@ impl Authenticator {
         if login.header.is_none() || login.header != refused.header {
             return Ok(login);
         }
-        self.source.refused(&credential).await;
+        self.tokens.refused(&credential).await;
         self.basic(scopes).await
     }
 
@@ -233,15 +231,13 @@ impl Authenticator {
     ) -> Result<(Secret, Instant), RegistryError> {
         let asking = Asking {
             host: &self.host,
-            source: &*self.source,
             http: self.http.to(&request.realm)?,
             timeout: self.settings.timeout,
             on_request: &|| {
                 self.token_requests.fetch_add(1, Ordering::Relaxed);
             },
         };
-        let tokens = self.source.tokens().unwrap_or(&self.tokens);
-        let token = tokens.get(request, &asking, refused, self.clock.now());
+        let token = self.tokens.get(request, &asking, refused, self.clock.now());
         let token = token.await.map_err(|error| self.no_token(error))?;
         // A tenth of its life, at most half a minute, is left for the request that carries it.
         let life = Duration::from_secs(token.life);
@@ -289,16 +285,11 @@ impl Authenticator {
 
     async fn credential(&self, scopes: &Scopes) -> Result<Credential, RegistryError> {
         let scopes: Vec<_> = scopes.texts().collect();
-        self.source
-            .credential(&self.host, &scopes)
-            .await
-            .map_err(|source| RegistryError::Credentials {
-                host: self.host.clone(),
-                source,
-            })
+        let found = self.tokens.credential(&self.host, &scopes).await;
+        found.map_err(|error| self.no_token(error))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> parking_lot::MutexGuard<'_, Known> {
+        self.known.lock()
     }
 }

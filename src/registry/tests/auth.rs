@@ -2,15 +2,15 @@
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Mutex, Once};
+use std::sync::Once;
 
 use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
-use crate::docker::token::Tokens;
 
 fn tokens(server: TokenServer) -> Login {
     Login::Token(server)
@@ -113,54 +113,45 @@ async fn sixteen_requests_at_once_make_one_token_request() {
     assert_eq!(registry.count("GET", "/token"), 1);
 }
 
-/// A source whose users share their tokens, as the credential store is one.
-#[derive(Default)]
-struct Shared {
-    tokens: Tokens,
-    credentials: Mutex<Vec<Credential>>,
-}
+/// Credentials that may be refused; the last one counts.
+struct Source(Mutex<Vec<Credential>>);
 
-impl CredentialSource for Shared {
+impl CredentialSource for Source {
     fn credential<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Found> {
-        let credential = self.credentials.lock().unwrap().last().cloned();
+        let credential = self.0.lock().last().cloned();
         Box::pin(async { Ok(credential.unwrap_or_default()) })
     }
 
     fn refused<'a>(&'a self, credential: &'a Credential) -> BoxFuture<'a, ()> {
-        let mut credentials = self.credentials.lock().unwrap();
+        let mut credentials = self.0.lock();
         credentials.retain(|kept| kept != credential);
         Box::pin(async {})
     }
-
-    fn tokens(&self) -> Option<&Tokens> {
-        Some(&self.tokens)
-    }
 }
 
-fn sharing(registry: &ScriptedRegistry, source: &Arc<Shared>) -> Repository {
+fn sharing(registry: &ScriptedRegistry, tokens: &Arc<Tokens>) -> Repository {
     let mut host = HostConfig::new(registry.host());
     host.transport = Transport::Http;
     let clock: Arc<dyn Clock> = TestClock::new();
-    let source: Arc<dyn CredentialSource> = Arc::<Shared>::clone(source);
-    let client = RegistryClient::new(host, source, RetryPolicy::default(), clock);
+    let client = RegistryClient::new(host, Arc::clone(tokens), RetryPolicy::default(), clock);
     client.unwrap().repository(REPO, Access::Push).unwrap()
 }
 
 #[tokio::test]
-async fn all_who_use_a_source_share_its_tokens() {
+async fn clients_share_tokens() {
     let registry = ScriptedRegistry::start().await;
     registry.login(tokens(TokenServer::default()));
-    let source = Arc::<Shared>::default();
+    let shared = Tokens::anonymous();
     let absent = digest(b"absent");
     for _ in 0..3 {
-        let repository = sharing(&registry, &source);
+        let repository = sharing(&registry, &shared);
         assert!(repository.blob_size(&absent).await.unwrap().is_none());
     }
     assert_eq!(registry.count("GET", "/token"), 1);
     // One that the registry does not take any more is not handed on.
     registry.expire_tokens();
     for _ in 0..3 {
-        let repository = sharing(&registry, &source);
+        let repository = sharing(&registry, &shared);
         assert!(repository.blob_size(&absent).await.unwrap().is_none());
     }
     assert_eq!(registry.count("GET", "/token"), 2);
@@ -171,10 +162,9 @@ async fn a_refused_credential_is_looked_up_anew() {
     for login in [Login::Basic("joe", "pass-secret"), tokens(with_user())] {
         let registry = ScriptedRegistry::start().await;
         registry.login(login);
-        let source = Arc::<Shared>::default();
-        *source.credentials.lock().unwrap() =
-            vec![user("joe", "pass-secret"), user("joe", "expired")];
-        push_one(&sharing(&registry, &source), 10).await.unwrap();
+        let credentials = vec![user("joe", "pass-secret"), user("joe", "expired")];
+        let tokens = Arc::new(Tokens::new(Arc::new(Source(Mutex::new(credentials)))));
+        push_one(&sharing(&registry, &tokens), 10).await.unwrap();
     }
 }
 

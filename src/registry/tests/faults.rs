@@ -68,7 +68,7 @@ async fn a_registry_that_is_started_again_gets_the_blob() {
     let address = registry.host();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let client =
-        RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::default(), clock).unwrap();
+        RegistryClient::new(host, Tokens::anonymous(), RetryPolicy::default(), clock).unwrap();
     let repository = client.repository(REPO, Access::Push).unwrap();
     let bytes = data(400_000);
     let source = again(&bytes);
@@ -100,7 +100,7 @@ async fn permits_come_back_and_overload_halves_them() {
     };
     let clock: Arc<dyn Clock> = TestClock::new();
     let client =
-        RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::default(), clock).unwrap();
+        RegistryClient::new(host, Tokens::anonymous(), RetryPolicy::default(), clock).unwrap();
     let repository = client.repository(REPO, Access::Push).unwrap();
     let digest = digest(&bytes);
     let first = repository.download(&digest, None).await.unwrap();

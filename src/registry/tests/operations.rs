@@ -235,7 +235,7 @@ async fn a_registry_on_loopback_without_tls_is_found() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let client = RegistryClient::new(
         HostConfig::new(registry.host()),
-        Arc::new(Anonymous),
+        Tokens::anonymous(),
         RetryPolicy::never(),
         clock,
     )

@@ -80,7 +80,7 @@ async fn ask(
     host.transport = transport;
     host.cert_dirs = vec![certs.0.path().to_owned()];
     let clock: Arc<dyn Clock> = TestClock::new();
-    let client = RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::default(), clock)?;
+    let client = RegistryClient::new(host, Tokens::anonymous(), RetryPolicy::default(), clock)?;
     within(client.repository(REPO, Access::Pull)?.manifest("t")).await
 }
 
@@ -107,10 +107,11 @@ fn client_as_made(
     credential: Credential,
 ) -> (RegistryClient, Arc<TestClock>) {
     let config = HostConfig::new(host).insecure(insecure);
-    let logins = Arc::new(Logins(HashMap::from([(host.to_owned(), credential)])));
+    let logins = Logins(HashMap::from([(host.to_owned(), credential)]));
+    let tokens = Arc::new(Tokens::new(Arc::new(logins)));
     let clock = TestClock::new();
     let dynamic: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
-    let client = RegistryClient::new(config, logins, RetryPolicy::default(), dynamic);
+    let client = RegistryClient::new(config, tokens, RetryPolicy::default(), dynamic);
     (client.unwrap(), clock)
 }
 
@@ -193,16 +194,16 @@ async fn a_registry_on_loopback_that_is_silent_is_not_asked_by_tls_too() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut host = HostConfig::new(listener.local_addr().unwrap().to_string());
     host.timeouts.small = Duration::from_millis(100);
-    let connections = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let connections = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let taken = Arc::clone(&connections);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            taken.lock().unwrap().push(stream);
+            taken.lock().push(stream);
         }
     });
     let clock: Arc<dyn Clock> = TestClock::new();
     let client =
-        RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::default(), clock).unwrap();
+        RegistryClient::new(host, Tokens::anonymous(), RetryPolicy::default(), clock).unwrap();
     let repository = client.repository(REPO, Access::Pull).unwrap();
     let error = within(repository.manifest("t")).await.unwrap_err();
     let shown = crate::error::chain(&error);
@@ -210,7 +211,7 @@ async fn a_registry_on_loopback_that_is_silent_is_not_asked_by_tls_too() {
         error.is_slow() && shown.contains("http://") && !shown.contains("https://"),
         "{shown}"
     );
-    assert_eq!(connections.lock().unwrap().len(), 2);
+    assert_eq!(connections.lock().len(), 2);
 }
 
 #[tokio::test]
@@ -267,7 +268,7 @@ async fn a_proxy_is_used_unless_the_host_is_excepted() {
         host.proxy.no_proxy = no_proxy.map(str::to_owned);
         let clock: Arc<dyn Clock> = TestClock::new();
         let client =
-            RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::never(), clock).unwrap();
+            RegistryClient::new(host, Tokens::anonymous(), RetryPolicy::never(), clock).unwrap();
         let result = within(client.repository(REPO, Access::Pull).unwrap().manifest("t")).await;
         assert_eq!(result.is_ok(), through, "{no_proxy:?}");
         assert_eq!(proxy.seen().len() > before, through, "{no_proxy:?}");
@@ -297,7 +298,7 @@ async fn a_token_server_on_this_machine_is_asked_without_a_proxy() {
         host.proxy.no_proxy = no_proxy;
         let clock: Arc<dyn Clock> = TestClock::new();
         let client =
-            RegistryClient::new(host, Arc::new(Anonymous), RetryPolicy::never(), clock).unwrap();
+            RegistryClient::new(host, Tokens::anonymous(), RetryPolicy::never(), clock).unwrap();
         let repository = client.repository(REPO, Access::Pull).unwrap();
         // The registry does not know the tokens of that server.
         within(repository.manifest("t")).await.unwrap_err();

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use super::rig::{Client, Rig, text, unique};
 
@@ -54,7 +56,7 @@ impl Bench {
 
     /// The bench of a file's tests, made by `make`.
     pub(crate) fn shared_as(place: &Shared, make: fn() -> Self) -> Arc<Self> {
-        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = place.lock();
         place.upgrade().unwrap_or_else(|| {
             let bench = Arc::new(make());
             *place = Arc::downgrade(&bench);

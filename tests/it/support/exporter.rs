@@ -19,9 +19,10 @@ use docker_cachex::for_tests::cache::manifest::{CacheManifest, Descriptor, Form}
 use docker_cachex::for_tests::cache::unknown::Unknown;
 use docker_cachex::for_tests::compress::{Algorithm, Level, Workers};
 use docker_cachex::for_tests::digest::Digest;
+use docker_cachex::for_tests::docker::Tokens;
 use docker_cachex::for_tests::registry::{
-    Access, Anonymous, HostConfig, RegistryClient, Repository, RetryPolicy, SpoolDir, SystemClock,
-    Timeouts, Transport,
+    Access, HostConfig, RegistryClient, Repository, RetryPolicy, SpoolDir, SystemClock, Timeouts,
+    Transport,
 };
 
 use super::scripted_registry::{ScriptedRegistry, digest_of};
@@ -158,7 +159,7 @@ pub(crate) fn repository(host: &str, attempts: u32) -> Repository {
         max_delay: Duration::from_millis(200),
         ..RetryPolicy::default()
     };
-    RegistryClient::new(config, Arc::new(Anonymous), policy, Arc::new(SystemClock))
+    RegistryClient::new(config, Tokens::anonymous(), policy, Arc::new(SystemClock))
         .and_then(|client| client.repository(REPO, Access::Delete))
         .expect("a repository")
 }

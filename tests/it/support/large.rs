@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use docker_cachex::for_tests::digest::Digest;
+use docker_cachex::for_tests::docker::Tokens;
 use docker_cachex::for_tests::registry::{
-    Access, Anonymous, BlobSource, HostConfig, RegistryClient, RetryPolicy, SystemClock,
-    UploadOptions,
+    Access, BlobSource, HostConfig, RegistryClient, RetryPolicy, SystemClock, UploadOptions,
 };
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ pub(crate) fn enlarge(host: &str, repository: &str) -> String {
     runtime.block_on(async {
         let client = RegistryClient::new(
             HostConfig::new(host),
-            Arc::new(Anonymous),
+            Tokens::anonymous(),
             RetryPolicy::default(),
             Arc::new(SystemClock),
         );

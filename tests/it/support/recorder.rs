@@ -2,8 +2,10 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
+
+use parking_lot::Mutex;
 
 /// A request that went through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +48,13 @@ impl Recorder {
 
     /// The bytes of all bodies that went through since the last [`take`](Self::take).
     pub(crate) fn bytes(&self) -> u64 {
-        let requests = self.requests.lock().expect("no panic");
+        let requests = self.requests.lock();
         requests.iter().map(|request| request.body).sum()
     }
 
     /// Takes what was noted since the last call. Of a request that is on its way the body is not counted.
     pub(crate) fn take(&self) -> Vec<Request> {
-        std::mem::take(&mut *self.requests.lock().expect("no panic"))
+        std::mem::take(&mut *self.requests.lock())
     }
 }
 
@@ -89,7 +91,7 @@ fn forward(
     let mut words = text.lines().next()?.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     let place = {
-        let mut noted = noted.lock().expect("no panic");
+        let mut noted = noted.lock();
         noted.push(Request {
             method,
             target,
@@ -109,7 +111,7 @@ fn forward(
         let length = header("content-length:").map_or(Some(0), |value| value.parse().ok())?;
         io::copy(&mut from.take(length), &mut to).ok()?
     };
-    if let Some(request) = noted.lock().expect("no panic").get_mut(place) {
+    if let Some(request) = noted.lock().get_mut(place) {
         request.body = body;
     }
     Some(())

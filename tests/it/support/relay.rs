@@ -5,8 +5,10 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// What a client's connection begins with (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
@@ -43,7 +45,7 @@ struct Session {
 }
 
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
-    value.lock().unwrap_or_else(PoisonError::into_inner)
+    value.lock()
 }
 
 impl Relay {

@@ -1,9 +1,10 @@
 //! A store that claims to have every layer, so that the builder compresses them and sends nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::buildkit::session::content::{BlobWriter, ContentStore, NewBlob, StoreError, Write};
 use crate::digest::Digest;
@@ -17,7 +18,7 @@ pub(super) struct DiscardStore {
 #[tonic::async_trait]
 impl ContentStore for DiscardStore {
     async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
-        let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let sizes = self.sizes.lock();
         let size = sizes.get(digest).copied();
         size.ok_or_else(|| StoreError::NotFound(digest.clone()))
     }
@@ -48,7 +49,7 @@ impl BlobWriter for DiscardWriter {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sizes = self.sizes.lock();
         sizes.insert(self.digest, self.size);
         Ok(())
     }

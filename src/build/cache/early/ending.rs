@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 
 use super::layer_sizes::LayerTally;
 use super::{Phase, Shared, is_early};
@@ -25,7 +25,7 @@ impl Shared {
             () = self.end.cancelled() => return,
         }
         let tally = Mutex::new(LayerTally::default());
-        let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = || tally.lock();
         let chains = stream::iter(self.chains());
         let worth = chains.take_while(|_| ready(!tally().is_of_small_layers()));
         self.export_all(worth, Phase::Built, |layers| tally().add(layers))
@@ -48,7 +48,7 @@ impl Shared {
         chains
     }
 
-    /// Tells whether the builder compresses the result's layers for an image as the caches want them, and
+    /// Returns whether the builder compresses the result's layers for an image as the caches want them, and
     /// nobody else takes them.
     fn image_makes_layers(&self) -> bool {
         let mut caches = self.caches.iter().filter(|cache| is_early(cache));

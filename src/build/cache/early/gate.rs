@@ -32,7 +32,7 @@ pub struct CpuTime {
 /// Tells how busy a builder is.
 #[tonic::async_trait]
 pub trait Meter: Debug + Send + Sync {
-    /// Returns the CPU time so far; nothing where it is not known.
+    /// Returns the CPU time so far; nothing if it is not known.
     async fn cpu_time(&self) -> Option<CpuTime>;
 }
 
@@ -86,7 +86,8 @@ fn has_spare(earlier: CpuTime, now: CpuTime) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::sync::Mutex;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -97,7 +98,7 @@ mod tests {
     #[tonic::async_trait]
     impl Meter for Script {
         async fn cpu_time(&self) -> Option<CpuTime> {
-            self.0.lock().unwrap().pop_front()
+            self.0.lock().pop_front()
         }
     }
 
@@ -123,7 +124,7 @@ mod tests {
         Gate::new(Some(Arc::clone(&script) as Arc<dyn Meter>))
             .opened()
             .await;
-        script.0.lock().unwrap().len()
+        script.0.lock().len()
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,9 @@
 //! Which layers exports have, and how large they are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::buildkit::session::content::{ContentStore, NewBlob, Pieces, StoreError, Write};
 use crate::digest::Digest;
@@ -29,7 +31,7 @@ impl LayerTally {
         }
     }
 
-    /// Tells whether layers that only one export has are small. What several have is made once, or nobody
+    /// Returns whether layers that only one export has are small. What several have is made once, or nobody
     /// makes it: the layers of an image below all of them.
     pub(super) fn is_of_small_layers(&self) -> bool {
         let own = self.layers.values().filter(|(_, exports)| *exports == 1);
@@ -55,7 +57,7 @@ impl LayerSizes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Layers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -131,7 +131,7 @@ impl Shared {
         Some((queue.graph().ending_at(step)?, caches))
     }
 
-    /// Solves a part; `None` where it was given up.
+    /// Solves a part; `None` if it was given up.
     async fn solve(
         &self,
         definition: Definition,

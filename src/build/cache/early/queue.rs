@@ -28,7 +28,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Clone, Copy)]
 struct Finished {
-    /// How long it ran; nothing where its result was found.
+    /// How long it ran; nothing if its result was found.
     ran: Option<Duration>,
     at: Instant,
 }
@@ -45,7 +45,7 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    /// Makes an empty queue. With `chain_only` the steps whose layers are not in the result do not
+    /// Creates an empty queue. With `chain_only` the steps whose layers are not in the result do not
     /// count, because no cache is of `mode=max`.
     pub(super) fn new(graph: Graph, chain_only: bool) -> Self {
         let chain = graph.result_chain().into_iter().map(str::to_owned);
@@ -59,7 +59,7 @@ impl Queue {
         }
     }
 
-    /// Takes note of a step that has finished. `ran` is nothing where its result was found.
+    /// Takes note of a step that has finished. `ran` is nothing if its result was found.
     pub(super) fn finish(&mut self, digest: &str, ran: Option<Duration>, now: Instant) {
         if self.graph.makes_layers(digest) && (!self.chain_only || self.in_result(digest)) {
             let step = Finished { ran, at: now };
@@ -67,7 +67,7 @@ impl Queue {
         }
     }
 
-    /// Tells whether a step's layers are in the result.
+    /// Returns whether a step's layers are in the result.
     pub(super) fn in_result(&self, digest: &str) -> bool {
         self.chain.contains(digest)
     }

@@ -29,11 +29,11 @@ pub struct LayoutExport {
 }
 
 impl LayoutExport {
-    /// Makes the folder, if it is not there.
+    /// Creates the folder, if it is not there.
     ///
     /// # Errors
     ///
-    /// Fails where it cannot be written.
+    /// Fails if it cannot be written.
     pub fn open(target: &LayoutTarget, current_dir: &Path) -> Result<Self, LayoutExportError> {
         let layout = Layout::new(current_dir.join(&target.dest));
         layout.create().map_err(|source| LayoutExportError {
@@ -56,7 +56,7 @@ impl LayoutExport {
     ///
     /// # Errors
     ///
-    /// Fails where the index cannot be written; it is then as it was.
+    /// Fails if the index cannot be written; it is then as it was.
     pub async fn publish(&self, observer: &dyn CacheObserver) -> Result<(), LayoutExportError> {
         let (store, target) = (Arc::clone(&self.store), self.target.clone());
         let written = tokio::task::spawn_blocking(move || write(&store, &target));

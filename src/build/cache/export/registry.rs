@@ -59,7 +59,7 @@ impl RegistryExport {
     ///
     /// # Errors
     ///
-    /// Fails where the reference's registry cannot be addressed at all.
+    /// Fails if the reference's registry cannot be addressed at all.
     pub fn open(target: &RegistryTarget, tools: &CacheTools) -> Result<Self, RegistryExportError> {
         let cache = &target.cache;
         let insecure = cache.insecure == Some(true);
@@ -169,7 +169,7 @@ impl RegistryExport {
     ///
     /// # Errors
     ///
-    /// Fails where the cache cannot be stored; what the reference held before is intact.
+    /// Fails if the cache cannot be stored; what the reference held before is intact.
     pub async fn publish<E>(
         &self,
         again: impl AsyncFn(Entry) -> Result<(), E>,

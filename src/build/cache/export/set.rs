@@ -185,7 +185,7 @@ where
     }
 }
 
-/// Makes the builder export one cache once more. It has every step's result; nothing runs, nothing
+/// Has the builder export one cache once more. It has every step's result; nothing runs, nothing
 /// else is exported and nothing is shown.
 async fn export_again(
     client: &Client,

@@ -19,12 +19,12 @@ use crate::digest::Digest;
 #[derive(Debug)]
 pub struct OriginCache {
     name: String,
-    /// `None` where they are not known here.
+    /// `None` if they are not known here.
     layers: Option<HashSet<Digest>>,
 }
 
 impl OriginCache {
-    /// Makes a cache of that name for the user.
+    /// Creates a cache of that name for the user.
     pub fn new(name: String, layers: Option<HashSet<Digest>>) -> Self {
         Self { name, layers }
     }
@@ -109,7 +109,7 @@ impl Origins {
         Some(names)
     }
 
-    /// Returns how many bytes came from the caches; `None` where no layer was seen to come.
+    /// Returns how many bytes came from the caches; `None` if no layer was seen to come.
     pub fn received(&self) -> Option<u64> {
         let mut layers: BTreeMap<&Digest, u64> = BTreeMap::new();
         for (layer, bytes) in self

@@ -1,6 +1,6 @@
 //! A build that dies of a cache is run again without what BuildKit could not read.
 //!
-//! Steps that ran stay in the builder, and only what was cut off or hung on the lost blob runs anew. A
+//! Steps that ran stay in the builder, and only what was cut off or hung on the lost blob runs again. A
 //! cache is changed at most twice: first it is served through the session without the blob and without
 //! all others that the registry says are gone, and if that is not enough it is left out. So the number
 //! of runs is bounded by the number of caches.
@@ -74,7 +74,7 @@ impl Imports {
         }
     }
 
-    /// Tells whether an error says that one of the caches cannot be read.
+    /// Returns whether an error says that one of the caches cannot be read.
     pub fn is_to_blame(&self, message: &str) -> bool {
         is_to_blame(&self.slots, message)
     }
@@ -137,7 +137,7 @@ fn is_to_blame(slots: &[Slot], message: &str) -> bool {
 }
 
 impl Slot {
-    /// Tells whether it is not known here which layers the cache has.
+    /// Returns whether it is not known here which layers the cache has.
     fn is_unknown(&self) -> bool {
         self.registry.as_ref().is_none_or(|r| !r.knows_layers())
     }
@@ -153,7 +153,7 @@ fn name(slot: &Slot, entry: &Entry) -> String {
 }
 
 impl Remote {
-    /// Tells whether the layers are known; those of an index of images are not.
+    /// Returns whether the layers are known; those of an index of images are not.
     fn knows_layers(&self) -> bool {
         self.manifest()
             .is_some_and(|manifest| manifest.config.is_some())
@@ -194,7 +194,7 @@ impl Remote {
     }
 }
 
-/// Makes a cache without some layers and without those that are gone, too. `None` where the registry
+/// Creates a cache without some layers and without those that are gone, too. `None` if the registry
 /// cannot be read from here, or nothing is left.
 async fn smaller(
     repository: Repository,

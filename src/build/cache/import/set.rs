@@ -14,7 +14,7 @@
 //! - its manifest or config is larger than BuildKit reads: it is made smaller and served,
 //! - the registry takes connections but is silent: left out. BuildKit would wait for it without end, and in its
 //!   scheduler (`solver/llbsolver/bridge.go`, `lazyCacheManager`), so that breaking the build off and beginning
-//!   it anew does not help; that was tried. So the answers are waited for before the solve,
+//!   it again does not help; that was tried. So the answers are waited for before the solve,
 //! - its config comes slowly or never: left out, for the same reason. So it is read here first,
 //! - the reference before it holds the very same cache: left out.
 //!

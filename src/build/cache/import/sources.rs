@@ -57,7 +57,7 @@ pub struct LayoutImport {
 ///
 /// # Errors
 ///
-/// Fails where a value of a local cache is wrong.
+/// Fails if a value of a local cache is wrong.
 pub fn imports(caches: &[CacheFrom]) -> Result<Vec<CacheImport>, CacheError> {
     caches
         .iter()

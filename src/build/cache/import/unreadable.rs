@@ -20,7 +20,7 @@ const FETCHING: [&str; 3] = [
     "could not fetch content descriptor ",
 ];
 
-/// Tells whether an error is that of a user's program.
+/// Returns whether an error is that of a user's program.
 pub fn is_of_a_program(message: &str) -> bool {
     message.contains(USER_FAILURE)
 }
@@ -42,7 +42,7 @@ pub(super) fn blobs(message: &str) -> Vec<Digest> {
     found
 }
 
-/// Tells whether an error is one of fetching content.
+/// Returns whether an error is one of fetching content.
 pub(super) fn is_fetch_failure(message: &str) -> bool {
     !is_of_a_program(message) && FETCHING.iter().any(|text| message.contains(text))
 }

@@ -1,13 +1,13 @@
 //! Against a token server of our own over loopback HTTP.
 
 use std::collections::VecDeque;
-use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use bollard_buildkit_proto::moby::filesync::v1::auth_client::AuthClient;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex as StdMutex;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
@@ -16,6 +16,7 @@ use super::super::Session;
 use super::super::testing::{Served, serve, within};
 use super::*;
 use crate::docker::Secret;
+use crate::docker::credentials::CredentialSource;
 use crate::docker::credentials::source::Found;
 
 /// What the server saw of a request: method, query, Authorization, body.
@@ -51,7 +52,7 @@ impl Server {
     }
 
     fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().clone()
     }
 
     fn methods(&self) -> Vec<String> {
@@ -74,9 +75,8 @@ async fn answer(
     server
         .seen
         .lock()
-        .unwrap()
         .push((method.to_string(), query, authorization, body));
-    let mut answers = server.answers.lock().unwrap();
+    let mut answers = server.answers.lock();
     let (status, location, body) = if answers.len() > 1 {
         answers.pop_front().unwrap()
     } else {
@@ -101,13 +101,13 @@ impl CredentialSource for Source {
             if host == "broken" {
                 return Err("the helper is broken".into());
             }
-            Ok(self.credentials.lock().unwrap()[0].clone())
+            Ok(self.credentials.lock()[0].clone())
         })
     }
 
     fn refused<'a>(&'a self, credential: &'a Credential) -> BoxFuture<'a, ()> {
         self.refusals.fetch_add(1, Ordering::Relaxed);
-        let mut credentials = self.credentials.lock().unwrap();
+        let mut credentials = self.credentials.lock();
         assert_eq!(*credential, credentials[0]);
         if credentials.len() > 1 {
             credentials.pop_front();
@@ -137,7 +137,7 @@ async fn start_with(
         credentials: StdMutex::new(credentials.iter().cloned().collect()),
         refusals: AtomicUsize::new(0),
     });
-    let auth = Auth::new(source).client_tokens(client_tokens);
+    let auth = Auth::new(Arc::new(Tokens::new(source))).client_tokens(client_tokens);
     serve_auth(auth).await
 }
 
@@ -434,7 +434,7 @@ async fn sessions_with_one_seed_folder_are_one_user() {
             credentials: StdMutex::new([basic("pw")].into()),
             refusals: AtomicUsize::new(0),
         });
-        let auth = Auth::new(source).seed_folder(dir.path());
+        let auth = Auth::new(Arc::new(Tokens::new(source))).seed_folder(dir.path());
         let (_served, mut client) = serve_auth(auth).await;
         keys.push(public_key(&mut client, "a", b"salt").await);
     }

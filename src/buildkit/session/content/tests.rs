@@ -29,7 +29,7 @@ struct Shared(Arc<Memory>);
 #[tonic::async_trait]
 impl ContentStore for Shared {
     async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
-        let blobs = self.0.blobs.lock().unwrap();
+        let blobs = self.0.blobs.lock();
         let blob = blobs.get(digest);
         Ok(blob
             .ok_or_else(|| StoreError::NotFound(digest.clone()))?
@@ -42,7 +42,7 @@ impl ContentStore for Shared {
         offset: u64,
         size: Option<u64>,
     ) -> Result<Pieces, StoreError> {
-        let blobs = self.0.blobs.lock().unwrap();
+        let blobs = self.0.blobs.lock();
         let blob = blobs.get(digest).cloned();
         let blob = blob.ok_or_else(|| StoreError::NotFound(digest.clone()))?;
         let start = usize::try_from(offset).unwrap().min(blob.len());
@@ -59,7 +59,7 @@ impl ContentStore for Shared {
     }
 
     async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {
-        if self.0.blobs.lock().unwrap().contains_key(&blob.digest) {
+        if self.0.blobs.lock().contains_key(&blob.digest) {
             return Ok(Write::Exists);
         }
         let open = self.0.open.fetch_add(1, Ordering::SeqCst) + 1;
@@ -84,11 +84,7 @@ impl BlobWriter for MemoryWriter {
         if Digest::of(&data) != self.digest {
             return Err(StoreError::Failed("wrong digest".into()));
         }
-        self.store
-            .blobs
-            .lock()
-            .unwrap()
-            .insert(self.digest.clone(), data);
+        self.store.blobs.lock().insert(self.digest.clone(), data);
         Ok(())
     }
 }
@@ -260,7 +256,7 @@ async fn wrong_offsets_sizes_and_digests_are_refused_and_leave_nothing() {
         let mut replies = daemon.client().write(request).await.unwrap().into_inner();
         assert!(replies.message().await.is_err());
     }
-    assert!(daemon.memory.blobs.lock().unwrap().is_empty());
+    assert!(daemon.memory.blobs.lock().is_empty());
     assert_eq!(daemon.memory.open.load(Ordering::SeqCst), 0);
     daemon.served.end().await;
 }

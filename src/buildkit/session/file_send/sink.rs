@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -163,7 +164,7 @@ pub struct WriterSink<W> {
 type Place<W> = Arc<Mutex<Option<W>>>;
 
 fn lock<W>(place: &Place<W>) -> MutexGuard<'_, Option<W>> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
+    place.lock()
 }
 
 impl<W> fmt::Debug for WriterSink<W> {

@@ -204,7 +204,7 @@ struct SlowSink {
 #[tonic::async_trait]
 impl OpenSink for SlowSink {
     async fn open(&self, metadata: BTreeMap<String, String>) -> std::io::Result<Box<dyn Sink>> {
-        *self.metadata.lock().unwrap() = metadata;
+        *self.metadata.lock() = metadata;
         Ok(Box::new(self.clone()))
     }
 }
@@ -261,7 +261,7 @@ async fn slow_sink_holds_the_daemon_back() {
     sink.permits.add_permits(COUNT);
     within(call).await.unwrap().unwrap();
     assert_eq!(sink.taken.load(Ordering::Relaxed), COUNT * SIZE);
-    assert_eq!(sink.metadata.lock().unwrap()["a"], "1");
+    assert_eq!(sink.metadata.lock()["a"], "1");
     served.end().await;
 }
 

@@ -1,11 +1,11 @@
 //! The whole chain: session, tunnel, the daemon's Control service, the daemon's call into the session.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 
 use bollard_buildkit_proto::moby::upload::v1::BytesMessage;
 use bollard_buildkit_proto::moby::upload::v1::upload_client::UploadClient;
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -154,12 +154,12 @@ async fn daemon_that_does_not_read_holds_the_writer_back() {
         let piece = vec![0; 64 << 10];
         loop {
             tunnel.write_all(&piece).await.unwrap();
-            *counter.lock().unwrap() += piece.len();
+            *counter.lock() += piece.len();
         }
     });
     let mut before = usize::MAX;
-    while *written.lock().unwrap() != before {
-        before = *written.lock().unwrap();
+    while *written.lock() != before {
+        before = *written.lock();
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     assert!(before < 24 << 20, "{before} bytes on the way");

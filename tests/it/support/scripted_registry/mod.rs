@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::write::GzEncoder;
+use parking_lot::{Mutex, MutexGuard};
 use sha2::Digest as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -255,7 +256,7 @@ impl ScriptedRegistry {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock()
     }
 }
 
@@ -333,7 +334,7 @@ async fn one(
                 Some(Fault::IgnoreRange) => request.seen.headers.retain(|(n, _)| n != "range"),
                 _ => {}
             }
-            respond(&mut state.lock().unwrap(), &request, address)
+            respond(&mut state.lock(), &request, address)
         }
     };
     match &fault {
@@ -360,11 +361,11 @@ async fn one(
 }
 
 fn note(state: &Mutex<State>, seen: Seen) {
-    state.lock().unwrap().seen.push(seen);
+    state.lock().seen.push(seen);
 }
 
 fn choose(state: &Mutex<State>, seen: &Seen) -> Option<Fault> {
-    let mut state = state.lock().unwrap();
+    let mut state = state.lock();
     let target = format!("{}?{}", seen.path, seen.query);
     let rule = state
         .rules
@@ -379,7 +380,7 @@ fn choose(state: &Mutex<State>, seen: &Seen) -> Option<Fault> {
 }
 
 fn token_delay(state: &Mutex<State>, request: &Request) -> Duration {
-    match &state.lock().unwrap().login {
+    match &state.lock().login {
         Login::Token(server) if request.seen.path == "/token" => server.delay,
         _ => Duration::ZERO,
     }

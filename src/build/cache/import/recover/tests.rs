@@ -4,8 +4,9 @@ use super::*;
 use crate::build::cache::import::probe::ProbeResult;
 use crate::build::cache::import::sources::RegistrySource;
 use crate::cache::manifest::OCI_MANIFEST;
+use crate::docker::token::Tokens;
 use crate::reference::Reference;
-use crate::registry::{Access, Anonymous, HostConfig, RegistryClient, RetryPolicy, SystemClock};
+use crate::registry::{Access, HostConfig, RegistryClient, RetryPolicy, SystemClock};
 
 fn entry(kind: &str) -> Entry {
     Entry {
@@ -38,7 +39,7 @@ fn cache(layer: &Digest) -> Slot {
     };
     let client = RegistryClient::new(
         HostConfig::new("127.0.0.1:1"),
-        Arc::new(Anonymous),
+        Tokens::anonymous(),
         RetryPolicy::never(),
         Arc::new(SystemClock),
     );
