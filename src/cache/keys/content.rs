@@ -114,6 +114,32 @@ pub fn read_by(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
     read
 }
 
+/// Returns the files and symbolic links that selectors select, as paths below the root, which need not be
+/// UTF-8. What cannot be found is left out.
+pub fn selected(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
+    let mut paths = read_by(tree, selectors);
+    let all = [Selector::default()];
+    let selectors = if selectors.is_empty() {
+        &all
+    } else {
+        selectors
+    };
+    for selector in selectors {
+        let path = join_paths("/", &selector.path);
+        if !selector.has_patterns() {
+            tree.links_below(path.as_bytes(), selector.follow_links, &mut paths);
+            continue;
+        }
+        let found = Search::new(&path, selector).and_then(|search| search.run(tree));
+        for one in found.into_iter().flat_map(|found| found.paths) {
+            if matches!(one.node, Node::Symlink { .. }) && !one.follow_links {
+                paths.insert(one.path.trim_start_matches('/').as_bytes().to_vec());
+            }
+        }
+    }
+    paths
+}
+
 /// Returns the digest of texts, joined as BuildKit joins them.
 pub(super) fn joined<T: AsRef<str>>(texts: &[T]) -> Digest {
     let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();

@@ -1,20 +1,30 @@
 //! The checksum of one file (BuildKit `cache/contenthash/{filehash,tarsum}.go`): what it is, without
 //! name and time, and then its content.
 
+use flate2::Crc;
 use sha2::{Digest as _, Sha256};
 
 use crate::fsutil::wire::{self, Stat};
 
-/// A checksum in 32 bytes.
-pub type Sum = [u8; 32];
+/// The checksum of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sum {
+    /// What BuildKit counts: SHA-256 of what the file is, and of its content.
+    pub file: [u8; 32],
+    /// CRC-32 of the content alone, which stays where only the permissions change. No key is made of it.
+    pub content: u32,
+}
 
 /// Attributes of these namespaces do not count, but for [`CAPABILITY`].
 const SYSTEM: [&[u8]; 2] = [b"security.", b"system."];
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// Computes the checksum of a file while its content is read.
-#[derive(Debug, Clone)]
-pub struct FileHash(Sha256);
+#[derive(Debug)]
+pub struct FileHash {
+    file: Sha256,
+    content: Crc,
+}
 
 impl FileHash {
     /// Starts with what the file is. The size must be that of the content.
@@ -28,17 +38,24 @@ impl FileHash {
             hash.update(name);
             hash.update(value);
         }
-        Self(hash)
+        Self {
+            file: hash,
+            content: Crc::new(),
+        }
     }
 
     /// Adds content.
     pub fn update(&mut self, content: &[u8]) {
-        self.0.update(content);
+        self.file.update(content);
+        self.content.update(content);
     }
 
     /// Returns the checksum.
     pub fn finish(self) -> Sum {
-        self.0.finalize().into()
+        Sum {
+            file: self.file.finalize().into(),
+            content: self.content.sum(),
+        }
     }
 }
 

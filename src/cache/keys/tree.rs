@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::Unknown;
 use super::header::{FileHash, Sum};
 use crate::digest::Digest;
-use crate::fsutil::wire::Stat;
+use crate::fsutil::wire::{self, Stat};
 
 /// As many links are followed as BuildKit follows.
 const MAX_LINKS: usize = 255;
@@ -24,25 +24,53 @@ pub struct Tree {
     nodes: BTreeMap<Vec<u8>, Node>,
 }
 
+/// What BuildKit counts of an entry: SHA-256.
+type Hash = [u8; 32];
+
 #[derive(Debug, Clone)]
 pub(super) enum Node {
     /// All that is in a folder.
-    Folder(Option<Sum>),
+    Folder(Option<Hash>),
     /// The folder itself.
-    Header(Sum),
-    /// A file; the checksum of a regular one is known when it has been read.
-    File(Option<Sum>),
+    Header(Hash),
+    /// A file.
+    File(File),
     Symlink {
-        sum: Sum,
+        sum: Hash,
         target: Vec<u8>,
     },
+}
+
+/// A file that is neither a folder nor a link.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct File {
+    /// The checksum; that of a regular file is known when it has been read.
+    sum: Option<Sum>,
+    mode: u32,
+    size: i64,
+}
+
+/// A file or a symbolic link of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path below the root; what is not UTF-8 becomes U+FFFD.
+    pub path: String,
+    /// Kind and permissions as Go's `os.FileMode`; of a link only the kind.
+    pub mode: u32,
+    /// Size in bytes.
+    pub size: i64,
+    /// CRC-32 of the content, if it has been read.
+    pub content: Option<u32>,
+    /// Where a link leads.
+    pub target: Option<String>,
 }
 
 impl Node {
     /// Returns the checksum as text.
     pub(super) fn digest(&self) -> Result<String, Unknown> {
         let sum = match self {
-            Self::Folder(sum) | Self::File(sum) => sum.ok_or(Unknown::NotRead)?,
+            Self::Folder(sum) => sum.ok_or(Unknown::NotRead)?,
+            Self::File(file) => file.sum.ok_or(Unknown::NotRead)?.file,
             Self::Header(sum) | Self::Symlink { sum, .. } => *sum,
         };
         Ok(Digest::from_sha256(sum).to_string())
@@ -67,22 +95,30 @@ impl Tree {
             }
             if stat.is_dir() {
                 let header = [&key[..], &[0]].concat();
-                nodes.insert(header, Node::Header(FileHash::new(&stat).finish()));
+                nodes.insert(header, Node::Header(FileHash::new(&stat).finish().file));
                 nodes.insert(key, Node::Folder(None));
             } else if stat.is_symlink() {
-                let sum = FileHash::new(&stat).finish();
+                let sum = FileHash::new(&stat).finish().file;
                 let target = stat.linkname;
                 nodes.insert(key, Node::Symlink { sum, target });
             } else if stat.linkname.is_empty() {
                 let made = || (!stat.has_data()).then(|| FileHash::new(&stat).finish());
-                nodes.insert(key, Node::File(sum.or_else(made)));
+                let file = File {
+                    sum: sum.or_else(made),
+                    mode: stat.mode,
+                    size: stat.size,
+                };
+                nodes.insert(key, Node::File(file));
             } else {
                 links.push((key, self::key(&stat.linkname)));
             }
         }
         for (key, first) in links {
             // A second name of a file has the checksum of the first.
-            let node = nodes.get(&first).cloned().unwrap_or(Node::File(None));
+            let node = nodes
+                .get(&first)
+                .cloned()
+                .unwrap_or(Node::File(File::default()));
             nodes.insert(key, node);
         }
         let sums = folder_sums(&nodes);
@@ -105,6 +141,30 @@ impl Tree {
         follow_links: bool,
         into: &mut BTreeSet<Vec<u8>>,
     ) {
+        self.add_below(path, follow_links, into, |node| {
+            matches!(node, Node::File(_))
+        });
+    }
+
+    /// Adds the symbolic links at a path, which may be a folder, as paths below the root.
+    pub(super) fn links_below(
+        &self,
+        path: &[u8],
+        follow_links: bool,
+        into: &mut BTreeSet<Vec<u8>>,
+    ) {
+        self.add_below(path, follow_links, into, |node| {
+            matches!(node, Node::Symlink { .. })
+        });
+    }
+
+    fn add_below(
+        &self,
+        path: &[u8],
+        follow_links: bool,
+        into: &mut BTreeSet<Vec<u8>>,
+        wanted: impl Fn(&Node) -> bool,
+    ) {
         let Ok((start, Some(_))) = self.resolve(&key(path), follow_links) else {
             return;
         };
@@ -113,11 +173,22 @@ impl Tree {
             .from(start.clone())
             .take_while(|(key, _)| is_below(key))
         {
-            if matches!(node, Node::File(_)) {
+            if wanted(node) {
                 let path = key.iter().skip(1).map(|b| if *b == 0 { b'/' } else { *b });
                 into.insert(path.collect());
             }
         }
+    }
+
+    /// Returns the files and symbolic links, in the order of BuildKit's index.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.nodes.iter().filter_map(|(key, node)| entry(key, node))
+    }
+
+    /// Returns the file or link at a path below the root.
+    pub fn entry(&self, path: &[u8]) -> Option<Entry> {
+        let key = key(path);
+        entry(&key, self.nodes.get(&key)?)
     }
 
     /// Returns the nodes from a key on.
@@ -163,6 +234,28 @@ impl Tree {
         }
         Ok((current, node))
     }
+}
+
+fn entry(key: &[u8], node: &Node) -> Option<Entry> {
+    let mut entry = Entry {
+        path: path(key.strip_prefix(&[0]).unwrap_or(key)),
+        mode: wire::MODE_SYMLINK,
+        size: 0,
+        content: None,
+        target: None,
+    };
+    match node {
+        Node::Folder(_) | Node::Header(_) => return None,
+        Node::File(file) => {
+            entry.mode = file.mode;
+            entry.size = file.size;
+            entry.content = file.sum.map(|sum| sum.content);
+        }
+        Node::Symlink { target, .. } => {
+            entry.target = Some(String::from_utf8_lossy(target).into_owned());
+        }
+    }
+    Some(entry)
 }
 
 /// Returns the parts of a path, the last one first.
@@ -211,7 +304,7 @@ struct Open {
 }
 
 impl Open {
-    fn add(&mut self, key: &[u8], sum: Option<Sum>) {
+    fn add(&mut self, key: &[u8], sum: Option<Hash>) {
         match (sum, &mut self.hash) {
             (Some(sum), Some(hash)) => {
                 hash.update(&key[self.key.len()..]);
@@ -224,7 +317,7 @@ impl Open {
 }
 
 /// Computes the checksums of all folders in one pass, without recursion: a tree may be very deep.
-fn folder_sums(nodes: &BTreeMap<Vec<u8>, Node>) -> Vec<(Vec<u8>, Option<Sum>)> {
+fn folder_sums(nodes: &BTreeMap<Vec<u8>, Node>) -> Vec<(Vec<u8>, Option<Hash>)> {
     let mut done = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     for (key, node) in nodes {
@@ -240,7 +333,7 @@ fn folder_sums(nodes: &BTreeMap<Vec<u8>, Node>) -> Vec<(Vec<u8>, Option<Sum>)> {
                 continue;
             }
             Node::Header(sum) | Node::Symlink { sum, .. } => Some(*sum),
-            Node::File(sum) => *sum,
+            Node::File(file) => file.sum.map(|sum| sum.file),
         };
         if let Some(folder) = open.last_mut() {
             folder.add(key, sum);
@@ -257,7 +350,7 @@ fn is_in(key: &[u8], folder: &[u8]) -> bool {
         .is_some_and(|rest| rest.first() == Some(&0))
 }
 
-fn close(open: &mut Vec<Open>, done: &mut Vec<(Vec<u8>, Option<Sum>)>) {
+fn close(open: &mut Vec<Open>, done: &mut Vec<(Vec<u8>, Option<Hash>)>) {
     let Some(folder) = open.pop() else { return };
     let sum = folder.hash.map(|hash| hash.finalize().into());
     if let Some(parent) = open.last_mut() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::cache::keys::content::{self, Selector};
-use crate::cache::keys::header::FileHash;
+use crate::cache::keys::header::{FileHash, Sum};
 use crate::cache::keys::testing::tree;
 use crate::cache::keys::{Tree, Unknown, record};
 use crate::digest::Digest;
@@ -21,7 +21,7 @@ fn a_file_has_the_checksum_of_buildkit() {
     let mut hash = FileHash::new(&stat);
     hash.update(b"a\n");
     assert_eq!(
-        Digest::from_sha256(hash.finish()).as_str(),
+        Digest::from_sha256(hash.finish().file).as_str(),
         "sha256:90419ce2f049678816ec651294eafae1333065bf516a763506e0965a9979d469"
     );
 }
@@ -164,11 +164,55 @@ fn a_second_name_of_a_file_counts_as_the_first() {
         size: 1,
         ..Stat::default()
     };
-    let sum = Some([7; 32]);
+    let sum = Some(Sum {
+        file: [7; 32],
+        content: 7,
+    });
     let tree = Tree::of([(stat("b", "a"), None), (stat("a", ""), sum)]);
     assert_eq!(tree.checksum(b"/b", false), tree.checksum(b"/a", false));
     let tree = Tree::of([(stat("b", "gone"), None)]);
     assert_eq!(tree.checksum(b"/b", false), Err(Unknown::NotRead));
+}
+
+#[test]
+fn entries_are_files_and_links_with_what_they_hold() {
+    let tree = tree(&[("a/", ""), ("a/f", "x"), ("a/l", "->f"), ("b", "y")]);
+    let entries: Vec<_> = tree.entries().collect();
+    let paths: Vec<_> = entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["a/f", "a/l", "b"]);
+    assert_eq!((entries[0].mode, entries[0].size), (0o644, 1));
+    assert_ne!(entries[0].content, entries[2].content);
+    assert_eq!(entries[1].target.as_deref(), Some("f"));
+    assert_eq!(tree.entry(b"a/f"), Some(entries[0].clone()));
+    assert_eq!(tree.entry(b"a"), None);
+    let selected = |path: &str| {
+        let selector = Selector {
+            path: path.to_owned(),
+            ..Selector::default()
+        };
+        let paths = content::selected(&tree, &[selector]).into_iter();
+        paths
+            .map(|path| String::from_utf8(path).unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(selected("/a"), ["a/f", "a/l"]);
+    assert_eq!(selected("/"), ["a/f", "a/l", "b"]);
+}
+
+#[test]
+fn permissions_leave_the_content_as_it_is() {
+    let sum = |mode| {
+        let stat = Stat {
+            mode,
+            size: 1,
+            ..Stat::default()
+        };
+        let mut hash = FileHash::new(&stat);
+        hash.update(b"x");
+        hash.finish()
+    };
+    assert_eq!(sum(0o644).content, sum(0o600).content);
+    assert_ne!(sum(0o644).file, sum(0o600).file);
 }
 
 #[test]
