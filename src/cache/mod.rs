@@ -11,6 +11,7 @@
 //! | [`merge`] | caches united, cut to bounds, and without what was lost |
 //! | [`bring`] | the blobs of caches brought into one repository |
 //! | [`keys`] | the keys of a build's steps, and the steps looked up in a cache |
+//! | [`record`] | what a cache tells about the builds that wrote it |
 //! | [`known`] | what a cache in the registry holds already |
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
@@ -34,6 +35,8 @@ pub mod layout;
 pub mod manifest;
 pub mod media;
 pub mod merge;
+#[allow(dead_code, unused_imports, reason = "exports that write it come next")]
+pub mod record;
 pub mod registries;
 pub mod source;
 pub mod unknown;

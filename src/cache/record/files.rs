@@ -1,0 +1,153 @@
+//! Lists of the files of a context.
+
+use serde::{Deserialize, Serialize};
+
+use super::hash::{Hashed, Salt};
+use crate::cache::keys::Tree;
+use crate::cache::keys::tree::Entry;
+use crate::fsutil::wire::{MODE_SYMLINK, Stat};
+
+/// Bytes of a path that are read.
+const MAX_PATH: usize = 4096;
+/// Bytes of all paths of a list that are read: each one may repeat most of the one before.
+const MAX_PATHS: usize = 32 << 20;
+
+/// The files of a context. Hashes have the salt of the list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSet {
+    /// Salt of the hashes.
+    pub salt: Salt,
+    /// Name of the context in the definition, such as `context`.
+    pub root: String,
+    /// How many files there are.
+    #[serde(default)]
+    pub n: usize,
+    /// Size of all files together, in bytes.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The files, in order.
+    #[serde(default)]
+    pub files: Vec<FileRecord>,
+    /// The list was left out because it was too long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// One file: how many bytes its path has in common with the one before, the rest of the path, mode, size,
+/// and the hash of its content. Of a link the hash is that of its target; it is missing where a file was
+/// not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRecord(
+    pub usize,
+    pub String,
+    pub u32,
+    pub u64,
+    #[serde(default)] pub Option<Hashed>,
+);
+
+/// A file of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its path.
+    pub path: String,
+    /// Kind and permissions as Go's `os.FileMode`.
+    pub mode: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Hash of the content.
+    pub content: Option<Hashed>,
+}
+
+impl FileSet {
+    /// Lists the files of a tree.
+    pub fn of(root: &str, tree: &Tree, salt: Salt) -> Self {
+        let mut set = Self {
+            salt,
+            root: root.to_owned(),
+            ..Self::default()
+        };
+        let mut before = String::new();
+        for entry in tree.entries() {
+            let shared = shared(&before, &entry.path);
+            let size = u64::try_from(entry.size).unwrap_or_default();
+            set.n += 1;
+            set.bytes = set.bytes.saturating_add(size);
+            let rest = entry.path.get(shared..).unwrap_or_default().to_owned();
+            let content = content(&salt, &entry);
+            set.files
+                .push(FileRecord(shared, rest, entry.mode, size, content));
+            before = entry.path;
+        }
+        set
+    }
+
+    /// Returns whether a tree has the same files.
+    pub fn is_of(&self, tree: &Tree) -> bool {
+        !self.truncated && *self == Self::of(&self.root, tree, self.salt)
+    }
+
+    /// Returns the files; `None` where the list was left out or is nonsense.
+    pub fn expand(&self) -> Option<Vec<File>> {
+        if self.truncated {
+            return None;
+        }
+        let mut files: Vec<File> = Vec::with_capacity(self.files.len());
+        let mut total = 0;
+        for FileRecord(shared, rest, mode, size, content) in &self.files {
+            let before = files.last().map_or("", |file| file.path.as_str());
+            let path = format!("{}{rest}", before.get(..*shared)?);
+            total += path.len();
+            if path.len() > MAX_PATH || total > MAX_PATHS {
+                return None;
+            }
+            files.push(File {
+                path,
+                mode: *mode,
+                size: *size,
+                content: *content,
+            });
+        }
+        Some(files)
+    }
+}
+
+impl File {
+    /// Returns the entry from which a tree can be made, to find the files that a step read.
+    pub fn stat(&self) -> Stat {
+        Stat {
+            path: self.path.as_bytes().to_vec(),
+            mode: self.mode,
+            size: i64::try_from(self.size).unwrap_or(i64::MAX),
+            // Where a link led is not known; it is no folder for this.
+            linkname: if self.is_link() {
+                b".".to_vec()
+            } else {
+                Vec::new()
+            },
+            ..Stat::default()
+        }
+    }
+
+    /// Returns whether it is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.mode & MODE_SYMLINK != 0
+    }
+}
+
+/// Hashes the content of a file, or where a link leads.
+pub fn content(salt: &Salt, entry: &Entry) -> Option<Hashed> {
+    match &entry.target {
+        Some(target) => Some(salt.hash(&entry.path, target.as_bytes())),
+        None => Some(salt.hash(&entry.path, &entry.content?.to_be_bytes())),
+    }
+}
+
+/// Returns how many bytes two paths have in common, whole characters only.
+fn shared(a: &str, b: &str) -> usize {
+    let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b);
+    let mut count = same.count();
+    while !b.is_char_boundary(count) {
+        count -= 1;
+    }
+    count
+}

@@ -1,0 +1,226 @@
+//! The record of a build that has just run.
+
+use std::collections::BTreeMap;
+
+use bollard_buildkit_proto::pb::{Definition, ExecOp, FileOp, SourceOp, file_action::Action, op};
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use super::files::FileSet;
+use super::hash::Salt;
+use super::{BuildRecord, Detail, Record, StepRecord, name};
+use crate::cache::keys::{Facts, Keys, Kind, Plan, Tree, Vertex, record};
+
+/// What is known of a build beside its definitions.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// The Dockerfile as the user named it; only its name is kept.
+    pub dockerfile: String,
+    /// Name of the folder or the repository of the context.
+    pub context: String,
+    /// The stage; empty for the last.
+    pub target: String,
+    /// The commit of the context.
+    pub commit: Option<String>,
+    /// How long steps took that ran, in milliseconds, by the digest of the vertex.
+    pub ran: BTreeMap<String, u64>,
+    /// The files of contexts, by name.
+    pub trees: BTreeMap<String, std::sync::Arc<Tree>>,
+    /// The builder's own platform, which steps without one have.
+    pub platform: Option<bollard_buildkit_proto::pb::Platform>,
+}
+
+/// Returns the record of a build with one definition for each platform.
+pub fn record_of(
+    definitions: &BTreeMap<String, Definition>,
+    observed: &Observed,
+    detail: Detail,
+) -> Record {
+    let salt = Salt::random();
+    let mut record = Record::default();
+    let mut sets: BTreeMap<String, usize> = BTreeMap::new();
+    for (platform, definition) in definitions {
+        let plan = Plan::of([definition]);
+        let mut build = BuildRecord {
+            id: id(observed, platform),
+            salt,
+            dockerfile: file_name(&observed.dockerfile),
+            target: observed.target.clone(),
+            platform: platform.clone(),
+            frontend: frontend(definition),
+            commit: observed.commit.clone().filter(|_| detail == Detail::Full),
+            steps: steps(&plan, definition, observed, &salt),
+            sets: BTreeMap::new(),
+        };
+        let names = plan.vertices().iter().filter_map(Vertex::local_name);
+        for name in names.filter(|_| detail == Detail::Full) {
+            let Some(tree) = observed.trees.get(name) else {
+                continue;
+            };
+            let at = *sets.entry(name.to_owned()).or_insert_with(|| {
+                record.sets.push(FileSet::of(name, tree, salt));
+                record.sets.len() - 1
+            });
+            build.sets.insert(name.to_owned(), at);
+        }
+        record.builds.push(build);
+    }
+    record
+}
+
+/// Returns which build it is.
+pub fn id(observed: &Observed, platform: &str) -> String {
+    let mut hash = Sha256::new();
+    let parts = [
+        &observed.dockerfile,
+        &observed.target,
+        platform,
+        &observed.context,
+    ];
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let sum: [u8; 32] = hash.finalize().into();
+    hex::encode(&sum[..8])
+}
+
+fn file_name(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// Returns the image of the `syntax` line at the top of the Dockerfile.
+fn frontend(definition: &Definition) -> String {
+    let infos = definition.source.iter().flat_map(|source| &source.infos);
+    let mut syntax = infos.filter_map(|info| {
+        let text = String::from_utf8_lossy(&info.data);
+        let mut comments = text.lines().map(str::trim);
+        comments.find_map(|line| {
+            let line = line.strip_prefix('#')?.trim();
+            let (name, value) = line.split_once('=')?;
+            let is_syntax = name.trim().eq_ignore_ascii_case("syntax");
+            is_syntax.then(|| value.trim().chars().take(200).collect())
+        })
+    });
+    syntax.next().unwrap_or_else(|| "builtin".to_owned())
+}
+
+fn steps(
+    plan: &Plan,
+    definition: &Definition,
+    observed: &Observed,
+    salt: &Salt,
+) -> Vec<StepRecord> {
+    let facts = Facts {
+        platform: observed.platform.clone(),
+        ..Facts::default()
+    };
+    let keys = Keys::of(plan, &facts);
+    let vertices = plan.vertices().iter().enumerate();
+    let steps = vertices.map(|(at, vertex)| {
+        let key = keys.step(at).ok().and_then(|key| key.digests.first());
+        let output = plan.outputs(at).next().unwrap_or(0);
+        let mut step = StepRecord {
+            key: key.map(|key| record(key, output)),
+            name: name::plain(vertex, definition),
+            line: vertex.place.as_ref().map(|place| (place.first, place.last)),
+            inputs: vertex
+                .inputs
+                .iter()
+                .map(|input| Some(input.as_ref()?.vertex))
+                .collect(),
+            milliseconds: observed.ran.get(&vertex.digest).copied(),
+            ..parts(vertex, salt)
+        };
+        if vertex.kind() == Kind::Local {
+            step.key = None;
+        }
+        step
+    });
+    steps.collect()
+}
+
+/// Returns the parts that a step is made of, as far as its own bytes go.
+pub fn parts(vertex: &Vertex, salt: &Salt) -> StepRecord {
+    let mut step = StepRecord {
+        kind: kind(vertex.kind()).to_owned(),
+        ..StepRecord::default()
+    };
+    match &vertex.op {
+        Ok(op::Op::Exec(exec)) => exec_parts(exec, salt, &mut step),
+        Ok(op::Op::File(file)) => file_parts(file, salt, &mut step),
+        Ok(op::Op::Source(source)) => source_parts(source, salt, &mut step),
+        Ok(op::Op::Merge(merge)) => step.rest = Some(salt.hash("rest", &merge.encode_to_vec())),
+        Ok(op::Op::Diff(diff)) => step.rest = Some(salt.hash("rest", &diff.encode_to_vec())),
+        Ok(op::Op::Build(_)) | Err(_) => {}
+    }
+    step
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exec => "exec",
+        Kind::File => "file",
+        Kind::Merge => "merge",
+        Kind::Diff => "diff",
+        Kind::Image => "image",
+        Kind::Git => "git",
+        Kind::Http => "http",
+        Kind::Local => "local",
+        Kind::Other => "other",
+    }
+}
+
+fn exec_parts(exec: &ExecOp, salt: &Salt, step: &mut StepRecord) {
+    let mut rest = exec.clone();
+    if let Some(meta) = &mut rest.meta {
+        let args = std::mem::take(&mut meta.args);
+        step.args = Some(salt.hash("args", args.join("\0").as_bytes()));
+        for entry in std::mem::take(&mut meta.env) {
+            let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
+            let value = salt.hash(name, value.as_bytes());
+            step.env.insert(name.to_owned(), value);
+        }
+        // It is made anew for each build, and counts in no key.
+        meta.proxy_env = None;
+    }
+    let mounts = std::mem::take(&mut rest.mounts);
+    let mounts = mounts
+        .iter()
+        .map(prost::Message::encode_length_delimited_to_vec);
+    let mounts: Vec<u8> = mounts.flatten().collect();
+    step.mounts = Some(salt.hash("mounts", &mounts));
+    step.rest = Some(salt.hash("rest", &rest.encode_to_vec()));
+}
+
+fn file_parts(file: &FileOp, salt: &Salt, step: &mut StepRecord) {
+    let mut rest = file.clone();
+    let mut times = Vec::new();
+    for action in &mut rest.actions {
+        let time = match &mut action.action {
+            Some(Action::Copy(copy)) => &mut copy.timestamp,
+            Some(Action::Mkfile(file)) => &mut file.timestamp,
+            Some(Action::Mkdir(dir)) => &mut dir.timestamp,
+            _ => continue,
+        };
+        times.extend(time.to_be_bytes());
+        *time = -1;
+    }
+    step.time = Some(salt.hash("time", &times));
+    step.rest = Some(salt.hash("rest", &rest.encode_to_vec()));
+}
+
+fn source_parts(source: &SourceOp, salt: &Salt, step: &mut StepRecord) {
+    let (name, digest) = match source.identifier.split_once('@') {
+        Some((name, digest)) if step.kind == "image" => (name, digest.parse().ok()),
+        _ => (source.identifier.as_str(), None),
+    };
+    step.reference = Some(salt.hash("ref", name.as_bytes()));
+    step.digest = digest;
+    // The session, and what a session is told apart by, change with every build.
+    let counts = |name: &str| !name.starts_with("local.");
+    let attrs = source.attrs.iter().filter(|(name, _)| counts(name));
+    let attrs: BTreeMap<&String, &String> = attrs.collect();
+    let rest = format!("{attrs:?}");
+    step.rest = Some(salt.hash("rest", rest.as_bytes()));
+}
