@@ -56,8 +56,8 @@ pub mod cache {
         }
     }
 
-    pub mod known {
-        pub use crate::cache::known::Known;
+    pub mod remote_cache {
+        pub use crate::cache::remote_cache::RemoteCache;
     }
 
     pub mod manifest {

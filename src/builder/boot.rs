@@ -116,7 +116,7 @@ impl Container {
     /// are no reason not to try without.
     async fn credentials(&self, image: &str) -> Option<DockerCredentials> {
         let host = registry_host(image);
-        let found = self.surroundings().credentials().get(&host, &[]).await;
+        let found = self.docker_env().credentials().get(&host, &[]).await;
         let mut credentials = DockerCredentials {
             serveraddress: Some(host),
             ..DockerCredentials::default()
@@ -200,7 +200,7 @@ impl Container {
     async fn copy_files(&self, engine: &Engine) -> Result<(), BuilderError> {
         let mut files = self.files().clone();
         if self.options().provenance_add_gha
-            && let Some(context) = gha::context(self.surroundings().env())?
+            && let Some(context) = gha::context(self.docker_env().env())?
         {
             files.insert(gha::FILE.to_owned(), FileContent(context));
         }

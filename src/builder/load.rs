@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::boot::BootSink;
+use super::docker_env::DockerEnv;
 use super::driver::remote::Remote;
 use super::driver::{Driver, Status};
 use super::error::BuilderError;
@@ -14,7 +15,6 @@ use super::group::{NodeGroup, StoredNode};
 use super::platform::{self, Platform};
 use super::reach::{Absent, ReachError, Unanswered};
 use super::resolve::context_driver;
-use super::surroundings::Surroundings;
 use super::{ByteStream, resolve};
 
 /// A garbage collection rule of a BuildKit worker. Sizes are in bytes; 0 means that there is none.
@@ -152,8 +152,8 @@ impl LoadedBuilder {
 /// # Errors
 ///
 /// Fails if the store or the contexts cannot be read.
-pub fn all(surroundings: &Surroundings) -> Result<Vec<resolve::Found>, BuilderError> {
-    let mut found: Vec<_> = surroundings
+pub fn all(docker_env: &DockerEnv) -> Result<Vec<resolve::Found>, BuilderError> {
+    let mut found: Vec<_> = docker_env
         .store()
         .list()?
         .into_iter()
@@ -162,7 +162,7 @@ pub fn all(surroundings: &Surroundings) -> Result<Vec<resolve::Found>, BuilderEr
             is_context: false,
         })
         .collect();
-    let mut contexts = surroundings.contexts().names()?;
+    let mut contexts = docker_env.contexts().names()?;
     contexts.sort_unstable();
     contexts.retain(|c| !found.iter().any(|f| f.group.name == *c));
     found.extend(contexts.iter().map(|context| resolve::Found {
@@ -175,7 +175,7 @@ pub fn all(surroundings: &Surroundings) -> Result<Vec<resolve::Found>, BuilderEr
 /// Asks all nodes of a builder, at the same time; those that do not answer until the time-out have
 /// an error. A time-out of zero means none.
 pub async fn load(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     found: resolve::Found,
     probe: Option<&dyn Probe>,
     timeout: Duration,
@@ -187,12 +187,12 @@ pub async fn load(
         is_context: found.is_context,
         ..LoadedBuilder::default()
     };
-    match surroundings.store().last_activity(&group.name) {
+    match docker_env.store().last_activity(&group.name) {
         Ok(time) => loaded.last_activity = time,
         Err(error) => loaded.error = Some(crate::error::chain(&error)),
     }
     if found.is_context {
-        let driver = within(timeout, context_driver(surroundings, &group.name)).await;
+        let driver = within(timeout, context_driver(docker_env, &group.name)).await;
         match driver {
             Ok(driver) => driver.clone_into(&mut group.driver),
             Err(error) => {
@@ -202,18 +202,18 @@ pub async fn load(
         }
     }
     loaded.driver.clone_from(&group.driver);
-    let proxies = proxies(surroundings);
+    let proxies = proxies(docker_env);
     let nodes = group.nodes.iter().map(|node| {
         let group = &group;
         let proxies = proxies.clone();
-        load_node(surroundings, group, node, probe, timeout, proxies)
+        load_node(docker_env, group, node, probe, timeout, proxies)
     });
     loaded.nodes = futures_util::future::join_all(nodes).await;
     loaded
 }
 
 async fn load_node(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     group: &NodeGroup,
     node: &StoredNode,
     probe: Option<&dyn Probe>,
@@ -226,7 +226,7 @@ async fn load_node(
         proxies,
         ..LoadedNode::default()
     };
-    let ask = ask(surroundings, group, node, probe, &mut loaded);
+    let ask = ask(docker_env, group, node, probe, &mut loaded);
     if let Err(error) = Box::pin(within(timeout, ask)).await {
         loaded.error = Some(error);
     }
@@ -234,13 +234,13 @@ async fn load_node(
 }
 
 async fn ask(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     group: &NodeGroup,
     node: &StoredNode,
     probe: Option<&dyn Probe>,
     loaded: &mut LoadedNode,
 ) -> Result<(), Ask> {
-    let driver = Driver::new(surroundings, &group.name, &group.driver, node)?;
+    let driver = Driver::new(docker_env, &group.name, &group.driver, node)?;
     if let (Driver::Remote(remote), Some(probe)) = (&driver, probe) {
         return ask_remote(remote, probe, loaded).await;
     }
@@ -340,13 +340,13 @@ async fn within<T, E: Into<Ask>>(
 }
 
 /// The proxy variables of docker's configuration for the current daemon, as buildx lists them.
-fn proxies(surroundings: &Surroundings) -> BTreeMap<String, String> {
-    let host = surroundings
+fn proxies(docker_env: &DockerEnv) -> BTreeMap<String, String> {
+    let host = docker_env
         .contexts()
         .current()
         .map(|endpoint| endpoint.host)
         .unwrap_or_default();
-    let mut proxies = surroundings.config().proxy_variables(&host);
+    let mut proxies = docker_env.config().proxy_variables(&host);
     proxies.retain(|name, _| {
         matches!(
             name.as_str(),

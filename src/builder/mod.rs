@@ -10,7 +10,7 @@
 //! | `verified` | images whose signature would have to be checked |
 //! | [`reach`] | connecting to a node's BuildKit, also while it is coming up |
 //! | [`load`] | asking all nodes for their state, for `ls` and `inspect` |
-//! | [`surroundings`] | docker's configuration, contexts and the environment, passed in |
+//! | [`docker_env`] | docker's configuration, contexts and the environment, passed in |
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ pub mod assign;
 pub mod boot;
 pub mod buildkitd;
 pub mod create;
+pub mod docker_env;
 pub mod driver;
 pub mod error;
 pub mod gha;
@@ -32,11 +33,11 @@ pub mod reach;
 pub mod refs;
 pub mod resolve;
 pub mod store;
-pub mod surroundings;
 pub mod text;
 mod verified;
 
 pub use boot::{BootEvent, BootSink};
+pub use docker_env::DockerEnv;
 pub use driver::{Driver, Status};
 pub use error::BuilderError;
 pub use group::{NodeGroup, StoredNode};
@@ -44,7 +45,6 @@ pub use reach::{Absent, ReachError, Unanswered};
 pub use refs::BuildRef;
 pub use resolve::resolve;
 pub use store::Store;
-pub use surroundings::Surroundings;
 
 /// Anything that bytes go through both ways.
 pub trait AsyncReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -57,7 +57,7 @@ pub type ByteStream = Box<dyn AsyncReadWrite>;
 /// A builder whose nodes can be booted and connected to.
 #[derive(Debug)]
 pub struct Builder {
-    surroundings: Arc<Surroundings>,
+    docker_env: Arc<DockerEnv>,
     name: String,
     driver: String,
     nodes: Vec<Node>,
@@ -76,13 +76,13 @@ impl Builder {
     /// # Errors
     ///
     /// Fails for a node with a bad driver option.
-    pub fn new(surroundings: &Arc<Surroundings>, group: NodeGroup) -> Result<Self, BuilderError> {
+    pub fn new(docker_env: &Arc<DockerEnv>, group: NodeGroup) -> Result<Self, BuilderError> {
         let nodes = group.nodes.into_iter().map(|stored| {
-            let driver = Driver::new(surroundings, &group.name, &group.driver, &stored)?;
+            let driver = Driver::new(docker_env, &group.name, &group.driver, &stored)?;
             Ok(Node { stored, driver })
         });
         Ok(Self {
-            surroundings: Arc::clone(surroundings),
+            docker_env: Arc::clone(docker_env),
             nodes: nodes.collect::<Result<_, BuilderError>>()?,
             name: group.name,
             driver: group.driver,
@@ -106,7 +106,7 @@ impl Builder {
 
     /// Returns the store that the builder is in.
     pub fn store(&self) -> &Store {
-        self.surroundings.store()
+        self.docker_env.store()
     }
 
     /// Starts every node that does not run, all at the same time. Returns true if there was one.

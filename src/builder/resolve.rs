@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::docker_env::DockerEnv;
 use super::driver::{Driver, docker};
 use super::error::BuilderError;
 use super::group::{NodeGroup, StoredNode};
 use super::store::StoreError;
-use super::surroundings::Surroundings;
 use super::{Builder, Store};
 
 /// A builder that was found.
@@ -24,22 +24,22 @@ pub struct Found {
 /// # Errors
 ///
 /// Fails if there is neither a builder nor a context of the name.
-pub fn find(surroundings: &Surroundings, name: Option<&str>) -> Result<Found, BuilderError> {
-    let (store, contexts) = (surroundings.store(), surroundings.contexts());
+pub fn find(docker_env: &DockerEnv, name: Option<&str>) -> Result<Found, BuilderError> {
+    let (store, contexts) = (docker_env.store(), docker_env.contexts());
     match name.filter(|name| !name.is_empty()) {
-        Some(name) => find_named(surroundings, name),
+        Some(name) => find_named(docker_env, name),
         None => match store.current(contexts.context_key())? {
             Some(group) => Ok(Found {
                 group,
                 is_context: false,
             }),
-            None => find_named(surroundings, contexts.current_name()),
+            None => find_named(docker_env, contexts.current_name()),
         },
     }
 }
 
-fn find_named(surroundings: &Surroundings, name: &str) -> Result<Found, BuilderError> {
-    match surroundings.store().get(name) {
+fn find_named(docker_env: &DockerEnv, name: &str) -> Result<Found, BuilderError> {
+    match docker_env.store().get(name) {
         Ok(Some(group)) => {
             return Ok(Found {
                 group,
@@ -50,7 +50,7 @@ fn find_named(surroundings: &Surroundings, name: &str) -> Result<Found, BuilderE
         Ok(None) | Err(StoreError::Name(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    if !surroundings.contexts().names()?.iter().any(|c| c == name) {
+    if !docker_env.contexts().names()?.iter().any(|c| c == name) {
         return Err(BuilderError::NotFound {
             name: name.to_owned(),
         });
@@ -81,10 +81,10 @@ pub fn context_builder(context: &str) -> NodeGroup {
 ///
 /// Fails if the engine cannot be reached.
 pub async fn context_driver(
-    surroundings: &Surroundings,
+    docker_env: &DockerEnv,
     context: &str,
 ) -> Result<&'static str, BuilderError> {
-    let engine = surroundings.engine(context).await?;
+    let engine = docker_env.engine(context).await?;
     Ok(match docker::dial(&engine).await {
         Ok(_) => "docker",
         Err(_) => "docker-container",
@@ -98,14 +98,14 @@ pub async fn context_driver(
 /// Fails if it is not found, if it is the engine's own (the docker driver, refused with what to do
 /// instead), or of a driver that is not supported.
 pub async fn resolve(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     name: Option<&str>,
 ) -> Result<Builder, BuilderError> {
-    let builder = with_engine(surroundings, name).await?;
+    let builder = with_engine(docker_env, name).await?;
     if builder.driver() == "docker" {
         return Err(BuilderError::DockerDriver {
             name: builder.name().to_owned(),
-            others: usable(surroundings.store())?,
+            others: usable(docker_env.store())?,
         });
     }
     Ok(builder)
@@ -117,16 +117,16 @@ pub async fn resolve(
 ///
 /// Fails if it is not found, or of a driver that is not supported.
 pub async fn with_engine(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     name: Option<&str>,
 ) -> Result<Builder, BuilderError> {
-    let mut found = find(surroundings, name)?;
+    let mut found = find(docker_env, name)?;
     if found.is_context {
         let context = found.group.name.clone();
-        if context != surroundings.contexts().current_name() {
+        if context != docker_env.contexts().current_name() {
             return Err(BuilderError::OtherContext { name: context });
         }
-        let driver = context_driver(surroundings, &context).await?;
+        let driver = context_driver(docker_env, &context).await?;
         driver.clone_into(&mut found.group.driver);
     }
     if !Driver::is_supported(&found.group.driver) {
@@ -135,7 +135,7 @@ pub async fn with_engine(
             driver: found.group.driver,
         });
     }
-    Builder::new(surroundings, found.group)
+    Builder::new(docker_env, found.group)
 }
 
 fn usable(store: &Store) -> Result<Vec<String>, StoreError> {
@@ -156,7 +156,7 @@ mod tests {
 
     /// A store with the builders `one` (container), `kube` and `far` (remote), and the contexts
     /// `default` and `one` (hidden by the builder) and `other`.
-    async fn surroundings(env: &[(&str, &str)]) -> (tempfile::TempDir, Arc<Surroundings>) {
+    async fn docker_env(env: &[(&str, &str)]) -> (tempfile::TempDir, Arc<DockerEnv>) {
         let dir = tempfile::tempdir().unwrap();
         for (id, name) in [("a", "one"), ("b", "other")] {
             let meta = dir.path().join("contexts/meta").join(id);
@@ -186,8 +186,8 @@ mod tests {
         let options = EndpointOptions::default();
         let contexts = Contexts::new(dir.path(), dir.path(), &config, &options, &env).unwrap();
         let credentials = CredentialStore::new(config.clone(), &env);
-        let surroundings = Surroundings::new(store, contexts, config, credentials, env);
-        (dir, Arc::new(surroundings))
+        let docker_env = DockerEnv::new(store, contexts, config, credentials, env);
+        (dir, Arc::new(docker_env))
     }
 
     fn message(error: &BuilderError) -> String {
@@ -196,46 +196,46 @@ mod tests {
 
     #[tokio::test]
     async fn the_store_comes_before_the_contexts() {
-        let (_dir, surroundings) = surroundings(&[]).await;
-        let one = find(&surroundings, Some("one")).unwrap();
+        let (_dir, docker_env) = docker_env(&[]).await;
+        let one = find(&docker_env, Some("one")).unwrap();
         assert!(!one.is_context);
-        let other = find(&surroundings, Some("other")).unwrap();
+        let other = find(&docker_env, Some("other")).unwrap();
         assert!(other.is_context);
         assert_eq!(other.group.nodes[0].endpoint, "other");
-        let default = find(&surroundings, None).unwrap();
+        let default = find(&docker_env, None).unwrap();
         assert!(default.is_context);
         assert_eq!(default.group.name, "default");
-        let missing = find(&surroundings, Some("no")).unwrap_err();
+        let missing = find(&docker_env, Some("no")).unwrap_err();
         assert_eq!(message(&missing), "no builder \"no\" found");
-        let odd = find(&surroundings, Some(".x/y")).unwrap_err();
+        let odd = find(&docker_env, Some(".x/y")).unwrap_err();
         assert_eq!(message(&odd), "no builder \".x/y\" found");
     }
 
     #[tokio::test]
     async fn the_current_choice_is_that_of_the_context_key() {
-        let (_dir, surroundings) = surroundings(&[("DOCKER_HOST", "tcp://h:1")]).await;
-        let txn = surroundings.store().begin().await.unwrap();
+        let (_dir, docker_env) = docker_env(&[("DOCKER_HOST", "tcp://h:1")]).await;
+        let txn = docker_env.store().begin().await.unwrap();
         txn.set_current("tcp://h:1", "far", false, false).unwrap();
         drop(txn);
-        let builder = resolve(&surroundings, None).await.unwrap();
+        let builder = resolve(&docker_env, None).await.unwrap();
         assert_eq!((builder.name(), builder.driver()), ("far", "remote"));
         assert_eq!(
-            resolve(&surroundings, Some("one")).await.unwrap().name(),
+            resolve(&docker_env, Some("one")).await.unwrap().name(),
             "one"
         );
     }
 
     #[tokio::test]
     async fn what_cannot_be_used_is_refused_by_name() {
-        let (_dir, surroundings) = surroundings(&[]).await;
-        let kube = resolve(&surroundings, Some("kube")).await.unwrap_err();
+        let (_dir, docker_env) = docker_env(&[]).await;
+        let kube = resolve(&docker_env, Some("kube")).await.unwrap_err();
         assert!(message(&kube).contains("uses the kubernetes driver, which is not supported yet"));
         assert!(kube.hints()[0].contains("docker buildx --builder kube"));
-        let other = resolve(&surroundings, Some("other")).await.unwrap_err();
+        let other = resolve(&docker_env, Some("other")).await.unwrap_err();
         assert!(message(&other).contains("docker --context=other cachex"));
         let refused = BuilderError::DockerDriver {
             name: "default".to_owned(),
-            others: usable(surroundings.store()).unwrap(),
+            others: usable(docker_env.store()).unwrap(),
         };
         assert_eq!(
             refused.hints(),

@@ -16,7 +16,7 @@ const SIGNED: &str = "moby/buildkit";
 /// Fails with [`BuilderError::Unverified`].
 pub(super) fn refuse_unverified(container: &Container) -> Result<(), BuilderError> {
     let options = container.options();
-    let policy = container.surroundings().env().get(BUILDX_DEFAULT_POLICY);
+    let policy = container.docker_env().env().get(BUILDX_DEFAULT_POLICY);
     let is_wanted = policy.and_then(parse_bool) == Some(true);
     if !is_wanted || options.allow_untrusted_image || !is_checked(&options.image) {
         return Ok(());

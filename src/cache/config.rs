@@ -4,7 +4,7 @@
 //! record is a digest plus, for each input of the step, the records that this input may have come
 //! from. Fields that this program does not know are kept.
 
-mod covers;
+mod superset;
 
 use std::collections::HashSet;
 

@@ -1,9 +1,9 @@
-//! A whole cache as a value: united with others, cut to bounds, without blobs that were lost.
+//! A whole cache as a value: merged with others, cut to bounds, without blobs that were lost.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `normal` | several configs made one, in one order |
-//! | `covered` | results that another record has under more keys |
+//! | `subsume` | results that another record has under more keys |
 //! | `reduce` | a config with some of its results |
 //! | `retention` | the least recently used dropped |
 //! | `times` | when a result was made and last used |
@@ -11,12 +11,12 @@
 //! Contents are always in the normal form, so the union of the same caches is the same bytes, whoever
 //! makes it and in whatever order.
 
-mod covered;
-mod joint;
 mod normal;
 mod record;
 mod reduce;
 mod retention;
+mod root_record;
+mod subsume;
 mod times;
 
 use std::collections::{BTreeMap, HashSet};
@@ -142,7 +142,7 @@ impl Contents {
     /// Adds another cache: every result of both is kept under every key that it had in either. The
     /// form stays. Of a result that both have, and of what is said about a blob, the younger or else
     /// the greater text stays, so that the order does not matter.
-    pub fn unite(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         for blob in other.blobs.values() {
             self.add_blob(blob.clone());
         }
@@ -152,7 +152,7 @@ impl Contents {
         }
         self.config = table.finish();
         self.forget_unused();
-        self.other.unite(&other.other);
+        self.other.merge(&other.other);
     }
 
     /// Removes the results that have one of these blobs below them, with the records and layers that
@@ -219,17 +219,17 @@ impl Contents {
         }
     }
 
-    /// Returns whether uniting these contents with others has added nothing: `united` has the same
+    /// Returns whether merging these contents with others has added nothing: `merged` has the same
     /// results under the same keys, and none whose last use is later by more than `stale`.
-    pub fn is_still(&self, united: &Self, stale: Duration) -> bool {
+    pub fn is_still(&self, merged: &Self, stale: Duration) -> bool {
         let stale = SignedDuration::try_from(stale).unwrap_or(SignedDuration::MAX);
-        let (old, new) = (self.timeless(), united.timeless());
+        let (old, new) = (self.timeless(), merged.timeless());
         let times = old.1.iter().zip(&new.1);
         let fresh = |(old, new): (&Times, &Times)| match (old.used(), new.used()) {
             (Some(old), Some(new)) => new.duration_since(old) <= stale,
             (_, new) => new.is_none(),
         };
-        old.0 == new.0 && self.blobs.keys().eq(united.blobs.keys()) && times.into_iter().all(fresh)
+        old.0 == new.0 && self.blobs.keys().eq(merged.blobs.keys()) && times.into_iter().all(fresh)
     }
 
     /// The config without the times of its results, and these in the same order.
@@ -258,7 +258,7 @@ impl Contents {
     ///
     /// Fails only where a kept unknown field cannot be written.
     pub fn to_parts(&self) -> Result<Parts, serde_json::Error> {
-        let config = Bytes::from(joint::join(&self.config).to_bytes()?);
+        let config = Bytes::from(root_record::add(&self.config).to_bytes()?);
         let descriptor = Descriptor::of(config::MEDIA_TYPE, &config);
         let config_digest = descriptor.digest.clone();
         let oci = self.form != Form::DockerList;

@@ -8,19 +8,19 @@
 //! | [`budget`] | how much of others' JSON is read |
 //! | [`media`] | media types of layers and the compressions that they stand for |
 //! | [`registries`] | the registry clients of a build, one for each host |
-//! | [`merge`] | caches united, cut to bounds, and without what was lost |
-//! | [`bring`] | the blobs of caches brought into one repository |
+//! | [`merge`] | caches merged, cut to bounds, and without what was lost |
+//! | [`copy_blobs`] | the blobs of caches copied into one repository |
 //! | [`keys`] | the keys of a build's steps, and the steps looked up in a cache |
 //! | [`record`] | what a cache tells about the builds that wrote it |
-//! | [`known`] | what a cache in the registry holds already |
+//! | [`remote_cache`] | what a cache in the registry holds already |
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
 //! | [`layout`] | a folder of the OCI image layout as the session's store |
 //! | [`source`], [`inspect`] | a cache that is looked at: where it is read from, and what is in it |
 
-pub mod bring;
 pub mod budget;
 pub mod config;
+pub mod copy_blobs;
 pub mod export;
 pub mod import;
 pub mod inspect;
@@ -30,7 +30,6 @@ pub mod inspect;
     reason = "the explanation of cache misses is built on it"
 )]
 pub mod keys;
-pub mod known;
 pub mod layout;
 pub mod manifest;
 pub mod media;
@@ -38,6 +37,7 @@ pub mod merge;
 #[allow(dead_code, unused_imports, reason = "exports that write it come next")]
 pub mod record;
 pub mod registries;
+pub mod remote_cache;
 pub mod source;
 pub mod unknown;
 

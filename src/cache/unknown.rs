@@ -25,25 +25,25 @@ impl Unknown {
     }
 
     /// Adds the fields of another. Of two values of one name the one whose text is greater stays, so
-    /// that the order of uniting does not matter.
-    pub(super) fn unite(&mut self, other: &Self) {
+    /// that the order of merging does not matter.
+    pub(super) fn merge(&mut self, other: &Self) {
         if other.is_empty() || self == other {
             return;
         }
         let mut others = other.0.iter().peekable();
-        let mut united = Vec::with_capacity(self.0.len().max(other.0.len()));
+        let mut merged = Vec::with_capacity(self.0.len().max(other.0.len()));
         for ours in std::mem::take(&mut self.0) {
             while let Some(theirs) = others.next_if(|theirs| theirs.0 < ours.0) {
-                united.push(theirs.clone());
+                merged.push(theirs.clone());
             }
             let same = others.next_if(|theirs| theirs.0 == ours.0);
             match same.filter(|theirs| theirs.1.get() > ours.1.get()) {
-                Some(theirs) => united.push(theirs.clone()),
-                None => united.push(ours),
+                Some(theirs) => merged.push(theirs.clone()),
+                None => merged.push(ours),
             }
         }
-        united.extend(others.cloned());
-        self.0 = united;
+        merged.extend(others.cloned());
+        self.0 = merged;
     }
 
     /// Puts fields as they came in order; of those of one name the last counts.
@@ -302,11 +302,11 @@ mod tests {
         );
         let both = unknown(r#"{"a":1,"b":2,"c":"y","d":null,"e":[2]}"#);
         for (first, second) in [(a, b), (b, a)] {
-            let mut united = unknown(first);
-            united.unite(&unknown(second));
-            assert_eq!(united, both);
-            united.unite(&unknown(first));
-            assert_eq!(united, both);
+            let mut merged = unknown(first);
+            merged.merge(&unknown(second));
+            assert_eq!(merged, both);
+            merged.merge(&unknown(first));
+            assert_eq!(merged, both);
         }
     }
 }

@@ -8,15 +8,15 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 use crate::builder::create::{CreatePlan, CreateRequest};
 use crate::builder::resolve::Found;
-use crate::builder::{Builder, BuilderError, Surroundings, load};
+use crate::builder::{Builder, BuilderError, DockerEnv, load};
 use crate::env::BUILDKIT_HOST;
 use crate::error::CommandError;
 use crate::options::duration;
 
 use super::Context;
 use super::boot_progress::boot;
+use super::docker_env::docker_env;
 use super::probe::BuildkitProbe;
-use super::surroundings::surroundings;
 
 /// Tries to save a builder that other processes change at the same time.
 const TRIES: usize = 5;
@@ -73,22 +73,22 @@ pub struct CreateArgs {
 /// Fails for arguments that buildx refuses too, and if the builder does not work; then nothing is
 /// kept of it in the store.
 pub async fn run(args: CreateArgs, context: &Context) -> Result<(), CommandError> {
-    let surroundings = surroundings(context)?;
+    let docker_env = docker_env(context)?;
     if args.leave {
-        return leave(&args, &surroundings).await;
+        return leave(&args, &docker_env).await;
     }
-    let request = request(&args, context, &surroundings);
-    let group = save(&request, &args, &surroundings, context).await?;
+    let request = request(&args, context, &docker_env);
+    let group = save(&request, &args, &docker_env, context).await?;
     let name = group.name.clone();
     if args.bootstrap {
-        let builder = Builder::new(&surroundings, group)?;
+        let builder = Builder::new(&docker_env, group)?;
         boot(&builder, context).await?;
     }
     context.ui.data(&name)?;
     Ok(())
 }
 
-fn request(args: &CreateArgs, context: &Context, surroundings: &Surroundings) -> CreateRequest {
+fn request(args: &CreateArgs, context: &Context, docker_env: &DockerEnv) -> CreateRequest {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let given = args.buildkitd_config.clone();
     CreateRequest {
@@ -100,7 +100,7 @@ fn request(args: &CreateArgs, context: &Context, surroundings: &Surroundings) ->
         buildkitd_flags: text(&args.buildkitd_flags),
         buildkitd_config: given
             .filter(|path| !path.as_os_str().is_empty())
-            .or_else(|| surroundings.store().default_buildkitd_config()),
+            .or_else(|| docker_env.store().default_buildkitd_config()),
         endpoint: text(&args.endpoint),
         append: args.append,
         buildkit_host: context
@@ -111,7 +111,7 @@ fn request(args: &CreateArgs, context: &Context, surroundings: &Surroundings) ->
     }
 }
 
-async fn leave(args: &CreateArgs, surroundings: &Surroundings) -> Result<(), CommandError> {
+async fn leave(args: &CreateArgs, docker_env: &DockerEnv) -> Result<(), CommandError> {
     let name = args.name.as_deref().unwrap_or_default();
     let node = args.node.as_deref().unwrap_or_default();
     if name.is_empty() {
@@ -120,7 +120,7 @@ async fn leave(args: &CreateArgs, surroundings: &Surroundings) -> Result<(), Com
     if node.is_empty() {
         return Err(CommandError::failed("leave requires node name"));
     }
-    let txn = surroundings.store().begin().await.map_err(store_error)?;
+    let txn = docker_env.store().begin().await.map_err(store_error)?;
     let group = txn.get(name).map_err(store_error)?;
     let mut group = group.ok_or_else(|| {
         CommandError::failed(format!("failed to find instance {name:?} for leave"))
@@ -141,24 +141,24 @@ fn store_error(error: crate::builder::store::StoreError) -> BuilderError {
 async fn save(
     request: &CreateRequest,
     args: &CreateArgs,
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     context: &Context,
 ) -> Result<crate::builder::NodeGroup, BuilderError> {
     let mut name = request.name.clone();
     for _ in 0..TRIES {
         let plan = {
-            let txn = surroundings.store().begin().await?;
-            request.plan(&txn, surroundings.contexts())?
+            let txn = docker_env.store().begin().await?;
+            request.plan(&txn, docker_env.contexts())?
         };
-        try_nodes(&plan, surroundings, args.timeout).await?;
+        try_nodes(&plan, docker_env, args.timeout).await?;
         name.clone_from(&plan.group.name);
-        let txn = surroundings.store().begin().await?;
+        let txn = docker_env.store().begin().await?;
         if txn.get(&name)? != plan.original {
             continue;
         }
         txn.save(&plan.group)?;
         if args.use_it {
-            let key = surroundings.contexts().context_key();
+            let key = docker_env.contexts().context_key();
             txn.set_current(key, &name, false, false)?;
         }
         if plan.needs_restart {
@@ -174,14 +174,14 @@ async fn save(
 /// Fails if a node has a bad option, or its Docker engine or its running BuildKit does not answer.
 async fn try_nodes(
     plan: &CreatePlan,
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     timeout: Duration,
 ) -> Result<(), BuilderError> {
     let found = Found {
         group: plan.group.clone(),
         is_context: false,
     };
-    let loaded = load::load(surroundings, found, Some(&BuildkitProbe), timeout).await;
+    let loaded = load::load(docker_env, found, Some(&BuildkitProbe), timeout).await;
     for node in loaded.nodes {
         if let Some(reason) = node.error {
             return Err(BuilderError::Initialize {

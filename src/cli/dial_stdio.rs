@@ -12,8 +12,8 @@ use crate::progress::{Mode, Progress, RenderOptions, Request, tty};
 
 use super::Context;
 use super::boot_progress::BootProgress;
+use super::docker_env::docker_env;
 use super::probe::BuildkitProbe;
-use super::surroundings::surroundings;
 
 /// Size of the buffer of each direction in bytes: a system call for every HTTP/2 frame of 16 KiB
 /// would cost more than the copy.
@@ -47,8 +47,8 @@ pub async fn run(args: DialStdioArgs, ctx: &Context) -> Result<(), CommandError>
         .transpose()
         .map_err(CommandError::failed)?;
     let mode = mode(&args, ctx)?;
-    let surroundings = surroundings(ctx)?;
-    let builder = resolve::with_engine(&surroundings, ctx.builder_name(None)).await?;
+    let docker_env = docker_env(ctx)?;
+    let builder = resolve::with_engine(&docker_env, ctx.builder_name(None)).await?;
     let recorded = builder.store().record_activity(builder.name());
     recorded.map_err(crate::builder::BuilderError::from)?;
     let progress = start(mode, &builder, ctx)?;

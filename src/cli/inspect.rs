@@ -8,8 +8,8 @@ use crate::options::duration;
 
 use super::Context;
 use super::boot_progress::boot;
+use super::docker_env::docker_env;
 use super::probe::BuildkitProbe;
-use super::surroundings::surroundings;
 
 mod render;
 
@@ -34,14 +34,14 @@ pub struct InspectArgs {
 ///
 /// Fails for a builder that does not exist, or one that cannot be booted if that is asked for.
 pub async fn run(args: InspectArgs, context: &Context) -> Result<(), CommandError> {
-    let surroundings = surroundings(context)?;
+    let docker_env = docker_env(context)?;
     let name = context.builder_name(args.name.as_deref());
-    let found = resolve::find(&surroundings, name)?;
+    let found = resolve::find(&docker_env, name)?;
     if args.bootstrap && !found.is_context {
-        let builder = Builder::new(&surroundings, found.group.clone())?;
+        let builder = Builder::new(&docker_env, found.group.clone())?;
         boot(&builder, context).await?;
     }
-    let loaded = load::load(&surroundings, found, Some(&BuildkitProbe), args.timeout).await;
+    let loaded = load::load(&docker_env, found, Some(&BuildkitProbe), args.timeout).await;
     let text = render::text(&loaded, context.global.debug);
     context.ui.data(text.trim_end_matches('\n'))?;
     Ok(())

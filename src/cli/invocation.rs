@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Context;
-use crate::builder::Surroundings;
+use crate::builder::DockerEnv;
 use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
 use crate::docker::token::Tokens;
@@ -27,8 +27,8 @@ pub(super) struct Invocation {
 
 impl Invocation {
     /// Gets them ready, and prints what is to be said about them: this comes before any live display. Nothing is sent.
-    pub(super) fn new(surroundings: &Surroundings, ctx: &Context) -> Self {
-        let credentials = Arc::clone(surroundings.credentials());
+    pub(super) fn new(docker_env: &DockerEnv, ctx: &Context) -> Self {
+        let credentials = Arc::clone(docker_env.credentials());
         for warning in credentials.warnings() {
             ctx.ui.warning(warning);
         }

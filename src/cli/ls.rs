@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::load::{self, LoadedBuilder};
-use crate::builder::{Surroundings, resolve};
+use crate::builder::{DockerEnv, resolve};
 use crate::error::CommandError;
 use crate::options::duration;
 
 use super::Context;
+use super::docker_env::docker_env;
 use super::probe::BuildkitProbe;
-use super::surroundings::surroundings;
 
 mod json;
 mod platforms;
@@ -38,9 +38,9 @@ pub struct LsArgs {
 pub async fn run(args: LsArgs, context: &Context) -> Result<(), CommandError> {
     // A wrong template is reported before the nodes are asked.
     let format = render::format(&args.format).map_err(CommandError::failed)?;
-    let surroundings = surroundings(context)?;
-    let current = resolve::find(&surroundings, None)?.group.name;
-    let builders = load_all(&surroundings, args.timeout).await?;
+    let docker_env = docker_env(context)?;
+    let current = resolve::find(&docker_env, None)?.group.name;
+    let builders = load_all(&docker_env, args.timeout).await?;
     let list = render::Listing {
         builders: &builders,
         current: &current,
@@ -61,12 +61,12 @@ pub async fn run(args: LsArgs, context: &Context) -> Result<(), CommandError> {
 
 /// Loads all builders at the same time; those that cannot be loaded come last.
 async fn load_all(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     timeout: Duration,
 ) -> Result<Vec<LoadedBuilder>, CommandError> {
-    let loads = load::all(surroundings)?
+    let loads = load::all(docker_env)?
         .into_iter()
-        .map(|found| load::load(surroundings, found, Some(&BuildkitProbe), timeout));
+        .map(|found| load::load(docker_env, found, Some(&BuildkitProbe), timeout));
     let mut builders = futures_util::future::join_all(loads).await;
     builders.sort_by_key(|builder| builder.error.is_some());
     Ok(builders)

@@ -32,6 +32,7 @@ mod connect;
 pub mod create;
 pub mod dial_stdio;
 mod disk;
+pub mod docker_env;
 pub mod du;
 mod errors;
 pub mod format;
@@ -45,7 +46,6 @@ pub mod probe;
 pub mod prune;
 pub mod rm;
 pub mod stop;
-pub mod surroundings;
 pub mod table;
 pub mod template;
 mod usage;
@@ -78,7 +78,7 @@ pub enum Commands {
     /// Start a build
     #[command(visible_alias = "b")]
     Build(Box<build::BuildArgs>),
-    /// Look into registry caches, and unite them
+    /// Look into registry caches, and merge them
     Cache(cache::CacheArgs),
     /// Generate the autocompletion script for a shell
     Completion(completion::CompletionArgs),
@@ -319,8 +319,8 @@ fn context_names(env: &Env) -> Vec<String> {
 /// Names of the builders in the store, and of the contexts that stand for one; `None` if they cannot
 /// be read.
 fn builder_names(env: &Env, with_contexts: bool) -> Vec<String> {
-    let all = surroundings::surroundings(&Context::bare(env))
-        .map(|surroundings| crate::builder::load::all(&surroundings));
+    let all = docker_env::docker_env(&Context::bare(env))
+        .map(|docker_env| crate::builder::load::all(&docker_env));
     let all = all.ok().and_then(Result::ok).unwrap_or_default();
     all.into_iter()
         .filter(|found| with_contexts || !found.is_context)

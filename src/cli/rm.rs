@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::builder::resolve::{self, Found};
-use crate::builder::{Builder, BuilderError, Driver, Surroundings, load};
+use crate::builder::{Builder, BuilderError, DockerEnv, Driver, load};
 use crate::error::{CommandError, chain};
 use crate::options::duration;
 use crate::ui::Ui;
 
 use super::Context;
 use super::confirm::confirmed;
+use super::docker_env::docker_env;
 use super::probe::BuildkitProbe;
-use super::surroundings::surroundings;
 
 const INACTIVE_WARNING: &str = "WARNING! This will remove all builders that are not in running state. Are you sure you want to continue?";
 
@@ -50,12 +50,12 @@ pub async fn run(args: RmArgs, context: &Context) -> Result<(), CommandError> {
             "cannot specify builder name when --all-inactive is set",
         ));
     }
-    let surroundings = surroundings(context)?;
+    let docker_env = docker_env(context)?;
     if args.all_inactive {
         if !args.force && !confirmed(&context.ui, INACTIVE_WARNING).await? {
             return Ok(());
         }
-        return remove_inactive(&surroundings, &args, &context.ui).await;
+        return remove_inactive(&docker_env, &args, &context.ui).await;
     }
     let mut names: Vec<Option<&str>> = args.names.iter().map(|n| Some(n.as_str())).collect();
     if names.is_empty() {
@@ -63,7 +63,7 @@ pub async fn run(args: RmArgs, context: &Context) -> Result<(), CommandError> {
     }
     let removals = names
         .iter()
-        .map(|name| remove_named(&surroundings, *name, &args, &context.ui));
+        .map(|name| remove_named(&docker_env, *name, &args, &context.ui));
     let results = futures_util::future::join_all(removals).await;
     if results.iter().all(|removed| *removed) {
         return Ok(());
@@ -75,13 +75,13 @@ pub async fn run(args: RmArgs, context: &Context) -> Result<(), CommandError> {
 
 /// Removes a builder and reports it; returns whether it worked.
 async fn remove_named(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     name: Option<&str>,
     args: &RmArgs,
     ui: &Ui,
 ) -> bool {
     let shown = name.unwrap_or_default();
-    match remove(surroundings, name, args).await {
+    match remove(docker_env, name, args).await {
         Ok(removed) => {
             let shown = if shown.is_empty() { &removed } else { shown };
             ui.status(&format!("{shown} removed"));
@@ -95,11 +95,11 @@ async fn remove_named(
 }
 
 async fn remove(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     name: Option<&str>,
     args: &RmArgs,
 ) -> Result<String, String> {
-    let found = resolve::find(surroundings, name).map_err(|e| chain(&e))?;
+    let found = resolve::find(docker_env, name).map_err(|e| chain(&e))?;
     let name = found.group.name.clone();
     if found.is_context {
         return Err(format!(
@@ -114,24 +114,20 @@ async fn remove(
         ));
     }
     // A builder whose containers cannot be removed is forgotten all the same, as buildx does.
-    let removed = remove_nodes(surroundings, found, args).await;
-    forget(surroundings, &name, args)
+    let removed = remove_nodes(docker_env, found, args).await;
+    forget(docker_env, &name, args)
         .await
         .map_err(|e| chain(&e))?;
     removed.map(|()| name)
 }
 
 /// Takes a builder out of the store, and what is noted about the state that goes with it.
-async fn forget(
-    surroundings: &Surroundings,
-    name: &str,
-    args: &RmArgs,
-) -> Result<(), BuilderError> {
-    let txn = surroundings.store().begin().await?;
+async fn forget(docker_env: &DockerEnv, name: &str, args: &RmArgs) -> Result<(), BuilderError> {
+    let txn = docker_env.store().begin().await?;
     txn.remove(name)?;
     if !args.keep_state
         && !args.keep_daemon
-        && let Err(error) = surroundings.store().clear_marks(name)
+        && let Err(error) = docker_env.store().clear_marks(name)
     {
         // A mark too many costs compressing a layer again, no more.
         tracing::debug!(builder = name, %error, "cannot clear the marks");
@@ -142,14 +138,14 @@ async fn forget(
 /// Stops and removes the containers of a builder, unless they are to be kept; all errors together are the
 /// text of the failure.
 async fn remove_nodes(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     found: Found,
     args: &RmArgs,
 ) -> Result<(), String> {
     if args.keep_daemon {
         return Ok(());
     }
-    let builder = Builder::new(surroundings, found.group).map_err(|e| chain(&e))?;
+    let builder = Builder::new(docker_env, found.group).map_err(|e| chain(&e))?;
     let removals = builder.nodes().iter().map(|node| async {
         let work = async {
             let driver = node.driver();
@@ -178,18 +174,18 @@ fn named(what: &str, node: &str, error: &BuilderError) -> String {
 }
 
 async fn remove_inactive(
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     args: &RmArgs,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let builders = load::all(surroundings)?.into_iter();
+    let builders = load::all(docker_env)?.into_iter();
     let removals = builders
         // That a builder of another driver is inactive cannot be known.
         .filter(|found| !found.is_context && Driver::is_supported(&found.group.driver))
         .map(|found| async {
             let name = found.group.name.clone();
             let loaded = load::load(
-                surroundings,
+                docker_env,
                 found.clone(),
                 Some(&BuildkitProbe),
                 args.timeout,
@@ -201,8 +197,8 @@ async fn remove_inactive(
             if loaded.dynamic || !loaded.is_inactive() {
                 return Ok(());
             }
-            let removed = remove_nodes(surroundings, found, args).await;
-            forget(surroundings, &name, args)
+            let removed = remove_nodes(docker_env, found, args).await;
+            forget(docker_env, &name, args)
                 .await
                 .map_err(|e| chain(&e))?;
             ui.status(&format!("{name} removed"));

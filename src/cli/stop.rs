@@ -4,7 +4,7 @@ use crate::builder::{Builder, BuilderError, resolve};
 use crate::error::CommandError;
 
 use super::Context;
-use super::surroundings::surroundings;
+use super::docker_env::docker_env;
 
 /// Stop builder instance
 #[derive(Debug, Clone, clap::Args)]
@@ -20,15 +20,15 @@ pub struct StopArgs {
 ///
 /// Fails for a builder that does not exist or an engine that cannot be asked.
 pub async fn run(args: StopArgs, context: &Context) -> Result<(), CommandError> {
-    let surroundings = surroundings(context)?;
+    let docker_env = docker_env(context)?;
     let name = context.builder_name(args.name.as_deref());
-    let mut found = resolve::find(&surroundings, name)?;
+    let mut found = resolve::find(&docker_env, name)?;
     if found.is_context {
-        resolve::context_driver(&surroundings, &found.group.name)
+        resolve::context_driver(&docker_env, &found.group.name)
             .await?
             .clone_into(&mut found.group.driver);
     }
-    let builder = Builder::new(&surroundings, found.group)?;
+    let builder = Builder::new(&docker_env, found.group)?;
     let mut failed: Option<BuilderError> = None;
     for node in builder.nodes() {
         if let Err(error) = node.driver().stop().await {

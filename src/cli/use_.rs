@@ -6,7 +6,7 @@ use crate::docker::context::DEFAULT_CONTEXT;
 use crate::error::CommandError;
 
 use super::Context;
-use super::surroundings::surroundings;
+use super::docker_env::docker_env;
 
 /// Set the current builder instance
 #[derive(Debug, Clone, clap::Args)]
@@ -29,11 +29,11 @@ pub struct UseArgs {
 /// Fails for a builder that does not exist, and for a docker context, which `docker context use`
 /// takes into use.
 pub async fn run(args: UseArgs, context: &Context) -> Result<(), CommandError> {
-    let surroundings = surroundings(context)?;
-    let contexts = surroundings.contexts();
+    let docker_env = docker_env(context)?;
+    let contexts = docker_env.contexts();
     let named = context.builder_name(args.name.as_deref());
     let name = named.unwrap_or_default();
-    let txn = surroundings
+    let txn = docker_env
         .store()
         .begin()
         .await

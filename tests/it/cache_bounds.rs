@@ -72,7 +72,7 @@ fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
         assert_hits(&bench, reference, &[&old, &new]);
     };
 
-    // By a build that unites its cache with it.
+    // By a build that merges its cache with it.
     let (repository, reference) = place();
     bench.prune();
     let log = bench.build("buildx", &["--cache-from", &reference], old.path());
@@ -89,7 +89,7 @@ fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
     );
     assert_small(&repository, &reference);
 
-    // By a build that fails, whose steps are united with it.
+    // By a build that fails, whose steps are merged with it.
     let (repository, reference) = place();
     let dockerfile = fs::read_to_string(new.path().join("Dockerfile")).expect("a file");
     let failing = context(&[("Dockerfile", &format!("{dockerfile}RUN false\n"))]);

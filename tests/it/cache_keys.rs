@@ -155,12 +155,12 @@ fn project(dockerfile: &str) -> TempDir {
 }
 
 /// What is known of a build before it runs.
-struct Known {
+struct RemoteCache {
     plan: Plan,
     keys: Keys,
 }
 
-fn known(bench: &Bench, folder: &Path, attrs: &[(&str, &str)]) -> Known {
+fn known(bench: &Bench, folder: &Path, attrs: &[(&str, &str)]) -> RemoteCache {
     let tree = tree(folder);
     let plan = Plan::of(&solved(bench, folder, attrs));
     let facts = Facts {
@@ -168,10 +168,10 @@ fn known(bench: &Bench, folder: &Path, attrs: &[(&str, &str)]) -> Known {
         ..Facts::default()
     };
     let keys = Keys::of(&plan, &facts);
-    Known { plan, keys }
+    RemoteCache { plan, keys }
 }
 
-impl Known {
+impl RemoteCache {
     fn compared(&self, config: &CacheConfig) -> Comparison {
         Comparison::new(&self.plan, &self.keys, config, &HashSet::new())
     }
@@ -263,7 +263,7 @@ fn check(dockerfile: &str, args: &[&str], attrs: &[(&str, &str)]) {
 
     let known = known(&bench, folder.path(), attrs);
     let comparison = known.compared(&config(&reference));
-    let Known { plan, keys } = &known;
+    let RemoteCache { plan, keys } = &known;
     let mut steps = 0;
     for (at, vertex) in plan.vertices().iter().enumerate() {
         if vertex.makes_layers() {

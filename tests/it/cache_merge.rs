@@ -89,7 +89,7 @@ fn a_cache_of_buildx_is_united_and_an_unchanged_one_is_left_alone() {
     bench.build("buildx", &["--cache-to", &to], old.path());
     let to = merged(&reference);
     let log = bench.build("cachex", &["--cache-to", &to], new.path());
-    assert!(log.contains("united with 1 other result, now"), "{log}");
+    assert!(log.contains("merged with 1 other result, now"), "{log}");
     let held = manifest(&reference);
     assert!(held["layers"].is_array(), "the new form: {held}");
     for project in [&old, &new] {
@@ -260,5 +260,5 @@ fn flags_may_stand_between_the_references() {
     let alone = client.docker(&["cachex", "cache", "merge", &from]);
     assert_eq!(alone.status.code(), Some(125));
     let errors = text(&alone.stderr);
-    assert!(errors.contains("at least one cache to unite"), "{errors}");
+    assert!(errors.contains("at least one cache to merge"), "{errors}");
 }

@@ -175,7 +175,7 @@ impl EarlyExports {
         self.shared.tasks.wait().await;
     }
 
-    /// Publishes what has finished before the build failed, united with what the references hold.
+    /// Publishes what has finished before the build failed, merged with what the references hold.
     pub async fn keep(&self) {
         self.stop().await;
         let shared = &self.shared;

@@ -8,9 +8,9 @@ use tokio::sync::OnceCell;
 
 use crate::builder::ByteStream;
 use crate::builder::buildkitd::{CONFIG_FILE, Files};
+use crate::builder::docker_env::DockerEnv;
 use crate::builder::error::BuilderError;
 use crate::builder::group::StoredNode;
-use crate::builder::surroundings::Surroundings;
 use crate::docker::engine::Engine;
 
 use super::Status;
@@ -24,7 +24,7 @@ const WSL_LIBRARIES: &str = "/usr/lib/wsl";
 /// A node of the docker-container driver.
 #[derive(Debug)]
 pub struct Container {
-    surroundings: Arc<Surroundings>,
+    docker_env: Arc<DockerEnv>,
     builder: String,
     node: StoredNode,
     name: String,
@@ -39,12 +39,12 @@ impl Container {
     ///
     /// Fails for a bad driver option.
     pub fn new(
-        surroundings: Arc<Surroundings>,
+        docker_env: Arc<DockerEnv>,
         builder: &str,
         node: StoredNode,
     ) -> Result<Self, BuilderError> {
         Ok(Self {
-            surroundings,
+            docker_env,
             builder: builder.to_owned(),
             name: format!("{PREFIX}{}", node.name),
             options: ContainerOptions::parse(&node.driver_opts)?,
@@ -82,8 +82,8 @@ impl Container {
         &self.options
     }
 
-    pub(in crate::builder) fn surroundings(&self) -> &Surroundings {
-        &self.surroundings
+    pub(in crate::builder) fn docker_env(&self) -> &DockerEnv {
+        &self.docker_env
     }
 
     /// Returns the Docker engine of the node, connected once.
@@ -92,17 +92,13 @@ impl Container {
     ///
     /// Fails if the endpoint is unknown or the engine cannot be reached.
     pub async fn engine(&self) -> Result<&Engine, BuilderError> {
-        let connect = || self.surroundings.engine(&self.node.endpoint);
+        let connect = || self.docker_env.engine(&self.node.endpoint);
         self.engine.get_or_try_init(connect).await
     }
 
     /// Under WSL the libraries for GPUs are on the host, which is here if the engine is local.
     pub(in crate::builder) fn wsl_libraries(&self, engine: &Engine) -> Option<&'static str> {
-        let in_wsl = self
-            .surroundings
-            .env()
-            .non_empty("WSL_DISTRO_NAME")
-            .is_some();
+        let in_wsl = self.docker_env.env().non_empty("WSL_DISTRO_NAME").is_some();
         let local = engine.endpoint().is_local();
         (in_wsl && local && std::path::Path::new(WSL_LIBRARIES).is_dir()).then_some(WSL_LIBRARIES)
     }
@@ -142,7 +138,7 @@ impl Container {
     /// Fails with [`BuilderError::NotRunning`] if the container is not there or does not run.
     pub async fn dial(&self) -> Result<ByteStream, BuilderError> {
         let engine = self.engine().await?;
-        match in_container::dial(engine, &self.name, &self.surroundings).await {
+        match in_container::dial(engine, &self.name, &self.docker_env).await {
             Ok(stream) => Ok(stream),
             Err(error) if error.is_conflict() && error.to_string().contains("paused") => {
                 Err(self.paused())

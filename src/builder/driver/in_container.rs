@@ -2,7 +2,7 @@
 //! `buildctl dial-stdio`, which the engine runs in the container.
 
 use crate::builder::ByteStream;
-use crate::builder::surroundings::Surroundings;
+use crate::builder::docker_env::DockerEnv;
 use crate::docker::engine::{Engine, EngineError};
 
 /// Connects to BuildKit in a container.
@@ -13,10 +13,10 @@ use crate::docker::engine::{Engine, EngineError};
 pub(super) async fn dial(
     engine: &Engine,
     container: &str,
-    surroundings: &Surroundings,
+    docker_env: &DockerEnv,
 ) -> Result<ByteStream, EngineError> {
     #[cfg(target_os = "linux")]
-    if direct::may_be_tried(engine, surroundings.env()) {
+    if direct::may_be_tried(engine, docker_env.env()) {
         match direct::dial(engine, container).await {
             Ok(stream) => return Ok(Box::new(stream)),
             Err(reason) => tracing::debug!(%reason, "the engine connects to the builder"),

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use super::ByteStream;
 use super::boot::BootSink;
+use super::docker_env::DockerEnv;
 use super::error::BuilderError;
 use super::group::StoredNode;
-use super::surroundings::Surroundings;
 
 pub mod config_tar;
 pub mod container;
@@ -60,7 +60,7 @@ pub enum Driver {
     /// docker; the endpoint is a docker context.
     Docker {
         /// Where the engine is looked up.
-        surroundings: Arc<Surroundings>,
+        docker_env: Arc<DockerEnv>,
         /// The docker context.
         endpoint: String,
     },
@@ -80,20 +80,20 @@ impl Driver {
     ///
     /// Fails for a bad driver option.
     pub fn new(
-        surroundings: &Arc<Surroundings>,
+        docker_env: &Arc<DockerEnv>,
         builder: &str,
         driver: &str,
         node: &StoredNode,
     ) -> Result<Self, BuilderError> {
         Ok(match driver {
             "docker-container" => Self::Container(Box::new(Container::new(
-                Arc::clone(surroundings),
+                Arc::clone(docker_env),
                 builder,
                 node.clone(),
             )?)),
-            "remote" => Self::Remote(Box::new(Remote::new(surroundings, node)?)),
+            "remote" => Self::Remote(Box::new(Remote::new(docker_env, node)?)),
             "docker" => Self::Docker {
-                surroundings: Arc::clone(surroundings),
+                docker_env: Arc::clone(docker_env),
                 endpoint: node.endpoint.clone(),
             },
             _ => Self::NotSupported {
@@ -132,9 +132,9 @@ impl Driver {
                 }
             },
             Self::Docker {
-                surroundings,
+                docker_env,
                 endpoint,
-            } => surroundings.engine(endpoint).await.map(|_| Status::Running),
+            } => docker_env.engine(endpoint).await.map(|_| Status::Running),
             Self::NotSupported { builder, driver } => Err(Self::not_supported(builder, driver)),
         }
     }
@@ -162,9 +162,9 @@ impl Driver {
             Self::Container(container) => container.dial().await,
             Self::Remote(remote) => remote.dial().await,
             Self::Docker {
-                surroundings,
+                docker_env,
                 endpoint,
-            } => docker::dial(&surroundings.engine(endpoint).await?).await,
+            } => docker::dial(&docker_env.engine(endpoint).await?).await,
             Self::NotSupported { builder, driver } => Err(Self::not_supported(builder, driver)),
         }
     }

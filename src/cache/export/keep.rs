@@ -1,5 +1,5 @@
 //! An export whose build has failed: the parts that were exported are published as one
-//! cache, united with what the reference holds, so that a failed build never makes a cache poorer.
+//! cache, merged with what the reference holds, so that a failed build never makes a cache poorer.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -8,8 +8,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::publish::{PublishError, Published, manifest_of, rewrite};
+use super::push_merged::{self, Place};
 use super::sink::{Collected, PartExport, RegistrySink};
-use super::united::{self, Place};
 use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents};
 use crate::digest::Digest;
@@ -39,7 +39,7 @@ pub async fn keep(
             continue;
         };
         match &mut kept {
-            Some(kept) => kept.unite(&contents),
+            Some(kept) => kept.merge(&contents),
             None => kept = Some(contents),
         }
     }
@@ -54,24 +54,24 @@ pub async fn keep(
         bounds,
         now: Timestamp::now(),
     };
-    let united = match united::publish(place, &kept, &stored).await {
+    let merged = match push_merged::publish(place, &kept, &stored).await {
         Err(PublishError::Lost(lost)) => {
             // The builder heard that the registry has them. What does not need them is kept.
             kept.drop_layers(&lost.into_iter().collect());
-            united::publish(place, &kept, &stored).await?
+            push_merged::publish(place, &kept, &stored).await?
         }
-        united => united?,
+        merged => merged?,
     };
     let blobs: HashSet<_> = kept.blobs().map(|blob| &blob.digest).collect();
     let sent = sent.filter(|layer| blobs.contains(&layer.digest));
     Ok(Some(Published {
-        manifest: united.manifest.clone(),
-        unchanged: united.unchanged,
+        manifest: merged.manifest.clone(),
+        unchanged: merged.unchanged,
         layers: blobs.len(),
         sent_layers: sent.clone().count(),
         sent_bytes: sent.map(|layer| layer.sent).sum(),
         too_large: false,
-        united: Some(united),
+        merged: Some(merged),
         dropped: None,
     }))
 }

@@ -93,7 +93,7 @@ pub fn open(
 /// What the first bytes decided.
 enum Source {
     /// The blob as it is.
-    Given(Given),
+    CopySource(CopySource),
     /// The blob that is being made of it.
     Compressed(compress::Output, Level),
 }
@@ -111,14 +111,14 @@ async fn send(
     };
     let name = format!("layer {digest}");
     let (algorithm, total) = match &source {
-        Source::Given(given) => (given.algorithm, size.unwrap_or(0)),
+        Source::CopySource(given) => (given.algorithm, size.unwrap_or(0)),
         Source::Compressed(_, level) => (Some(level.algorithm()), 0),
     };
-    let given = matches!(source, Source::Given(_));
+    let given = matches!(source, Source::CopySource(_));
     let upload = async {
         let dir = &route.spool_dir;
         match source {
-            Source::Given(given) => {
+            Source::CopySource(given) => {
                 let source = BlobSource::spooled(given, dir, MAX_SPOOL);
                 let repository = &route.repository;
                 let uploaded = match size {
@@ -199,7 +199,7 @@ async fn show<T>(
 }
 
 /// A layer whose bytes are sent as they come.
-struct Given {
+struct CopySource {
     pieces: mpsc::Receiver<Piece>,
     algorithm: Option<Algorithm>,
     ended: bool,
@@ -211,7 +211,7 @@ enum Piece {
     End,
 }
 
-impl Stream for Given {
+impl Stream for CopySource {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -245,7 +245,7 @@ struct LayerWriter {
 enum State {
     /// No byte yet: what the layer is shows in its first bytes.
     Waiting,
-    Given(mpsc::Sender<Piece>),
+    CopySource(mpsc::Sender<Piece>),
     Compressing(Box<Encoder>),
 }
 
@@ -266,12 +266,12 @@ impl LayerWriter {
             }
             _ => {
                 let (sender, pieces) = mpsc::channel(QUEUE);
-                let given = Given {
+                let given = CopySource {
                     pieces,
                     algorithm: found,
                     ended: false,
                 };
-                (State::Given(sender), Source::Given(given))
+                (State::CopySource(sender), Source::CopySource(given))
             }
         };
         self.state = state;
@@ -295,7 +295,7 @@ impl BlobWriter for LayerWriter {
             self.begin(&data)?;
         }
         let result = match &mut self.state {
-            State::Given(sender) => sender.send(Piece::Data(data)).await.map_err(drop),
+            State::CopySource(sender) => sender.send(Piece::Data(data)).await.map_err(drop),
             State::Compressing(encoder) => encoder.write(data).await.map_err(drop),
             State::Waiting => Err(()),
         };
@@ -307,7 +307,7 @@ impl BlobWriter for LayerWriter {
             self.begin(&[])?;
         }
         match std::mem::replace(&mut self.state, State::Waiting) {
-            State::Given(sender) => {
+            State::CopySource(sender) => {
                 // An upload of known size ends with its last byte and may be over by now; if it failed,
                 // that is reported at the end of the export.
                 drop(sender.send(Piece::End).await);

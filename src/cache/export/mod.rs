@@ -3,14 +3,14 @@
 //! BuildKit exports to the session's content store (its `type=local` exporter). The store
 //! ([`sink`]) answers `exists` for what the registry has, and sends the rest on as it comes
 //! ([`layer`]); manifest and config stay in memory. After the solve [`publish`] rewrites both for the
-//! blobs as they are stored and writes config and manifest, the tag last; [`united`] does so together
+//! blobs as they are stored and writes config and manifest, the tag last; [`push_merged`] does so together
 //! with what the tag holds.
 
 pub mod keep;
 pub mod layer;
 pub mod publish;
+pub mod push_merged;
 pub mod sink;
-pub mod united;
 
 use std::sync::Arc;
 

@@ -9,14 +9,14 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::layer::StoredLayer;
+use super::push_merged::{self, Merged, Place, put_config};
 use super::sink::{Collected, RegistrySink};
-use super::united::{self, Place, United, put_config};
 use crate::cache::MAX_METADATA;
 use crate::cache::config::{CacheConfig, ConfigError};
-use crate::cache::known::Known;
 use crate::cache::manifest::{CacheManifest, Descriptor, ManifestError};
 use crate::cache::media::layer_type;
 use crate::cache::merge::{Bounds, Contents, ContentsError, Dropped};
+use crate::cache::remote_cache::RemoteCache;
 use crate::digest::Digest;
 use crate::registry::{RegistryError, Repository};
 
@@ -63,7 +63,7 @@ pub enum PublishError {
 /// What is published of a new cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// The cache is united with the one that the reference holds.
+    /// The cache is merged with the one that the reference holds.
     pub merge: bool,
     /// How much is kept. Without `merge` it is cut only where the user named a bound.
     pub bounds: Bounds,
@@ -90,9 +90,9 @@ pub struct Published {
     pub sent_bytes: u64,
     /// The manifest or the config is larger than BuildKit reads: no BuildKit can import this cache.
     pub too_large: bool,
-    /// What it was united with.
-    pub united: Option<United>,
-    /// What the bounds did not leave room for, where it was not united.
+    /// What it was merged with.
+    pub merged: Option<Merged>,
+    /// What the bounds did not leave room for, where it was not merged.
     pub dropped: Option<Dropped>,
 }
 
@@ -117,7 +117,7 @@ pub async fn publish(
     };
     let mut made = rewrite(&collected, manifest, sink.settings().oci_types)?;
     let published = if rules.merge {
-        unite(sink.repository(), reference, rules, &made).await
+        merge(sink.repository(), reference, rules, &made).await
     } else {
         let dropped = if rules.cut() {
             made.cut(&rules.bounds)?
@@ -140,7 +140,7 @@ pub async fn publish(
 async fn alone(
     sink: &RegistrySink,
     reference: &str,
-    made: &Made,
+    made: &Rewritten,
 ) -> Result<Published, PublishError> {
     let mut published = made.report();
     let known = sink.known().await;
@@ -162,12 +162,12 @@ async fn alone(
     Ok(published)
 }
 
-/// Publishes a cache united with what the reference holds.
-async fn unite(
+/// Publishes a cache merged with what the reference holds.
+async fn merge(
     repository: &Repository,
     reference: &str,
     rules: &Rules,
-    made: &Made,
+    made: &Rewritten,
 ) -> Result<Published, PublishError> {
     let contents = Contents::parse(&made.manifest, made.media_type, &made.config)?;
     let sent = made.layers.iter().filter(|layer| layer.sent > 0);
@@ -178,12 +178,12 @@ async fn unite(
         bounds: &rules.bounds,
         now: Timestamp::now(),
     };
-    let united = united::publish(place, &contents, &stored).await?;
+    let merged = push_merged::publish(place, &contents, &stored).await?;
     Ok(Published {
-        manifest: united.manifest.clone(),
-        unchanged: united.unchanged,
+        manifest: merged.manifest.clone(),
+        unchanged: merged.unchanged,
         too_large: false,
-        united: Some(united),
+        merged: Some(merged),
         ..made.report()
     })
 }
@@ -193,8 +193,8 @@ async fn unite(
 /// sent.
 async fn adds_nothing(
     repository: &Repository,
-    known: &Known,
-    made: &Made,
+    known: &RemoteCache,
+    made: &Rewritten,
 ) -> Result<bool, PublishError> {
     let Some(old) = known
         .config()
@@ -214,7 +214,9 @@ async fn adds_nothing(
             return Ok(false);
         }
     };
-    Ok(old.is_ok_and(|old| CacheConfig::parse(&made.config).is_ok_and(|new| old.covers(&new))))
+    Ok(old.is_ok_and(|old| {
+        CacheConfig::parse(&made.config).is_ok_and(|new| old.is_superset_of(&new))
+    }))
 }
 
 /// Finds the manifest among what BuildKit handed over. Its answer names it too, but under one key for
@@ -228,14 +230,14 @@ pub(super) fn manifest_of(collected: &Collected) -> Option<&Bytes> {
 
 /// Manifest and config for the blobs as they are stored.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct Rewritten {
     pub(super) manifest: Bytes,
     pub(super) media_type: &'static str,
     pub(super) config: Bytes,
     layers: Vec<StoredLayer>,
 }
 
-impl Made {
+impl Rewritten {
     fn report(&self) -> Published {
         Published {
             manifest: Digest::of(&self.manifest),
@@ -244,7 +246,7 @@ impl Made {
             sent_layers: self.layers.iter().filter(|layer| layer.sent > 0).count(),
             sent_bytes: self.layers.iter().map(|layer| layer.sent).sum(),
             too_large: self.manifest.len().max(self.config.len()) > MAX_METADATA,
-            united: None,
+            merged: None,
             dropped: None,
         }
     }
@@ -267,7 +269,7 @@ pub(super) fn rewrite(
     collected: &Collected,
     bytes: &Bytes,
     oci: bool,
-) -> Result<Made, PublishError> {
+) -> Result<Rewritten, PublishError> {
     let mut manifest = CacheManifest::parse(bytes, "")?;
     let named = manifest
         .config
@@ -298,7 +300,7 @@ pub(super) fn rewrite(
         // BuildKit's own bytes, to the letter.
         let (manifest_bytes, config) = (bytes.clone(), config.clone());
         let media_type = manifest.form.media_type();
-        return Ok(Made {
+        return Ok(Rewritten {
             manifest: manifest_bytes,
             media_type,
             config,
@@ -316,7 +318,7 @@ pub(super) fn rewrite(
         descriptor.size = config.len() as u64;
     }
     let media_type = manifest.form.media_type();
-    Ok(Made {
+    Ok(Rewritten {
         manifest: manifest.to_bytes()?.into(),
         media_type,
         config,
@@ -362,8 +364,8 @@ async fn check_reused(repository: &Repository, layers: &[StoredLayer]) -> Result
 
 async fn store_config(
     repository: &Repository,
-    known: &Known,
-    made: &Made,
+    known: &RemoteCache,
+    made: &Rewritten,
 ) -> Result<(), PublishError> {
     let digest = Digest::of(&made.config);
     let may_exist = known.config().is_some_and(|old| old.digest == digest);

@@ -20,7 +20,7 @@ use super::layer::{self, Route, StoredLayer, Upload};
 use super::{ExportSettings, Storage};
 use crate::buildkit::session::content::{BlobWriter, ContentStore, NewBlob, StoreError, Write};
 use crate::cache::config::CacheConfig;
-use crate::cache::known::{Known, KnownLater};
+use crate::cache::remote_cache::{KnownLater, RemoteCache};
 use crate::compress::{Algorithm, Level, Workers};
 use crate::digest::Digest;
 use crate::registry::{Repository, SpoolDir, UploadOptions};
@@ -66,7 +66,7 @@ struct Shared {
     /// What the registry held before, as it told.
     asked: KnownLater,
     /// The same without blobs that turned out to be gone.
-    corrected: Mutex<Option<Arc<Known>>>,
+    corrected: Mutex<Option<Arc<RemoteCache>>>,
     route: Route,
     open: Arc<Semaphore>,
     layers: Mutex<Layers>,
@@ -169,14 +169,14 @@ impl RegistrySink {
     }
 
     /// Returns what the registry held before.
-    pub async fn known(&self) -> Arc<Known> {
+    pub async fn known(&self) -> Arc<RemoteCache> {
         self.shared.known().await
     }
 
     /// Prepares for a second export after blobs of the old cache turned out to be gone: those will be
     /// taken from BuildKit, and what the first export has stored counts as stored.
     pub async fn export_again(&self, lost: &[Digest], collected: Collected) {
-        let mut known = Known::clone(&*self.known().await);
+        let mut known = RemoteCache::clone(&*self.known().await);
         known.forget(lost);
         *self.shared.corrected() = Some(Arc::new(known));
         let there = collected.layers.into_iter();
@@ -327,11 +327,11 @@ impl Shared {
         all
     }
 
-    fn corrected(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
+    fn corrected(&self) -> MutexGuard<'_, Option<Arc<RemoteCache>>> {
         self.corrected.lock()
     }
 
-    async fn known(&self) -> Arc<Known> {
+    async fn known(&self) -> Arc<RemoteCache> {
         let corrected = self.corrected().clone();
         match corrected {
             Some(known) => known,
@@ -340,7 +340,7 @@ impl Shared {
     }
 
     /// Returns the blob that the registry has for a layer already.
-    fn stored(&self, known: &Known, digest: &Digest) -> Option<StoredLayer> {
+    fn stored(&self, known: &RemoteCache, digest: &Digest) -> Option<StoredLayer> {
         let blob = match self.settings.storage {
             Storage::AsGiven => known.blob(digest),
             Storage::Compress { level, force } => {

@@ -2,7 +2,7 @@
 //!
 //! Two records are the same where their digest is, and for each input the set of (selector, record)
 //! that it may come from, recursively. What this program does not know of them does not count: it is
-//! united. So each record has a hash of all that is below it, and uniting
+//! merged. So each record has a hash of all that is below it, and merging
 //! is putting records into a table by that hash: nothing is lost, and no key leads to a result that it
 //! did not lead to before.
 
@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest as _, Sha256};
 
-use super::covered;
 use super::record::{Found, Hash, Link, Record};
+use super::subsume;
 use super::times::Times;
 use crate::cache::config::{
     CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, ChainedResult, LayerAnnotations,
@@ -43,7 +43,7 @@ impl Table {
     /// Adds a config that was checked. Results with a layer whose blob is not `listed` by the
     /// manifest are left out, as BuildKit does.
     pub(super) fn add(&mut self, config: &CacheConfig, listed: impl Fn(&Digest) -> bool) {
-        self.other.unite(&config.other);
+        self.other.merge(&config.other);
         let layers = self.add_layers(config, &listed);
         let mut at = vec![usize::MAX; config.records.len()];
         for index in config.inputs_first() {
@@ -144,7 +144,7 @@ impl Table {
             self.layers.len() - 1
         });
         if let Some(known) = self.layers.get_mut(place) {
-            known.other.unite(&layer.other);
+            known.other.merge(&layer.other);
             if text(&layer.annotations) > text(&known.annotations) {
                 known.annotations.clone_from(&layer.annotations);
             }
@@ -168,7 +168,7 @@ impl Table {
             None => self.new_record(hash, &record.digest, inputs),
         };
         if let Some(known) = self.records.get_mut(place) {
-            known.other.unite(&record.other);
+            known.other.merge(&record.other);
         }
         place
     }
@@ -191,7 +191,7 @@ impl Table {
         if let Some(known) = self.records.get_mut(record) {
             let known = known.inputs.iter_mut().flatten();
             for (known, link) in known.zip(inputs.iter().flatten()) {
-                known.other.unite(&link.other);
+                known.other.merge(&link.other);
             }
         }
     }
@@ -211,7 +211,7 @@ impl Table {
         links.dedup_by(|next, kept| {
             let same = (&next.selector, next.record) == (&kept.selector, kept.record);
             if same {
-                kept.other.unite(&next.other);
+                kept.other.merge(&next.other);
             }
             same
         });
@@ -237,7 +237,7 @@ impl Table {
             let other = other.clone();
             let found = Found { times, other };
             match record.results.get_mut(&layer) {
-                Some(known) => known.unite(found),
+                Some(known) => known.merge(found),
                 None => drop(record.results.insert(layer, found)),
             }
         }
@@ -246,7 +246,7 @@ impl Table {
     /// Writes the config: results that another record has under at least the same keys are left to
     /// it, as are records that lead to no result.
     pub(super) fn finish(mut self) -> CacheConfig {
-        covered::fold(&mut self.records);
+        subsume::fold(&mut self.records);
         let records = self.needed();
         let (layers, layer_at) = self.write_layers();
         let record_at = places(&records, self.records.len());

@@ -36,8 +36,8 @@ pub(super) struct Found {
 
 impl Found {
     /// Takes over what another writer knew.
-    pub(super) fn unite(&mut self, other: Self) {
-        self.times.unite(other.times);
-        self.other.unite(&other.other);
+    pub(super) fn merge(&mut self, other: Self) {
+        self.times.merge(other.times);
+        self.other.merge(&other.other);
     }
 }

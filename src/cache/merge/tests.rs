@@ -56,10 +56,10 @@ fn contents(config: &CacheConfig) -> Contents {
     Contents::new(&manifest(config), config).unwrap()
 }
 
-fn united(a: &Contents, b: &Contents) -> Contents {
-    let mut united = a.clone();
-    united.unite(b);
-    united
+fn merged(a: &Contents, b: &Contents) -> Contents {
+    let mut merged = a.clone();
+    merged.merge(b);
+    merged
 }
 
 /// Steps on each other: record and layer N lie on N-1; the result of N was made on day N+1.
@@ -114,10 +114,10 @@ fn facts(config: &CacheConfig) -> BTreeSet<(String, Vec<Digest>)> {
 #[test]
 fn what_both_have_is_there_once() {
     let a = contents(&steps("a", 4));
-    let both = united(&a, &contents(&steps("a", 6)));
+    let both = merged(&a, &contents(&steps("a", 6)));
     assert_eq!(both, contents(&steps("a", 6)));
     assert!(!a.is_still(&both, Duration::MAX));
-    let other = united(&both, &contents(&steps("b", 2)));
+    let other = merged(&both, &contents(&steps("b", 2)));
     assert_eq!(
         (other.results(), other.blobs().count(), other.size()),
         (8, 8, 800)
@@ -132,7 +132,7 @@ fn results_of_one_key_are_kept_the_youngest_first() {
         config.records[0].results[0].created_at = format!("2026-03-{day:02}T00:00:00Z");
         contents(&config)
     };
-    let both = united(&united(&key("one", 3), &key("two", 9)), &key("one", 5));
+    let both = merged(&merged(&key("one", 3), &key("two", 9)), &key("one", 5));
     let [record] = &both.config.records[..] else {
         panic!("{both:?}")
     };
@@ -177,12 +177,12 @@ fn what_is_equal_but_for_unknown_fields_is_there_once() {
     let two = contents(&with_unknown(steps("a", 7), two));
     let both = r#"{"a":2,"m":3,"x":[1],"z":0.10000000000000000001}"#;
     let both = contents(&with_unknown(steps("a", 7), both));
-    assert_eq!(united(&one, &plain), one);
-    assert_eq!(united(&plain, &one), one);
-    assert_eq!(united(&plain, &one).results(), 7);
-    assert_eq!(united(&one, &two), both);
+    assert_eq!(merged(&one, &plain), one);
+    assert_eq!(merged(&plain, &one), one);
+    assert_eq!(merged(&plain, &one).results(), 7);
+    assert_eq!(merged(&one, &two), both);
     assert_eq!(
-        united(&two, &one).to_parts().unwrap(),
+        merged(&two, &one).to_parts().unwrap(),
         both.to_parts().unwrap()
     );
 }
@@ -196,7 +196,7 @@ fn links_that_are_equal_but_for_unknown_fields_are_one() {
     config.records[1].inputs[0].push(again.clone());
     let once = contents(&config);
     assert_eq!(once.config.records[1].inputs, [[again]]);
-    assert_eq!(united(&contents(&steps("a", 2)), &once), once);
+    assert_eq!(merged(&contents(&steps("a", 2)), &once), once);
 }
 
 /// A step that ran has two keys for its input; one that was found has one of them.
@@ -209,16 +209,16 @@ fn fewer_keys_for_one_result_add_nothing() {
     });
     ran.records[1].inputs[0].push(link(2, "path"));
     let (ran, found) = (contents(&ran), contents(&steps("a", 2)));
-    assert_eq!(united(&ran, &found), ran);
-    assert_eq!(united(&found, &ran), ran);
-    assert!(ran.is_still(&united(&ran, &found), Duration::ZERO));
+    assert_eq!(merged(&ran, &found), ran);
+    assert_eq!(merged(&found, &ran), ran);
+    assert!(ran.is_still(&merged(&ran, &found), Duration::ZERO));
     // With another result the key says something.
     let mut other = steps("a", 2);
     other.layers[1].blob = Digest::of(b"other");
-    let both = united(&ran, &contents(&other));
+    let both = merged(&ran, &contents(&other));
     assert_eq!(both.config.records.len(), 4);
     // A step on what was found stays on it.
-    let longer = united(&ran, &contents(&steps("a", 3)));
+    let longer = merged(&ran, &contents(&steps("a", 3)));
     assert_eq!((longer.config.records.len(), longer.results()), (5, 3));
 }
 
@@ -249,14 +249,14 @@ fn a_list_of_layers_is_the_same_as_layers_on_each_other() {
     config.records[0].chains = vec![serde_json::from_value(empty).unwrap()];
     let with_empty = contents(&config);
     assert_eq!(with_empty.results(), 4);
-    assert_eq!(united(&with_empty, &contents(&steps("a", 3))), with_empty);
+    assert_eq!(merged(&with_empty, &contents(&steps("a", 3))), with_empty);
 }
 
 #[test]
 fn forms_and_media_types_are_of_the_first() {
     let mut docker = contents(&steps("a", 1));
     docker.set_form(Form::DockerList);
-    let both = united(&docker, &contents(&steps("b", 1)));
+    let both = merged(&docker, &contents(&steps("b", 1)));
     let parts = both.to_parts().unwrap();
     let listed = CacheManifest::parse(&parts.manifest, "").unwrap();
     assert_eq!(listed.form, Form::DockerList);
@@ -264,7 +264,7 @@ fn forms_and_media_types_are_of_the_first() {
         assert!(layer.media_type.contains("docker"), "{}", layer.media_type);
     }
     assert_eq!(listed.config.unwrap().digest, Digest::of(&parts.config));
-    assert!(docker.is_still(&united(&docker, &contents(&steps("a", 1))), Duration::ZERO));
+    assert!(docker.is_still(&merged(&docker, &contents(&steps("a", 1))), Duration::ZERO));
 }
 
 #[test]
@@ -290,8 +290,8 @@ fn a_use_is_noted_beside_the_time_of_making() {
         1,
         "{text}"
     );
-    assert_eq!(united(&old, &used), used);
-    assert_eq!(united(&used, &old), used);
+    assert_eq!(merged(&old, &used), used);
+    assert_eq!(merged(&used, &old), used);
     assert!(!old.is_still(&used, Duration::from_secs(3600)));
     assert!(old.is_still(&used, Duration::from_secs(100_000)));
 }
@@ -302,7 +302,7 @@ fn the_least_recently_used_results_go() {
     let mut old = contents(&steps("a", 20));
     let mut new = contents(&steps("b", 3));
     new.touch(now);
-    old.unite(&new);
+    old.merge(&new);
     let cut = |bounds: Bounds| {
         let mut cut = old.clone();
         let dropped = cut.bound(&bounds, now).unwrap();
@@ -397,7 +397,7 @@ fn large_and_deep_caches_are_united() {
         });
     }
     let deep = contents(&deep);
-    let both = united(&wide, &deep);
+    let both = merged(&wide, &deep);
     assert_eq!(both.results(), wide.results() + 10_000);
     let mut without = both.clone();
     without.drop_layers(&HashSet::from([Digest::of(b"d0")]));
@@ -445,7 +445,7 @@ proptest! {
     fn a_union_says_what_its_parts_say_and_nothing_else(a in any_config(), b in any_config()) {
         let (alone_a, alone_b) = (contents(&a), contents(&b));
         prop_assert_eq!(facts(alone_a.config()), facts(&a));
-        let both = united(&alone_a, &alone_b);
+        let both = merged(&alone_a, &alone_b);
         both.config().check().unwrap();
         let mut said = facts(&a);
         said.extend(facts(&b));
@@ -461,23 +461,23 @@ proptest! {
         a in any_config(), b in any_config(), c in any_config()
     ) {
         let (a, b, c) = (contents(&a), contents(&b), contents(&c));
-        prop_assert_eq!(united(&a, &b), united(&b, &a));
-        prop_assert_eq!(united(&a, &a), a.clone());
-        let (left, right) = (united(&united(&a, &b), &c), united(&a, &united(&b, &c)));
-        prop_assert_eq!(united(&left, &c), left.clone());
+        prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        prop_assert_eq!(merged(&a, &a), a.clone());
+        let (left, right) = (merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+        prop_assert_eq!(merged(&left, &c), left.clone());
         prop_assert_eq!(left.timeless().0, right.timeless().0);
-        prop_assert!(left.is_still(&united(&left, &a), Duration::MAX));
+        prop_assert!(left.is_still(&merged(&left, &a), Duration::MAX));
     }
 
     #[test]
     fn unknown_fields_change_no_result(a in any_config(), b in any_config()) {
-        let plain = united(&contents(&a), &contents(&b));
+        let plain = merged(&contents(&a), &contents(&b));
         let one = contents(&with_unknown(a, r#"{"x":1.50,"b":[2]}"#));
         let two = contents(&with_unknown(b, r#"{"x":1.5,"a":{}}"#));
-        let both = united(&one, &two);
+        let both = merged(&one, &two);
         let count = |c: &Contents| (c.results(), c.config.records.len(), c.config.layers.len());
         prop_assert_eq!(count(&both), count(&plain));
-        prop_assert_eq!(&united(&two, &one), &both);
+        prop_assert_eq!(&merged(&two, &one), &both);
         let parts = both.to_parts().unwrap();
         prop_assert_eq!(Contents::parse(&parts.manifest, "", &parts.config).unwrap(), both);
     }

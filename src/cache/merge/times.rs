@@ -38,7 +38,7 @@ impl Times {
     }
 
     /// Takes the later ones of two writers.
-    pub(super) fn unite(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         if (other.created, &other.created_text) > (self.created, &self.created_text) {
             self.created = other.created;
             self.created_text = other.created_text;

@@ -15,7 +15,7 @@ use crate::build::context::vcs::Commit;
 use crate::build::output::provenance;
 use crate::build::plan::NodeFacts;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
-use crate::builder::{Absent, Builder, Node, ReachError, Surroundings};
+use crate::builder::{Absent, Builder, DockerEnv, Node, ReachError};
 use crate::buildkit::{self, Client, RpcError};
 use crate::cli::Context;
 use crate::cli::boot_progress::BootProgress;
@@ -31,7 +31,7 @@ pub(super) struct Common<'a> {
     /// The caches to read.
     pub(super) imports: &'a [CacheImport],
     /// Docker's settings and the store of builders.
-    pub(super) surroundings: &'a Arc<Surroundings>,
+    pub(super) docker_env: &'a Arc<DockerEnv>,
     /// Credentials, registries and threads.
     pub(super) invocation: &'a Invocation,
     /// The builder that the nodes belong to.
@@ -143,7 +143,7 @@ impl Job<'_> {
             return Ok(false);
         };
         let context = output.attrs.get("context").map_or("", String::as_str);
-        Ok(loader::imports_oci(self.common.surroundings, context).await?)
+        Ok(loader::imports_oci(self.common.docker_env, context).await?)
     }
 
     fn runner(
@@ -154,15 +154,15 @@ impl Job<'_> {
         commit: Commit,
     ) -> Runner<'_> {
         let Common {
-            surroundings,
+            docker_env,
             invocation,
             builder,
             ctx,
             ..
         } = self.common;
-        let loader = loader::EngineLoader::new(Arc::clone(surroundings), self.sender());
-        let config = &surroundings.config().path;
-        let store = surroundings.store();
+        let loader = loader::EngineLoader::new(Arc::clone(docker_env), self.sender());
+        let config = &docker_env.config().path;
+        let store = docker_env.store();
         Runner {
             client: reached.client,
             tokens: Arc::clone(&invocation.tokens),
@@ -187,12 +187,10 @@ impl Job<'_> {
 
     /// Returns the proxy variables of the docker config for this node.
     fn proxy_args(&self) -> BTreeMap<String, String> {
-        let surroundings = self.common.surroundings;
-        let endpoint = surroundings
-            .contexts()
-            .resolve(&self.node.stored().endpoint);
+        let docker_env = self.common.docker_env;
+        let endpoint = docker_env.contexts().resolve(&self.node.stored().endpoint);
         let host = endpoint.map(|endpoint| endpoint.host).unwrap_or_default();
-        surroundings.config().proxy_variables(&host)
+        docker_env.config().proxy_variables(&host)
     }
 
     fn cache_tools(&self) -> CacheTools {

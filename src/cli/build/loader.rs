@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::build::output::load::ImageLoader;
-use crate::builder::{BuilderError, Surroundings};
+use crate::builder::{BuilderError, DockerEnv};
 use crate::docker::{Engine, EngineError};
 use crate::progress::StatusSender;
 
@@ -22,15 +22,15 @@ const CONTAINERD_STORE: &str = "io.containerd.snapshotter.v1";
 /// Loads into engines that docker contexts name.
 #[derive(Debug)]
 pub(super) struct EngineLoader {
-    surroundings: Arc<Surroundings>,
+    docker_env: Arc<DockerEnv>,
     progress: StatusSender,
 }
 
 impl EngineLoader {
     /// Creates a loader that shows each load as a step.
-    pub(super) fn new(surroundings: Arc<Surroundings>, progress: StatusSender) -> Self {
+    pub(super) fn new(docker_env: Arc<DockerEnv>, progress: StatusSender) -> Self {
         Self {
-            surroundings,
+            docker_env,
             progress,
         }
     }
@@ -42,11 +42,11 @@ impl ImageLoader for EngineLoader {
         context: String,
         tarball: mpsc::Receiver<Bytes>,
     ) -> BoxFuture<'static, io::Result<()>> {
-        let surroundings = Arc::clone(&self.surroundings);
+        let docker_env = Arc::clone(&self.docker_env);
         let step = self.progress.step("importing to docker");
         Box::pin(async move {
             let result = async {
-                let engine = engine(&surroundings, &context).await?;
+                let engine = engine(&docker_env, &context).await?;
                 Ok::<_, BuilderError>(load(&engine, tarball).await?)
             };
             match result.await {
@@ -75,12 +75,12 @@ async fn load(engine: &Engine, tarball: mpsc::Receiver<Bytes>) -> Result<(), Eng
 }
 
 /// Connects to the engine of a docker context; an empty name is the current one.
-async fn engine(surroundings: &Surroundings, context: &str) -> Result<Engine, BuilderError> {
+async fn engine(docker_env: &DockerEnv, context: &str) -> Result<Engine, BuilderError> {
     let context = match context {
-        "" => surroundings.contexts().current_name(),
+        "" => docker_env.contexts().current_name(),
         name => name,
     };
-    surroundings.engine(context).await
+    docker_env.engine(context).await
 }
 
 /// Asks an engine whether it imports OCI layouts.
@@ -89,10 +89,10 @@ async fn engine(surroundings: &Surroundings, context: &str) -> Result<Engine, Bu
 ///
 /// Fails if the engine does not answer.
 pub(super) async fn imports_oci(
-    surroundings: &Surroundings,
+    docker_env: &DockerEnv,
     context: &str,
 ) -> Result<bool, BuilderError> {
-    let engine = engine(surroundings, context).await?;
+    let engine = engine(docker_env, context).await?;
     let info = engine.api().info().await;
     let info = info.map_err(|error| engine.error("ask the engine for its image store", error))?;
     let status = info.driver_status.unwrap_or_default();

@@ -43,8 +43,8 @@ pub use args::BuildArgs;
 pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let (request, files) = resolve(&args, ctx)?;
     let shown = display::choose(&args, ctx)?;
-    let surroundings = super::surroundings::surroundings(ctx)?;
-    let builder = builder::resolve(&surroundings, ctx.builder_name(None));
+    let docker_env = super::docker_env::docker_env(ctx)?;
+    let builder = builder::resolve(&docker_env, ctx.builder_name(None));
     let builder = cancellable(&ctx.cancel, builder).await??;
     let shares = cancellable(&ctx.cancel, nodes::choose(&builder, &request)).await??;
     let nodes: Vec<&Node> = shares.iter().map(|s| &builder.nodes()[s.node]).collect();
@@ -52,10 +52,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     // All that can be wrong with the request is said before the builder is booted for nothing.
     let division = Division::new(&request, &shares)?;
     let imports = import::imports(&request.cache_from).map_err(cache_failure)?;
-    let node_id = surroundings
-        .store()
-        .node_id()
-        .map_err(BuilderError::Store)?;
+    let node_id = docker_env.store().node_id().map_err(BuilderError::Store)?;
     let inputs = division.inputs(&node_id).map_err(failed)?;
     let dockerfile = inputs[0].dockerfile_name.clone();
     if !request.policy_off {
@@ -65,12 +62,12 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     finish::prepare(&files)?;
 
     // Warnings are printed before the live display begins.
-    let invocation = Invocation::new(&surroundings, ctx);
+    let invocation = Invocation::new(&docker_env, ctx);
     let progress = display::start(shown.mode, &builder, request.call.is_some(), ctx)?;
     let common = Common {
         targets: &division.targets,
         imports: &imports,
-        surroundings: &surroundings,
+        docker_env: &docker_env,
         invocation: &invocation,
         builder: &builder,
         progress: &progress,

@@ -287,7 +287,7 @@ fn merged(caches: &[CacheTo]) -> Result<Vec<CacheTo>, CommandError> {
                  overwrite the others'",
                 cache.raw_ref
             ))
-            .hint("leave out via=builder: what the nodes export is united then"))
+            .hint("leave out via=builder: what the nodes export is merged then"))
         }
         CacheTo::Registry(cache) => {
             let mut cache = cache.clone();

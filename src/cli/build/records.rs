@@ -21,7 +21,7 @@ impl Job<'_> {
             }
         };
         if self.request.cache_to.iter().any(takes) {
-            let store = self.common.surroundings.store();
+            let store = self.common.docker_env.store();
             store
                 .mark_uncompressed(self.common.builder.name(), self.node.name())
                 .map_err(BuilderError::Store)?;
@@ -34,7 +34,7 @@ impl Job<'_> {
     pub(super) fn record_activity(&self) {
         if let Err(error) = self
             .common
-            .surroundings
+            .docker_env
             .store()
             .record_activity(self.common.builder.name())
         {
@@ -48,7 +48,7 @@ impl Job<'_> {
         let (builder, node) = (self.common.builder.name(), self.node.name());
         if let Err(error) = self
             .common
-            .surroundings
+            .docker_env
             .store()
             .save_ref(builder, node, build_ref, &state)
         {

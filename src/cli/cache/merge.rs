@@ -1,4 +1,4 @@
-//! `cache merge`: caches united by hand.
+//! `cache merge`: caches merged by hand.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cache::bring::{self, Given};
-use crate::cache::export::united::{self, Place, United};
+use crate::cache::copy_blobs::{self, CopySource};
+use crate::cache::export::push_merged::{self, Merged, Place};
 use crate::cache::merge::{Bounds, Contents};
 use crate::cache::source::{CacheSource, SourceError};
 use crate::cli::Context;
@@ -18,15 +18,15 @@ use crate::text::counted;
 
 use super::place::{self, Places};
 
-/// Unite caches in one reference
+/// Merge caches in one reference
 ///
 /// Every SRC is a cache as in `cache inspect`: a reference, or a folder of the OCI image layout. DST is
-/// a reference. What DST holds already is united, too, and nothing is lost where others write to it at
+/// a reference. What DST holds already is merged, too, and nothing is lost where others write to it at
 /// the same time. Blobs are mounted where both are on one registry, and else copied.
 #[derive(Debug, Clone, clap::Args)]
 #[command(override_usage = "docker cachex cache merge [OPTIONS] <SRC>... <DST>")]
 pub struct MergeArgs {
-    /// The caches to unite, and the reference of the united cache
+    /// The caches to merge, and the reference of the merged cache
     // One list: clap would not take a flag between two.
     #[arg(value_name = "REF", required = true, num_args = 1..)]
     refs: Vec<String>,
@@ -51,7 +51,7 @@ pub struct MergeArgs {
 }
 
 const TOO_FEW: &str =
-    "at least one cache to unite, and the reference of the united cache, must be given";
+    "at least one cache to merge, and the reference of the merged cache, must be given";
 const HELP: &str = "run \"docker cachex cache merge --help\"";
 
 /// Runs the command.
@@ -67,7 +67,7 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     };
     let (repository, tag) = places.destination(dst, args.insecure)?;
     let given = Box::pin(load_all(sources, &args, &places, ctx)).await?;
-    let Some(mut contents) = unite(&given) else {
+    let Some(mut contents) = merge(&given) else {
         return Ok(ctx.ui.data("nothing to merge: none of the caches exists")?);
     };
     let now = Timestamp::now();
@@ -80,22 +80,22 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     // What would be dropped anyway need not be moved.
     let dropped = contents.bound(&bounds, now).map_err(CommandError::failed)?;
     let spool_dir = places.spool()?;
-    let brought = bring::bring(&contents, &given, &repository, &spool_dir).await;
+    let copied = copy_blobs::copy_blobs(&contents, &given, &repository, &spool_dir).await;
     if let Some(remark) = spool_dir.remark() {
         ctx.ui.warning(remark);
     }
-    let brought = brought.map_err(CommandError::failed)?;
-    let lost = contents.drop_layers(&brought.lost);
+    let copied = copied.map_err(CommandError::failed)?;
+    let lost = contents.drop_layers(&copied.lost);
     let place = Place {
         repository: &repository,
         reference: &tag,
         bounds: &bounds,
         now,
     };
-    let mut united = keep(place, &contents, &brought.there, args.replace).await?;
-    united.lost += lost;
-    united.dropped = united.dropped.or(dropped);
-    Ok(ctx.ui.data(&report(dst, &brought, &united))?)
+    let mut merged = keep(place, &contents, &copied.there, args.replace).await?;
+    merged.lost += lost;
+    merged.dropped = merged.dropped.or(dropped);
+    Ok(ctx.ui.data(&report(dst, &copied, &merged))?)
 }
 
 async fn keep(
@@ -103,11 +103,11 @@ async fn keep(
     contents: &Contents,
     there: &HashSet<Digest>,
     replace: bool,
-) -> Result<United, CommandError> {
+) -> Result<Merged, CommandError> {
     let kept = if replace {
-        united::replace(place, contents).await
+        push_merged::replace(place, contents).await
     } else {
-        united::unite(place, contents, there).await
+        push_merged::merge(place, contents, there).await
     };
     kept.map_err(CommandError::failed)
 }
@@ -118,7 +118,7 @@ async fn load_all(
     args: &MergeArgs,
     places: &Places<'_>,
     ctx: &Context,
-) -> Result<Vec<Given>, CommandError> {
+) -> Result<Vec<CopySource>, CommandError> {
     let mut all = Vec::new();
     for name in sources {
         let source = places.find(name, args.insecure)?;
@@ -137,7 +137,7 @@ async fn load_all(
                     counted(contents.blobs().count(), "layer"),
                     size::human_size(contents.size())
                 ))?;
-                all.push(Given { source, contents });
+                all.push(CopySource { source, contents });
             }
             Err(error) if error.is_missing() && args.ignore_missing => {
                 ctx.ui
@@ -156,14 +156,14 @@ async fn load_all(
     Ok(all)
 }
 
-/// Reads a cache; the inline caches of an index of images are united.
+/// Reads a cache; the inline caches of an index of images are merged.
 async fn load(source: &CacheSource) -> Result<Contents, SourceError> {
     let loaded = source.load().await?;
     let mut all: Option<Contents> = None;
     for part in &loaded.parts {
         let contents = Contents::of_part(&loaded.manifest, part)?;
         match &mut all {
-            Some(all) => all.unite(&contents),
+            Some(all) => all.merge(&contents),
             None => all = Some(contents),
         }
     }
@@ -171,27 +171,27 @@ async fn load(source: &CacheSource) -> Result<Contents, SourceError> {
 }
 
 /// The form is that of the first.
-fn unite(given: &[Given]) -> Option<Contents> {
+fn merge(given: &[CopySource]) -> Option<Contents> {
     let (first, rest) = given.split_first()?;
     let mut all = first.contents.clone();
     for given in rest {
-        all.unite(&given.contents);
+        all.merge(&given.contents);
     }
     Some(all)
 }
 
-fn report(dst: &str, brought: &bring::Brought, united: &United) -> String {
+fn report(dst: &str, copied: &copy_blobs::CopyReport, merged: &Merged) -> String {
     let mut text = format!(
         "sent {} of {}, {}",
-        brought.sent,
-        counted(brought.there.len(), "layer"),
-        size::human_size(brought.bytes)
+        copied.sent,
+        counted(copied.there.len(), "layer"),
+        size::human_size(copied.bytes)
     );
-    if brought.mounted > 0 {
+    if copied.mounted > 0 {
         // Writing to a text cannot fail.
-        let _ = write!(text, "; {} mounted", brought.mounted);
+        let _ = write!(text, "; {} mounted", copied.mounted);
     }
-    let unchanged = if united.unchanged { "unchanged, " } else { "" };
-    let _ = write!(text, "\n{dst}: {unchanged}{united}\n{}", united.manifest);
+    let unchanged = if merged.unchanged { "unchanged, " } else { "" };
+    let _ = write!(text, "\n{dst}: {unchanged}{merged}\n{}", merged.manifest);
     text
 }

@@ -10,7 +10,7 @@ pub mod inspect;
 pub mod merge;
 mod place;
 
-/// Look into registry caches, and unite them
+/// Look into registry caches, and merge them
 #[derive(Debug, Clone, clap::Args)]
 #[command(subcommand_value_name = "COMMAND")]
 pub struct CacheArgs {
@@ -23,7 +23,7 @@ pub struct CacheArgs {
 pub enum CacheCommands {
     /// Show what is in a cache
     Inspect(inspect::InspectArgs),
-    /// Unite caches in one reference
+    /// Merge caches in one reference
     Merge(merge::MergeArgs),
 }
 

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use crate::cache::layout::Layout;
 use crate::cache::source::{CacheSource, SourceError};
 use crate::cli::Context;
+use crate::cli::docker_env::docker_env;
 use crate::cli::invocation::Invocation;
-use crate::cli::surroundings::surroundings;
 use crate::error::CommandError;
 use crate::options::oci_layout::{LayoutRef, PREFIX};
 use crate::reference::{DEFAULT_TAG, Reference};
@@ -105,8 +105,8 @@ impl<'a> Places<'a> {
         if let Some(invocation) = self.invocation.get() {
             return Ok(invocation);
         }
-        let surroundings = surroundings(self.ctx)?;
-        let invocation = Invocation::new(&surroundings, self.ctx);
+        let docker_env = docker_env(self.ctx)?;
+        let invocation = Invocation::new(&docker_env, self.ctx);
         Ok(self.invocation.get_or_init(|| invocation))
     }
 }

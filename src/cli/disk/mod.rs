@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use crate::builder::{Absent, BootEvent, Builder, Node, ReachError, Surroundings, resolve};
+use crate::builder::{Absent, BootEvent, Builder, DockerEnv, Node, ReachError, resolve};
 use crate::buildkit::{Client, RpcError};
 use crate::error::CommandError;
 
@@ -19,10 +19,10 @@ pub(super) mod tabs;
 /// Finds the builder whose cache is meant. The engine's own is one, too.
 pub(super) async fn builder(
     ctx: &Context,
-    surroundings: &Arc<Surroundings>,
+    docker_env: &Arc<DockerEnv>,
     timeout: Duration,
 ) -> Result<Builder, CommandError> {
-    let found = resolve::with_engine(surroundings, ctx.builder_name(None));
+    let found = resolve::with_engine(docker_env, ctx.builder_name(None));
     Ok(within(timeout, found).await??)
 }
 

@@ -10,7 +10,7 @@ use crate::options::duration;
 use super::Context;
 use super::disk::filter::{self, Filter, Selection};
 use super::disk::{builder, connect, explained};
-use super::surroundings::surroundings;
+use super::docker_env::docker_env;
 
 mod render;
 
@@ -45,8 +45,8 @@ pub async fn run(args: DuArgs, ctx: &Context) -> Result<(), CommandError> {
     }
     let format = render::Format::parse(format, args.verbose).map_err(CommandError::failed)?;
     let selection = Selection::new(&args.filters).map_err(CommandError::failed)?;
-    let surroundings = surroundings(ctx)?;
-    let builder = builder(ctx, &surroundings, args.timeout).await?;
+    let docker_env = docker_env(ctx)?;
+    let builder = builder(ctx, &docker_env, args.timeout).await?;
     let asked = builder.nodes().iter().map(|node| async {
         let client = connect(node, ctx, args.timeout).await?;
         let asked = client.disk_usage(vec![selection.expression.clone()]);

@@ -15,7 +15,7 @@ use super::Context;
 use super::confirm::confirmed;
 use super::disk::filter::{self, Filter, Selection, with_configured};
 use super::disk::{builder, connect, explained};
-use super::surroundings::surroundings;
+use super::docker_env::docker_env;
 
 mod render;
 
@@ -67,8 +67,8 @@ pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
             "Flag --keep-storage has been deprecated, keep-storage flag has been changed to reserved-space",
         );
     }
-    let surroundings = surroundings(ctx)?;
-    let filters = with_configured(&args.filters, &surroundings.config().prune_filters);
+    let docker_env = docker_env(ctx)?;
+    let filters = with_configured(&args.filters, &docker_env.config().prune_filters);
     let request = request(&args, &filters)?;
     let question = if args.all {
         ALL_WARNING
@@ -78,7 +78,7 @@ pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
     if !args.force && !confirmed(&ctx.ui, question).await? {
         return Ok(());
     }
-    let builder = builder(ctx, &surroundings, args.timeout).await?;
+    let builder = builder(ctx, &docker_env, args.timeout).await?;
     let limits = &request;
     let connects = builder.nodes().iter().map(|node| async move {
         let client = connect(node, ctx, args.timeout).await?;

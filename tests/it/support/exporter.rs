@@ -14,8 +14,8 @@ use docker_cachex::for_tests::cache::config::{
 use docker_cachex::for_tests::cache::export::{
     ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, publish,
 };
-use docker_cachex::for_tests::cache::known::Known;
 use docker_cachex::for_tests::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::for_tests::cache::remote_cache::RemoteCache;
 use docker_cachex::for_tests::cache::unknown::Unknown;
 use docker_cachex::for_tests::compress::{Algorithm, Level, Workers};
 use docker_cachex::for_tests::digest::Digest;
@@ -193,7 +193,7 @@ pub(crate) fn sink(
         shares_repository: false,
         progress: Arc::new(Unseen),
     };
-    let known = Known::ask(repository.clone(), TAG.to_owned());
+    let known = RemoteCache::ask(repository.clone(), TAG.to_owned());
     RegistrySink::new(
         repository.clone(),
         settings,

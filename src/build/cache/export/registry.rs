@@ -12,8 +12,8 @@ use crate::cache::export::{
     ExportProgress, ExportSettings, PartExport, PublishError, Published, RegistrySink, Rules,
     Storage, keep, publish,
 };
-use crate::cache::known::Known;
 use crate::cache::merge::Bounds;
+use crate::cache::remote_cache::RemoteCache;
 use crate::compress::{Algorithm, Level};
 use crate::options::cache::{Compression, Compressor, RegistryCacheTo};
 use crate::options::size;
@@ -73,8 +73,8 @@ impl RegistryExport {
             .map_err(failed)?;
         let (place, tag) = (repository.clone(), target.tag().to_owned());
         let known = match target.lookup {
-            Lookup::Now => Known::ask(place, tag),
-            Lookup::WhenNeeded => Known::ask_later(place, tag),
+            Lookup::Now => RemoteCache::ask(place, tag),
+            Lookup::WhenNeeded => RemoteCache::ask_later(place, tag),
         };
         let settings = settings(target, tools.observer.export(&cache.raw_ref));
         let (workers, dir) = (tools.workers.clone(), tools.spool_dir.clone());
@@ -115,7 +115,7 @@ impl RegistryExport {
         self.sink.stop().await;
     }
 
-    /// Publishes the parts of a build that has failed, united with what the reference holds. Layers that
+    /// Publishes the parts of a build that has failed, merged with what the reference holds. Layers that
     /// are still on their way when `enough` ends are left out. A failure is shown and no more: the build
     /// has an error of its own.
     pub async fn keep(&self, parts: Vec<PartExport>, enough: impl Future<Output = ()>) {
@@ -227,7 +227,7 @@ fn summary(published: Option<&Published>) -> String {
             size::human_size(published.sent_bytes)
         )
     };
-    let more = published.united.iter().map(ToString::to_string);
+    let more = published.merged.iter().map(ToString::to_string);
     for more in more.chain(published.dropped.iter().map(ToString::to_string)) {
         text.push_str("; ");
         text.push_str(&more);

@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::ByteStream;
 use crate::builder::boot::BootSink;
+use crate::builder::docker_env::DockerEnv;
 use crate::builder::error::BuilderError;
 use crate::builder::group::StoredNode;
-use crate::builder::surroundings::Surroundings;
 use crate::docker::process::ProcessStream;
 
 use super::container_options::{OptionError, boolean};
@@ -39,7 +39,7 @@ const BOOT_PAUSE: Duration = Duration::from_millis(500);
 /// A node of the remote driver.
 #[derive(Debug)]
 pub struct Remote {
-    surroundings: Arc<Surroundings>,
+    docker_env: Arc<DockerEnv>,
     node: String,
     endpoint: String,
     address: Address,
@@ -53,7 +53,7 @@ impl Remote {
     ///
     /// Fails for a bad address or driver option, and for files or flags, which only a container can
     /// be given.
-    pub fn new(surroundings: &Arc<Surroundings>, node: &StoredNode) -> Result<Self, BuilderError> {
+    pub fn new(docker_env: &Arc<DockerEnv>, node: &StoredNode) -> Result<Self, BuilderError> {
         let setting = |what| Err(BuilderError::RemoteSetting { what });
         if !node.files.is_empty() {
             return setting("config file");
@@ -82,7 +82,7 @@ impl Remote {
             }
         }
         Ok(Self {
-            surroundings: Arc::clone(surroundings),
+            docker_env: Arc::clone(docker_env),
             node: node.name.clone(),
             endpoint: node.endpoint.clone(),
             tls: options.finish(address.host())?,
@@ -153,9 +153,9 @@ impl Remote {
         container: &str,
         context: Option<&str>,
     ) -> Result<ByteStream, BuilderError> {
-        let current = self.surroundings.contexts().current_name();
-        let engine = self.surroundings.engine(context.unwrap_or(current)).await?;
-        Ok(in_container::dial(&engine, container, &self.surroundings).await?)
+        let current = self.docker_env.contexts().current_name();
+        let engine = self.docker_env.engine(context.unwrap_or(current)).await?;
+        Ok(in_container::dial(&engine, container, &self.docker_env).await?)
     }
 
     fn unreachable(&self, source: io::Error) -> BuilderError {

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-fn surroundings() -> Arc<Surroundings> {
+fn docker_env() -> Arc<DockerEnv> {
     let dir = std::path::Path::new("/nonexistent");
     let env = Env::from_pairs([("DOCKER_HOST", "unix:///nonexistent/docker.sock")], dir);
     let config = ConfigFile::default();
@@ -17,7 +17,7 @@ fn surroundings() -> Arc<Surroundings> {
     let contexts = Contexts::new(dir, dir, &config, &options, &env).unwrap();
     let credentials = CredentialStore::new(config.clone(), &env);
     let store = Store::new(dir, None);
-    Arc::new(Surroundings::new(store, contexts, config, credentials, env))
+    Arc::new(DockerEnv::new(store, contexts, config, credentials, env))
 }
 
 fn remote(endpoint: &str, options: &[(&str, &str)]) -> Result<Remote, BuilderError> {
@@ -27,7 +27,7 @@ fn remote(endpoint: &str, options: &[(&str, &str)]) -> Result<Remote, BuilderErr
         driver_opts: map(options),
         ..StoredNode::default()
     };
-    Remote::new(&surroundings(), &node)
+    Remote::new(&docker_env(), &node)
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ fn settings_of_containers_are_refused() {
         ..StoredNode::default()
     };
     node.flags.push("--debug".to_owned());
-    assert!(Remote::new(&surroundings(), &node).is_err());
+    assert!(Remote::new(&docker_env(), &node).is_err());
 }
 
 /// Accepts connections and answers each with the same bytes.

@@ -9,8 +9,8 @@ use crate::buildkit::session::content::{ContentStore, NewBlob, Write};
 use crate::cache::config::{self, CacheConfig, CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::export::publish::{Rules, publish};
 use crate::cache::export::{ExportProgress, ExportSettings, Storage};
-use crate::cache::known::Known;
 use crate::cache::manifest::{Descriptor, Form};
+use crate::cache::remote_cache::RemoteCache;
 use crate::cache::unknown::Unknown;
 use crate::compress::Workers;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
@@ -89,7 +89,7 @@ async fn an_export_that_is_broken_off_keeps_what_has_arrived() {
         shares_repository: false,
         progress: Arc::new(Unseen),
     };
-    let known = Known::ask(repository.clone(), "cache".to_owned());
+    let known = RemoteCache::ask(repository.clone(), "cache".to_owned());
     let dir = tempfile::tempdir().unwrap();
     let workers = Workers::new(NonZeroUsize::MIN);
     let folder = dir.path().into();

@@ -14,7 +14,7 @@ type Blobs<'a> = Vec<&'a Digest>;
 impl CacheConfig {
     /// Returns whether every record of `other` is here: the same key, results of the same blobs, and for
     /// each input every record that it may come from. Both configs must have been checked.
-    pub fn covers(&self, other: &Self) -> bool {
+    pub fn is_superset_of(&self, other: &Self) -> bool {
         let mut by_digest: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, record) in self.records.iter().enumerate() {
             by_digest.entry(&record.digest).or_default().push(index);
@@ -129,10 +129,10 @@ mod tests {
                 {"digest":"one","layers":[{"layer":1}]},
                 {"digest":"step","layers":[{"layer":0}],"inputs":[[{"link":0}]]}]}"#,
         );
-        assert!(ran().covers(&found));
-        assert!(!found.covers(&ran()));
-        assert!(ran().covers(&ran()) && found.covers(&found));
-        assert!(ran().covers(&CacheConfig::default()));
+        assert!(ran().is_superset_of(&found));
+        assert!(!found.is_superset_of(&ran()));
+        assert!(ran().is_superset_of(&ran()) && found.is_superset_of(&found));
+        assert!(ran().is_superset_of(&CacheConfig::default()));
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
             r#"{"records":[{"digest":"step","inputs":[[{"link":1}],[{"link":1}]]},{"digest":"one"}]}"#,
             r#"{"records":[{"digest":"step","inputs":[[{"link":1}]]},{"digest":"two"}]}"#,
         ] {
-            assert!(!ran().covers(&config(other)), "{other}");
+            assert!(!ran().is_superset_of(&config(other)), "{other}");
         }
     }
 
@@ -173,6 +173,6 @@ mod tests {
             records,
             ..CacheConfig::default()
         };
-        assert!(deep.covers(&deep));
+        assert!(deep.is_superset_of(&deep));
     }
 }

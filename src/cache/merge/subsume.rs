@@ -40,7 +40,7 @@ pub(super) fn fold(records: &mut [Record]) {
         for target in targets {
             let known = records.get_mut(target);
             if let Some(known) = known.and_then(|record| record.results.get_mut(&layer)) {
-                Found::unite(known, found.clone());
+                Found::merge(known, found.clone());
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::registry::{RegistryError, Repository};
 
 /// The blobs of the cache that a reference holds before the export.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct RemoteCache {
     manifest: Option<Digest>,
     form: Option<Form>,
     config: Option<Descriptor>,
@@ -24,9 +24,9 @@ pub struct Known {
 }
 
 /// What is known, once the registry has answered. It ends with its last clone.
-pub type KnownLater = Shared<BoxFuture<'static, Arc<Known>>>;
+pub type KnownLater = Shared<BoxFuture<'static, Arc<RemoteCache>>>;
 
-impl Known {
+impl RemoteCache {
     /// Asks the registry beside other work. A registry that does not answer counts as empty: the
     /// error comes again where something is stored.
     pub fn ask(repository: Repository, reference: String) -> KnownLater {
@@ -191,9 +191,9 @@ mod tests {
             ],
             other: Unknown::default(),
         };
-        let mut known = Known::of(&manifest, Digest::of(b"m"));
+        let mut known = RemoteCache::of(&manifest, Digest::of(b"m"));
         let content = Digest::of(b"content");
-        let found = |known: &Known, algorithm| {
+        let found = |known: &RemoteCache, algorithm| {
             known
                 .layer(&content, algorithm)
                 .map(|blob| blob.digest.clone())

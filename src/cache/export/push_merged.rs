@@ -1,6 +1,6 @@
 //! A cache kept under a reference together with what is there.
 //!
-//! Registries have no compare-and-swap. So: read the tag, unite, write the manifest under its digest,
+//! Registries have no compare-and-swap. So: read the tag, merge, write the manifest under its digest,
 //! look whether the tag is still what was read, write it, wait, and read it again until it was seen to
 //! hold the cache. The wait is longer than others take from their look to their write, as measured by
 //! the writer's own; where others were seen to write, the tag is looked at twice. One who is held up
@@ -36,7 +36,7 @@ pub struct Place<'a> {
     pub repository: &'a Repository,
     /// The tag.
     pub reference: &'a str,
-    /// How much the united cache may hold.
+    /// How much the merged cache may hold.
     pub bounds: &'a Bounds,
     /// The present time.
     pub now: Timestamp,
@@ -44,14 +44,14 @@ pub struct Place<'a> {
 
 /// A cache that the reference holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct United {
+pub struct Merged {
     /// Digest of the manifest.
     pub manifest: Digest,
     /// Everything was there already; nothing was written.
     pub unchanged: bool,
-    /// Blobs of the united cache.
+    /// Blobs of the merged cache.
     pub layers: usize,
-    /// Results of the united cache.
+    /// Results of the merged cache.
     pub results: usize,
     /// How many of them were there before and are not among the new ones.
     pub others: usize,
@@ -59,16 +59,16 @@ pub struct United {
     pub dropped: Option<Dropped>,
     /// Results that were there and whose blobs the registry has lost.
     pub lost: usize,
-    /// Why what the reference held before was not united but replaced.
+    /// Why what the reference held before was not merged but replaced.
     pub replaced: Option<String>,
 }
 
-impl fmt::Display for United {
+impl fmt::Display for Merged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.others > 0 {
             let others = counted(self.others, "other result");
             let layers = counted(self.layers, "layer");
-            write!(f, "united with {others}, now {} in {layers}", self.results)?;
+            write!(f, "merged with {others}, now {} in {layers}", self.results)?;
         } else {
             let results = counted(self.results, "result");
             write!(f, "{results} in {}", counted(self.layers, "layer"))?;
@@ -87,23 +87,23 @@ impl fmt::Display for United {
     }
 }
 
-/// Keeps a new cache of a build under a reference: as [`unite`], and all that is new counts as used at
+/// Keeps a new cache of a build under a reference: as [`merge`], and all that is new counts as used at
 /// the present time, so that it is dropped last.
 ///
 /// # Errors
 ///
-/// As [`unite`].
+/// As [`merge`].
 pub async fn publish<S: BuildHasher>(
     place: Place<'_>,
     ours: &Contents,
     stored: &HashSet<Digest, S>,
-) -> Result<United, PublishError> {
+) -> Result<Merged, PublishError> {
     let mut ours = ours.clone();
     ours.touch(place.now);
-    unite(place, &ours, stored).await
+    merge(place, &ours, stored).await
 }
 
-/// Unites a cache with what a reference holds, and returns once the reference was seen to hold both.
+/// Merges a cache with what a reference holds, and returns once the reference was seen to hold both.
 /// Costs two requests where nothing is new.
 ///
 /// `stored` are blobs known to be in the repository. Of all others the registry is asked before they
@@ -116,11 +116,11 @@ pub async fn publish<S: BuildHasher>(
 /// [`Lost`](PublishError::Lost) where blobs of the new cache are not in the repository: nothing is
 /// written then. [`Overwritten`](PublishError::Overwritten) where others write without pause. Else
 /// where the registry refuses; what the reference held is intact.
-pub async fn unite<S: BuildHasher>(
+pub async fn merge<S: BuildHasher>(
     place: Place<'_>,
     ours: &Contents,
     stored: &HashSet<Digest, S>,
-) -> Result<United, PublishError> {
+) -> Result<Merged, PublishError> {
     let mut writer = Writer {
         place,
         ours: ours.clone(),
@@ -141,7 +141,7 @@ pub async fn unite<S: BuildHasher>(
 /// # Errors
 ///
 /// Fails if the registry refuses; what the reference held is intact.
-pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<United, PublishError> {
+pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<Merged, PublishError> {
     let mut contents = contents.clone();
     let dropped = contents.bound(place.bounds, place.now)?;
     let parts = contents.to_parts()?;
@@ -150,7 +150,7 @@ pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<United, Pu
         .repository
         .put_manifest(place.reference, parts.media_type, &parts.manifest)
         .await?;
-    Ok(United {
+    Ok(Merged {
         manifest,
         unchanged: false,
         layers: contents.blobs().count(),
@@ -180,7 +180,7 @@ pub(super) async fn put_config(
 
 /// What the reference holds.
 #[derive(Clone)]
-struct Held {
+struct RemoteState {
     digest: Option<Digest>,
     contents: Option<Contents>,
 }
@@ -192,7 +192,7 @@ struct Writer<'a> {
     stored: HashSet<Digest>,
     /// Blobs of others that are not.
     lost: HashSet<Digest>,
-    last: Option<Held>,
+    last: Option<RemoteState>,
     /// Others write at the same time.
     contended: bool,
     wait: Duration,
@@ -202,22 +202,22 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn run(&mut self) -> Result<United, PublishError> {
+    async fn run(&mut self) -> Result<Merged, PublishError> {
         let mut written = None;
         let mut seen = 0;
         for attempt in 0..TRIES {
             let held = self.read().await?;
             let is_ours = written.is_some() && held.digest == written;
-            let united = if is_ours {
+            let merged = if is_ours {
                 None
             } else {
                 // Where others write in another form, theirs is as good.
-                self.unite(&held, written.is_some()).await?
+                self.merge(&held, written.is_some()).await?
             };
-            if let Some(united) = united {
+            if let Some(merged) = merged {
                 self.contended |= written.is_some();
                 seen = 0;
-                if let Some(digest) = self.write(&united, &held).await? {
+                if let Some(digest) = self.write(&merged, &held).await? {
                     written = Some(digest);
                 }
             } else {
@@ -233,7 +233,7 @@ impl Writer<'_> {
     }
 
     /// Reads what the reference holds. What was read last is not read again.
-    async fn read(&mut self) -> Result<Held, PublishError> {
+    async fn read(&mut self) -> Result<RemoteState, PublishError> {
         let (repository, reference) = (self.place.repository, self.place.reference);
         if let Some(last) = &self.last {
             let now = repository.manifest_descriptor(reference).await?;
@@ -242,7 +242,7 @@ impl Writer<'_> {
             }
         }
         let held = match repository.manifest(reference).await? {
-            None => Held {
+            None => RemoteState {
                 digest: None,
                 contents: None,
             },
@@ -254,7 +254,7 @@ impl Writer<'_> {
                         None
                     }
                 };
-                Held {
+                RemoteState {
                     digest: Some(raw.digest),
                     contents,
                 }
@@ -265,33 +265,33 @@ impl Writer<'_> {
     }
 
     /// Builds the union; `None` if it is what is there.
-    async fn unite(
+    async fn merge(
         &mut self,
-        held: &Held,
+        held: &RemoteState,
         any_form: bool,
     ) -> Result<Option<Contents>, PublishError> {
         loop {
-            let mut united = self.ours.clone();
+            let mut merged = self.ours.clone();
             if let Some(contents) = &held.contents {
                 let mut contents = contents.clone();
                 if !self.lost.is_empty() {
                     self.lost_results = contents.drop_layers(&self.lost);
                 }
-                united.unite(&contents);
+                merged.merge(&contents);
             }
-            let dropped = united.bound(self.place.bounds, self.place.now)?;
+            let dropped = merged.bound(self.place.bounds, self.place.now)?;
             if let Some(contents) = &held.contents
-                && contents.is_still(&united, self.stale())
-                && (any_form || contents.form() == united.form())
+                && contents.is_still(&merged, self.stale())
+                && (any_form || contents.form() == merged.form())
             {
                 return Ok(None);
             }
-            let lost = self.missing(&united).await?;
+            let lost = self.missing(&merged).await?;
             if lost.is_empty() {
                 if dropped.is_some() {
                     self.dropped = dropped;
                 }
-                return Ok(Some(united));
+                return Ok(Some(merged));
             }
             let ours: Vec<Digest> = self.ours.blobs().map(|b| b.digest.clone()).collect();
             let ours: Vec<Digest> = ours.into_iter().filter(|b| lost.contains(b)).collect();
@@ -322,11 +322,11 @@ impl Writer<'_> {
     /// digest if it was written.
     async fn write(
         &mut self,
-        united: &Contents,
-        held: &Held,
+        merged: &Contents,
+        held: &RemoteState,
     ) -> Result<Option<Digest>, PublishError> {
         let (repository, reference) = (self.place.repository, self.place.reference);
-        let parts = united.to_parts()?;
+        let parts = merged.to_parts()?;
         let known = held.digest.is_some();
         put_config(repository, &parts.config_digest, &parts.config, known).await?;
         let begun = Instant::now();
@@ -344,9 +344,9 @@ impl Writer<'_> {
             .put_manifest(reference, parts.media_type, &parts.manifest)
             .await?;
         self.wait = (begun.elapsed() * 2).clamp(WAIT.0, WAIT.1);
-        self.last = Some(Held {
+        self.last = Some(RemoteState {
             digest: Some(digest.clone()),
-            contents: Some(united.clone()),
+            contents: Some(merged.clone()),
         });
         Ok(Some(digest))
     }
@@ -362,8 +362,8 @@ impl Writer<'_> {
         tokio::time::sleep(self.wait.mul_f64(factor).min(WAIT.1)).await;
     }
 
-    fn report(&mut self, manifest: Digest, held: &Contents, unchanged: bool) -> United {
-        United {
+    fn report(&mut self, manifest: Digest, held: &Contents, unchanged: bool) -> Merged {
+        Merged {
             manifest,
             unchanged,
             layers: held.blobs().count(),

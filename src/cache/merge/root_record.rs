@@ -12,10 +12,10 @@ use crate::cache::unknown::Unknown;
 use crate::digest::Digest;
 
 /// What the digest of the record is made of. No step has it, and it has no result.
-const NAME: &[u8] = b"docker-cachex: all builds of a united cache";
+const NAME: &[u8] = b"docker-cachex: all builds of a merged cache";
 
 /// Adds a record that lies on all that nothing follows on, if they are several.
-pub(super) fn join(config: &CacheConfig) -> CacheConfig {
+pub(super) fn add(config: &CacheConfig) -> CacheConfig {
     let mut joined = config.clone();
     let records = config.records.iter();
     let followed: HashSet<usize> = records
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn all_last_records_lead_to_one() {
-        let joined = join(&config());
+        let joined = add(&config());
         joined.check().unwrap();
         let last = joined.records.last().unwrap();
         let links: Vec<usize> = last.inputs.iter().flatten().map(|i| i.link).collect();
@@ -72,7 +72,7 @@ mod tests {
     fn one_last_record_is_enough() {
         let mut alone = config();
         alone.records.pop();
-        assert_eq!(join(&alone), alone);
+        assert_eq!(add(&alone), alone);
     }
 
     #[test]
@@ -92,10 +92,10 @@ mod tests {
             other: Unknown::default(),
         };
         let contents = Contents::new(&manifest, &config()).unwrap();
-        let again = Contents::new(&manifest, &join(contents.config())).unwrap();
+        let again = Contents::new(&manifest, &add(contents.config())).unwrap();
         assert_eq!(contents, again);
         let mut both = again.clone();
-        both.unite(&contents);
+        both.merge(&contents);
         assert_eq!(both.to_parts().unwrap(), contents.to_parts().unwrap());
     }
 }

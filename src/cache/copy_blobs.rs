@@ -1,4 +1,4 @@
-//! Blobs of caches brought into one repository: mounted where the host is the same, else streamed.
+//! Blobs of caches copied into one repository: mounted where the host is the same, else streamed.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,7 +17,7 @@ const BLOBS: usize = 4;
 
 /// A cache whose blobs are wanted.
 #[derive(Debug)]
-pub struct Given {
+pub struct CopySource {
     /// Where it is.
     pub source: CacheSource,
     /// What is in it.
@@ -26,7 +26,7 @@ pub struct Given {
 
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Brought {
+pub struct CopyReport {
     /// Blobs that are in the repository now.
     pub there: HashSet<Digest>,
     /// Blobs that no source has.
@@ -39,9 +39,9 @@ pub struct Brought {
     pub bytes: u64,
 }
 
-/// Why blobs cannot be brought.
+/// Why blobs cannot be report.
 #[derive(Debug, Error)]
-pub enum BringError {
+pub enum CopyError {
     /// A source cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -57,12 +57,12 @@ pub enum BringError {
 /// # Errors
 ///
 /// Fails if a source cannot be read or the registry refuses.
-pub async fn bring(
+pub async fn copy_blobs(
     wanted: &Contents,
-    given: &[Given],
+    given: &[CopySource],
     to: &Repository,
     spool_dir: &SpoolDir,
-) -> Result<Brought, BringError> {
+) -> Result<CopyReport, CopyError> {
     let mut has: Vec<HashSet<Digest>> = Vec::new();
     for given in given {
         let blobs = given.contents.blobs().map(|blob| blob.digest.clone());
@@ -76,37 +76,37 @@ pub async fn bring(
             let having = given.iter().zip(&has);
             let having = having.filter(|(_, has)| has.contains(&blob.digest));
             let sources: Vec<&CacheSource> = having.map(|(given, _)| &given.source).collect();
-            async move { (blob, bring_one(blob, &sources, to, spool_dir).await) }
+            async move { (blob, copy_one(blob, &sources, to, spool_dir).await) }
         })
         .buffer_unordered(BLOBS);
-    let mut brought = Brought::default();
+    let mut report = CopyReport::default();
     while let Some((blob, arrival)) = moves.next().await {
         let set = match arrival? {
-            None => &mut brought.lost,
+            None => &mut report.lost,
             Some(arrival) => {
                 match arrival {
                     Arrival::Existed => {}
-                    Arrival::Mounted => brought.mounted += 1,
+                    Arrival::Mounted => report.mounted += 1,
                     Arrival::Sent => {
-                        brought.sent += 1;
-                        brought.bytes += blob.size;
+                        report.sent += 1;
+                        report.bytes += blob.size;
                     }
                 }
-                &mut brought.there
+                &mut report.there
             }
         };
         set.insert(blob.digest.clone());
     }
-    Ok(brought)
+    Ok(report)
 }
 
 /// Brings one blob from the best of the sources that have it; `None` if there is no such source.
-async fn bring_one(
+async fn copy_one(
     blob: &Descriptor,
     sources: &[&CacheSource],
     to: &Repository,
     spool_dir: &SpoolDir,
-) -> Result<Option<Arrival>, BringError> {
+) -> Result<Option<Arrival>, CopyError> {
     let on_host = sources.iter().find_map(|source| match source {
         CacheSource::Registry { repository, .. }
             if repository.client().host() == to.client().host() =>

@@ -13,7 +13,7 @@ use super::error::BuilderError;
 use super::store::Store;
 
 /// The store of builders, docker's configuration and the environment.
-pub struct Surroundings {
+pub struct DockerEnv {
     store: Store,
     contexts: Contexts,
     config: ConfigFile,
@@ -21,15 +21,15 @@ pub struct Surroundings {
     env: Env,
 }
 
-impl std::fmt::Debug for Surroundings {
+impl std::fmt::Debug for DockerEnv {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Surroundings")
+        f.debug_struct("DockerEnv")
             .field("store", &self.store)
             .finish_non_exhaustive()
     }
 }
 
-impl Surroundings {
+impl DockerEnv {
     /// Takes them together.
     pub fn new(
         store: Store,

@@ -54,7 +54,7 @@ fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
-async fn publish_all(repository: &Repository, contents: &Contents) -> Result<United, PublishError> {
+async fn publish_all(repository: &Repository, contents: &Contents) -> Result<Merged, PublishError> {
     let place = Place {
         repository,
         reference: TAG,
@@ -103,7 +103,7 @@ async fn what_is_there_stays_and_what_is_the_same_is_not_written() {
     let second = publish_all(&repository, &cache("b")).await.unwrap();
     assert_eq!((second.results, second.others, second.layers), (3, 1, 3));
     let mut both = cache("a");
-    both.unite(&cache("b"));
+    both.merge(&cache("b"));
     assert_eq!(held(&repository).await, both);
 
     let before = registry.seen().len();
@@ -126,7 +126,7 @@ async fn writers_at_the_same_time_keep_all() {
         for name in &names {
             put_blobs(&registry, &[name]);
             let contents = cache(name);
-            all.unite(&contents);
+            all.merge(&contents);
             let repository = pushable(&registry);
             writers.push(tokio::spawn(async move {
                 publish_all(&repository, &contents).await
@@ -162,7 +162,7 @@ async fn what_was_overwritten_is_written_again() {
     let (published, ()) = tokio::join!(publish_all(&repository, &ours), other);
     assert_eq!(published.unwrap().results, 3);
     let mut both = cache("a");
-    both.unite(&cache("b"));
+    both.merge(&cache("b"));
     assert_eq!(held(&repository).await, both);
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::builder::Surroundings;
+use crate::builder::DockerEnv;
 use crate::builder::store::{Owner, Store};
 use crate::docker::credentials::CredentialStore;
 use crate::env::{BUILDX_CONFIG, Env};
@@ -16,7 +16,7 @@ use super::Context;
 /// # Errors
 ///
 /// Fails for a broken configuration file or an address that is wrong.
-pub fn surroundings(context: &Context) -> Result<Arc<Surroundings>, CommandError> {
+pub fn docker_env(context: &Context) -> Result<Arc<DockerEnv>, CommandError> {
     let env = &context.env;
     let docker = context.docker()?;
     let store_dir = env
@@ -24,7 +24,7 @@ pub fn surroundings(context: &Context) -> Result<Arc<Surroundings>, CommandError
         .map_or_else(|| docker.config_dir.join("buildx"), PathBuf::from);
     let credentials = CredentialStore::new(docker.config.clone(), env).with_scoped(&store_dir)?;
     let store = Store::new(&store_dir, sudoer(env, &store_dir));
-    Ok(Arc::new(Surroundings::new(
+    Ok(Arc::new(DockerEnv::new(
         store,
         docker.contexts,
         docker.config,
