@@ -69,6 +69,8 @@ pub const BUILDKIT_HOST: &str = "BUILDKIT_HOST";
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Socket of the SSH agent.
 pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
+/// Default of `--explain`: `auto`, `full` or `off`.
+pub const CACHEX_EXPLAIN: &str = "CACHEX_EXPLAIN";
 /// False: the container of a builder is reached by the Docker engine only, never past it.
 pub const CACHEX_DIRECT: &str = "CACHEX_DIRECT";
 

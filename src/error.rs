@@ -12,6 +12,8 @@ pub enum ErrorKind {
     Usage,
     /// The world failed ([`exit::FAILED`]).
     Failed,
+    /// The build is not cached as well as it must be ([`exit::NOT_CACHED`]).
+    NotCached,
     /// BuildKit's own internal error ([`exit::INTERNAL`]).
     Internal,
     /// BuildKit ran out of a resource ([`exit::RESOURCE_EXHAUSTED`]).
@@ -28,6 +30,7 @@ impl ErrorKind {
         match self {
             Self::Usage => exit::USAGE,
             Self::Failed => exit::FAILED,
+            Self::NotCached => exit::NOT_CACHED,
             Self::Internal => exit::INTERNAL,
             Self::ResourceExhausted => exit::RESOURCE_EXHAUSTED,
             Self::Cancelled => exit::CANCELLED,
@@ -145,6 +148,7 @@ mod tests {
     fn every_kind_has_the_documented_code() {
         assert_eq!(ErrorKind::Usage.exit_code(), 125);
         assert_eq!(ErrorKind::Failed.exit_code(), 1);
+        assert_eq!(ErrorKind::NotCached.exit_code(), 3);
         assert_eq!(ErrorKind::Internal.exit_code(), 100);
         assert_eq!(ErrorKind::ResourceExhausted.exit_code(), 102);
         assert_eq!(ErrorKind::Cancelled.exit_code(), 130);

@@ -1,4 +1,4 @@
-//! Exit codes of the program, equal to those of `docker buildx`.
+//! Exit codes of the program, equal to those of `docker buildx` where that has the same case.
 //!
 //! They are an interface: scripts test them, so a code is never given another meaning.
 
@@ -6,6 +6,9 @@
 pub const SUCCESS: u8 = 0;
 /// The command failed: a step of the build, a builder, a registry, a file.
 pub const FAILED: u8 = 1;
+/// The build is not cached as well as it must be: a step would run with `--require-cached` or in a forecast with
+/// `--exit-code`, or fewer came out of caches than `--min-hit-rate` asks for. `docker buildx` has no such code.
+pub const NOT_CACHED: u8 = 3;
 /// BuildKit reported an internal error (gRPC code `Internal`), which is not the build's fault.
 pub const INTERNAL: u8 = 100;
 /// BuildKit ran out of a resource (gRPC code `ResourceExhausted`).

@@ -28,7 +28,7 @@
 //! | room | holds | may use |
 //! |---|---|---|
 //! | [`cli`] | one file per command: arguments, resolve to a typed request, call, render | all below |
-//! | [`build`] | a build: request, context, caches, output, plan, run | [`options`], [`cache`], [`registry`], [`buildkit`] |
+//! | [`build`] | a build: request, context, caches, output, plan, run, explanation | [`options`], [`cache`], [`explain`], [`registry`], [`buildkit`] |
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`docker`] | config file, contexts, credential store, registry tokens, Engine API | – |
@@ -58,11 +58,6 @@ pub(crate) mod docker;
 pub(crate) mod env;
 pub(crate) mod error;
 pub(crate) mod exit;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the command that shows it is not written yet"
-)]
 pub(crate) mod explain;
 #[doc(hidden)]
 pub mod for_tests;

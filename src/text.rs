@@ -1,6 +1,7 @@
-//! How figures are put into words, and how [text of others](foreign) is made safe to show.
+//! How figures are put into words, [durations](human) among them, and how [text of others](foreign) is made safe to show.
 
 pub mod foreign;
+pub mod human;
 
 /// Prints a count with its noun: `1 layer`, `2 layers`. For nouns whose plural ends in a mere `s`.
 pub fn counted(count: usize, noun: &str) -> String {

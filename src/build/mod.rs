@@ -7,12 +7,14 @@
 //! | [`cache`] | the caches to write and to read, and early exports |
 //! | [`output`] | where the results go |
 //! | [`plan`] | pure: request, facts and inputs become all that BuildKit is told |
+//! | [`explain`] | why the steps of a build ran |
 //! | [`run`] | one build on one connected builder: session, attempts, status |
 //!
 //! A build goes through them in this order: `request` → `plan` → `run`, and `run` uses the others.
 
 pub mod cache;
 pub mod context;
+pub mod explain;
 mod later;
 pub mod output;
 pub mod plan;

@@ -10,6 +10,7 @@ use crate::options::attest::Attests;
 use crate::options::cache::{CacheFrom, CacheTo};
 use crate::options::call::Call;
 use crate::options::entitlement::Entitlements;
+use crate::options::explain::{Explain, HitRate};
 use crate::options::output::Output;
 use crate::options::platform::Platform;
 use crate::options::secret::Secret;
@@ -79,6 +80,19 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Which facts about the commit are told.
     pub vcs: VcsOptions,
+    /// What is told of the steps that run, and how many may.
+    pub steps: StepWishes,
+}
+
+/// What is told of the steps that run, and how many may.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StepWishes {
+    /// How much is told of why they ran.
+    pub explain: Explain,
+    /// None may run.
+    pub require_cached: bool,
+    /// So many must come out of caches.
+    pub min_hit_rate: Option<HitRate>,
 }
 
 /// Network of RUN steps.

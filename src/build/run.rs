@@ -2,6 +2,7 @@
 
 mod attempts;
 mod error;
+mod observer;
 mod ready;
 mod serving;
 mod session;
@@ -17,10 +18,12 @@ use self::attempts::{Attempts, LastAttempt};
 use self::ready::ReadyBuild;
 use self::status_pipeline::StatusPipeline;
 use super::cache::early::Meter;
+use super::cache::import::found::FoundCache;
 use super::cache::import::{self, Imports, Probes};
 use super::cache::{CacheReport, CacheTarget, CacheTools, Cancellation};
 use super::context::inputs::Inputs;
 use super::context::vcs::Commit;
+use super::explain::{Around, Explainer, Explanation};
 use super::output::exporters::{self, Export};
 use super::output::load::ImageLoader;
 use super::plan::NodeFacts;
@@ -72,6 +75,8 @@ pub struct BuildOutcome {
     pub warnings: Vec<String>,
     /// Identifier of the build; not the one that was given where it was run again.
     pub build_ref: String,
+    /// What there is to tell of the steps, of each node.
+    pub explanations: Vec<Explanation>,
 }
 
 /// Runs the build.
@@ -98,11 +103,18 @@ pub async fn run(
         ready = Box::pin(ready) => ready?,
         () = cancellation.graceful.cancelled() => return Err(BuildError::cancelled()),
     };
+    let explainer = Explainer::new(
+        request,
+        runner.probes.reads_known(),
+        inputs.local_dirs.clone(),
+        &cancellation.graceful,
+    );
     let attempts = Attempts {
         build: &build,
         runner,
         stores,
         cancellation,
+        explainer: explainer.as_ref(),
     };
     let last = attempts.run(&mut imports, build_ref.to_owned(), &mut status);
     let last = Box::pin(last).await;
@@ -110,52 +122,112 @@ pub async fn run(
         cancellation.failed.cancel();
     }
     last.end_exports().await;
-    finish(request, build, imports, last, runner, cancellation).await
+    let explaining = explainer.as_ref().map(|explainer| Explaining {
+        explainer,
+        found: imports.found(status.unread()),
+    });
+    let ending = Ending {
+        request,
+        runner,
+        cancellation,
+    };
+    ending.finish(build, imports, last, explaining).await
 }
 
-/// Publishes the caches of a build that succeeded, ends its session, and returns what it ended with.
-async fn finish(
-    request: &BuildRequest,
-    mut build: ReadyBuild,
-    mut imports: Imports,
-    last: LastAttempt,
-    runner: &Runner<'_>,
-    cancellation: &Cancellation,
-) -> Result<BuildOutcome, BuildError> {
-    let published = match &last.result {
-        Ok(outcome) => {
+/// Who explains the build, and the caches that it was to read.
+struct Explaining<'a> {
+    explainer: &'a Explainer,
+    found: Vec<FoundCache>,
+}
+
+/// What the end of a build needs.
+#[derive(Clone, Copy)]
+struct Ending<'a> {
+    request: &'a BuildRequest,
+    runner: &'a Runner<'a>,
+    cancellation: &'a Cancellation,
+}
+
+impl Ending<'_> {
+    /// Publishes the caches of a build that succeeded, ends its session, and returns what it ended with.
+    async fn finish(
+        self,
+        mut build: ReadyBuild,
+        mut imports: Imports,
+        last: LastAttempt,
+        explaining: Option<Explaining<'_>>,
+    ) -> Result<BuildOutcome, BuildError> {
+        let (published, explanation) = self.publish(&build, &last, explaining).await;
+        build.session.end().await;
+        let result = match last.result {
+            Ok(outcome) => published.map(|caches| {
+                let warnings = imports.take_warnings();
+                BuildOutcome {
+                    caches,
+                    build_ref: last.request.build_ref,
+                    explanations: explanation.into_iter().collect(),
+                    ..taken(self.request, &build.plan.exports, outcome, warnings)
+                }
+            }),
+            Err(solve) => match explanation.and_then(|explanation| explanation.refused) {
+                Some(step) => Err(BuildError::NotCached(step)),
+                None => {
+                    let is_cancelled = self.cancellation.graceful.is_cancelled();
+                    Err(build.failure(solve, &imports, is_cancelled).await)
+                }
+            },
+        };
+        build.caches.stop().await;
+        result
+    }
+
+    /// Publishes the caches of a build that succeeded, and finds out meanwhile why its steps ran.
+    async fn publish(
+        self,
+        build: &ReadyBuild,
+        last: &LastAttempt,
+        explaining: Option<Explaining<'_>>,
+    ) -> (Result<Vec<CacheReport>, BuildError>, Option<Explanation>) {
+        let Runner { client, caches, .. } = self.runner;
+        let around = Around {
+            client,
+            session: &build.names.id,
+            registries: &caches.registries,
+            targets: self.runner.targets,
+        };
+        let published = async {
+            let Ok(outcome) = &last.result else {
+                return Ok(Vec::new());
+            };
             let written = match &build.layout {
                 Some(layout) => layout.publish(&outcome.exporter_response).await,
                 None => Ok(()),
             };
             // The caches are published even if the image is not.
-            let (client, observer) = (&runner.client, runner.caches.observer.as_ref());
-            let caches = &build.caches;
-            let published = caches.publish(&last.request, client, observer, cancellation);
+            let observer = caches.observer.as_ref();
+            let published = &build.caches;
+            let published = published.publish(&last.request, client, observer, self.cancellation);
             let published = published.await;
             written
                 .map_err(BuildError::from)
                 .and(published.map_err(BuildError::from))
-        }
-        Err(_) => Ok(Vec::new()),
-    };
-    build.session.end().await;
-    let result = match last.result {
-        Ok(outcome) => published.map(|caches| {
-            let warnings = imports.take_warnings();
-            BuildOutcome {
-                caches,
-                build_ref: last.request.build_ref,
-                ..taken(request, &build.plan.exports, outcome, warnings)
+        };
+        let evidence = async {
+            let Explaining { explainer, found } = explaining?;
+            let is_explained = last.result.is_ok() || explainer.refused().is_some();
+            let evidence = is_explained.then(|| explainer.collect(found, around));
+            Some(Box::pin(evidence?).await)
+        };
+        let (published, evidence) = tokio::join!(published, evidence);
+        let explanation = match evidence {
+            Some(evidence) => {
+                let is_published = last.result.is_ok() && published.is_ok();
+                Some(Box::pin(evidence.explain(around, is_published)).await)
             }
-        }),
-        Err(solve) => {
-            let is_cancelled = cancellation.graceful.is_cancelled();
-            Err(build.failure(solve, &imports, is_cancelled).await)
-        }
-    };
-    build.caches.stop().await;
-    result
+            None => None,
+        };
+        (published, explanation)
+    }
 }
 
 /// Gets ready to solve: the registries answer while the builder does.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`client`] | one HTTP/2 connection over any byte stream, Control and gateway stubs on it |
 //! | [`solve`] | one build in gateway mode: control solve, frontend solve and status stream together |
+//! | [`ask`] | questions about a build that run none of its steps |
 //! | [`read_file`], [`source`] | a file of what the daemon fetches; definitions of single sources |
 //! | [`llb`] | the graph of a build's steps, and definitions that end at one of them |
 //! | [`content_read`] | small blobs of the daemon's content store |
@@ -12,6 +13,7 @@
 //! | [`error`] | BuildKit's rich errors: code, message, the source lines they point to |
 //! | [`session`] | the services that BuildKit calls back during a build |
 
+pub mod ask;
 pub mod client;
 pub mod content_read;
 pub mod disk;

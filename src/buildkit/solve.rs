@@ -95,7 +95,7 @@ impl SolveRequest {
         attrs
     }
 
-    fn to_control(&self) -> control::SolveRequest {
+    pub(super) fn to_control(&self) -> control::SolveRequest {
         let first = self.exporters.first();
         control::SolveRequest {
             r#ref: self.build_ref.clone(),
@@ -150,6 +150,12 @@ fn to_cache_entry(entry: &Entry) -> control::CacheOptionsEntry {
 pub trait SolveObserver: Send + Sync {
     /// The frontend has made the definitions, by platform; the steps begin now.
     fn begin(&self, definitions: &BTreeMap<String, Definition>);
+
+    /// Returns whether anything else than [`begin`](Self::begin) matters to it. The steps run before the result is
+    /// returned then, which takes one more call.
+    fn watches_steps(&self) -> bool {
+        true
+    }
 
     /// All steps have run; what they made is exported next.
     fn built(&self);
@@ -293,13 +299,10 @@ async fn run_frontend(
     let mut result = call_frontend(&mut gateway, request).await;
     if let (Ok(made), Some(observer)) = (&result, observer) {
         observer.begin(&definitions(made));
-        if let Err(status) = evaluate(&gateway, made, cancel).await {
-            if !observer.is_run_again(&status) {
-                observer.broken().await;
-            }
+        if observer.watches_steps()
+            && let Err(status) = run_steps(&gateway, made, observer, cancel).await
+        {
             result = Err(status);
-        } else {
-            observer.built();
         }
     }
     match result {
@@ -323,8 +326,24 @@ async fn run_frontend(
     }
 }
 
+/// Lets the daemon run the steps of a result, and tells the observer how that ended.
+async fn run_steps(
+    gateway: &GatewayClient,
+    made: &gateway::Result,
+    observer: &dyn SolveObserver,
+    cancel: &CancellationToken,
+) -> Result<(), Status> {
+    let evaluated = evaluate(gateway, made, cancel).await;
+    match &evaluated {
+        Ok(()) => observer.built(),
+        Err(status) if !observer.is_run_again(status) => observer.broken().await,
+        Err(_) => {}
+    }
+    evaluated
+}
+
 /// Runs the real frontend, and another one where it does not know the request.
-async fn call_frontend(
+pub(super) async fn call_frontend(
     gateway: &mut GatewayClient,
     request: &SolveRequest,
 ) -> Result<gateway::Result, Status> {
@@ -402,7 +421,7 @@ pub(super) fn parts(result: &gateway::Result) -> Vec<(&str, &gateway::Ref)> {
     }
 }
 
-fn definitions(result: &gateway::Result) -> BTreeMap<String, Definition> {
+pub(super) fn definitions(result: &gateway::Result) -> BTreeMap<String, Definition> {
     let parts = parts(result).into_iter();
     let defined = parts.filter_map(|(key, part)| Some((key.to_owned(), part.def.clone()?)));
     defined.collect()

@@ -61,6 +61,7 @@ pub enum ImportError {
 #[derive(Debug)]
 pub struct RegistryImport {
     manifest: Digest,
+    config: Option<Bytes>,
     layers: usize,
     trimmed: Option<Trim>,
     store: Arc<RegistryStore>,
@@ -78,19 +79,22 @@ impl RegistryImport {
         let store = RegistryStore::new(repository);
         let mut served = raw.digest.clone();
         let mut trimmed = None;
+        let config;
         if let Some(smaller) = store.trim(&raw, &manifest).await? {
             served = Digest::of(&smaller.manifest);
             let mut state = store.state();
+            config = Some(smaller.config.clone());
             state.keep(smaller.config_digest.clone(), smaller.config);
             state.keep(served.clone(), smaller.manifest);
             trimmed = Some(smaller.what);
         } else {
-            store.take_config(&manifest).await?;
+            config = store.take_config(&manifest).await?;
             store.state().keep(raw.digest, raw.bytes);
         }
         store.state().learn(&manifest);
         Ok(Self {
             manifest: served,
+            config,
             layers: manifest.layers.len(),
             trimmed,
             store: Arc::new(store),
@@ -100,6 +104,11 @@ impl RegistryImport {
     /// Returns the digest of the manifest that BuildKit is to be told.
     pub fn manifest(&self) -> &Digest {
         &self.manifest
+    }
+
+    /// Returns the config that BuildKit gets, where it was read already.
+    pub fn config(&self) -> Option<&Bytes> {
+        self.config.as_ref()
     }
 
     /// Returns the store to offer in the session.
@@ -173,17 +182,35 @@ async fn read_config(
     read.await.map(Some)
 }
 
-/// Returns whether the config of a cache does not come in time. BuildKit would wait for it in its scheduler,
-/// without end, and every other build with it. What else is wrong with it BuildKit says.
-pub async fn is_too_slow(repository: &Repository, raw: &RawManifest) -> bool {
+/// The config of a cache does not come in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooSlow;
+
+/// Reads the config of a cache that BuildKit reads by itself; `None` where there is none, or BuildKit is to say what is
+/// wrong with it.
+///
+/// # Errors
+///
+/// Fails if it does not come in time. BuildKit would wait for it in its scheduler, without end, and every other build
+/// with it.
+pub async fn config_in_time(
+    repository: &Repository,
+    raw: &RawManifest,
+) -> Result<Option<Bytes>, TooSlow> {
     let Ok(manifest) = CacheManifest::parse(&raw.bytes, &raw.media_type) else {
-        return false;
+        return Ok(None);
     };
     let Some(config) = &manifest.config else {
-        return false;
+        return Ok(None);
     };
-    let read = read_config(repository, config).await;
-    read.is_err_and(|error| error.is_slow())
+    match read_config(repository, config).await {
+        Ok(bytes) => Ok(bytes.map(Bytes::from)),
+        Err(error) if error.is_slow() => Err(TooSlow),
+        Err(error) => {
+            tracing::debug!(%error, "the config is left to the builder");
+            Ok(None)
+        }
+    }
 }
 
 /// Returns whether BuildKit refuses a cache because its manifest or config is over 1 MiB.
@@ -240,21 +267,22 @@ impl RegistryStore {
 
     /// Reads the config before BuildKit asks for it: its scheduler waits for it, and every other build with
     /// it. What is wrong with it BuildKit says itself, but not that it does not come.
-    async fn take_config(&self, manifest: &CacheManifest) -> Result<(), ImportError> {
+    async fn take_config(&self, manifest: &CacheManifest) -> Result<Option<Bytes>, ImportError> {
         let Some(config) = &manifest.config else {
-            return Ok(());
+            return Ok(None);
         };
         match read_config(&self.repository, config).await {
             Ok(bytes) => {
-                if let Some(bytes) = bytes {
-                    self.state().keep(config.digest.clone(), bytes.into());
+                let bytes = bytes.map(Bytes::from);
+                if let Some(bytes) = &bytes {
+                    self.state().keep(config.digest.clone(), bytes.clone());
                 }
-                Ok(())
+                Ok(bytes)
             }
             Err(error) if error.is_slow() => Err(error.into()),
             Err(error) => {
                 tracing::debug!(%error, "the config is left to the builder");
-                Ok(())
+                Ok(None)
             }
         }
     }

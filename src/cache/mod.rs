@@ -24,11 +24,6 @@ pub mod copy_blobs;
 pub mod export;
 pub mod import;
 pub mod inspect;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the explanation of cache misses is built on it"
-)]
 pub mod keys;
 pub mod layout;
 pub mod manifest;

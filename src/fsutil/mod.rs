@@ -13,6 +13,7 @@ mod disk;
 mod filter;
 mod follow;
 mod glob;
+mod list;
 mod paths;
 mod pattern;
 pub mod receive;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use filter::Filter;
 pub use glob::Glob;
+pub use list::{ListError, list};
 pub use paths::join as join_paths;
 pub use pattern::{Matcher, PatternError};
 pub use receive::{ReceiveError, ReceiveMode, ReceiveOptions, receive};

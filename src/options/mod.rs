@@ -18,6 +18,7 @@ pub mod csv;
 pub mod duration;
 pub mod entitlement;
 mod error;
+pub mod explain;
 pub mod label;
 pub mod oci_layout;
 pub mod output;

@@ -6,8 +6,10 @@
 //! | `probe` | what the registries say about them, asked first |
 //! | `set` | all of them: opened before the solve |
 //! | `recover`, `unreadable` | a build that fails because of one is run again without what could not be read |
+//! | `found` | what they turned out to be |
 //! | `watch`, `origin`, [`missing`] | what the reports of a solve say about them |
 
+pub mod found;
 pub mod missing;
 pub mod origin;
 mod probe;

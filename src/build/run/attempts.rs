@@ -5,11 +5,13 @@ use std::sync::Arc;
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
 use super::Runner;
+use super::observer::Observers;
 use super::ready::ReadyBuild;
 use super::status_pipeline::StatusPipeline;
 use crate::build::cache::Cancellation;
 use crate::build::cache::early::{EarlyExports, EarlyObserver};
 use crate::build::cache::import::Imports;
+use crate::build::explain::Explainer;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, SolveObserver, SolveOutcome, SolveRequest};
@@ -20,6 +22,7 @@ pub(super) struct Attempts<'a> {
     pub(super) runner: &'a Runner<'a>,
     pub(super) stores: ContentStores,
     pub(super) cancellation: &'a Cancellation,
+    pub(super) explainer: Option<&'a Explainer>,
 }
 
 /// The last attempt, with the build's result.
@@ -49,6 +52,9 @@ impl Attempts<'_> {
                 .solve_request(build_ref, &build.names, imports.entries());
             let early = self.early_exports(&request);
             status.begin(imports.origins(), early.clone());
+            if let Some(explainer) = self.explainer {
+                explainer.solve_begins();
+            }
             let result = self
                 .solve(&request, early.as_deref(), imports, status)
                 .await;
@@ -84,12 +90,16 @@ impl Attempts<'_> {
         status: &mut StatusPipeline<impl FnMut(StatusResponse)>,
     ) -> Result<SolveOutcome, RpcError> {
         let again = |message: &str| self.build.may_run_again() && imports.is_to_blame(message);
-        let observer = early.map(|early| EarlyObserver::new(early, &again));
-        let observer = observer
-            .as_ref()
-            .map(|observer| observer as &dyn SolveObserver);
+        let observers = Observers {
+            early: early.map(|early| EarlyObserver::new(early, &again)),
+            explainer: self.explainer,
+        };
+        let observer = (!observers.are_none()).then_some(&observers as &dyn SolveObserver);
         let (client, cancel) = (&self.runner.client, &self.cancellation.graceful);
         solve::solve(client, request, observer, cancel, |report| {
+            if let Some(explainer) = self.explainer {
+                explainer.observe(&report);
+            }
             status.push(report);
         })
         .await

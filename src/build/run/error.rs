@@ -7,6 +7,7 @@ use crate::build::cache::CacheError;
 use crate::build::cache::export::{CacheSetError, LayoutExportError, RegistryExportError};
 use crate::build::context::dockerfile_url::FetchError;
 use crate::build::context::policy::PolicyError;
+use crate::build::explain::tell::StepThatRuns;
 use crate::build::output::layout::LayoutOutputError;
 use crate::build::output::provenance::ProvenanceError;
 use crate::build::plan::PlanError;
@@ -68,6 +69,9 @@ pub enum BuildError {
         #[source]
         solve: RpcError,
     },
+    /// A step would have run, and none may.
+    #[error("no step may run (--require-cached), and {} is not in the caches: {}", .0.step, .0.cause)]
+    NotCached(StepThatRuns),
     /// The builder went away.
     #[error("the connection to the builder broke")]
     Broken(#[source] RpcError),

@@ -27,12 +27,13 @@ pub struct Count {
 }
 
 impl Calibration {
-    /// Looks at what a fresh export of the build itself, with all its steps, holds.
-    pub fn new(plan: &Plan, keys: &Keys, fresh: &Comparison) -> Self {
+    /// Looks at what a fresh export of the build itself holds. `made` says which steps the builder has made, or read:
+    /// those must be there.
+    pub fn new(plan: &Plan, keys: &Keys, fresh: &Comparison, made: impl Fn(usize) -> bool) -> Self {
         let mut calibration = Self::default();
         for (at, vertex) in plan.vertices().iter().enumerate() {
             let Ok(key) = keys.step(at) else { continue };
-            if key.digests.is_empty() {
+            if key.digests.is_empty() || !made(at) {
                 continue;
             }
             let kind = vertex.kind();

@@ -181,15 +181,17 @@ impl Keys {
         content.unwrap_or(&Content::NotUsed)
     }
 
-    /// Returns the files of local sources whose content goes into the keys, by the name of the source. The
-    /// trees need no checksums for that.
+    /// Returns the files of local sources whose content goes into the keys of these steps, by the name of the
+    /// source. The trees need no checksums for that.
     pub fn files_read(
         &self,
         plan: &Plan,
         trees: &BTreeMap<String, &Tree>,
+        steps: impl Fn(usize) -> bool,
     ) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
         let mut read: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
-        for (vertex, key) in plan.vertices().iter().zip(&self.steps) {
+        let all = plan.vertices().iter().zip(&self.steps).enumerate();
+        for (_, (vertex, key)) in all.filter(|(at, _)| steps(*at)) {
             let rules = key.as_ref().map_or(&[][..], |key| &key.inputs);
             for (input, rule) in vertex.inputs.iter().zip(rules) {
                 let source = input.and_then(|input| plan.vertices().get(input.vertex));

@@ -117,7 +117,11 @@ impl Vertex {
     }
 
     /// Returns the platform as BuildKit normalizes it.
-    pub(super) fn platform(&self, facts: &Facts<'_>) -> Result<pb::Platform, Unknown> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if neither the step nor the facts say it.
+    pub fn platform(&self, facts: &Facts<'_>) -> Result<pb::Platform, Unknown> {
         let platform = self.platform.as_ref().or(facts.platform.as_ref());
         Ok(normalized(platform.ok_or(Unknown::Platform)?))
     }

@@ -78,54 +78,13 @@ impl Node {
 }
 
 impl Tree {
-    /// Builds the tree of entries in any order, each with the checksum of its [`FileHash`]. It is only
-    /// needed of regular files; where it is missing, all that depends on it stays unknown.
+    /// Builds the tree of entries in any order; see [`Builder::add`].
     pub fn of(entries: impl IntoIterator<Item = (Stat, Option<Sum>)>) -> Self {
-        // BuildKit does not know the header of the root of what a client sends.
-        let root = Sha256::digest(b"").into();
-        let mut nodes = BTreeMap::from([
-            (Vec::new(), Node::Folder(None)),
-            (vec![0], Node::Header(root)),
-        ]);
-        let mut links = Vec::new();
+        let mut builder = Builder::default();
         for (stat, sum) in entries {
-            let key = key(&stat.path);
-            if key.is_empty() {
-                continue;
-            }
-            if stat.is_dir() {
-                let header = [&key[..], &[0]].concat();
-                nodes.insert(header, Node::Header(FileHash::new(&stat).finish().file));
-                nodes.insert(key, Node::Folder(None));
-            } else if stat.is_symlink() {
-                let sum = FileHash::new(&stat).finish().file;
-                let target = stat.linkname;
-                nodes.insert(key, Node::Symlink { sum, target });
-            } else if stat.linkname.is_empty() {
-                let made = || (!stat.has_data()).then(|| FileHash::new(&stat).finish());
-                let file = File {
-                    sum: sum.or_else(made),
-                    mode: stat.mode,
-                    size: stat.size,
-                };
-                nodes.insert(key, Node::File(file));
-            } else {
-                links.push((key, self::key(&stat.linkname)));
-            }
+            builder.add(&stat, sum);
         }
-        for (key, first) in links {
-            // A second name of a file has the checksum of the first.
-            let node = nodes
-                .get(&first)
-                .cloned()
-                .unwrap_or(Node::File(File::default()));
-            nodes.insert(key, node);
-        }
-        let sums = folder_sums(&nodes);
-        for (key, sum) in sums {
-            nodes.insert(key, Node::Folder(sum));
-        }
-        Self { nodes }
+        builder.finish()
     }
 
     /// Returns the checksum of a path, as text.
@@ -256,6 +215,76 @@ fn entry(key: &[u8], node: &Node) -> Option<Entry> {
         }
     }
     Some(entry)
+}
+
+/// A tree that grows entry by entry.
+#[derive(Debug)]
+pub struct Builder {
+    nodes: BTreeMap<Vec<u8>, Node>,
+    /// Second names of files, each with the first one.
+    links: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        // BuildKit does not know the header of the root of what a client sends.
+        let root = Sha256::digest(b"").into();
+        Self {
+            nodes: BTreeMap::from([
+                (Vec::new(), Node::Folder(None)),
+                (vec![0], Node::Header(root)),
+            ]),
+            links: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Adds an entry with the checksum of its [`FileHash`]. It is only needed of regular files; where it is missing, all
+    /// that depends on it stays unknown.
+    pub fn add(&mut self, stat: &Stat, sum: Option<Sum>) {
+        let key = key(&stat.path);
+        if key.is_empty() {
+            return;
+        }
+        let node = if stat.is_dir() {
+            let header = [&key[..], &[0]].concat();
+            let sum = FileHash::new(stat).finish().file;
+            self.nodes.insert(header, Node::Header(sum));
+            Node::Folder(None)
+        } else if stat.is_symlink() {
+            Node::Symlink {
+                sum: FileHash::new(stat).finish().file,
+                target: stat.linkname.clone(),
+            }
+        } else if stat.linkname.is_empty() {
+            let made = || (!stat.has_data()).then(|| FileHash::new(stat).finish());
+            Node::File(File {
+                sum: sum.or_else(made),
+                mode: stat.mode,
+                size: stat.size,
+            })
+        } else {
+            self.links.push((key, self::key(&stat.linkname)));
+            return;
+        };
+        self.nodes.insert(key, node);
+    }
+
+    /// Returns the tree of all that was added.
+    pub fn finish(self) -> Tree {
+        let Self { mut nodes, links } = self;
+        for (key, first) in links {
+            // A second name of a file has the checksum of the first.
+            let node = nodes.get(&first).cloned();
+            let node = node.unwrap_or(Node::File(File::default()));
+            nodes.insert(key, node);
+        }
+        for (key, sum) in folder_sums(&nodes) {
+            nodes.insert(key, Node::Folder(sum));
+        }
+        Tree { nodes }
+    }
 }
 
 /// Returns the parts of a path, the last one first.

@@ -70,6 +70,10 @@ pub struct BuildArgs {
     #[arg(long)]
     pub check: bool,
 
+    /// Tell why steps ran though a cache was read ("auto", "full", "off")
+    #[arg(long, value_name = "string")]
+    pub explain: Option<String>,
+
     /// Dockerfile (default: "PATH/Dockerfile")
     #[arg(short = 'f', long = "file", value_name = "string")]
     pub file: Option<String>,
@@ -89,6 +93,10 @@ pub struct BuildArgs {
     /// File to write facts about the result to
     #[arg(long = "metadata-file", value_name = "string")]
     pub metadata_file: Option<String>,
+
+    /// Exit with code 3 if fewer of the steps came out of caches (format: "80%")
+    #[arg(long = "min-hit-rate", value_name = "rate")]
+    pub min_hit_rate: Option<String>,
 
     /// Network of RUN steps ("default", "host", "none")
     #[arg(long, value_name = "string")]
@@ -133,6 +141,10 @@ pub struct BuildArgs {
     /// Show no progress, print the image identifier at the end
     #[arg(short = 'q', long)]
     pub quiet: bool,
+
+    /// End the build with exit code 3 at the first step that would run
+    #[arg(long = "require-cached")]
+    pub require_cached: bool,
 
     /// Limit of RUN steps (format: "memory=2g", "cpu-quota=50000")
     #[arg(long = "resource", value_name = "stringArray")]

@@ -114,6 +114,7 @@ pub(super) fn failure(error: BuildError) -> CommandError {
     let kind = match &error {
         // The builder calls it a cancellation, and nobody has cancelled.
         BuildError::SessionLost { .. } => ErrorKind::Failed,
+        BuildError::NotCached(_) => ErrorKind::NotCached,
         error => error.rpc().map_or(ErrorKind::Failed, RpcError::kind),
     };
     let detail: String = error

@@ -10,6 +10,7 @@ use crate::builder::{self, Builder, BuilderError, Node};
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
+use crate::options::explain::Explain;
 use crate::options::output::apply_push_load;
 use crate::progress::Mode;
 
@@ -32,6 +33,7 @@ mod multi_node;
 mod nodes;
 mod records;
 mod request;
+mod steps;
 
 pub use args::BuildArgs;
 
@@ -41,8 +43,12 @@ pub use args::BuildArgs;
 ///
 /// Fails if the arguments are wrong, the builder cannot be used, or the build fails.
 pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
-    let (request, files) = resolve(&args, ctx)?;
+    let (mut request, files) = resolve(&args, ctx)?;
     let shown = display::choose(&args, ctx)?;
+    let is_talkative = !matches!(shown.mode, Mode::Quiet | Mode::RawJson);
+    if !is_talkative {
+        request.steps.explain = Explain::Off;
+    }
     let docker_env = super::docker_env::docker_env(ctx)?;
     let builder = builder::resolve(&docker_env, ctx.builder_name(None));
     let builder = cancellable(&ctx.cancel, builder).await??;
@@ -84,11 +90,11 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     if let Some(remark) = invocation.spool.remark() {
         ctx.ui.warning(remark);
     }
-    let is_talkative = !matches!(shown.mode, Mode::Quiet | Mode::RawJson);
     if is_talkative && is_kept_nowhere {
         warn_without_output(&builder, ctx);
     }
     let outcome = result?;
+    steps::explain(&outcome, ctx);
     if is_talkative && request.call.is_none() {
         show_details(&builder, nodes[0], &outcome, ctx);
     }
@@ -98,7 +104,8 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     match &request.call {
         Some(call) => call::print(call, &outcome.response, &dockerfile, ctx),
         None => finish::inline_message(&outcome.response, ctx),
-    }
+    }?;
+    steps::check_rate(&outcome.explanations, request.steps.min_hit_rate)
 }
 
 /// Creates the request, and shows what there is to say about it.

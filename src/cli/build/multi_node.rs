@@ -160,7 +160,11 @@ impl Division {
         let runs = runs.map(|((job, inputs), own)| Box::pin(job.run(inputs, own)));
         let outcomes = all_or_first(runs, &cancellations).await?;
         let responses: Vec<_> = outcomes.iter().map(|o| o.response.clone()).collect();
-        let first = outcomes.into_iter().next().unwrap_or_default();
+        let explanations = outcomes.iter().flat_map(|o| o.explanations.clone());
+        let first = BuildOutcome {
+            explanations: explanations.collect(),
+            ..outcomes.into_iter().next().unwrap_or_default()
+        };
         let Some(target) = &self.target else {
             return Ok(first);
         };

@@ -14,7 +14,7 @@ use crate::build::context::source_policy;
 use crate::build::context::vcs::VcsOptions;
 use crate::build::output::local_delete;
 use crate::build::output::provenance;
-use crate::build::request::{BuildRequest, Network, NoCache};
+use crate::build::request::{BuildRequest, Network, NoCache, StepWishes};
 use crate::cli::Context;
 use crate::env::{self, Env};
 use crate::error::CommandError;
@@ -23,6 +23,7 @@ use crate::options::attest::{self, Attest, Attests};
 use crate::options::boolean::parse_bool;
 use crate::options::call::Call;
 use crate::options::entitlement::Entitlements;
+use crate::options::explain::{Explain, HitRate};
 use crate::options::output::{self, Output, OutputType};
 use crate::options::platform::Platform;
 use crate::options::secret::{Secret, SecretSource};
@@ -103,6 +104,7 @@ pub(super) fn resolve(
         no_cache: no_cache(args)?,
         pull: args.pull,
         vcs: vcs(env),
+        steps: steps(args, env)?,
     };
     let is_call = request.call.is_some();
     local_deletes(&request, env)?;
@@ -211,6 +213,22 @@ fn inputs(
         keep_git_dir: build_args
             .get(KEEP_GIT_DIR_ARG)
             .and_then(|text| parse_bool(text)),
+    })
+}
+
+fn steps(args: &BuildArgs, env: &Env) -> Result<StepWishes, CommandError> {
+    let explain = match (&args.explain, env.non_empty(env::CACHEX_EXPLAIN)) {
+        (Some(text), _) => flag("explain", Explain::parse(text))?,
+        (None, Some(text)) => Explain::parse(text).map_err(|error| {
+            CommandError::failed(format!("invalid {}: {error}", env::CACHEX_EXPLAIN))
+        })?,
+        (None, None) => Explain::Auto,
+    };
+    let rate = args.min_hit_rate.as_deref().map(HitRate::parse);
+    Ok(StepWishes {
+        explain,
+        require_cached: args.require_cached,
+        min_hit_rate: flag("min-hit-rate", rate.transpose())?,
     })
 }
 

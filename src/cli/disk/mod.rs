@@ -12,7 +12,6 @@ use crate::error::CommandError;
 use super::{Context, connect};
 
 pub(super) mod filter;
-pub(super) mod human;
 pub(super) mod record;
 pub(super) mod tabs;
 

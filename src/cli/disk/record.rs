@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::human;
 use crate::buildkit::disk::UsageRecord;
 use crate::options::size;
+use crate::text::human;
 
 /// Go's form of a time in UTC. A record without one is from the beginning of Unix time.
 pub(in crate::cli) fn created_at(record: &UsageRecord) -> String {

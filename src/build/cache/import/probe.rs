@@ -73,6 +73,12 @@ impl Probes {
         Self(imports.iter().map(probe).collect())
     }
 
+    /// Returns whether there are caches that this program can look into, too.
+    pub fn reads_known(&self) -> bool {
+        let is_known = |probe: &Probe| !matches!(probe.import, CacheImport::Builder(_));
+        self.0.iter().any(is_known)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Probe> {
         self.0.iter()
     }

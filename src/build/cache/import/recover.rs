@@ -179,6 +179,7 @@ impl Remote {
         lost: Vec<Digest>,
         stores: &ContentStores,
     ) -> (Healed, Option<Entry>) {
+        self.lost.clone_from(&lost);
         let served = match self.found().filter(|_| !self.healed) {
             Some((repository, raw)) => {
                 let smaller = smaller(repository.clone(), raw, lost);
@@ -188,7 +189,11 @@ impl Remote {
         };
         self.healed = true;
         match served {
-            Some((count, import)) => (Healed::Without(count), Some(serve(&import, stores))),
+            Some((lost, import)) => {
+                let count = lost.len();
+                self.lost = lost;
+                (Healed::Without(count), Some(serve(&import, stores)))
+            }
             None => (Healed::GivenUp, None),
         }
     }
@@ -200,7 +205,7 @@ async fn smaller(
     repository: Repository,
     raw: &RawManifest,
     mut lost: Vec<Digest>,
-) -> Option<(usize, RegistryImport)> {
+) -> Option<(Vec<Digest>, RegistryImport)> {
     let made = async {
         let manifest =
             CacheManifest::parse(&raw.bytes, &raw.media_type).map_err(|e| e.to_string())?;
@@ -216,7 +221,7 @@ async fn smaller(
         let import = RegistryImport::of(repository, smaller)
             .await
             .map_err(|error| chain(&error))?;
-        Ok::<_, String>(Some((lost.len(), import)))
+        Ok::<_, String>(Some((lost, import)))
     };
     made.await.unwrap_or_else(|error| {
         tracing::debug!(error, "the cache cannot be healed");
@@ -246,4 +251,4 @@ fn warning(healed: &[(String, Digest, Healed)]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

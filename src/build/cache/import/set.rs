@@ -33,6 +33,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::missing::MISSING;
 use super::probe::{self, ProbeResult, Probes, no_answer, not_read};
 use super::sources::{CacheImport, LayoutImport, RegistrySource};
@@ -41,7 +43,9 @@ use crate::build::cache::tools::CacheTools;
 use crate::build::cache::unsupported::UnsupportedBackends;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::Entry;
-use crate::cache::import::{CONFIG_PATIENCE, RegistryImport, is_too_large, is_too_slow};
+use crate::cache::import::{
+    CONFIG_PATIENCE, RegistryImport, TooSlow, config_in_time, is_too_large,
+};
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
@@ -62,6 +66,16 @@ pub(super) struct Slot {
     /// What BuildKit is told; `None` if the cache is left out.
     pub(super) entry: Option<Entry>,
     pub(super) registry: Option<Remote>,
+    pub(super) folder: Option<Folder>,
+}
+
+/// A cache in a layout folder.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    /// The folder as the user wrote it.
+    pub(super) src: String,
+    /// The folder, the manifest in it, or what is said of a cache that is not there, or cannot be read.
+    pub(super) found: Result<(Layout, Digest), Option<String>>,
 }
 
 /// A cache in a registry.
@@ -70,14 +84,20 @@ pub(super) struct Remote {
     pub(super) source: RegistrySource,
     /// What the registry said.
     pub(super) answer: Option<Arc<ProbeResult>>,
+    /// Its config, where it was read.
+    pub(super) config: Option<Bytes>,
+    /// Why it was left out, where that is an error.
+    pub(super) unread: Option<String>,
     /// It is served without layers that could not be read.
     pub(super) healed: bool,
+    /// Those layers.
+    pub(super) lost: Vec<Digest>,
 }
 
 /// What an answer makes of a cache.
 enum Decision {
-    /// BuildKit reads it by itself, or looks for it.
-    AsGiven,
+    /// BuildKit reads it by itself, or looks for it. Here is its config, where it was read.
+    AsGiven(Option<Bytes>),
     /// It is served in the session.
     Served(Box<RegistryImport>),
     /// It is left out, with a remark.
@@ -91,6 +111,7 @@ impl Slot {
         Self {
             entry,
             registry: None,
+            folder: None,
         }
     }
 }
@@ -106,16 +127,17 @@ pub async fn open(
         let mut slot = match &probe.import {
             CacheImport::Builder(entry) => Slot::plain(Some(entry.clone())),
             CacheImport::Layout(layout) => {
-                let (entry, warning) = open_layout(layout, current_dir, tools, stores).await;
-                return (Slot::plain(entry), warning);
+                return open_layout(layout, current_dir, tools, stores).await;
             }
             CacheImport::Registry(source, entry) => Slot {
                 entry: Some(entry.clone()),
                 registry: Some(Remote::new(source)),
+                folder: None,
             },
             CacheImport::Client(source) => Slot {
                 entry: None,
                 registry: Some(Remote::new(source)),
+                folder: None,
             },
         };
         let Some(remote) = &mut slot.registry else {
@@ -124,7 +146,8 @@ pub async fn open(
         remote.answer = probe.result().await;
         let warning = match &remote.answer {
             Some(answer) => {
-                let decision = remote.decide(answer, slot.entry.is_some()).await;
+                let answer = Arc::clone(answer);
+                let decision = remote.decide(&answer, slot.entry.is_some()).await;
                 remote.follow(decision, &mut slot.entry, tools, stores)
             }
             None => None,
@@ -191,7 +214,10 @@ impl Remote {
         Self {
             source: source.clone(),
             answer: None,
+            config: None,
+            unread: None,
             healed: false,
+            lost: Vec::new(),
         }
     }
 
@@ -207,28 +233,28 @@ impl Remote {
     async fn decide(&self, answer: &ProbeResult, builder_reads: bool) -> Decision {
         match answer {
             ProbeResult::Found(repository, raw) if builder_reads && !must_be_smaller(raw) => {
-                if is_too_slow(repository, raw).await {
-                    return Decision::Unreadable(not_read(CONFIG_PATIENCE));
+                match config_in_time(repository, raw).await {
+                    Ok(config) => Decision::AsGiven(config),
+                    Err(TooSlow) => Decision::Unreadable(not_read(CONFIG_PATIENCE)),
                 }
-                Decision::AsGiven
             }
             ProbeResult::Found(repository, raw) => {
                 let import = RegistryImport::of(repository.clone(), raw.clone());
                 match tokio::time::timeout(probe::DEADLINE, import).await {
                     Ok(Ok(import)) => Decision::Served(Box::new(import)),
                     // BuildKit may say it better.
-                    Ok(Err(_)) if builder_reads => Decision::AsGiven,
+                    Ok(Err(_)) if builder_reads => Decision::AsGiven(None),
                     Ok(Err(error)) => Decision::Unreadable(crate::error::chain(&error)),
                     Err(_) => Decision::Unreadable(not_read(probe::DEADLINE)),
                 }
             }
             ProbeResult::Silent => Decision::Unreadable(no_answer(probe::DEADLINE)),
             // BuildKit looks for itself, and says the same if it is so.
-            ProbeResult::Missing if builder_reads => Decision::AsGiven,
+            ProbeResult::Missing if builder_reads => Decision::AsGiven(None),
             ProbeResult::Missing => Decision::LeftOut(MISSING),
             ProbeResult::Unknown(why) if builder_reads => {
                 tracing::debug!(cache = self.source.raw_ref, why, "left to the builder");
-                Decision::AsGiven
+                Decision::AsGiven(None)
             }
             ProbeResult::Unknown(why) => Decision::Unreadable(why.clone()),
         }
@@ -236,7 +262,7 @@ impl Remote {
 
     /// Does what was decided: sets what BuildKit is told, and returns a warning if there is one.
     fn follow(
-        &self,
+        &mut self,
         decision: Decision,
         entry: &mut Option<Entry>,
         tools: &CacheTools,
@@ -244,10 +270,14 @@ impl Remote {
     ) -> Option<String> {
         let step = tools.observer.import(&self.source.raw_ref);
         match decision {
-            Decision::AsGiven => None,
+            Decision::AsGiven(config) => {
+                self.config = config;
+                None
+            }
             Decision::Served(import) => {
                 step.done(&import.summary());
                 *entry = Some(serve(&import, stores));
+                self.config = import.config().cloned();
                 None
             }
             Decision::LeftOut(remark) => {
@@ -258,6 +288,7 @@ impl Remote {
             Decision::Unreadable(why) => {
                 step.failed(&why);
                 *entry = None;
+                self.unread = Some(why.clone());
                 Some(unread_warning(&self.source.raw_ref, &why))
             }
         }
@@ -290,7 +321,7 @@ async fn open_layout(
     current_dir: &Path,
     tools: &CacheTools,
     stores: &ContentStores,
-) -> (Option<Entry>, Option<String>) {
+) -> (Slot, Option<String>) {
     let layout = Layout::new(current_dir.join(&import.src));
     let found = {
         let (layout, import) = (layout.clone(), import.clone());
@@ -298,22 +329,31 @@ async fn open_layout(
     };
     let found = found.map_err(|error| error.to_string());
     let found = found.and_then(|found| found.map_err(|error| crate::error::chain(&error)));
+    let slot = |entry, found| Slot {
+        entry,
+        registry: None,
+        folder: Some(Folder {
+            src: import.src.clone(),
+            found,
+        }),
+    };
     let digest = match found {
         Ok(Ok(digest)) => digest,
         Ok(Err(remark)) => {
             tools.observer.import(&import.src).done(&remark);
-            return (None, None);
+            return (slot(None, Err(None)), None);
         }
         Err(error) => {
             tools.observer.import(&import.src).failed(&error);
-            return (None, Some(unread_warning(&import.src, &error)));
+            let warning = unread_warning(&import.src, &error);
+            return (slot(None, Err(Some(error))), Some(warning));
         }
     };
     let mut attrs = import.attrs.clone();
     attrs.insert("digest".into(), digest.to_string());
     let id = StoreId::of_folder(&import.src);
-    stores.add(id.in_session(), Arc::new(LayoutStore::new(layout)));
-    (Some(local(attrs)), None)
+    stores.add(id.in_session(), Arc::new(LayoutStore::new(layout.clone())));
+    (slot(Some(local(attrs)), Ok((layout, digest))), None)
 }
 
 /// Finds the cache's manifest in the folder, or returns what is said of a cache that is not there.

@@ -200,7 +200,7 @@ fn only_what_a_fresh_export_confirms_is_believed() {
     let mut keys = build.keys(&files);
     let fresh = build.cache(&keys, [true; 3]);
     let good = Comparison::new(&build.plan, &keys, &fresh, &HashSet::new());
-    let good = Calibration::new(&build.plan, &keys, &good);
+    let good = Calibration::new(&build.plan, &keys, &good, |_| true);
     for kind in [Kind::Exec, Kind::File, Kind::Image, Kind::Local] {
         assert!(good.trusts(kind) && good.count(kind).all > 0, "{kind:?}");
     }
@@ -212,7 +212,7 @@ fn only_what_a_fresh_export_confirms_is_believed() {
     let other = example("make, as another version writes it");
     let fresh = other.cache(&other.keys(&files), [true; 3]);
     let bad = Comparison::new(&build.plan, &keys, &fresh, &HashSet::new());
-    let bad = Calibration::new(&build.plan, &keys, &bad);
+    let bad = Calibration::new(&build.plan, &keys, &bad, |_| true);
     assert!(!bad.trusts(Kind::Exec) && bad.trusts(Kind::File));
     bad.apply(&build.plan, &mut keys);
     let states = build.states(&keys, &fresh);
@@ -226,7 +226,7 @@ fn a_builder_that_counts_files_otherwise_is_noticed() {
     let mut keys = build.keys(&tree(&[("a", "1")]));
     let fresh = build.cache(&build.keys(&tree(&[("a", "2")])), [true; 3]);
     let bad = Comparison::new(&build.plan, &keys, &fresh, &HashSet::new());
-    let bad = Calibration::new(&build.plan, &keys, &bad);
+    let bad = Calibration::new(&build.plan, &keys, &bad, |_| true);
     assert!(!bad.trusts(Kind::Local) && bad.trusts(Kind::File));
     bad.apply(&build.plan, &mut keys);
     let states = build.states(&keys, &fresh);

@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cache::inspect::{Inspection, Layer};
-use crate::cli::disk::human;
 use crate::cli::table;
 use crate::cli::template::{Template, TemplateError};
 use crate::options::size::human_size;
 use crate::text::foreign;
+use crate::text::human;
 
 /// What stands where nothing is known.
 const UNKNOWN: &str = "unknown";

@@ -8,7 +8,7 @@ use crate::docker::token::Tokens;
 use crate::reference::Reference;
 use crate::registry::{Access, HostConfig, RegistryClient, RetryPolicy, SystemClock};
 
-fn entry(kind: &str) -> Entry {
+pub(in crate::build::cache::import) fn entry(kind: &str) -> Entry {
     Entry {
         kind: kind.to_owned(),
         attrs: BTreeMap::new(),
@@ -16,7 +16,7 @@ fn entry(kind: &str) -> Entry {
 }
 
 /// A registry's cache of one layer.
-fn cache(layer: &Digest) -> Slot {
+pub(in crate::build::cache::import) fn cache(layer: &Digest) -> Slot {
     let json = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -54,6 +54,7 @@ fn cache(layer: &Digest) -> Slot {
     Slot {
         entry: Some(entry("registry")),
         registry: Some(remote),
+        folder: None,
     }
 }
 

@@ -11,7 +11,7 @@ const MONTH: u64 = 30 * DAY;
 const YEAR: u64 = 365 * DAY;
 
 /// Writes a duration: `4 seconds`, `About an hour`, `3 weeks`.
-pub(in crate::cli) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     // Hours are rounded to the next one, all else down.
     let hours = (seconds + HOUR / 2) / HOUR;

@@ -1,0 +1,164 @@
+//! What the caches turned out to be, for who explains the build.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::set::{Folder, Imports, Remote, Slot};
+use crate::build::cache::import::probe::ProbeResult;
+use crate::cache::manifest::CacheManifest;
+use crate::cache::source::CacheSource;
+use crate::digest::Digest;
+
+/// A cache that the build was to read.
+#[derive(Debug)]
+pub struct FoundCache {
+    /// Its name for the user.
+    pub name: String,
+    /// What it is.
+    pub contents: Contents,
+}
+
+/// What a cache turned out to be.
+#[derive(Debug)]
+pub enum Contents {
+    /// A cache with this config, as it is stored, of which these layers are lost.
+    Config(Bytes, Vec<Digest>),
+    /// It is here, and its config was not read.
+    In(CacheSource),
+    /// It does not exist.
+    Missing,
+    /// It could not be read, for this reason.
+    Unreadable(String),
+}
+
+impl Imports {
+    /// Returns what the caches turned out to be, in the order of the flags. Of those that only the builder can read
+    /// nothing is known. `unread` are those that the builder did not read, by name, with its errors.
+    pub fn found(&self, unread: &BTreeMap<String, String>) -> Vec<FoundCache> {
+        let slots = self.slots.iter();
+        slots.filter_map(|slot| slot.found(unread)).collect()
+    }
+}
+
+impl Slot {
+    fn found(&self, unread: &BTreeMap<String, String>) -> Option<FoundCache> {
+        if let Some(folder) = &self.folder {
+            return Some(folder.contents());
+        }
+        let remote = self.registry.as_ref()?;
+        let name = remote.source.raw_ref.clone();
+        let by_builder = unread.get(&name);
+        let by_builder = by_builder.or_else(|| unread.get(&remote.source.reference.to_string()));
+        let contents = match by_builder {
+            Some(error) => Contents::Unreadable(error.clone()),
+            None => remote.contents(self.entry.is_some())?,
+        };
+        Some(FoundCache { name, contents })
+    }
+}
+
+impl Folder {
+    fn contents(&self) -> FoundCache {
+        let contents = match &self.found {
+            Ok((layout, digest)) => Contents::In(CacheSource::Layout {
+                layout: layout.clone(),
+                tag: None,
+                digest: Some(digest.clone()),
+            }),
+            Err(None) => Contents::Missing,
+            Err(Some(error)) => Contents::Unreadable(error.clone()),
+        };
+        FoundCache {
+            name: self.src.clone(),
+            contents,
+        }
+    }
+}
+
+impl Remote {
+    fn contents(&self, is_read: bool) -> Option<Contents> {
+        if let Some(why) = &self.unread {
+            return Some(Contents::Unreadable(why.clone()));
+        }
+        match self.answer.as_deref()? {
+            ProbeResult::Missing => Some(Contents::Missing),
+            ProbeResult::Found(repository, raw) if is_read => {
+                let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).ok()?;
+                Some(match &self.config {
+                    Some(config) if manifest.is_cache() => {
+                        Contents::Config(config.clone(), self.lost.clone())
+                    }
+                    _ => Contents::In(CacheSource::Registry {
+                        repository: repository.clone(),
+                        reference: raw.digest.to_string(),
+                    }),
+                })
+            }
+            // The same cache as one before it, or given up.
+            ProbeResult::Found(..) | ProbeResult::Unknown(_) | ProbeResult::Silent => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recover::tests::{cache, entry};
+    use super::*;
+    use crate::cache::layout::Layout;
+
+    #[test]
+    fn caches_are_what_registry_and_builder_said() {
+        let layer = Digest::of(b"layer");
+        let mut with_config = cache(&layer);
+        let remote = with_config.registry.as_mut().unwrap();
+        remote.config = Some(Bytes::from_static(b"{}"));
+        remote.lost = vec![layer.clone()];
+        let mut twin = cache(&layer);
+        twin.entry = None;
+        let slots = [
+            with_config,
+            cache(&layer),
+            twin,
+            Slot::plain(Some(entry("gha"))),
+        ];
+        let found = |unread: &BTreeMap<String, String>| -> Vec<_> {
+            slots.iter().filter_map(|slot| slot.found(unread)).collect()
+        };
+        let all = found(&BTreeMap::new());
+        let [read, other] = &all[..] else {
+            panic!("{all:?}")
+        };
+        assert_eq!(read.name, "127.0.0.1:1/a:c");
+        let Contents::Config(config, lost) = &read.contents else {
+            panic!("{read:?}")
+        };
+        assert_eq!((&config[..], &lost[..]), (&b"{}"[..], &[layer][..]));
+        assert!(matches!(
+            other.contents,
+            Contents::In(CacheSource::Registry { .. })
+        ));
+        let unread = BTreeMap::from([("127.0.0.1:1/a:c".to_owned(), "no".to_owned())]);
+        let all = found(&unread);
+        assert!(
+            all.iter()
+                .all(|found| matches!(&found.contents, Contents::Unreadable(why) if why == "no"))
+        );
+    }
+
+    #[test]
+    fn folders_are_there_or_not() {
+        let folder = |found| {
+            let src = "cache".to_owned();
+            Folder { src, found }.contents().contents
+        };
+        let layout = Layout::new("/nowhere");
+        let there = folder(Ok((layout, Digest::of(b"m"))));
+        assert!(matches!(there, Contents::In(CacheSource::Layout { .. })));
+        assert!(matches!(folder(Err(None)), Contents::Missing));
+        assert!(matches!(
+            folder(Err(Some("x".to_owned()))),
+            Contents::Unreadable(_)
+        ));
+    }
+}

@@ -1,0 +1,119 @@
+//! Why the steps of a build ran: what is needed to tell it, and the telling.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`watch`] | what is heard of the steps while they run, and a build that may run none |
+//! | `files` | the checksums of the files that steps read |
+//! | `bases` | the layers of base images |
+//! | `caches` | the caches that were read |
+//! | `findings` | the steps looked up in them |
+//! | `fresh` | what the builder has just exported, to see whether its keys are ours |
+//! | [`tell`] | why the steps of a build that has ended ran |
+//!
+//! Nothing here makes a build fail. Files are read beside the steps, once one of them has run and some cache was to
+//! be read; whatever is not known by the [`DEADLINE`] is told as unknown, or not at all.
+
+mod bases;
+mod caches;
+mod files;
+mod findings;
+mod fresh;
+pub mod tell;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use bollard_buildkit_proto::pb::Definition;
+use tokio_util::sync::CancellationToken;
+
+use self::files::Reader;
+use self::tell::Evidence;
+pub use self::tell::Explanation;
+use self::watch::Watch;
+use super::cache::CacheTarget;
+use super::cache::import::found::FoundCache;
+use super::request::BuildRequest;
+use crate::buildkit::Client;
+use crate::cache::registries::Registries;
+use crate::options::explain::Explain;
+
+/// How long a build that has ended waits for each half of its explanation: what is found out while the caches are
+/// written, and after that.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What is asked beside the caches.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// The builder.
+    pub client: &'a Client,
+    /// Identifier of the session, which has the credentials for base images.
+    pub session: &'a str,
+    /// Registry clients.
+    pub registries: &'a Registries,
+    /// The caches that the build has written.
+    pub targets: &'a [CacheTarget],
+}
+
+/// Explains one build.
+#[derive(Debug)]
+pub struct Explainer {
+    request: BuildRequest,
+    watch: Arc<Watch>,
+    reader: Reader,
+}
+
+impl Explainer {
+    /// Makes ready for a build, whose contexts are in these folders by name. `reads_caches` is whether it reads some
+    /// that can be looked at. Where nothing is wanted there is `None`. A build that may run no step is cancelled
+    /// through `cancel`.
+    pub fn new(
+        request: &BuildRequest,
+        reads_caches: bool,
+        folders: BTreeMap<String, PathBuf>,
+        cancel: &CancellationToken,
+    ) -> Option<Self> {
+        let steps = &request.steps;
+        let is_told = steps.explain != Explain::Off && reads_caches;
+        let is_counted = steps.require_cached || steps.min_hit_rate.is_some();
+        if request.call.is_some() || !(is_told || is_counted) {
+            return None;
+        }
+        let cancel = steps.require_cached.then(|| cancel.clone());
+        let watch = Arc::new(Watch::new(cancel));
+        Some(Self {
+            request: request.clone(),
+            reader: Reader::start(Arc::clone(&watch), folders, reads_caches),
+            watch,
+        })
+    }
+
+    /// A solve begins.
+    pub fn solve_begins(&self) {
+        self.watch.solve_begins();
+    }
+
+    /// The frontend has made the definitions.
+    pub fn begin(&self, definitions: &BTreeMap<String, Definition>) {
+        self.watch.begin(definitions);
+    }
+
+    /// Hears what the build reports.
+    pub fn observe(&self, status: &StatusResponse) {
+        self.watch.observe(status);
+    }
+
+    /// Returns the name of the step for which the build was ended, because it would have run.
+    pub fn refused(&self) -> Option<String> {
+        self.watch.refused()
+    }
+
+    /// Collects what is known when the steps have run.
+    pub async fn collect(&self, found: Vec<FoundCache>, around: Around<'_>) -> Evidence {
+        let collected = Evidence::collect(&self.request, &self.watch, &self.reader, found, around);
+        Box::pin(collected).await
+    }
+}

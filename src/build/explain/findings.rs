@@ -1,0 +1,170 @@
+//! The steps of a build, looked up in its caches.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::Around;
+use super::bases::{self, Bases};
+use super::caches::{Caches, newest};
+use super::files::{Reader, Trees};
+use crate::build::request::{BuildRequest, NoCache};
+use crate::cache::config::CacheConfig;
+use crate::cache::keys::calibrate::Calibration;
+use crate::cache::keys::compare::{Comparison, State};
+use crate::cache::keys::{Facts, Keys, Plan, Unknown};
+use crate::explain::{Build, Cache, Diagnosis, Outcome, Outcomes, diagnose};
+use crate::text::human;
+
+/// The steps, what is known of them, and what the caches have of them.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) plan: Arc<Plan>,
+    pub(super) caches: Caches,
+    trees: Trees,
+    bases: Bases,
+    keys: Keys,
+    /// One for each cache that was read.
+    pub(super) comparisons: Vec<Comparison>,
+}
+
+impl Findings {
+    /// Reads the files of the wanted steps, and what else must be known, and looks up all steps.
+    pub(super) async fn find(
+        plan: Arc<Plan>,
+        caches: Caches,
+        wanted: &BTreeSet<usize>,
+        reader: &Reader,
+        around: Around<'_>,
+    ) -> Self {
+        let trees = reader.trees(&plan, wanted).await;
+        let mut findings = Self {
+            keys: Keys::of(&plan, &Facts::default()),
+            plan,
+            caches,
+            trees,
+            bases: Bases::default(),
+            comparisons: Vec::new(),
+        };
+        findings.look_up();
+        let unread = |at: &usize| findings.is_unread(*at);
+        if wanted.iter().any(unread) {
+            // A cache has the step, and what is before it decides.
+            let all = findings.with_all_before(wanted);
+            findings.trees = reader.trees(&findings.plan, &all).await;
+            findings.look_up();
+        }
+        findings.bases = bases::ask(&findings.plan, &findings.comparisons, around).await;
+        if !findings.bases.is_empty() {
+            findings.look_up();
+        }
+        findings
+    }
+
+    fn look_up(&mut self) {
+        let keys = Keys::of(&self.plan, &self.facts());
+        self.keys = keys;
+        self.compare();
+    }
+
+    fn compare(&mut self) {
+        let caches = self.caches.read.iter();
+        let compared =
+            caches.map(|cache| Comparison::new(&self.plan, &self.keys, &cache.config, &cache.lost));
+        self.comparisons = compared.collect();
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        let trees = self.trees.iter();
+        Facts {
+            trees: trees.map(|(name, tree)| (name.clone(), tree)).collect(),
+            images: self.bases.clone(),
+            ..Facts::default()
+        }
+    }
+
+    /// Returns whether nothing can be said of a step because files were not read.
+    fn is_unread(&self, at: usize) -> bool {
+        let mut states = self.comparisons.iter().map(|cache| cache.state(at));
+        states.any(|state| matches!(state, State::Unknown(Unknown::NotRead)))
+    }
+
+    /// Returns the steps with all that they are made of.
+    fn with_all_before(&self, steps: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let mut all = steps.clone();
+        let vertices = self.plan.vertices().iter().enumerate().rev();
+        for (at, vertex) in vertices {
+            if all.contains(&at) {
+                all.extend(vertex.inputs.iter().flatten().map(|edge| edge.vertex));
+            }
+        }
+        all
+    }
+
+    /// Forgets the keys that the builder computes otherwise, as the cache shows that it has just exported with these
+    /// steps.
+    pub(super) fn calibrate(&mut self, fresh: &CacheConfig, ran: &BTreeSet<usize>) {
+        let comparison = Comparison::new(&self.plan, &self.keys, fresh, &HashSet::new());
+        let bases = bases::of_steps(&self.plan, ran);
+        let made = |at: usize| ran.contains(&at) || bases.contains(&at);
+        let calibration = Calibration::new(&self.plan, &self.keys, &comparison, made);
+        calibration.apply(&self.plan, &mut self.keys);
+        self.compare();
+    }
+
+    /// Returns why the steps ran, and the caches as they are told.
+    pub(super) fn diagnose<T>(
+        &mut self,
+        request: &BuildRequest,
+        outcomes: &Outcomes,
+        tell: impl FnOnce(&Build<'_>, &Diagnosis) -> T,
+    ) -> T {
+        let comparisons = std::mem::take(&mut self.comparisons);
+        let caches = self.caches.read.iter().zip(comparisons);
+        let caches = caches.map(|(cache, comparison)| Cache {
+            name: cache.name.clone(),
+            age: age(&cache.config),
+            commit: None,
+            config: &cache.config,
+            comparison,
+        });
+        let caches: Vec<Cache<'_>> = caches.collect();
+        let arguments: Vec<String> = request.build_args.keys().cloned().collect();
+        let asked = asked(&request.no_cache);
+        let build = Build {
+            plan: &self.plan,
+            keys: &self.keys,
+            facts: &self.facts(),
+            outcomes,
+            caches: &caches,
+            asked: asked.as_deref(),
+            arguments: &arguments,
+        };
+        tell(&build, &diagnose(&build, &()))
+    }
+}
+
+/// Returns the option that makes steps run.
+fn asked(no_cache: &NoCache) -> Option<String> {
+    match no_cache {
+        NoCache::Never => None,
+        NoCache::Always => Some("--no-cache".to_owned()),
+        NoCache::Stages(stages) => Some(format!("--no-cache-filter {}", stages.join(","))),
+    }
+}
+
+/// Returns how old a cache is in words that stand in a sentence.
+fn age(config: &CacheConfig) -> Option<String> {
+    let since = jiff::Timestamp::now().duration_since(newest(config)?);
+    let words = human::duration(since.try_into().unwrap_or_default());
+    let (first, rest) = words.split_at_checked(1)?;
+    Some(format!("{}{rest}", first.to_lowercase()))
+}
+
+/// Returns the steps that ran.
+pub(super) fn that_ran(plan: &Plan, outcomes: &Outcomes) -> BTreeSet<usize> {
+    let vertices = plan.vertices().iter().enumerate();
+    let ran = vertices.filter(|(at, vertex)| {
+        vertex.makes_layers() && !vertex.inputs.is_empty() && outcomes.get(*at) == Outcome::Ran
+    });
+    ran.map(|(at, _)| at).collect()
+}

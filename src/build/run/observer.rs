@@ -1,0 +1,58 @@
+//! Who learns how a solve goes: the exports beside it, and who explains it.
+
+use std::collections::BTreeMap;
+
+use bollard_buildkit_proto::pb::Definition;
+use tonic::Status;
+
+use crate::build::cache::early::EarlyObserver;
+use crate::build::explain::Explainer;
+use crate::buildkit::solve::SolveObserver;
+
+/// Passes on what is observed of a solve.
+pub(super) struct Observers<'a> {
+    pub(super) early: Option<EarlyObserver<'a>>,
+    pub(super) explainer: Option<&'a Explainer>,
+}
+
+impl Observers<'_> {
+    /// Returns whether there is anybody.
+    pub(super) fn are_none(&self) -> bool {
+        self.early.is_none() && self.explainer.is_none()
+    }
+}
+
+#[tonic::async_trait]
+impl SolveObserver for Observers<'_> {
+    fn begin(&self, definitions: &BTreeMap<String, Definition>) {
+        if let Some(explainer) = self.explainer {
+            explainer.begin(definitions);
+        }
+        if let Some(early) = &self.early {
+            early.begin(definitions);
+        }
+    }
+
+    fn watches_steps(&self) -> bool {
+        // The status of the steps is enough for an explanation.
+        self.early.is_some()
+    }
+
+    fn built(&self) {
+        if let Some(early) = &self.early {
+            early.built();
+        }
+    }
+
+    async fn broken(&self) {
+        if let Some(early) = &self.early {
+            early.broken().await;
+        }
+    }
+
+    fn is_run_again(&self, error: &Status) -> bool {
+        self.early
+            .as_ref()
+            .is_some_and(|early| early.is_run_again(error))
+    }
+}
