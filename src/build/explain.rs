@@ -8,6 +8,7 @@
 //! | `caches` | the caches that were read |
 //! | `findings` | the steps looked up in them |
 //! | `fresh` | what the builder has just exported, to see whether its keys are ours |
+//! | [`forecast`] | what will become of the steps of a build that has not run |
 //! | [`tell`] | why the steps of a build that has ended ran |
 //!
 //! Nothing here makes a build fail. Files are read beside the steps, once one of them has run and some cache was to
@@ -17,6 +18,7 @@ mod bases;
 mod caches;
 mod files;
 mod findings;
+pub mod forecast;
 mod fresh;
 pub mod tell;
 pub mod watch;

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod error;
+mod forecast;
 mod observer;
 mod ready;
 mod serving;
@@ -35,6 +36,7 @@ use crate::docker::token::Tokens;
 use crate::env::Env;
 
 pub use self::error::BuildError;
+pub use self::forecast::forecast;
 
 /// What a build runs on and with.
 pub struct Runner<'a> {
@@ -169,13 +171,12 @@ impl Ending<'_> {
                     ..taken(self.request, &build.plan.exports, outcome, warnings)
                 }
             }),
-            Err(solve) => match explanation.and_then(|explanation| explanation.refused) {
-                Some(step) => Err(BuildError::NotCached(step)),
-                None => {
-                    let is_cancelled = self.cancellation.graceful.is_cancelled();
-                    Err(build.failure(solve, &imports, is_cancelled).await)
-                }
-            },
+            Err(solve) => {
+                let refused = explanation.and_then(|explanation| explanation.refused);
+                let is_cancelled = self.cancellation.graceful.is_cancelled();
+                let failure = build.failure(solve, &imports, is_cancelled).await;
+                Err(refused.map_or(failure, BuildError::NotCached))
+            }
         };
         build.caches.stop().await;
         result

@@ -30,7 +30,6 @@ pub struct Image {
 /// # Errors
 ///
 /// Fails with the daemon's error, or if the connection breaks.
-#[allow(dead_code, reason = "forecasts are not shown yet")]
 pub async fn definitions_of(
     client: &Client,
     request: &SolveRequest,

@@ -21,7 +21,6 @@ pub mod diagnose;
 pub mod phrase;
 pub mod rate;
 pub mod render;
-#[allow(dead_code, reason = "forecasts are not shown yet")]
 pub mod table;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The table of a forecast: each step, the cache that has it, and why it would run.
 
 use super::phrase::{self, Length};
-use super::{Build, Diagnosis, Outcome, Step};
+use super::{Build, Diagnosis, Outcome, Place, Step};
 use crate::cache::keys::Vertex;
 use crate::cache::keys::compare::State;
 use crate::text::foreign;
@@ -13,19 +13,34 @@ pub struct Row {
     pub step: String,
     /// The cache that has it, `perhaps` with the one that may have it, or `-`.
     pub cache: String,
+    /// The name of the cache that has it, or may have it.
+    pub cache_name: Option<String>,
     /// Why it would run; empty where it would not.
     pub why: String,
+    /// What will become of it.
+    pub outcome: Outcome,
+    /// The code of the cause, or `follows`; `None` where it would not run.
+    pub code: Option<&'static str>,
+    /// Digest of the step.
+    pub digest: String,
+    /// Where it stands.
+    pub place: Option<Place>,
 }
 
 /// Returns the rows, in the order of the Dockerfile.
 pub fn rows(build: &Build<'_>, diagnosis: &Diagnosis) -> Vec<Row> {
     let mut rows = Vec::new();
     for (at, vertex) in build.plan.vertices().iter().enumerate() {
-        if !vertex.makes_layers() {
-            continue;
-        }
-        let outcome = build.outcomes.get(at);
+        let is_cause = diagnosis.misses.iter().any(|miss| miss.step.vertex == at);
+        let is_step = vertex.makes_layers() && !vertex.inputs.is_empty();
+        // An image has a row if it is why steps run.
+        let outcome = match (is_step, is_cause) {
+            (true, _) => build.outcomes.get(at),
+            (false, true) => Outcome::Ran,
+            (false, false) => continue,
+        };
         let name = best(build, at).unwrap_or("-");
+        let is_there = matches!(outcome, Outcome::Served | Outcome::Perhaps);
         let cache = match outcome {
             Outcome::Served => name.to_owned(),
             Outcome::Perhaps => format!("perhaps {name}"),
@@ -35,7 +50,12 @@ pub fn rows(build: &Build<'_>, diagnosis: &Diagnosis) -> Vec<Row> {
         let row = Row {
             step: phrase::name(&step(at, vertex)),
             cache: foreign::line(&cache).into_owned(),
+            cache_name: is_there.then(|| name.to_owned()),
             why: why(build, diagnosis, at, outcome),
+            outcome,
+            code: code(diagnosis, at, outcome),
+            digest: vertex.digest.clone(),
+            place: vertex.place.clone(),
         };
         rows.push(((vertex.place.clone(), at), row));
     }
@@ -88,6 +108,15 @@ fn why(build: &Build<'_>, diagnosis: &Diagnosis, at: usize, outcome: Outcome) ->
         (_, Some(root)) => format!("follows from {}", phrase::label(&root.step)),
         (_, None) => String::new(),
     }
+}
+
+fn code(diagnosis: &Diagnosis, at: usize, outcome: Outcome) -> Option<&'static str> {
+    if outcome == Outcome::Served {
+        return None;
+    }
+    let mut misses = diagnosis.misses.iter();
+    let own = misses.find(|miss| miss.step.vertex == at);
+    Some(own.map_or("follows", |miss| miss.cause.code()))
 }
 
 /// Returns the step whose files decide.

@@ -47,6 +47,7 @@ pub fn list(
     match walk::walk(&real, &filter, &mut Each(each)) {
         Ok(()) | Err(Ended::Stopped) => Ok(()),
         Err(Ended::Failed(error)) => Err(error.into()),
+        Err(Ended::Filter(error)) => Err(error.into()),
     }
 }
 

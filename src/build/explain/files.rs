@@ -48,19 +48,24 @@ pub(super) struct Reader {
 type Sums = BTreeMap<String, BTreeMap<Vec<u8>, Sum>>;
 
 impl Reader {
+    /// Reads when it is asked to.
+    pub(super) fn new(folders: BTreeMap<String, PathBuf>) -> Self {
+        Self {
+            folders,
+            sums: Arc::default(),
+            early: None,
+            stop_early: Arc::default(),
+            stop: Arc::default(),
+        }
+    }
+
     /// Begins to read once a step runs, if anything is to be read at all.
     pub(super) fn start(
         watch: Arc<Watch>,
         folders: BTreeMap<String, PathBuf>,
         is_wanted: bool,
     ) -> Self {
-        let mut reader = Self {
-            folders,
-            sums: Arc::default(),
-            early: None,
-            stop_early: Arc::default(),
-            stop: Arc::default(),
-        };
+        let mut reader = Self::new(folders);
         if is_wanted {
             let (folders, sums) = (reader.folders.clone(), Arc::clone(&reader.sums));
             let stop = Arc::clone(&reader.stop_early);

@@ -164,13 +164,12 @@ impl State {
     /// Returns whether a vertex makes a layer out of something: what it makes out of nothing no cache keeps.
     fn is_step(&self, digest: &str, name: &str) -> bool {
         let is_step = |vertex: &keys::Vertex| vertex.makes_layers() && !vertex.inputs.is_empty();
-        match self.plan.index_of(digest) {
-            Some(at) => self.plan.vertices().get(at).is_some_and(is_step),
-            None => {
-                let mut steps = self.plan.vertices().iter();
-                !name.is_empty() && steps.any(|vertex| vertex.name == name && is_step(vertex))
-            }
+        if let Some(at) = self.plan.index_of(digest) {
+            return self.plan.vertices().get(at).is_some_and(is_step);
         }
+        // A builder may give a step another digest than the definition has.
+        let mut steps = self.plan.vertices().iter();
+        !name.is_empty() && steps.any(|vertex| vertex.name == name && is_step(vertex))
     }
 }
 

@@ -78,6 +78,7 @@ pub fn keys(tree: &Tree, selectors: &[Selector]) -> Result<Vec<Digest>, Unknown>
 /// # Errors
 ///
 /// Fails if a pattern is invalid or links lead in a circle.
+#[allow(dead_code, reason = "the record of a build will name files")]
 pub fn found(tree: &Tree, selector: &Selector) -> Result<BTreeSet<String>, Unknown> {
     let path = join_paths("/", &selector.path);
     if !selector.has_patterns() {
@@ -116,6 +117,7 @@ pub fn read_by(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
 
 /// Returns the files and symbolic links that selectors select, as paths below the root, which need not be
 /// UTF-8. What cannot be found is left out.
+#[allow(dead_code, reason = "the record of a build will name files")]
 pub fn selected(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
     let mut paths = read_by(tree, selectors);
     let all = [Selector::default()];

@@ -106,6 +106,7 @@ impl Tree {
     }
 
     /// Adds the symbolic links at a path, which may be a folder, as paths below the root.
+    #[allow(dead_code, reason = "the record of a build will name files")]
     pub(super) fn links_below(
         &self,
         path: &[u8],

@@ -12,6 +12,7 @@ use crate::build::cache::import::Probes;
 use crate::build::cache::{CacheImport, CacheTarget, CacheTools, Cancellation};
 use crate::build::context::inputs::Inputs;
 use crate::build::context::vcs::Commit;
+use crate::build::explain::forecast::Forecast;
 use crate::build::output::provenance;
 use crate::build::plan::NodeFacts;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
@@ -108,6 +109,33 @@ impl Job<'_> {
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
             Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
             Err(error) => Err(self.with_details(finish::failure(error), &build_ref)),
+        }
+    }
+
+    /// Tells what will become of the steps. Nothing runs but the frontend.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the node cannot be reached, or the frontend fails or is stopped.
+    pub(super) async fn forecast(
+        &self,
+        inputs: Inputs,
+        cancellation: &Cancellation,
+    ) -> Result<Forecast, CommandError> {
+        let caches = self.cache_tools();
+        let probes = Probes::start(self.common.imports, &caches.registries);
+        let commit = run::ask_commit(self.request, &inputs);
+        let reached = cancellable(&cancellation.graceful, Box::pin(self.reach())).await??;
+        let runner = self.runner(reached, caches, probes, commit);
+        let reports = self.sender().with_reset_time();
+        let on_status = |status| reports.send(status);
+        let _in_order = self.common.ctx.orderly.token();
+        let forecast = run::forecast(self.request, inputs, &runner, cancellation, on_status);
+        match Box::pin(forecast).await {
+            Ok(forecast) => Ok(forecast),
+            Err(BuildError::Builder(error)) => Err(self.broken(error).await),
+            Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
+            Err(error) => Err(finish::failure(error)),
         }
     }
 

@@ -26,6 +26,7 @@ mod call;
 mod desktop;
 mod display;
 mod finish;
+mod forecast;
 mod job;
 mod loader;
 mod meter;
@@ -36,6 +37,7 @@ mod request;
 mod steps;
 
 pub use args::BuildArgs;
+pub use forecast::{NodeForecast, forecast};
 
 /// Runs the command.
 ///

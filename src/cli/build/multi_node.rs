@@ -28,7 +28,7 @@ use super::{cache_failure, failed};
 #[derive(Debug)]
 pub(super) struct Division {
     /// The request of each node.
-    requests: Vec<BuildRequest>,
+    pub(super) requests: Vec<BuildRequest>,
     /// The caches to write, which the nodes have in common.
     pub(super) targets: Vec<CacheTarget>,
     /// The name of the image that they make together, if they push one.

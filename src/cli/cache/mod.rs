@@ -1,4 +1,4 @@
-//! `cache`: commands about registry caches themselves. They need no builder.
+//! `cache`: commands about registry caches themselves. But for `explain` they need no builder.
 //!
 //! To add one: its `mod` line, a variant of [`CacheCommands`] and its arm in [`run`].
 
@@ -6,6 +6,7 @@ use crate::error::CommandError;
 
 use super::Context;
 
+pub mod explain;
 pub mod inspect;
 pub mod merge;
 mod place;
@@ -21,6 +22,8 @@ pub struct CacheArgs {
 /// The commands.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum CacheCommands {
+    /// Tell which steps of a build would run, and why, without building
+    Explain(Box<explain::ExplainArgs>),
     /// Show what is in a cache
     Inspect(inspect::InspectArgs),
     /// Merge caches in one reference
@@ -42,6 +45,7 @@ fn help() -> String {
 /// Fails with the error of the command.
 pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
     match args.command {
+        Some(CacheCommands::Explain(args)) => Box::pin(explain::run(*args, ctx)).await,
         Some(CacheCommands::Inspect(args)) => inspect::run(args, ctx).await,
         Some(CacheCommands::Merge(args)) => merge::run(args, ctx).await,
         None => Ok(ctx.ui.data(help().trim_end())?),

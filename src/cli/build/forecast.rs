@@ -1,0 +1,98 @@
+//! What will become of the steps of a build: everything that comes before it, and then the frontend alone.
+
+use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
+
+use super::args::BuildArgs;
+use super::job::{Common, Job};
+use super::multi_node::Division;
+use super::{cache_failure, cancellable, display, failed, finish, nodes, resolve};
+use crate::build::cache::{Cancellation, import};
+use crate::build::context::policy;
+use crate::build::explain::forecast::Forecast;
+use crate::build::output::provenance;
+use crate::builder::{self, BuilderError, Node};
+use crate::cli::Context;
+use crate::cli::invocation::Invocation;
+use crate::cli::docker_env::docker_env;
+use crate::error::CommandError;
+
+/// The forecast of one node.
+#[derive(Debug)]
+pub struct NodeForecast {
+    /// The node's name.
+    pub node: String,
+    /// What will become of its steps.
+    pub forecast: Forecast,
+}
+
+/// Tells what will become of the steps of a build, for each node that it would run on.
+///
+/// # Errors
+///
+/// Fails if the arguments are wrong, the builder cannot be used, or the frontend fails.
+pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecast>, CommandError> {
+    let (mut request, _) = resolve(args, ctx)?;
+    if request.call.is_some() {
+        return Err(CommandError::usage(
+            "a question to the frontend (--call, --check) has no steps that a cache could serve",
+        ));
+    }
+    // Nothing is made, so nothing has to be written, loaded or described.
+    request.outputs.clear();
+    request.cache_to.clear();
+    request.attests.clear();
+    request.default_provenance = false;
+    let shown = display::choose(args, ctx)?;
+    let docker_env = docker_env(ctx)?;
+    let builder = builder::resolve(&docker_env, ctx.builder_name(None));
+    let builder = cancellable(&ctx.cancel, builder).await??;
+    let shares = cancellable(&ctx.cancel, nodes::choose(&builder, &request)).await??;
+    let nodes: Vec<&Node> = shares.iter().map(|s| &builder.nodes()[s.node]).collect();
+    let division = Division::new(&request, &shares)?;
+    let imports = import::imports(&request.cache_from).map_err(cache_failure)?;
+    let store = docker_env.store();
+    let node_id = store.node_id().map_err(BuilderError::Store)?;
+    let inputs = division.inputs(&node_id).map_err(failed)?;
+    if !request.policy_off {
+        let refused = policy::refuse_beside_dockerfile(&inputs[0]);
+        refused.map_err(|error| finish::failure(error.into()))?;
+    }
+    let invocation = Invocation::new(&docker_env, ctx);
+    let progress = display::start(shown.mode, &builder, true, ctx)?;
+    let common = Common {
+        targets: &division.targets,
+        imports: &imports,
+        docker_env: &docker_env,
+        invocation: &invocation,
+        builder: &builder,
+        progress: &progress,
+        mode: shown.mode,
+        has_several_nodes: nodes.len() > 1,
+        provenance: provenance::Mode::Disabled,
+        ctx,
+    };
+    let cancellation = Cancellation {
+        graceful: ctx.cancel.child_token(),
+        force: ctx.hurry.clone(),
+        failed: CancellationToken::new(),
+    };
+    let jobs = division.requests.iter().zip(&nodes).zip(inputs);
+    let forecasts = jobs.map(async |((request, node), inputs)| {
+        let common = &common;
+        let job = Job {
+            request,
+            node,
+            common,
+        };
+        let forecast = Box::pin(job.forecast(inputs, &cancellation)).await?;
+        Ok::<_, CommandError>(NodeForecast {
+            node: node.name().to_owned(),
+            forecast,
+        })
+    });
+    let forecasts = try_join_all(forecasts).await;
+    invocation.registries.close().await;
+    progress.finish().await;
+    forecasts
+}
