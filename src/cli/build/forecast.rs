@@ -13,8 +13,8 @@ use crate::build::explain::forecast::Forecast;
 use crate::build::output::provenance;
 use crate::builder::{self, BuilderError, Node};
 use crate::cli::Context;
-use crate::cli::invocation::Invocation;
 use crate::cli::docker_env::docker_env;
+use crate::cli::invocation::Invocation;
 use crate::error::CommandError;
 
 /// The forecast of one node.
