@@ -74,6 +74,11 @@ pub const CACHEX_EXPLAIN: &str = "CACHEX_EXPLAIN";
 /// False: the container of a builder is reached by the Docker engine only, never past it.
 pub const CACHEX_DIRECT: &str = "CACHEX_DIRECT";
 
+/// Default of `--cache`.
+pub const CACHEX_CACHE: &str = "CACHEX_CACHE";
+/// File with the event that GitHub Actions runs for.
+pub const GITHUB_EVENT_PATH: &str = "GITHUB_EVENT_PATH";
+
 /// A variable cannot be sent to a builder, which takes only text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the value of the environment variable {name} is not UTF-8")]

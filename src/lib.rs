@@ -31,6 +31,7 @@
 //! | [`build`] | a build: request, context, caches, output, plan, run, explanation | [`options`], [`cache`], [`explain`], [`registry`], [`buildkit`] |
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
+//! | [`scope`] | which caches a build reads and writes, by CI and git | – |
 //! | [`docker`] | config file, contexts, credential store, registry tokens, Engine API | – |
 //! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`], [`docker`] |
@@ -68,6 +69,7 @@ pub(crate) mod plugin;
 pub(crate) mod progress;
 pub(crate) mod reference;
 pub(crate) mod registry;
+pub(crate) mod scope;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;

@@ -47,6 +47,8 @@ pub struct PlanContext<'a> {
     pub node: &'a NodeFacts,
     /// What its builder answers.
     pub builder: &'a BuilderFacts,
+    /// A cache that is read holds layers as zstd.
+    pub reads_zstd: bool,
 }
 
 /// A build as BuildKit is told of it.
@@ -76,7 +78,7 @@ pub struct SessionNames {
 ///
 /// Fails if the outputs cannot be served, or if the builder cannot do what is asked.
 pub fn plan(request: &BuildRequest, context: PlanContext<'_>) -> Result<BuildPlan, PlanError> {
-    let exports = exports(request, context.node, context.builder)?;
+    let exports = exports(request, context)?;
     let mut frontend = frontend(request, context.node, context.builder)?;
     let attrs = &mut frontend.attrs;
     attrs.extend(context.inputs.attrs.clone());
@@ -125,17 +127,16 @@ impl BuildPlan {
     }
 }
 
-fn exports(
-    request: &BuildRequest,
-    node: &NodeFacts,
-    builder: &BuilderFacts,
-) -> Result<Vec<Export>, ExportError> {
+fn exports(request: &BuildRequest, context: PlanContext<'_>) -> Result<Vec<Export>, ExportError> {
+    let (node, builder) = (context.node, context.builder);
+    let takes_zstd = context.targets.iter().any(CacheTarget::takes_zstd);
     let attested = request.attests.values().any(Option::is_some);
     let facts = ExportFacts {
         engine_imports_oci: node.engine_imports_oci,
         result_is_list: request.platforms.len() > 1 || attested,
         stdout_is_terminal: node.stdout_is_terminal,
         recompress: node.had_uncompressed,
+        has_zstd: takes_zstd || context.reads_zstd || node.had_zstd,
     };
     let BuildRequest {
         outputs,

@@ -19,6 +19,7 @@ use self::attempts::{Attempts, LastAttempt};
 use self::ready::ReadyBuild;
 use self::status_pipeline::StatusPipeline;
 use super::cache::early::Meter;
+use super::cache::export::Pushes;
 use super::cache::import::found::FoundCache;
 use super::cache::import::{self, Imports, Probes};
 use super::cache::{CacheReport, CacheTarget, CacheTools, Cancellation};
@@ -50,6 +51,8 @@ pub struct Runner<'a> {
     pub config_dir: &'a Path,
     /// The caches to write.
     pub targets: &'a [CacheTarget],
+    /// What the registries were asked about them.
+    pub pushes: Pushes,
     /// What exports of caches through the session need.
     pub caches: CacheTools,
     /// What the registries were asked about the caches to read.
@@ -75,6 +78,8 @@ pub struct BuildOutcome {
     pub caches: Vec<CacheReport>,
     /// What there is to say about the caches that were read, or not.
     pub warnings: Vec<String>,
+    /// A remark about each cache that was not written because the login may not push.
+    pub not_written: Vec<String>,
     /// Identifier of the build; not the one that was given where it was run again.
     pub build_ref: String,
     /// What there is to tell of the steps, of each node.
@@ -166,6 +171,7 @@ impl Ending<'_> {
                 let warnings = imports.take_warnings();
                 BuildOutcome {
                     caches,
+                    not_written: std::mem::take(&mut build.refused),
                     build_ref: last.request.build_ref,
                     explanations: explanation.into_iter().collect(),
                     ..taken(self.request, &build.plan.exports, outcome, warnings)

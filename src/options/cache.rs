@@ -2,11 +2,12 @@
 //!
 //! The form is BuildKit's: comma-separated `key=value` fields with a `type`, or a bare list of
 //! references, each of which is `type=registry,ref=REFERENCE`. Keys are case-insensitive. A registry
-//! cache is read strictly; the other types are passed on, after the checks that buildx's client makes.
+//! cache is read strictly, as is the one of `--cache`; the other types are passed on, after the checks that buildx's client makes.
 
 mod env;
 mod export;
 mod import;
+mod scoped;
 mod words;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::reference::Reference;
 
 pub use export::{CacheTo, RegistryCacheTo};
 pub use import::CacheFrom;
+pub use scoped::{ScopedCache, WriteScope};
 pub use words::{Compression, Compressor, Mode, OnFailure, Via};
 
 /// The value of one flag, split.

@@ -160,8 +160,17 @@ impl fmt::Debug for KeyValues {
 impl KeyValues {
     /// Splits a line; every field must have an `=`. Keys are lower-cased, not trimmed.
     pub fn parse(input: &str) -> Result<Self, OptionError> {
+        let pairs = Self::pairs(fields(input)?.into_iter(), input)?;
+        let input = input.to_owned();
+        Ok(Self { input, pairs })
+    }
+
+    fn pairs(
+        fields: impl Iterator<Item = Field>,
+        input: &str,
+    ) -> Result<Vec<KeyValue>, OptionError> {
         let mut pairs = Vec::new();
-        for field in fields(input)? {
+        for field in fields {
             let Some((key, value)) = field.text.split_once('=') else {
                 return Err(OptionError::new(Problem::NotKeyValue { field: field.text })
                     .at(field.position)
@@ -174,10 +183,33 @@ impl KeyValues {
                 position: field.position,
             });
         }
-        Ok(Self {
-            input: input.to_owned(),
-            pairs,
-        })
+        Ok(pairs)
+    }
+
+    /// Splits a line whose first field is a value by itself; the others are as in [`parse`](Self::parse).
+    pub fn parse_after_first(input: &str) -> Result<(String, Self), OptionError> {
+        let mut fields = fields(input)?.into_iter();
+        let first = fields.next().map(|field| field.text).unwrap_or_default();
+        let pairs = Self::pairs(fields, input)?;
+        let input = input.to_owned();
+        Ok((first, Self { input, pairs }))
+    }
+
+    /// Returns whether there is a field of the key.
+    pub fn has(&self, key: &str) -> bool {
+        self.pairs.iter().any(|pair| pair.key == key)
+    }
+
+    /// Takes out all fields of the key; gives their values in order.
+    pub fn take_all(&mut self, key: &str) -> Vec<String> {
+        let mut values = Vec::new();
+        self.pairs.retain_mut(|pair| {
+            if pair.key == key {
+                values.push(std::mem::take(&mut pair.value));
+            }
+            pair.key != key
+        });
+        values
     }
 
     /// Refuses a key that is there twice.

@@ -72,6 +72,14 @@ pub struct Output {
 }
 
 impl Output {
+    /// Returns whether it is an image, wherever it goes.
+    pub fn is_image(&self) -> bool {
+        matches!(
+            self.kind,
+            OutputType::Image | OutputType::Oci | OutputType::Docker
+        )
+    }
+
     /// Parses the value of one `--output`: a folder, `-` for a tarball to standard output, or
     /// fields with a `type`.
     pub fn parse(value: &str) -> Result<Self, OptionError> {

@@ -277,6 +277,12 @@ impl Repository {
         }
     }
 
+    /// Begins an upload and cancels it: fails as a real one would where the login may not push. Tries nothing again.
+    pub async fn try_push(&self) -> Result<(), RegistryError> {
+        // The session is cancelled when it is dropped.
+        self.begin(None).await.map(drop)
+    }
+
     /// Asks for an upload session, or for a mount; a refused mount becomes a session.
     async fn begin(&self, mount: Option<(&Digest, &str)>) -> Result<Begun, RegistryError> {
         if let Some((digest, from)) = mount {

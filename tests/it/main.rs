@@ -54,6 +54,7 @@ mod proto;
 mod registry;
 mod remote;
 mod rig;
+mod scope;
 mod sharing;
 mod spare;
 mod starting;

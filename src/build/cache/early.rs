@@ -22,11 +22,12 @@ mod layer_sizes;
 mod observer;
 mod parts;
 mod queue;
+mod settle;
 
 pub use gate::{CpuTime, Meter};
 pub use observer::EarlyObserver;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,6 +92,8 @@ struct State {
     /// A step of the build has failed.
     saw_failure: bool,
     parts: Vec<Part>,
+    /// Steps of the result whose layers have the compression that an image wants.
+    settled: HashSet<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

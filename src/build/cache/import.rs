@@ -20,7 +20,7 @@ mod unreadable;
 mod watch;
 
 pub use origin::Origins;
-pub use probe::Probes;
+pub use probe::{Holding, Probes};
 pub use set::{Imports, open};
 pub use sources::{CacheImport, imports};
 pub use unreadable::is_of_a_program;

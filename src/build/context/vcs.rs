@@ -224,7 +224,8 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
-async fn git(dir: &Path, args: &[&str]) -> Option<String> {
+/// Asks git about a folder; nothing where it fails, or where there is none.
+pub async fn git(dir: &Path, args: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .arg("-C")
         .arg(dir)

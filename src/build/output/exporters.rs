@@ -96,6 +96,8 @@ pub struct ExportFacts {
     pub stdout_is_terminal: bool,
     /// The builder may hold layers as uncompressed blobs, which an image must not be made of.
     pub recompress: bool,
+    /// The builder may hold layers as zstd, which an image must not be made of unless it is asked for.
+    pub has_zstd: bool,
 }
 
 /// Turns outputs into exporters. `type=cacheonly` makes none.
@@ -139,17 +141,16 @@ fn export(
 ) -> Result<Export, ExportError> {
     let mut attrs = output.attrs.clone();
     attrs.extend(annotations.iter().map(|(k, v)| (k.clone(), v.clone())));
-    if matches!(
-        output.kind,
-        OutputType::Image | OutputType::Oci | OutputType::Docker
-    ) {
+    if output.is_image() {
         if let Some(names) = tag::attr(tags) {
             attrs.insert("name".into(), names);
         } else if output.pushes() && attrs.get("name").is_none_or(String::is_empty) {
             return Err(ExportError::PushWithoutTag);
         }
     }
-    if facts.recompress && is_image(output.kind) {
+    let wants_zstd = attrs.get("compression").is_some_and(|kind| kind == "zstd");
+    let recompress = facts.recompress || (facts.has_zstd && !wants_zstd);
+    if recompress && output.is_image() {
         attrs
             .entry("force-compression".into())
             .or_insert_with(|| "true".into());
@@ -232,13 +233,6 @@ fn sink(output: &Output, facts: ExportFacts) -> Result<Sink, ExportError> {
             Ok(Sink::File(path))
         }
     }
-}
-
-fn is_image(kind: OutputType) -> bool {
-    matches!(
-        kind,
-        OutputType::Image | OutputType::Oci | OutputType::Docker
-    )
 }
 
 #[cfg(test)]
@@ -373,6 +367,26 @@ mod tests {
         let asked = forced("type=image,force-compression=false");
         assert_eq!(asked.as_deref(), Some("false"));
         assert_eq!(forced("type=tar,dest=x.tar"), None);
+    }
+
+    #[test]
+    fn images_of_a_builder_with_zstd_layers_are_what_they_would_be_without() {
+        let facts = ExportFacts {
+            has_zstd: true,
+            ..Default::default()
+        };
+        for (value, forced) in [
+            ("type=image", Some("true")),
+            ("type=docker,dest=x.tar", Some("true")),
+            ("type=oci,dest=x.tar,compression=gzip", Some("true")),
+            ("type=image,compression=zstd", None),
+            ("type=image,force-compression=false", Some("false")),
+            ("type=local,dest=x", None),
+        ] {
+            let export = plan_one(value, &["a"], facts).unwrap();
+            let attr = export.entry.attrs.get("force-compression");
+            assert_eq!(attr.map(String::as_str), forced, "{value}");
+        }
     }
 
     #[test]

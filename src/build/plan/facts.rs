@@ -20,6 +20,8 @@ pub struct NodeFacts {
     /// Layers were taken uncompressed out of this builder before; see
     /// [`Store::mark_uncompressed`](crate::builder::Store::mark_uncompressed).
     pub had_uncompressed: bool,
+    /// Layers were taken as zstd out of this builder before.
+    pub had_zstd: bool,
     /// The engine that images are loaded into imports OCI layouts (it has the containerd store).
     pub engine_imports_oci: bool,
     /// Standard output is a terminal.

@@ -45,6 +45,7 @@ fn planned_on(
             commit: &map(&[("vcs:revision", "abc")]),
             node,
             builder,
+            reads_zstd: false,
         },
     )
 }

@@ -30,6 +30,8 @@ pub(super) struct ReadyBuild {
     pub(super) unsupported: UnsupportedBackends,
     pub(super) session: Serving,
     pub(super) names: SessionNames,
+    /// A remark about each cache that is not written because the login may not push.
+    pub(super) refused: Vec<String>,
     results: Exports,
     dir_failures: DirFailures,
 }
@@ -45,20 +47,28 @@ impl ReadyBuild {
         let client = &runner.client;
         let unsupported = UnsupportedBackends::ask(client, &request.cache_to, &request.cache_from);
         let builder = async { tokio::try_join!(client.list_workers(), unsupported) };
-        let (builder, commit) = tokio::join!(builder, runner.commit.attributes());
+        let allowed = runner.pushes.allowed(runner.targets);
+        let (builder, commit, allowed, reads_zstd) = tokio::join!(
+            builder,
+            runner.commit.attributes(),
+            allowed,
+            runner.probes.hold_zstd(),
+        );
+        let (targets, refused) = allowed;
         let (workers, unsupported) = builder.map_err(BuildError::Builder)?;
         let facts = BuilderFacts::new(&workers, unsupported);
         let upload = inputs.upload.take();
         let context = PlanContext {
-            targets: runner.targets,
+            targets: &targets,
             inputs,
             commit: &commit,
             node: &runner.facts,
             builder: &facts,
+            reads_zstd,
         };
         let plan = plan(request, context)?;
         let current_dir = &request.inputs.current_dir;
-        let caches = CacheSet::open(runner.targets, current_dir, &runner.caches)?;
+        let caches = CacheSet::open(&targets, current_dir, &runner.caches)?;
         caches.offer(stores);
         inputs.offer_layouts(stores);
         let layout = LayoutOutput::open(&plan.exports, stores)?;
@@ -80,6 +90,7 @@ impl ReadyBuild {
             unsupported: facts.unsupported,
             session: Serving::start(client, ready.session),
             names: ready.names,
+            refused,
             results: ready.results,
             dir_failures: ready.dir_failures,
         })

@@ -138,6 +138,7 @@ async fn ran(
     let registries = Arc::new(registries);
     let env = Env::from_pairs(std::iter::empty::<(&str, &str)>(), folder.path());
     let runner = Runner {
+        pushes: Pushes::default(),
         client: daemon.client().await,
         tokens: Tokens::anonymous(),
         loader: Arc::new(NoLoader),

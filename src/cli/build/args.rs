@@ -50,6 +50,10 @@ pub struct BuildArgs {
     #[arg(long = "build-context", value_name = "stringArray")]
     pub build_contexts: Vec<String>,
 
+    /// Repository whose caches are chosen by branch and pull request (e.g. "user/app-cache", "off")
+    #[arg(long = "cache", value_name = "string")]
+    pub cache: Option<String>,
+
     /// Cache to read (e.g. "user/app:cache", "type=registry,ref=user/app:cache")
     #[arg(long = "cache-from", value_name = "stringArray")]
     pub cache_from: Vec<String>,

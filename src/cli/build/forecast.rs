@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::BuildArgs;
 use super::job::{Common, Job};
 use super::multi_node::Division;
-use super::{cache_failure, cancellable, display, failed, finish, nodes, resolve};
+use super::{cache_failure, cancellable, display, failed, finish, nodes, resolve, scope};
 use crate::build::cache::{Cancellation, import};
 use crate::build::context::policy;
 use crate::build::explain::forecast::Forecast;
@@ -32,7 +32,8 @@ pub struct NodeForecast {
 ///
 /// Fails if the arguments are wrong, the builder cannot be used, or the frontend fails.
 pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecast>, CommandError> {
-    let (mut request, _) = resolve(args, ctx)?;
+    let scopes = cancellable(&ctx.cancel, scope::resolve(args, ctx)).await??;
+    let (mut request, ..) = resolve(args, scopes, ctx)?;
     if request.call.is_some() {
         return Err(CommandError::usage(
             "a question to the frontend (--call, --check) has no steps that a cache could serve",
@@ -70,6 +71,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
         mode: shown.mode,
         has_several_nodes: nodes.len() > 1,
         provenance: provenance::Mode::Disabled,
+        scopes: None,
         ctx,
     };
     let cancellation = Cancellation {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::cache_progress::CacheSteps;
+use super::scope::Scopes;
 use super::{cancellable, desktop, finish, loader, meter};
 use crate::build::BuildRequest;
 use crate::build::cache::early::Meter;
+use crate::build::cache::export::Pushes;
 use crate::build::cache::import::Probes;
 use crate::build::cache::{CacheImport, CacheTarget, CacheTools, Cancellation};
 use crate::build::context::inputs::Inputs;
@@ -45,6 +48,8 @@ pub(super) struct Common<'a> {
     pub(super) has_several_nodes: bool,
     /// How much of the provenance is read after the build.
     pub(super) provenance: provenance::Mode,
+    /// The caches that `--cache` chose.
+    pub(super) scopes: Option<&'a Scopes>,
     /// The command's context.
     pub(super) ctx: &'a Context,
 }
@@ -81,10 +86,12 @@ impl Job<'_> {
         let caches = self.cache_tools();
         // Registries and git answer while the builder is being reached.
         let probes = Probes::start(self.common.imports, &caches.registries);
+        let pushes = Pushes::start(self.common.targets, &caches.registries);
         let commit = run::ask_commit(self.request, &inputs);
         let reached = cancellable(&cancellation.graceful, Box::pin(self.reach())).await??;
-        let runner = self.runner(reached, caches, probes, commit);
-        self.mark_uncompressed()?;
+        let show = self.show_scopes(probes.clone());
+        let runner = self.runner(reached, caches, (probes, pushes), commit);
+        self.mark_compression()?;
         let build_ref = buildkit::new_id();
         self.record_build(&build_ref);
         let reports = self.sender().with_reset_time();
@@ -98,7 +105,7 @@ impl Job<'_> {
             cancellation,
             on_status,
         );
-        match Box::pin(build).await {
+        match beside(Box::pin(build), show).await {
             Ok(outcome) => {
                 if outcome.build_ref != build_ref {
                     self.record_build(&outcome.build_ref);
@@ -126,7 +133,7 @@ impl Job<'_> {
         let probes = Probes::start(self.common.imports, &caches.registries);
         let commit = run::ask_commit(self.request, &inputs);
         let reached = cancellable(&cancellation.graceful, Box::pin(self.reach())).await??;
-        let runner = self.runner(reached, caches, probes, commit);
+        let runner = self.runner(reached, caches, (probes, Pushes::default()), commit);
         let reports = self.sender().with_reset_time();
         let on_status = |status| reports.send(status);
         let _in_order = self.common.ctx.orderly.token();
@@ -136,6 +143,12 @@ impl Job<'_> {
             Err(BuildError::Builder(error)) => Err(self.broken(error).await),
             Err(error @ BuildError::Broken(_)) => Err(self.with_logs(finish::failure(error))),
             Err(error) => Err(finish::failure(error)),
+        }
+    }
+
+    async fn show_scopes(&self, probes: Probes) {
+        if let Some(scopes) = self.common.scopes.filter(|_| self.request.call.is_none()) {
+            scopes.show(probes, self.sender()).await;
         }
     }
 
@@ -178,7 +191,7 @@ impl Job<'_> {
         &self,
         reached: Reached,
         caches: CacheTools,
-        probes: Probes,
+        (probes, pushes): (Probes, Pushes),
         commit: Commit,
     ) -> Runner<'_> {
         let Common {
@@ -197,6 +210,7 @@ impl Job<'_> {
             loader: Arc::new(loader),
             config_dir: config.parent().unwrap_or(Path::new(".")),
             targets: self.common.targets,
+            pushes,
             caches,
             probes,
             commit,
@@ -205,6 +219,7 @@ impl Job<'_> {
                 proxy_args: self.proxy_args(),
                 is_part_of_index: self.common.has_several_nodes,
                 had_uncompressed: store.is_marked_uncompressed(builder.name(), self.node.name()),
+                had_zstd: store.is_marked_zstd(builder.name(), self.node.name()),
                 engine_imports_oci: reached.engine_imports_oci,
                 stdout_is_terminal: ctx.ui.stdout_is_terminal(),
             },
@@ -303,4 +318,15 @@ impl Job<'_> {
             None => error,
         }
     }
+}
+
+/// Waits for the end of some work, which something is shown beside; the work does not wait for that.
+async fn beside<T>(work: impl Future<Output = T>, show: impl Future<Output = ()>) -> T {
+    let (mut work, show) = (pin!(work), pin!(show));
+    tokio::select! {
+        biased;
+        () = show => {}
+        ended = &mut work => return ended,
+    }
+    work.await
 }

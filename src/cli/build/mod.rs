@@ -17,6 +17,7 @@ use crate::progress::Mode;
 use self::job::Common;
 use self::multi_node::Division;
 use self::request::Files;
+use self::scope::Scopes;
 use super::Context;
 use super::invocation::Invocation;
 
@@ -34,6 +35,7 @@ mod multi_node;
 mod nodes;
 mod records;
 mod request;
+mod scope;
 mod steps;
 
 pub use args::BuildArgs;
@@ -45,7 +47,8 @@ pub use forecast::{NodeForecast, forecast};
 ///
 /// Fails if the arguments are wrong, the builder cannot be used, or the build fails.
 pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
-    let (mut request, files) = resolve(&args, ctx)?;
+    let scopes = cancellable(&ctx.cancel, scope::resolve(&args, ctx)).await??;
+    let (mut request, files, scopes) = resolve(&args, scopes, ctx)?;
     let shown = display::choose(&args, ctx)?;
     let is_talkative = !matches!(shown.mode, Mode::Quiet | Mode::RawJson);
     if !is_talkative {
@@ -82,6 +85,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         mode: shown.mode,
         has_several_nodes: nodes.len() > 1,
         provenance: files.provenance,
+        scopes: scopes.as_ref(),
         ctx,
     };
     let result = Box::pin(division.run(&nodes, inputs, &common)).await;
@@ -101,6 +105,9 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         show_details(&builder, nodes[0], &outcome, ctx);
     }
     warn(&outcome, ctx);
+    if let Some(scopes) = scopes.filter(|_| is_talkative && request.call.is_none()) {
+        ctx.ui.status(&scopes.ended(&outcome));
+    }
     let print_image_id = shown.print_image_id && request.call.is_none();
     finish::render(&outcome, &summary, &files, print_image_id, ctx)?;
     match &request.call {
@@ -111,15 +118,22 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
 }
 
 /// Creates the request, and shows what there is to say about it.
-fn resolve(args: &BuildArgs, ctx: &Context) -> Result<(BuildRequest, Files), CommandError> {
+fn resolve(
+    args: &BuildArgs,
+    mut scopes: Option<Scopes>,
+    ctx: &Context,
+) -> Result<(BuildRequest, Files, Option<Scopes>), CommandError> {
     for warning in args.legacy.warnings() {
         ctx.ui.warning(&warning);
     }
-    let (request, files, warnings) = request::resolve(args, ctx)?;
+    let (mut request, files, warnings) = request::resolve(args, ctx)?;
+    if let Some(scopes) = &mut scopes {
+        scopes.add_to(&mut request)?;
+    }
     for warning in &warnings {
         ctx.ui.warning(warning);
     }
-    Ok((request, files))
+    Ok((request, files, scopes))
 }
 
 /// Returns the request with the output that the node has where none is asked for, and whether the result then goes
@@ -146,7 +160,7 @@ fn show_details(builder: &Builder, node: &Node, outcome: &BuildOutcome, ctx: &Co
 
 /// Shows what a build that succeeded had to do without.
 fn warn(outcome: &BuildOutcome, ctx: &Context) {
-    for warning in &outcome.warnings {
+    for warning in outcome.warnings.iter().chain(&outcome.not_written) {
         ctx.ui.warning(warning);
     }
     let caches = outcome.caches.iter();

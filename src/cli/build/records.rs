@@ -1,16 +1,17 @@
 //! What a build leaves in the store of builders: that the builder was used, what was built, and that layers were
-//! taken uncompressed.
+//! taken otherwise than as gzip.
 
 use std::path::PathBuf;
 
 use super::job::Job;
+use crate::build::cache::CacheTarget;
 use crate::builder::{BuildRef, BuilderError};
 use crate::error::CommandError;
 use crate::options::cache::{CacheTo, Compression, Compressor};
 
 impl Job<'_> {
-    /// A build that takes layers uncompressed leaves a mark, before it does.
-    pub(super) fn mark_uncompressed(&self) -> Result<(), CommandError> {
+    /// A build that takes layers otherwise than images have them leaves a mark, before it does.
+    pub(super) fn mark_compression(&self) -> Result<(), CommandError> {
         let takes = |cache: &CacheTo| match cache {
             CacheTo::Registry(cache) => {
                 cache.compressor == Compressor::Client
@@ -20,11 +21,16 @@ impl Job<'_> {
                 attrs.get("compression").map(String::as_str) == Some("uncompressed")
             }
         };
-        if self.request.cache_to.iter().any(takes) {
-            let store = self.common.docker_env.store();
-            store
-                .mark_uncompressed(self.common.builder.name(), self.node.name())
-                .map_err(BuilderError::Store)?;
+        let store = self.common.docker_env.store();
+        let (builder, node) = (self.common.builder.name(), self.node.name());
+        let cache_to = &self.request.cache_to;
+        if cache_to.iter().any(takes) {
+            let marked = store.mark_uncompressed(builder, node);
+            marked.map_err(BuilderError::Store)?;
+        }
+        if self.common.targets.iter().any(CacheTarget::takes_zstd) {
+            let marked = store.mark_zstd(builder, node);
+            marked.map_err(BuilderError::Store)?;
         }
         Ok(())
     }

@@ -138,9 +138,10 @@ impl RegistryCacheTo {
             "mode",
             (self.mode != Mode::Min).then(|| self.mode.as_str().to_owned()),
         );
+        let compression = self.compression.filter(|kind| *kind != Compression::Auto);
         set(
             "compression",
-            self.compression.map(|kind| kind.as_str().to_owned()),
+            compression.map(|kind| kind.as_str().to_owned()),
         );
         set(
             "compression-level",
@@ -179,6 +180,8 @@ impl RegistryCacheTo {
             "compressor",
             (self.compressor != Compressor::Auto).then(|| self.compressor.as_str().to_owned()),
         );
+        let is_auto = self.compression == Some(Compression::Auto);
+        set("compression", is_auto.then(|| "auto".to_owned()));
         set("merge", self.merge.then(|| true.to_string()));
         set(
             "on-failure",
@@ -200,7 +203,16 @@ impl RegistryCacheTo {
 
     fn from_pairs(mut pairs: KeyValues) -> Result<Self, OptionError> {
         let raw_ref = pairs.take_required("ref")?;
-        let mut export = Self::new(&raw_ref).map_err(|error| pairs.error(error))?;
+        Self::at(&raw_ref, pairs, &KEYS)
+    }
+
+    /// Reads an export whose reference is known by now; `known` are the keys that an error may suggest.
+    pub(super) fn at(
+        raw_ref: &str,
+        mut pairs: KeyValues,
+        known: &[&str],
+    ) -> Result<Self, OptionError> {
+        let mut export = Self::new(raw_ref).map_err(|error| pairs.error(error))?;
         export.mode = pairs.take_word("mode", &Mode::WORDS)?.unwrap_or_default();
         export.compression = pairs.take_word("compression", &Compression::WORDS)?;
         export.compression_level = take_level(&mut pairs, export.compression.unwrap_or_default())?;
@@ -223,7 +235,12 @@ impl RegistryCacheTo {
                 "image-manifest=true needs OCI media types and cannot be used with oci-mediatypes=false",
             )));
         }
-        pairs.finish(&KEYS)?;
+        if export.compression == Some(Compression::Auto) && export.force_compression == Some(true) {
+            return Err(pairs.error(OptionError::other(
+                "compression=auto keeps the layers of images as they are and cannot be used with force-compression=true",
+            )));
+        }
+        pairs.finish(known)?;
         Ok(export)
     }
 

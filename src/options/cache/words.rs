@@ -31,10 +31,13 @@ pub enum Compression {
     Zstd,
     /// Plain tar.
     Uncompressed,
+    /// The image's own for the layers of the result, Zstandard for the others.
+    Auto,
 }
 
 impl Compression {
-    pub(super) const WORDS: [(&'static str, Self); 4] = [
+    pub(super) const WORDS: [(&'static str, Self); 5] = [
+        ("auto", Self::Auto),
         ("gzip", Self::Gzip),
         ("estargz", Self::Estargz),
         ("zstd", Self::Zstd),
@@ -51,7 +54,7 @@ impl Compression {
         match self {
             Self::Gzip | Self::Estargz => Some(9),
             Self::Zstd => Some(22),
-            Self::Uncompressed => None,
+            Self::Uncompressed | Self::Auto => None,
         }
     }
 }

@@ -41,6 +41,9 @@ impl Shared {
         let Some((definition, caches)) = self.part(step, over) else {
             return Layers::new();
         };
+        if !self.settle(step, &caches).await {
+            return Layers::new();
+        }
         let sizes = LayerSizes::default();
         let mut entries = Vec::new();
         let mut seen = HashSet::new();
@@ -132,7 +135,7 @@ impl Shared {
     }
 
     /// Solves a part; `None` if it was given up.
-    async fn solve(
+    pub(super) async fn solve(
         &self,
         definition: Definition,
         cache_exports: Vec<Entry>,

@@ -129,6 +129,14 @@ impl Queue {
         sorted(last_of(counted, |step| self.graph.with_inputs(step)).into_iter())
     }
 
+    /// Returns the steps of the result that a step is made of, itself among them: those with which all others come
+    /// along, lying below them. They have all finished if the step has.
+    pub(super) fn result_below(&self, step: &str) -> Vec<String> {
+        let below = self.graph.with_inputs(step).into_iter();
+        let counted = below.filter(|step| self.in_result(step) && self.graph.makes_layers(step));
+        sorted(last_of(counted, |step| self.graph.chain_of(step)).into_iter())
+    }
+
     /// Returns the last steps of the chains of layers that no export has whole: finished steps whose layers
     /// lie on each other.
     pub(super) fn chains(&self) -> Vec<String> {
@@ -291,6 +299,22 @@ mod tests {
         assert_eq!(queue.chains(), [end.as_str()]);
         queue.start(&end, now);
         assert!(queue.chains().is_empty());
+    }
+
+    #[test]
+    fn layers_of_the_result_are_found_below_every_step() {
+        let mut definition = Definition::default();
+        let one = step(&mut definition, "one", &[]);
+        let two = step(&mut definition, "two", &[&one]);
+        let tool = step(&mut definition, "tool", &[&one]);
+        let other = step(&mut definition, "other", &[]);
+        let end = step(&mut definition, "end", &[&two, &tool, &other]);
+        step(&mut definition, "", &[&end]);
+        let queue = Queue::new(Graph::of([&definition]).unwrap(), false);
+        assert_eq!(queue.result_below(&tool), [one.as_str()]);
+        assert_eq!(queue.result_below(&two), [two.as_str()]);
+        assert_eq!(queue.result_below(&end), [end.as_str()]);
+        assert!(queue.result_below(&other).is_empty());
     }
 
     #[test]

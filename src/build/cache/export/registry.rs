@@ -268,7 +268,7 @@ fn storage(cache: &RegistryCacheTo) -> Storage {
         return Storage::AsGiven;
     }
     let algorithm = match cache.compression.unwrap_or_default() {
-        Compression::Gzip | Compression::Estargz => Algorithm::Gzip,
+        Compression::Gzip | Compression::Estargz | Compression::Auto => Algorithm::Gzip,
         Compression::Zstd => Algorithm::Zstd,
         Compression::Uncompressed => Algorithm::Uncompressed,
     };

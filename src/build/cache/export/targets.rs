@@ -8,13 +8,18 @@ use crate::build::cache::error::{CacheError, local_tag};
 use crate::build::cache::store_id::StoreId;
 use crate::buildkit::solve::Entry;
 use crate::options::boolean::parse_bool;
-use crate::options::cache::{CacheTo, Compressor, Mode, OnFailure, RegistryCacheTo, Via};
+use crate::options::cache::{
+    CacheTo, Compression, Compressor, Mode, OnFailure, RegistryCacheTo, Via,
+};
 use crate::options::output::Output;
 use crate::options::tag::Tag;
 use crate::reference::{DEFAULT_TAG, Reference};
 
 /// Build argument that asks for an inline cache, from before there was `--cache-to`.
 pub(super) const INLINE_CACHE_ARG: &str = "BUILDKIT_INLINE_CACHE";
+
+/// The attributes of an exporter that say how layers are compressed.
+const COMPRESSION_KEYS: [&str; 2] = ["compression", "compression-level"];
 
 /// What a build makes and asks for, as far as its caches depend on it.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +89,9 @@ pub struct RegistryTarget {
     pub mount_from: Option<String>,
     /// The build pushes an image to the cache's own repository.
     pub shares_repository: bool,
+    /// How layers of the result are compressed where it is otherwise than the rest (`compression=auto`): the image's
+    /// attributes.
+    pub result_layers: Option<BTreeMap<String, String>>,
 }
 
 /// A cache to write to a layout folder.
@@ -155,6 +163,15 @@ impl CacheTarget {
         }
     }
 
+    /// Returns whether layers are made as zstd for it.
+    pub fn takes_zstd(&self) -> bool {
+        let entry = self.entry();
+        entry
+            .attrs
+            .get("compression")
+            .is_some_and(|kind| kind == "zstd")
+    }
+
     /// Returns whether the builder sends it somewhere: a layout goes through the session, and an `inline` cache is part
     /// of the image.
     pub fn is_sent_by_builder(&self) -> bool {
@@ -173,15 +190,24 @@ impl RegistryTarget {
             Carrier::Client => session_entry(self.session_attrs(), &self.store),
             Carrier::Builder => Entry {
                 kind: "registry".into(),
-                attrs: self.cache.attrs(),
+                attrs: self.attrs(),
             },
         }
+    }
+
+    fn attrs(&self) -> BTreeMap<String, String> {
+        let mut attrs = self.cache.attrs();
+        if self.result_layers.is_some() {
+            // Layers that the image has by then stay as they are.
+            attrs.insert("compression".into(), "zstd".into());
+        }
+        attrs
     }
 
     /// Returns the attributes of BuildKit's exporter to a store of the session, without the store: those of the
     /// registry's exporter, but for the reference.
     pub fn session_attrs(&self) -> BTreeMap<String, String> {
-        let mut attrs = self.cache.attrs();
+        let mut attrs = self.attrs();
         attrs.remove("ref");
         attrs.remove("registry.insecure");
         if self.cache.compressor == Compressor::Client {
@@ -249,7 +275,22 @@ fn registry(cache: &RegistryCacheTo, build: CacheContext<'_>) -> RegistryTarget 
             .filter(|_| !shares_repository)
             .map(|r| r.path.clone()),
         shares_repository,
+        result_layers: result_layers(cache, build.outputs),
     }
+}
+
+/// Decides what `compression=auto` is: with an image, whose layers are made before the cache, the others are zstd. Without
+/// one nothing would keep the layers of the result from being zstd, too, and with Docker's media types they must not
+/// be: then all is as BuildKit has it, gzip.
+fn result_layers(cache: &RegistryCacheTo, outputs: &[Output]) -> Option<BTreeMap<String, String>> {
+    let is_auto = cache.compression == Some(Compression::Auto)
+        && cache.oci_mediatypes != Some(false)
+        && cache.compressor != Compressor::Client;
+    let mut images = outputs.iter().filter(|output| output.is_image());
+    let image = images.next().filter(|_| is_auto)?;
+    let given = image.attrs.iter();
+    let given = given.filter(|(key, _)| COMPRESSION_KEYS.contains(&key.as_str()));
+    Some(given.map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
 /// This program carries a cache where it is asked to, or must because it compresses, merges or cuts.

@@ -6,9 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::sources::{CacheImport, RegistrySource};
 use crate::build::later::{Later, later};
+use crate::cache::manifest::{CREATED_AT, CacheManifest};
+use crate::cache::media::algorithm_of;
 use crate::cache::registries::Registries;
+use crate::compress::Algorithm;
 use crate::error::chain;
 use crate::registry::{Access, RawManifest, RegistryError, Repository};
 
@@ -32,6 +37,20 @@ pub(super) enum ProbeResult {
     Unknown(String),
     /// The registry takes connections and does not answer.
     Silent,
+}
+
+/// What a cache to read holds, as far as it can be told from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// There is none.
+    Nothing,
+    /// There is one; its newest layer was made then, where it says so.
+    Cache {
+        /// When.
+        newest: Option<Timestamp>,
+    },
+    /// Nobody knows.
+    Unknown,
 }
 
 /// The caches to read, in the order of the flags, and the probes that are on their way. Dropping
@@ -79,8 +98,52 @@ impl Probes {
         self.0.iter().any(is_known)
     }
 
+    /// Waits for the answers, and returns whether a cache holds layers as zstd.
+    pub async fn hold_zstd(&self) -> bool {
+        let asked = self.0.iter().map(async |probe| {
+            let answer = probe.result().await;
+            let manifest = answer.as_deref().and_then(ProbeResult::manifest);
+            manifest.is_some_and(|manifest| {
+                let mut layers = manifest.layers.iter();
+                layers.any(|layer| algorithm_of(&layer.media_type) == Some(Algorithm::Zstd))
+            })
+        });
+        let asked = futures_util::future::join_all(asked).await;
+        asked.contains(&true)
+    }
+
+    /// Waits for the answer about a registry cache, and returns what it holds; nothing where it is not among them.
+    pub async fn holding(&self, raw_ref: &str) -> Option<Holding> {
+        let is_it = |probe: &&Probe| match &probe.import {
+            CacheImport::Registry(source, _) | CacheImport::Client(source) => {
+                source.raw_ref == raw_ref
+            }
+            CacheImport::Builder(_) | CacheImport::Layout(_) => false,
+        };
+        let answer = self.0.iter().find(is_it)?.result().await?;
+        Some(match &*answer {
+            ProbeResult::Missing => Holding::Nothing,
+            ProbeResult::Unknown(_) | ProbeResult::Silent => Holding::Unknown,
+            ProbeResult::Found(..) => {
+                let manifest = answer.manifest();
+                let layers = manifest.iter().flat_map(|manifest| &manifest.layers);
+                let made = layers.filter_map(|layer| layer.annotation(CREATED_AT)?.parse().ok());
+                Holding::Cache { newest: made.max() }
+            }
+        })
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Probe> {
         self.0.iter()
+    }
+}
+
+impl ProbeResult {
+    fn manifest(&self) -> Option<CacheManifest> {
+        match self {
+            Self::Found(_, raw) => CacheManifest::parse(&raw.bytes, &raw.media_type).ok(),
+            Self::Missing | Self::Unknown(_) | Self::Silent => None,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{CacheTarget, LayoutTarget};
 use crate::build::cache::error::CacheError;
 use crate::options::cache::{Compression, Compressor, RegistryCacheTo, Via};
-use crate::options::output::{Output, OutputType};
+use crate::options::output::Output;
 use crate::options::tag::Tag;
 use crate::reference::Reference;
 
@@ -68,13 +68,7 @@ pub(super) fn keys(cache: &RegistryCacheTo, outputs: &[Output]) -> Result<(), Ca
             "compression=estargz is made by the builder only, leave out compressor=client",
         ));
     }
-    let image = |output: &Output| {
-        matches!(
-            output.kind,
-            OutputType::Image | OutputType::Oci | OutputType::Docker
-        )
-    };
-    if outputs.iter().any(image) {
+    if outputs.iter().any(Output::is_image) {
         return Err(CacheError::Contradiction(
             "compressor=client cannot be used in a build that makes an image: its layers would be \
              taken uncompressed and pushed so",

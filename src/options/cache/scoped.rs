@@ -1,0 +1,258 @@
+//! `--cache REPO[,key=value…]`: one repository, whose tags are chosen by what is built.
+
+use std::time::Duration;
+
+use super::export::{KEYS, RegistryCacheTo};
+use super::import::CacheFrom;
+use super::words::{Compression, Compressor, Mode, Via};
+use crate::options::csv::KeyValues;
+use crate::options::error::OptionError;
+use crate::reference::{DEFAULT_TAG, Reference};
+
+/// The keys besides those of a registry cache export.
+const OWN_KEYS: [&str; 5] = ["scope", "also", "base", "default", "write"];
+/// Keys of a registry cache export that say where it goes.
+const PLACE: [&str; 2] = ["type", "ref"];
+/// How long results are kept that no build uses: of branches, and of pull requests.
+const MAX_AGE: Duration = Duration::from_secs(336 * 3600);
+const MAX_AGE_OF_PULLS: Duration = Duration::from_secs(168 * 3600);
+
+/// The value of `--cache`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopedCache {
+    /// The repository as the user wrote it.
+    pub repository: String,
+    /// The one scope to read and write.
+    pub scope: Option<String>,
+    /// Scopes to read, too.
+    pub also: Vec<String>,
+    /// The branch that a change goes to.
+    pub base: Option<String>,
+    /// The default branch.
+    pub default: Option<String>,
+    /// Whether the scope is written.
+    pub write: WriteScope,
+    /// How it is written, but for the tag.
+    export: RegistryCacheTo,
+    /// The user said how old results may be.
+    has_age: bool,
+}
+
+/// Whether a build writes its scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteScope {
+    /// What is built decides.
+    #[default]
+    Auto,
+    /// It does.
+    Always,
+    /// It does not.
+    Never,
+}
+
+impl WriteScope {
+    const WORDS: [(&'static str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("true", Self::Always),
+        ("false", Self::Never),
+    ];
+}
+
+impl ScopedCache {
+    /// Parses the value; `off` and an empty one are no cache.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is none or has a tag, or for a key or a value that is not known.
+    pub fn parse(value: &str) -> Result<Option<Self>, OptionError> {
+        if value.is_empty() || value == "off" {
+            return Ok(None);
+        }
+        let (repository, mut pairs) = KeyValues::parse_after_first(value)?;
+        let wrong = || {
+            OptionError::other(format!(
+                "{repository:?} is no repository: name it first and without a tag, the tags are chosen by what is built"
+            ))
+            .within(value)
+        };
+        if repository.contains('=') {
+            return Err(wrong());
+        }
+        let reference = super::reference(&repository, "dest").map_err(|e| e.within(value))?;
+        if reference.tag.is_some() || reference.digest.is_some() {
+            return Err(wrong());
+        }
+        let also = pairs.take_all("also");
+        let mut pairs = pairs.refuse_duplicates()?;
+        let write = pairs.take_word("write", &WriteScope::WORDS)?;
+        let text = |pairs: &mut KeyValues, key| pairs.take(key).filter(|text| !text.is_empty());
+        let (scope, base) = (text(&mut pairs, "scope"), text(&mut pairs, "base"));
+        let default = text(&mut pairs, "default");
+        let has_age = pairs.has("max-age");
+        let known: Vec<&str> = KEYS
+            .into_iter()
+            .filter(|key| !PLACE.contains(key))
+            .collect();
+        let known: Vec<&str> = known.into_iter().chain(OWN_KEYS).collect();
+        let given = |key| pairs.has(key);
+        let defaults = [given("mode"), given("merge"), given("ignore-error")];
+        let keeps_compression = given("compression") || given("force-compression");
+        let raw_ref = format!("{repository}:{DEFAULT_TAG}");
+        let mut export = RegistryCacheTo::at(&raw_ref, pairs, &known)?;
+        export.fill(defaults);
+        if !keeps_compression && export.compressor != Compressor::Client {
+            export.compression = Some(Compression::Auto);
+        }
+        Ok(Some(Self {
+            repository,
+            scope,
+            also,
+            base,
+            default,
+            write: write.unwrap_or_default(),
+            export,
+            has_age,
+        }))
+    }
+
+    /// Returns the export to a tag of the repository. `is_pull` is whether it is that of a pull request.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the tag is none.
+    pub fn to(&self, tag: &str, is_pull: bool) -> Result<RegistryCacheTo, OptionError> {
+        let place = RegistryCacheTo::new(&self.raw_ref(tag))?;
+        let age = if is_pull { MAX_AGE_OF_PULLS } else { MAX_AGE };
+        let has_age = self.has_age || self.export.via == Via::Builder;
+        Ok(RegistryCacheTo {
+            reference: place.reference,
+            raw_ref: place.raw_ref,
+            max_age: if has_age {
+                self.export.max_age
+            } else {
+                Some(age)
+            },
+            ..self.export.clone()
+        })
+    }
+
+    /// Returns the import from a tag of the repository.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the tag is none.
+    pub fn from(&self, tag: &str) -> Result<CacheFrom, OptionError> {
+        let raw_ref = self.raw_ref(tag);
+        Ok(CacheFrom::Registry {
+            reference: Reference::parse_normalized(&raw_ref)?,
+            raw_ref,
+            insecure: self.export.insecure,
+            via: Via::Auto,
+        })
+    }
+
+    /// Returns the reference of a tag of the repository.
+    pub fn raw_ref(&self, tag: &str) -> String {
+        format!("{}:{tag}", self.repository)
+    }
+}
+
+impl RegistryCacheTo {
+    /// Sets what `--cache` does where the user says nothing. The builder unites nothing and drops nothing.
+    fn fill(&mut self, [mode, merge, ignore_error]: [bool; 3]) {
+        if !mode {
+            self.mode = Mode::Max;
+        }
+        if !merge && self.via != Via::Builder {
+            self.merge = true;
+        }
+        if !ignore_error {
+            self.ignore_error = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(value: &str) -> ScopedCache {
+        ScopedCache::parse(value).unwrap().unwrap()
+    }
+
+    fn error(value: &str) -> String {
+        ScopedCache::parse(value).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_repository_is_enough() {
+        let cache = parse("ghcr.io/acme/app/cache");
+        let hour = Duration::from_secs(3600);
+        let export = cache.to("b-main", false).unwrap();
+        assert_eq!(export.raw_ref, "ghcr.io/acme/app/cache:b-main");
+        assert!(export.merge && export.ignore_error && export.mode == Mode::Max);
+        assert_eq!(export.compression, Some(Compression::Auto));
+        assert_eq!(export.max_age, Some(336 * hour));
+        assert_eq!(cache.to("pr-1", true).unwrap().max_age, Some(168 * hour));
+        let CacheFrom::Registry {
+            raw_ref, insecure, ..
+        } = cache.from("pr-1").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (raw_ref.as_str(), insecure),
+            ("ghcr.io/acme/app/cache:pr-1", None)
+        );
+    }
+
+    #[test]
+    fn the_user_has_the_last_word() {
+        let cache = parse(
+            "localhost:5000/c,mode=min,merge=false,ignore-error=false,max-age=1h,registry.insecure=true",
+        );
+        let export = cache.to("pr-1", true).unwrap();
+        assert!(!export.merge && !export.ignore_error && export.mode == Mode::Min);
+        assert_eq!(export.max_age, Some(Duration::from_secs(3600)));
+        assert_eq!(export.insecure, Some(true));
+        let builder = parse("r.io/c,via=builder").to("b-main", false).unwrap();
+        assert!(!builder.merge && builder.max_age.is_none());
+    }
+
+    #[test]
+    fn scopes_are_the_users() {
+        let cache = parse(
+            "r.io/c,scope=front,also=b-main,also=back,base=stable,default=develop,write=true",
+        );
+        assert_eq!(cache.scope.as_deref(), Some("front"));
+        assert_eq!(cache.also, ["b-main", "back"]);
+        assert_eq!(cache.base.as_deref(), Some("stable"));
+        assert_eq!(cache.default.as_deref(), Some("develop"));
+        assert_eq!(cache.write, WriteScope::Always);
+    }
+
+    #[test]
+    fn off_is_no_cache() {
+        for value in ["", "off"] {
+            assert_eq!(ScopedCache::parse(value).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (value, expected) in [
+            ("r.io/c,mdoe=max", "mode"),
+            ("r.io/c,scpe=x", "scope"),
+            ("r.io/c,write=yes", "auto, true or false"),
+            ("r.io/c,ref=r.io/d", "ref"),
+            ("r.io/c:tag", "without a tag"),
+            ("r.io/c,max", "max"),
+            ("r.io/c,mode=max,mode=min", "mode"),
+            ("mode=max", "no repository"),
+            ("./folder", "no reference"),
+        ] {
+            let error = error(value);
+            assert!(error.contains(expected), "{value}: {error}");
+        }
+    }
+}

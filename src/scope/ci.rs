@@ -1,0 +1,79 @@
+//! What the variables of each CI say.
+//!
+//! A value that makes no sense is no error: it is noted, and the next rule applies. Where a CI says that the build is
+//! of a pull request, no other variable ever makes a branch of it, since many name the base branch then.
+
+mod azure;
+mod bitbucket;
+mod buildkite;
+mod circleci;
+mod drone;
+mod github;
+mod gitlab;
+mod jenkins;
+mod woodpecker;
+
+use super::facts::{Event, Facts, Vars};
+
+/// Name of a CI that only `CI=true` tells of.
+const ANY: &str = "CI";
+/// Name of what the user says instead of a CI.
+const USER: &str = "CACHEX_*";
+
+/// Returns the facts of a build. `get` looks up a variable; `event_file` is the text of the file that
+/// `GITHUB_EVENT_PATH` names, where there is one.
+pub fn facts(get: &dyn Fn(&str) -> Option<String>, event_file: Option<&str>) -> Facts {
+    let vars = Vars(get);
+    let facts = of_vendor(vars, event_file);
+    overridden(facts, vars)
+}
+
+fn of_vendor(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
+    // Those that other CIs set besides their own come last.
+    if vars.is("GITHUB_ACTIONS", "true") {
+        github::facts(vars, event_file)
+    } else if vars.is_set("GITLAB_CI") {
+        gitlab::facts(vars)
+    } else if vars.is_set("BUILDKITE") {
+        buildkite::facts(vars)
+    } else if vars.is_set("CIRCLECI") {
+        circleci::facts(vars)
+    } else if vars.is_set("TF_BUILD") {
+        azure::facts(vars)
+    } else if vars.is_set("BITBUCKET_BUILD_NUMBER") {
+        bitbucket::facts(vars)
+    } else if vars.is_set("CI_PIPELINE_EVENT") || vars.is("CI", "woodpecker") {
+        woodpecker::facts(vars)
+    } else if vars.is_set("DRONE") {
+        drone::facts(vars)
+    } else if vars.is_set("JENKINS_URL") {
+        jenkins::facts(vars)
+    } else if vars.get("CI").is_some_and(|ci| ci != "false" && ci != "0") {
+        Facts::of(ANY)
+    } else {
+        Facts::default()
+    }
+}
+
+/// Puts what the user says in the place of what the CI says.
+fn overridden(mut facts: Facts, vars: Vars<'_>) -> Facts {
+    let number = vars.number("CACHEX_PR", &mut facts);
+    let branch = vars.branch("CACHEX_BRANCH", &mut facts);
+    let base = vars.branch("CACHEX_BASE", &mut facts);
+    let default = vars.branch("CACHEX_DEFAULT_BRANCH", &mut facts);
+    let event = if let Some(tag) = vars.get("CACHEX_TAG") {
+        Some(Event::Tag(tag))
+    } else if let Some(number) = number {
+        let is_fork = matches!(facts.event, Event::Pull { is_fork: true, .. });
+        Some(Event::Pull { number, is_fork })
+    } else {
+        branch.map(Event::Branch)
+    };
+    if let Some(event) = event {
+        facts.event = event;
+        facts.ci.get_or_insert(USER);
+    }
+    facts.base = base.or(facts.base);
+    facts.default = default.or(facts.default);
+    facts
+}

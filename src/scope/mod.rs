@@ -1,0 +1,29 @@
+//! Which caches of one repository a build reads and writes: `--cache REPO`.
+//!
+//! Each branch and each pull request has a tag of its own in the repository, its *scope*. Who may push
+//! decides what a build may write; the names decide who ever reads it. A pull request reads what its base
+//! branch wrote and writes only its own scope, so nothing that it builds can get into a build of the branch.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `facts` | what is built, and on whose behalf, as values |
+//! | `ci` | the facts by the variables of each CI, one file a vendor |
+//! | `slug` | names of branches as tags |
+//! | `plan` | the rules: from facts to what is read and written |
+//! | `line` | a plan in one line |
+//!
+//! All of it is pure: variables, the event's file and what git says are passed in.
+
+mod ci;
+mod facts;
+mod line;
+mod plan;
+mod slug;
+
+pub use ci::facts;
+pub use facts::{Event, Facts, GitFacts};
+pub use line::{Held, line};
+pub use plan::{Plan, Wishes, Write, plan};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,383 @@
+//! `--cache REPO`: caches by branch and pull request, and what their layers are.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Weak;
+
+use fs_err as fs;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::bench::{Bench, Shared, assert_all_cached};
+use crate::support::counter::Counter;
+use crate::support::registry::{Compression, Registry};
+use crate::support::rig::{Rig, context, text, unique};
+use crate::support::scripted_registry::{Fault, ScriptedRegistry};
+
+static SHARED: Shared = Mutex::new(Weak::new());
+
+/// Variables of a build that a CI may have set where the tests run.
+const OTHERS: [&str; 6] = [
+    "CI",
+    "GITHUB_ACTIONS",
+    "GITHUB_REF",
+    "GITHUB_EVENT_NAME",
+    "GITHUB_EVENT_PATH",
+    "GITLAB_CI",
+];
+
+/// A folder whose first step is as `base` says and whose last one is as `last` says.
+fn project(base: &str, last: &str) -> TempDir {
+    let dockerfile = format!(
+        "FROM {}\nRUN echo {base} > /base\nCOPY last /last\nRUN cat /last > /made\n",
+        Rig::get().busybox
+    );
+    context(&[("Dockerfile", &dockerfile), ("last", last)])
+}
+
+fn command(bench: &Bench, vars: &[(&str, &str)], args: &[&str], folder: &Path) -> Command {
+    let mut command = bench.command("cachex", args, folder);
+    for name in OTHERS {
+        command.env_remove(name);
+    }
+    command.env("CACHEX_DEFAULT_BRANCH", "main");
+    command.envs(vars.iter().copied());
+    command
+}
+
+/// Builds with these variables, and gives the progress.
+fn build(bench: &Bench, vars: &[(&str, &str)], args: &[&str], folder: &Path) -> String {
+    let output = command(bench, vars, args, folder).output().expect("docker");
+    let progress = text(&output.stderr);
+    assert!(output.status.success(), "{vars:?} {args:?}\n{progress}");
+    progress
+}
+
+/// The digest of a scope.
+fn digest(repository: &str, scope: &str) -> Option<String> {
+    let manifest = Rig::get().registry.manifest(repository, scope)?;
+    Some(manifest.digest)
+}
+
+fn assert_says(progress: &str, line: &str) {
+    assert!(progress.contains(line), "{line:?} in\n{progress}");
+}
+
+#[test]
+fn pull_requests_read_their_base_and_write_their_own() {
+    let bench = Bench::new();
+    let counter = Counter::start();
+    let name = unique("it/scope");
+    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let seed = unique("scope");
+    let flag = format!("--cache={cache}");
+    // What is built, with the steps that run.
+    let ran = |vars: &[(&str, &str)], folder: &TempDir| {
+        bench.prune();
+        let progress = build(&bench, vars, &[&flag], folder.path());
+        let ran: Vec<String> = counter.take().into_keys().collect();
+        (progress, ran.join(" "))
+    };
+    let project = |word: &str| {
+        let dockerfile = format!(
+            "FROM {}\nRUN echo {seed}; {}\nCOPY last /last\nRUN {} && cat /last > /made\n",
+            Rig::get().busybox,
+            counter.tell("base"),
+            counter.tell("made"),
+        );
+        context(&[("Dockerfile", &dockerfile), ("last", word)])
+    };
+    let main = project("main");
+    let branch = [("CACHEX_BRANCH", "main")];
+    let (progress, all) = ran(&branch, &main);
+    assert_eq!(all, "/base /made");
+    let line = format!("cache {cache}: branch main → reads and writes b-main (none yet)");
+    assert_says(&progress, &line);
+    let line = format!("cache {cache}: found nothing to read; wrote b-main: ");
+    assert_says(&progress, &line);
+    let of_main = digest(&name, "b-main").expect("the branch's scope");
+
+    // The pull request has what main has; only its own steps run.
+    let pull = [("CACHEX_PR", "7"), ("CACHEX_BASE", "main")];
+    let ours = project("pull");
+    let (progress, own) = ran(&pull, &ours);
+    assert_eq!(own, "/made");
+    assert_says(
+        &progress,
+        "pull request 7 → reads pr-7 (none yet), b-main (",
+    );
+    assert_says(&progress, "; writes pr-7");
+    assert_says(&progress, "read b-main; wrote pr-7: ");
+    assert_eq!(digest(&name, "b-main"), Some(of_main), "untouched");
+
+    // The second push finds the first.
+    let (progress, none) = ran(&pull, &ours);
+    assert_eq!(none, "");
+    assert_says(&progress, "read pr-7, b-main; pr-7 was up to date");
+
+    // A queue builds the same for the branch, and does not trust it; a fork neither.
+    let queue = [
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_EVENT_NAME", "merge_group"),
+        ("GITHUB_REF", "refs/heads/gh-readonly-queue/main/pr-7-0123"),
+    ];
+    let fork = [
+        ("JENKINS_URL", "https://ci.example.com"),
+        ("CHANGE_ID", "7"),
+        ("CHANGE_TARGET", "main"),
+        ("CHANGE_FORK", "someone"),
+    ];
+    for (vars, what) in [
+        (&queue[..], "merge queue of main → reads b-main ("),
+        (&fork[..], "pull request 7 of a fork → reads b-main ("),
+    ] {
+        let (progress, own) = ran(vars, &ours);
+        assert_eq!(own, "/made", "{what}");
+        assert_says(&progress, what);
+        assert!(!progress.contains("pr-7"), "{progress}");
+    }
+
+    // Main after the merge neither.
+    let (progress, own) = ran(&branch, &ours);
+    assert_eq!(own, "/made");
+    assert!(!progress.contains("pr-7"), "{progress}");
+
+    // What main wrote is one cache, and docker buildx reads it.
+    for folder in [&main, &ours] {
+        bench.prune();
+        let from = format!("--cache-from=type=registry,ref={cache}:b-main");
+        bench.build("buildx", &[&from], folder.path());
+        assert!(counter.take().is_empty(), "a step ran");
+    }
+}
+
+#[test]
+fn the_variable_is_the_flag_of_every_build() {
+    let bench = Bench::shared(&SHARED);
+    let name = unique("it/scope");
+    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let folder = project(&unique("variable"), "x");
+    let vars = [
+        ("CACHEX_CACHE", cache.as_str()),
+        ("CACHEX_BRANCH", "feature/login"),
+    ];
+    let progress = build(&bench, &vars, &["--cache=off"], folder.path());
+    assert!(!progress.contains(&cache), "{progress}");
+    let scope = "b-feature-login-df7c7aeb";
+    let own = format!("--cache-to=type=registry,ref={cache}:own");
+    let progress = build(&bench, &vars, &[&own], folder.path());
+    assert_says(&progress, "writes nothing (--cache-to is given)");
+    assert!(digest(&name, "own").is_some() && digest(&name, scope).is_none());
+    let progress = build(&bench, &vars, &[], folder.path());
+    assert_says(&progress, &format!("writes {scope}"));
+    assert!(digest(&name, scope).is_some());
+    // Outside of a CI nothing is written unless the user says so.
+    let name = unique("it/scope");
+    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let progress = build(&bench, &[("CACHEX_CACHE", &cache)], &[], folder.path());
+    assert_says(&progress, "writes nothing (not in CI; write=true does)");
+    let output = command(&bench, &[], &["--cache", "r.io/c,scpe=x"], folder.path()).output();
+    let error = text(&output.expect("docker").stderr);
+    assert_says(&error, "invalid --cache: ");
+    assert_says(&error, "did you mean \"scope\"?");
+    // Nothing of it is in what programs read.
+    for arg in ["--progress=rawjson", "--progress=quiet"] {
+        let output = command(&bench, &vars, &[arg], folder.path()).output();
+        let output = output.expect("docker");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let stdout = text(&output.stdout);
+        assert!(!stdout.contains("cache "), "{arg}: {stdout}");
+        let lines = text(&output.stderr);
+        let plain = lines.lines().filter(|line| line.starts_with("cache "));
+        assert_eq!(plain.count(), 0, "{arg}: {lines}");
+    }
+}
+
+#[test]
+fn jobs_of_a_pull_request_at_the_same_time_are_both_kept() {
+    let bench = Bench::shared(&SHARED);
+    let name = unique("it/scope");
+    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let flag = format!("--cache={cache}");
+    let projects = ["one", "two"].map(|word| project(&unique("jobs"), word));
+    let vars = [("CACHEX_PR", "9"), ("CACHEX_BASE", "main")];
+    std::thread::scope(|scope| {
+        for folder in &projects {
+            scope.spawn(|| build(&bench, &vars, &[&flag], folder.path()));
+        }
+    });
+    let fresh = Bench::new();
+    for folder in &projects {
+        assert_all_cached(&build(&fresh, &vars, &[&flag], folder.path()), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_may_not_push_costs_a_remark() {
+    let bench = Bench::shared(&SHARED);
+    let registry = ScriptedRegistry::start().await;
+    let refused = Fault::Status(403, Vec::new(), "{}");
+    registry.fault("POST", "/blobs/uploads/", (0, usize::MAX), refused);
+    let cache = format!("{}/team/cache", registry.host());
+    let folder = project(&unique("refused"), "x");
+    let plain = format!("--cache-to=type=registry,ref={cache}:c,mode=max,ignore-error=true");
+    let scoped = format!("--cache={cache}");
+    for flag in [&scoped, &plain] {
+        let vars = [("CACHEX_BRANCH", "main")];
+        let progress = build(&bench, &vars, &[flag], folder.path());
+        let remarks = progress
+            .matches("is not written, the login may not push")
+            .count();
+        assert_eq!(remarks, 1, "{progress}");
+        assert!(!progress.contains("exporting cache"), "{progress}");
+    }
+    // Only the question was asked, and no layer was sent.
+    let sent = registry.seen().into_iter().filter(|seen| seen.body > 0);
+    assert_eq!(sent.count(), 0);
+}
+
+/// A stage of its own that nothing is taken from but one file, and a result on another one's steps.
+fn stages(seed: &str) -> TempDir {
+    let base = &Rig::get().busybox;
+    let fill = "head -c 300000 /dev/urandom | od -x > ";
+    let dockerfile = format!(
+        "FROM {base} AS common\nRUN echo {seed} > /seed; {fill} /common\n\
+         FROM common AS tool\nRUN {fill} /tool; sleep 1.2\n\
+         FROM common AS last\nRUN {fill} /last; sleep 1.2\nCOPY --from=tool /tool /tool\n"
+    );
+    context(&[("Dockerfile", &dockerfile)])
+}
+
+/// The compressions of a cache's or an image's own layers: without those of the base.
+fn own_layers(registry: &Registry, name: &str, tag: &str) -> Vec<Compression> {
+    let manifest = registry.manifest(name, tag).expect("a manifest");
+    let manifest = match manifest.json["manifests"].as_array() {
+        // The index of an image with its attestation.
+        Some(list) => {
+            let first = list[0]["digest"].as_str().expect("a digest");
+            registry.manifest(name, first).expect("the image")
+        }
+        None => manifest,
+    };
+    registry.compressions(name, &manifest)
+}
+
+fn assert_gzip(layers: &[Compression], what: &str) {
+    assert!(
+        layers.iter().all(|layer| *layer == Compression::Gzip),
+        "{what}: {layers:?}"
+    );
+}
+
+#[test]
+fn only_layers_that_no_image_has_are_zstd() {
+    let bench = Bench::new();
+    let registry = &Rig::get().registry;
+    let name = unique("it/auto");
+    let place = |tag: &str| format!("{}/{name}:{tag}", registry.host());
+    let folder = stages(&unique("auto"));
+    let vars = [("CACHEX_BRANCH", "main")];
+    let build = |args: &[&str]| build(&bench, &vars, args, folder.path());
+    let of = |tag: &str| own_layers(registry, &name, tag);
+    let cache = format!("--cache={}/{name}", registry.host());
+    build(&[&cache, "--push", "-t", &place("image")]);
+    assert_gzip(&of("image"), "the image of the build");
+    let mut written = of("b-main");
+    written.sort_unstable();
+    let zstd = written
+        .iter()
+        .filter(|layer| **layer == Compression::Zstd)
+        .count();
+    assert_eq!(zstd, 1, "the tool's own layer, and no other: {written:?}");
+
+    // Later images of the intermediate stage: on the same builder, and on one that has the cache alone.
+    let target = |tag: &str| {
+        [
+            "--target=tool".into(),
+            "--push".into(),
+            "-t".into(),
+            place(tag),
+        ]
+    };
+    let push = |tag: &str, more: &[&str]| {
+        let args = target(tag);
+        let args: Vec<&str> = args
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
+        build(&args);
+        assert_gzip(&of(tag), tag);
+    };
+    push("same-builder", &["--cache=off"]);
+    bench.prune();
+    push("from-cache", &[&cache]);
+    bench.prune();
+    push(
+        "docker-types",
+        &[
+            "--cache-from",
+            &place("b-main"),
+            "--output=type=image,oci-mediatypes=false,push=true",
+        ],
+    );
+    bench.prune();
+    let oci = folder.path().join("oci");
+    let out = format!("--output=type=oci,tar=false,dest={}", oci.display());
+    build(&[&cache, "--target=tool", &out]);
+    assert_layout_is_gzip(&oci);
+    bench.prune();
+    let out = format!(
+        "--output=type=docker,tar=false,dest={}-docker",
+        oci.display()
+    );
+    build(&[&cache, "--target=tool", &out]);
+    assert_layout_is_gzip(Path::new(&format!("{}-docker", oci.display())));
+    bench.prune();
+    let loaded = unique("it-auto-loaded");
+    build(&[&cache, "--target=tool", "--load", "-t", &loaded]);
+    bench.client.docker_ok(&["image", "rm", &loaded]);
+
+    // One that the user asked for is one.
+    bench.prune();
+    build(&[
+        &cache,
+        "--target=tool",
+        "--output",
+        &format!(
+            "type=registry,compression=zstd,force-compression=true,name={}",
+            place("asked")
+        ),
+    ]);
+    let asked = of("asked");
+    assert!(asked.contains(&Compression::Zstd), "{asked:?}");
+
+    // Of a cache with Docker's media types all is gzip.
+    let docker = unique("it/auto-docker");
+    let to = format!(
+        "--cache-to=type=registry,ref={}/{docker}:c,mode=max,compression=auto,oci-mediatypes=false,via=client",
+        registry.host()
+    );
+    let fresh = stages(&unique("auto-docker"));
+    let image = format!("{}/{docker}:i", registry.host());
+    crate::scope::build(&bench, &vars, &[&to, "--push", "-t", &image], fresh.path());
+    let manifest = registry.manifest(&docker, "c").expect("a cache");
+    let blobs = manifest.json["manifests"].as_array().expect("a list");
+    for blob in blobs {
+        let media_type = blob["mediaType"].as_str().expect("a type");
+        assert!(!media_type.contains("zstd"), "{media_type}");
+    }
+}
+
+/// Checks the blobs of a layout folder.
+fn assert_layout_is_gzip(layout: &Path) {
+    let blobs = fs::read_dir(layout.join("blobs/sha256")).expect("a layout");
+    let blobs = blobs.map(|blob| fs::read(blob.expect("an entry").path()).expect("a blob"));
+    let layers: Vec<Compression> = blobs
+        .filter(|blob| serde_json::from_slice::<Value>(blob).is_err())
+        .map(|blob| Compression::of(&blob))
+        .collect();
+    assert!(!layers.is_empty());
+    assert_gzip(&layers, "a layout");
+}
