@@ -30,6 +30,11 @@ pub const MANIFEST_TYPES: [&str; 4] = [
 /// The headers in which registries name the digest of an answer.
 const DIGEST_HEADER: &str = "docker-content-digest";
 
+/// How often a registry may misread what it stored. The digest of a manifest that is sent was computed here, so
+/// `DIGEST_INVALID` is not about it: distribution's file system driver says so of a blob's link that another
+/// upload is writing at that moment.
+const MAX_MISREAD: u32 = 4;
+
 /// A manifest as the registry has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawManifest {
@@ -202,12 +207,17 @@ impl Repository {
             value: super::redact::clean(media_type, 200),
         })?;
         let mut budget = self.client.budget();
+        let mut misread = 0;
         loop {
             match self
                 .put_manifest_once(reference, &content_type, bytes, &expected)
                 .await
             {
                 Ok(()) => return Ok(expected),
+                Err(error) if misread < MAX_MISREAD && error.has_code("DIGEST_INVALID") => {
+                    misread += 1;
+                    drop(budget.pause_anyway(error).await?);
+                }
                 Err(error) => drop(budget.pause(error).await?),
             }
         }

@@ -129,10 +129,22 @@ impl Budget {
     /// Gives the error back when it is of a kind that stays, and as
     /// [`GaveUp`](RegistryError::GaveUp) when nothing is left of the budget.
     pub async fn pause(&mut self, error: RegistryError) -> Result<RegistryError, RegistryError> {
-        self.failures += 1;
         if !error.is_retryable() {
+            self.failures += 1;
             return Err(error);
         }
+        self.pause_anyway(error).await
+    }
+
+    /// Does the same for a failure of a kind that stays elsewhere, but passes for this request.
+    ///
+    /// # Errors
+    /// Gives the error back as [`GaveUp`](RegistryError::GaveUp) when nothing is left of the budget.
+    pub async fn pause_anyway(
+        &mut self,
+        error: RegistryError,
+    ) -> Result<RegistryError, RegistryError> {
+        self.failures += 1;
         if matches!(error, RegistryError::Slow { .. }) {
             self.slow += 1;
             if self.slow >= SLOW_ATTEMPTS {

@@ -76,3 +76,19 @@ async fn an_upload_may_begin_with_another_good_status() {
         assert_eq!(sent.unwrap().arrival, Arrival::Sent, "{status}");
     }
 }
+
+#[tokio::test]
+async fn a_link_that_the_registry_misreads_is_waited_for() {
+    let body = r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"},{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+    let bytes = Bytes::from_static(b"{}");
+    for (times, stored) in [(3, true), (100, false)] {
+        let registry = ScriptedRegistry::start().await;
+        let misread = Fault::Status(400, vec![], body);
+        registry.fault("PUT", "/manifests/", (0, times), misread);
+        let put = pushable(&registry);
+        let put = within(put.put_manifest("t", "application/x", &bytes)).await;
+        assert_eq!(put.is_ok(), stored, "{put:?}");
+        let asked = registry.count("PUT", "/manifests/");
+        assert_eq!(asked, if stored { 4 } else { 5 });
+    }
+}
