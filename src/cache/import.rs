@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use self::prefetch::ReadAhead;
@@ -82,16 +82,16 @@ impl RegistryImport {
         let config;
         if let Some(smaller) = store.trim(&raw, &manifest).await? {
             served = Digest::of(&smaller.manifest);
-            let mut state = store.state();
+            let mut state = store.state.lock();
             config = Some(smaller.config.clone());
             state.keep(smaller.config_digest.clone(), smaller.config);
             state.keep(served.clone(), smaller.manifest);
             trimmed = Some(smaller.what);
         } else {
             config = store.take_config(&manifest).await?;
-            store.state().keep(raw.digest, raw.bytes);
+            store.state.lock().keep(raw.digest, raw.bytes);
         }
-        store.state().learn(&manifest);
+        store.state.lock().learn(&manifest);
         Ok(Self {
             manifest: served,
             config,
@@ -234,10 +234,6 @@ impl RegistryStore {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     async fn trim(
         &self,
         raw: &RawManifest,
@@ -275,7 +271,7 @@ impl RegistryStore {
             Ok(bytes) => {
                 let bytes = bytes.map(Bytes::from);
                 if let Some(bytes) = &bytes {
-                    self.state().keep(config.digest.clone(), bytes.clone());
+                    self.state.lock().keep(config.digest.clone(), bytes.clone());
                 }
                 Ok(bytes)
             }
@@ -290,7 +286,7 @@ impl RegistryStore {
     /// Returns a manifest, which is read once.
     async fn whole(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         {
-            let state = self.state();
+            let state = self.state.lock();
             if let Some(bytes) = state.whole.get(digest) {
                 return Ok(Some(bytes.clone()));
             }
@@ -301,7 +297,7 @@ impl RegistryStore {
         let raw = self.repository.manifest(digest.as_str()).await;
         let raw = raw.map_err(|error| StoreError::failed(&error))?;
         let raw = raw.ok_or_else(|| StoreError::NotFound(digest.clone()))?;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Ok(manifest) = CacheManifest::parse(&raw.bytes, &raw.media_type) {
             state.learn(&manifest);
         }
@@ -316,14 +312,14 @@ impl ContentStore for RegistryStore {
         if let Some(bytes) = self.whole(digest).await? {
             return Ok(bytes.len() as u64);
         }
-        let known = self.state().sizes.get(digest).copied();
+        let known = self.state.lock().sizes.get(digest).copied();
         if let Some(size) = known {
             return Ok(size);
         }
         let size = self.repository.blob_size(digest).await;
         let size = size.map_err(|error| StoreError::failed(&error))?;
         let size = size.ok_or_else(|| StoreError::NotFound(digest.clone()))?;
-        self.state().sizes.insert(digest.clone(), size);
+        self.state.lock().sizes.insert(digest.clone(), size);
         Ok(size)
     }
 

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::context::Endpoint;
@@ -115,7 +115,7 @@ impl HttpClient {
         let io = TokioIo::new(self.dialer.dial().await?);
         let (mut sender, connection) = http1::handshake(io).await?;
         {
-            let mut connections = lock(&self.connections);
+            let mut connections = self.connections.lock();
             while connections.try_join_next().is_some() {}
             connections.spawn(async move {
                 if let Err(error) = connection.await {
@@ -185,14 +185,14 @@ impl HttpClient {
     }
 
     fn take_idle(&self) -> Option<SendRequest<Body>> {
-        let mut idle = lock(&self.idle);
+        let mut idle = self.idle.lock();
         idle.retain(|sender| !sender.is_closed());
         let at = idle.iter().position(SendRequest::is_ready)?;
         Some(idle.swap_remove(at))
     }
 
     fn keep(&self, sender: SendRequest<Body>, response: Response<Incoming>) -> Response<Incoming> {
-        let mut idle = lock(&self.idle);
+        let mut idle = self.idle.lock();
         if !sender.is_closed() && idle.len() < MAX_IDLE {
             idle.push(sender);
         }
@@ -230,9 +230,4 @@ async fn refusal(response: Response<Incoming>) -> HttpError {
         .and_then(|value| value.get("message")?.as_str().map(str::to_owned))
         .unwrap_or(text);
     HttpError::Refused { status, message }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing can panic between lock and unlock, and both values stay usable anyway.
-    mutex.lock()
 }

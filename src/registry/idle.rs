@@ -41,16 +41,12 @@ impl Activity {
 
     /// Keeps the error that made the body end early; the connection's error says less.
     pub(super) fn fail(&self, error: RegistryError) {
-        self.failure().get_or_insert(error);
+        self.failure.lock().get_or_insert(error);
     }
 
     /// Takes the error of the body.
     pub(super) fn take_failure(&self) -> Option<RegistryError> {
-        self.failure().take()
-    }
-
-    fn failure(&self) -> parking_lot::MutexGuard<'_, Option<RegistryError>> {
-        self.failure.lock()
+        self.failure.lock().take()
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::retry::Clock;
@@ -87,7 +87,7 @@ impl Limits {
     pub(super) async fn acquire(&self, class: Class) -> Permit {
         let permit = self.class(class).acquire().await;
         loop {
-            let until = *lock(&self.hold);
+            let until = *self.hold.lock();
             match until.and_then(|u| u.checked_duration_since(self.clock.now())) {
                 Some(left) if !left.is_zero() => self.clock.sleep(left).await,
                 _ => return permit,
@@ -105,7 +105,7 @@ impl Limits {
         let now = self.clock.now();
         self.class(class).halve(now);
         if let Some(until) = pause.and_then(|p| now.checked_add(p)) {
-            let mut hold = lock(&self.hold);
+            let mut hold = self.hold.lock();
             *hold = Some(hold.map_or(until, |old| old.max(until)));
         }
     }
@@ -113,7 +113,7 @@ impl Limits {
     /// Returns how many requests of the class may run now.
     #[cfg(test)]
     pub(super) fn limit(&self, class: Class) -> usize {
-        lock(&self.class(class).state).limit
+        self.class(class).state.lock().limit
     }
 }
 
@@ -139,7 +139,7 @@ const SAME_OVERLOAD: Duration = Duration::from_secs(1);
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limiter")
-            .field("limit", &lock(&self.state).limit)
+            .field("limit", &self.state.lock().limit)
             .finish_non_exhaustive()
     }
 }
@@ -175,7 +175,7 @@ impl Limiter {
     }
 
     fn raise(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.successes += 1;
         if state.successes < state.limit || state.limit >= self.concurrency.max {
             return;
@@ -190,7 +190,7 @@ impl Limiter {
     }
 
     fn halve(&self, now: Instant) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state
             .last_halved
             .is_some_and(|t| now.saturating_duration_since(t) < SAME_OVERLOAD)
@@ -220,7 +220,7 @@ impl fmt::Debug for Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = lock(&self.limiter.state);
+        let mut state = self.limiter.state.lock();
         if state.debt > 0
             && let Some(permit) = self.permit.take()
         {
@@ -228,10 +228,6 @@ impl Drop for Permit {
             permit.forget();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 #[cfg(test)]

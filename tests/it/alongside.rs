@@ -32,6 +32,7 @@ fn assert_runs(reference: &str, dockerfile: &str, wanted: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn each_step_runs_once_whatever_it_is_made_of() {
     let bench = Bench::shared_as(&SHARED, Bench::remote);
     let counter = Counter::start();
@@ -98,6 +99,7 @@ fn each_step_runs_once_whatever_it_is_made_of() {
 
 /// Linked copies are layers of their own, which BuildKit merges without a base.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn linked_copies_onto_nothing_are_exported_alongside() {
     let bench = Bench::shared_as(&SHARED, Bench::remote);
     let counter = Counter::start();
@@ -168,6 +170,7 @@ fn failing(seed: &str, ok: bool) -> String {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_failed_build_keeps_what_has_finished() {
     let bench = Bench::shared_as(&SHARED, Bench::remote);
     for keys in [
@@ -194,6 +197,7 @@ fn a_failed_build_keeps_what_has_finished() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_failed_build_does_not_make_a_cache_poorer() {
     let bench = Bench::shared_as(&SHARED, Bench::remote);
     for keys in ["mode=max,via=builder", "mode=max,via=client"] {
@@ -208,6 +212,7 @@ fn a_failed_build_does_not_make_a_cache_poorer() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn nothing_is_kept_where_the_user_says_so() {
     let bench = Bench::shared_as(&SHARED, Bench::remote);
     let (name, seed) = (unique("skipped"), unique("skip"));
@@ -231,6 +236,7 @@ fn waiting(seed: &str, mended: bool) -> String {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_cancelled_build_keeps_what_has_finished() {
     let bench = Bench::new();
     let kinds: [(&str, fn(&Running)); 3] = [
@@ -267,6 +273,7 @@ fn a_cancelled_build_keeps_what_has_finished() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_second_signal_ends_at_once() {
     let bench = Bench::shared_as(&SHARED, Bench::remote);
     let seed = unique("twice");
@@ -293,6 +300,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_builder_that_dies_breaks_no_cache() {
     let bench = Bench::remote();
     let (seed, reference) = (unique("killed"), reference("killed"));
@@ -321,6 +329,7 @@ fn a_builder_that_dies_breaks_no_cache() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn several_caches_and_platforms_are_exported_at_once() {
     let bench = Bench::shared_as(&SHARED, Bench::remote);
     let seed = unique("several");
@@ -354,6 +363,7 @@ fn several_caches_and_platforms_are_exported_at_once() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn chains_are_exported_at_the_end_unless_their_layers_are_small() {
     let bench = Bench::shared_as(&SHARED, Bench::remote);
     let base = &Rig::get().busybox;

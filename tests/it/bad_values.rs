@@ -59,6 +59,9 @@ const WRONG: &[(&str, &str)] = &[
     ("rm", "--timeout=soon"),
 ];
 
+/// Flags of which buildx reads the values as `--resource` since it has that flag, and so refuses them later.
+const RESOURCES: &[&str] = &["--cpu-shares=", "-c", "--cpu-period=", "--cpu-quota="];
+
 /// The truth values of a command, which are many and all alike.
 fn truth_values(command: &clap::Command) -> Vec<String> {
     let is_truth = |arg: &&clap::Arg| {
@@ -70,6 +73,7 @@ fn truth_values(command: &clap::Command) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn wrong_values_have_the_codes_of_buildx() {
     let client = Rig::get().client();
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -96,9 +100,14 @@ fn wrong_values_have_the_codes_of_buildx() {
         let flags = truth_values(command).into_iter();
         cases.extend(flags.map(|flag| (name.to_owned(), flag)));
     }
+    let (help, _) = client.docker_ok(&["buildx", "build", "--help"]);
+    let is_old = !help.contains("--resource ");
     let mut wrong = Vec::new();
     for (name, flag) in &cases {
-        let (theirs, _) = code("buildx", name, flag);
+        let (mut theirs, _) = code("buildx", name, flag);
+        if is_old && RESOURCES.iter().any(|of| flag.starts_with(of)) {
+            theirs = Some(1);
+        }
         let (ours, error) = code("cachex", name, flag);
         if ours != theirs || ours == Some(0) {
             wrong.push(format!("{name} {flag}: {ours:?}, not {theirs:?}: {error}"));

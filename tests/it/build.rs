@@ -44,6 +44,7 @@ fn push_both(bench: &Bench, folder: &Path, args: &[&str]) -> [(String, Manifest)
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn pushed_images_are_the_peers() {
     let bench = Bench::shared(&SHARED);
     let registry = &Rig::get().registry;
@@ -99,6 +100,7 @@ fn pushed_images_are_the_peers() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_epoch_comes_from_the_environment_too() {
     let bench = Bench::shared(&SHARED);
     let registry = &Rig::get().registry;
@@ -127,6 +129,7 @@ fn the_epoch_comes_from_the_environment_too() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn attestations_are_the_peers() {
     let bench = Bench::shared(&SHARED);
     let registry = &Rig::get().registry;
@@ -198,6 +201,7 @@ fn attestation(repository: &str, manifest: &Manifest) -> Value {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn loaded_images_are_the_peers() {
     let bench = Bench::shared(&SHARED);
     for args in [
@@ -237,6 +241,7 @@ fn loaded_images_are_the_peers() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn files_are_the_peers() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!(
@@ -335,6 +340,7 @@ fn compare_files(out: &Path) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_files_about_the_result_are_the_peers() {
     let bench = Bench::shared(&SHARED);
     let folder = rich_context();

@@ -33,6 +33,7 @@ fn said(bench: &Bench, dockerfile: &str, args: &[&str], files: &[(&str, &str)]) 
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn flags_of_steps_do_what_the_peers_do() {
     let bench = Bench::shared(&SHARED);
     let limits = said(
@@ -89,6 +90,7 @@ fn other_dockerfile() -> PathBuf {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn stages_are_left_out_of_the_cache_by_name() {
     let bench = Bench::shared(&SHARED);
     let busybox = &Rig::get().busybox;
@@ -108,6 +110,7 @@ fn stages_are_left_out_of_the_cache_by_name() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn secrets_reach_the_step_and_nothing_else() {
     let bench = Bench::shared(&SHARED);
     let secret = unique("hidden");
@@ -154,6 +157,7 @@ fn secrets_reach_the_step_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_agent_serves_the_steps() {
     let bench = Bench::shared(&SHARED);
     let folder = context(&[]);
@@ -220,6 +224,7 @@ impl FakeAgent {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn entitlements_are_asked_as_the_peer_asks() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!(

@@ -98,6 +98,7 @@ fn instance(client: &Client, guard: &Guard<'_>) -> Value {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn both_tools_make_the_same_builder() {
     let client = Rig::get().client();
     let config = client.config().join("bk.toml");
@@ -157,6 +158,7 @@ fn both_tools_make_the_same_builder() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_builder_of_ours_builds_for_the_peer() {
     let rig = Rig::get();
     let client = rig.client();
@@ -194,6 +196,7 @@ fn a_builder_of_ours_builds_for_the_peer() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn many_processes_boot_one_node() {
     let client = Rig::get().client();
     let guard = Guard::new(&client, "race");
@@ -215,6 +218,7 @@ fn many_processes_boot_one_node() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn broken_builders_have_clear_errors() {
     let client = Rig::get().client();
     let boot =
@@ -266,6 +270,7 @@ fn broken_builders_have_clear_errors() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_cannot_be_made_leaves_nothing() {
     let client = Rig::get().client();
     let gone = Guard::new(&client, "gone");
@@ -310,6 +315,7 @@ fn what_cannot_be_made_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_engines_own_builder_is_refused_with_the_command_that_helps() {
     let client = Rig::get().client();
     let folder = context(&[("Dockerfile", "FROM scratch\n")]);
@@ -326,6 +332,7 @@ fn the_engines_own_builder_is_refused_with_the_command_that_helps() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn nodes_are_appended_and_left() {
     let client = Rig::get().client();
     let guard = Guard::new(&client, "nodes");
@@ -357,6 +364,7 @@ fn nodes_are_appended_and_left() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn stray_files_do_not_matter() {
     let client = Rig::get().client();
     let guard = Guard::new(&client, "stray");

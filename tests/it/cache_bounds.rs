@@ -51,6 +51,7 @@ fn records(registry: &Registry, repository: &str) -> usize {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
     let bench = Bench::new();
     let registry = &Rig::get().registry;
@@ -112,6 +113,7 @@ fn a_united_cache_stays_so_small_that_buildkit_reads_it() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn caches_are_united_over_three_registries() {
     let locked = Locked::start();
     let mut own = OwnRegistry::new();

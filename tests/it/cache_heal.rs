@@ -120,6 +120,7 @@ fn stages(seed: &str) -> TempDir {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn of_eleven_caches_three_are_missing_one_is_damaged_and_one_has_lost_a_layer() {
     let registry = started();
     let bench = Bench::new();
@@ -215,6 +216,7 @@ fn chain(seed: &str, last: &str) -> TempDir {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_build_that_dies_of_an_unreadable_blob_is_run_again() {
     let bench = Bench::new();
     for (how, via) in [("gone", ""), ("damaged", ""), ("damaged", ",via=client")] {
@@ -252,6 +254,7 @@ fn a_build_that_dies_of_an_unreadable_blob_is_run_again() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_cache_that_stays_unreadable_is_given_up() {
     let bench = Bench::new();
     let registry = started();
@@ -271,6 +274,7 @@ fn a_cache_that_stays_unreadable_is_given_up() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_failed_step_is_not_run_again() {
     let bench = Bench::new();
     let registry = started();
@@ -344,6 +348,7 @@ fn hold(mut stream: TcpStream, open: &AtomicUsize, most: &AtomicUsize) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_silent_registry_costs_the_deadline_once() {
     let silent = Silent::start();
     let registry = started();
@@ -379,6 +384,7 @@ fn a_silent_registry_costs_the_deadline_once() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn ctrl_c_does_not_wait_for_a_registry() {
     let silent = Silent::start();
     let bench = Bench::new();
@@ -416,6 +422,7 @@ fn ctrl_c_does_not_wait_for_a_registry() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_wrong_password_is_a_warning_that_names_the_cache() {
     let locked = Locked::start();
     let bench = Bench::new();
@@ -457,6 +464,7 @@ fn a_wrong_password_is_a_warning_that_names_the_cache() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn two_names_of_one_cache_are_one_import() {
     let registry = started();
     let bench = Bench::new();

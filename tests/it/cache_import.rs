@@ -9,6 +9,7 @@ use crate::support::locked::{Locked, PASSWORD, auths};
 use crate::support::rig::{Rig, context, unique};
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_builder_without_network_and_login_gets_the_cache() {
     let locked = Locked::start();
     let writer = Bench::new();
@@ -80,6 +81,7 @@ fn a_builder_without_network_and_login_gets_the_cache() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_inline_cache_goes_through_the_client() {
     let bench = Bench::new();
     let rig = Rig::get();
@@ -97,6 +99,7 @@ fn an_inline_cache_goes_through_the_client() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_cache_that_is_too_large_is_trimmed() {
     let bench = Bench::new();
     let rig = Rig::get();

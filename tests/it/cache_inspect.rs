@@ -55,6 +55,7 @@ fn two_steps() -> TempDir {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn all_forms_of_caches_are_read() {
     let bench = Bench::new();
     let registry = &Rig::get().registry;
@@ -95,6 +96,7 @@ fn all_forms_of_caches_are_read() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_image_is_a_cache_only_with_one_inline() {
     let bench = Bench::new();
     let image = format!(
@@ -122,6 +124,7 @@ fn an_image_is_a_cache_only_with_one_inline() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_folder_is_looked_at_and_checked() {
     let bench = Bench::new();
     let folder = TempDir::new().expect("a temporary folder");

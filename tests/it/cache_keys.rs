@@ -294,6 +294,7 @@ fn check(dockerfile: &str, args: &[&str], attrs: &[(&str, &str)]) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn commands_have_the_keys_of_the_cache() {
     let base = &Rig::get().busybox;
     check(
@@ -333,6 +334,7 @@ EOT
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn copies_have_the_keys_of_the_cache() {
     let base = &Rig::get().busybox;
     check(
@@ -367,6 +369,7 @@ EOT
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn stages_and_platforms_have_the_keys_of_the_cache() {
     check(
         "FROM scratch AS one\nARG TARGETARCH\nCOPY a.txt /a-${TARGETARCH}\nFROM scratch\n\
@@ -377,6 +380,7 @@ fn stages_and_platforms_have_the_keys_of_the_cache() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn forecasts_come_true() {
     let base = &Rig::get().busybox;
     let dockerfile = format!(
@@ -501,6 +505,7 @@ fn mutate(numbers: &mut Numbers, lines: &mut Vec<String>, folder: &Path) -> Stri
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn forecasts_of_generated_dockerfiles_come_true() {
     let base = &Rig::get().busybox;
     let (writer, fresh) = (Bench::new(), Bench::new());

@@ -47,6 +47,7 @@ fn blobs(folder: &Path) -> usize {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn one_folder_serves_both_tools() {
     let bench = Bench::new();
     let folder = TempDir::new().expect("a temporary folder");

@@ -31,6 +31,7 @@ fn steps(seed: &str, last: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn only_what_is_new_moves() {
     let rig = Rig::get();
     let client = rig.client();
@@ -108,6 +109,7 @@ fn peak(client: &Client, spool: &Path, args: &[&str]) -> u64 {
 
 /// Four layers of `size` at the same time: none is ever held whole, in memory or under a name.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn memory_stays_bounded_however_large_the_layers_are() {
     let size = std::env::var("CACHEX_TEST_LAYER").unwrap_or_else(|_| "134217728".into());
     let rig = Rig::get();

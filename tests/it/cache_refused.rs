@@ -11,6 +11,7 @@ use crate::support::rig::{Rig, context, text, unique};
 static SHARED: Shared = Mutex::new(Weak::new());
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_registry_that_is_not_there() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!("FROM {}\nRUN echo {}\n", Rig::get().busybox, unique("x"));
@@ -44,6 +45,7 @@ fn a_registry_that_is_not_there() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_would_destroy_a_cache_is_refused_by_name() {
     let folder = context(&[("Dockerfile", "FROM scratch\n")]);
     let folder = folder.path().to_str().expect("UTF-8");
@@ -128,6 +130,7 @@ const WRONG: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn wrong_cache_options_are_errors_before_the_build() {
     // Nothing of this needs a builder: there is none.
     let client = Rig::get().client();
@@ -145,6 +148,7 @@ fn wrong_cache_options_are_errors_before_the_build() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_cache_to_read_that_is_wrong_is_a_warning() {
     let bench = Bench::shared(&SHARED);
     let folder = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
@@ -172,6 +176,7 @@ fn a_cache_to_read_that_is_wrong_is_a_warning() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_folder_without_the_cache_says_what_it_has() {
     let bench = Bench::shared(&SHARED);
     let folder = context(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);

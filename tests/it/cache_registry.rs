@@ -229,6 +229,7 @@ impl Form {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn every_compression_is_stored_as_asked() {
     let bench = Bench::shared(&SHARED);
     let folder = two_stages();
@@ -257,6 +258,7 @@ fn every_compression_is_stored_as_asked() {
 /// Some builds of `BuildKit` fall over eStargz: Go's newer gzip writer makes a footer that the library inside does not
 /// expect. The peer tells which case this is; both have a right behaviour.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn estargz_is_stored_as_asked_where_the_builder_can() {
     let bench = Bench::new();
     let folder = two_stages();
@@ -304,6 +306,7 @@ fn stored(bench: &Bench, tool: &str, folder: &Path, new: &str, keys: &str) -> St
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_index_of_oci_types_can_be_asked_for() {
     let bench = Bench::shared(&SHARED);
     let folder = two_stages();
@@ -321,6 +324,7 @@ fn an_index_of_oci_types_can_be_asked_for() {
 
 /// `force-compression` also changes the layers of the base image.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn forced_compression_takes_every_layer() {
     let bench = Bench::shared(&SHARED);
     let folder = two_stages();
@@ -335,6 +339,7 @@ fn forced_compression_takes_every_layer() {
 
 /// Both tools store the same for the same options.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_peer_stores_the_same() {
     let bench = Bench::shared(&SHARED);
     let folder = two_stages();

@@ -113,6 +113,7 @@ fn args<'a>(builder: &'a Builder<'_>, to: &'a str, folder: &'a TempDir) -> Vec<&
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_registry_that_is_killed_and_started_again_gets_the_whole_cache() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -140,6 +141,7 @@ fn a_registry_that_is_killed_and_started_again_gets_the_whole_cache() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_builder_that_is_killed_is_an_error_and_the_old_cache_is_not_lost() {
     let rig = Rig::get();
     let client = rig.client();
@@ -172,6 +174,7 @@ fn a_builder_that_is_killed_is_an_error_and_the_old_cache_is_not_lost() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_program_that_is_killed_at_any_moment_breaks_no_cache() {
     let rig = Rig::get();
     let client = rig.client();
@@ -206,6 +209,7 @@ fn a_program_that_is_killed_at_any_moment_breaks_no_cache() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_registry_that_is_down_costs_the_cache_and_not_the_image() {
     let rig = Rig::get();
     let client = rig.client();
@@ -253,6 +257,7 @@ fn a_registry_that_is_down_costs_the_cache_and_not_the_image() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn blobs_that_the_registry_has_lost_come_from_the_builder_again() {
     let rig = Rig::get();
     let client = rig.client();
@@ -289,6 +294,7 @@ fn assert_secret(log: &str, secrets: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs the test rig: scripts/test"]
 async fn no_log_has_a_credential() {
     let (user, password) = ("cache-user", "pass-w0rd-of-cache");
     let server = TokenServer {

@@ -5,6 +5,7 @@ use crate::support::rig::{Rig, context, unique};
 
 /// The main job: what one tool exported, both read on an empty builder.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn caches_go_round_between_both_tools() {
     let bench = Bench::new();
     let rig = Rig::get();
@@ -53,6 +54,7 @@ fn caches_go_round_between_both_tools() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn several_caches_of_which_one_is_missing_and_bare_references() {
     let rig = Rig::get();
     let bench = Bench::new();
@@ -85,6 +87,7 @@ fn several_caches_of_which_one_is_missing_and_bare_references() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_inline_cache_is_in_the_image() {
     let rig = Rig::get();
     let bench = Bench::new();

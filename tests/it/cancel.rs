@@ -182,6 +182,7 @@ impl Way {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn signals_end_a_build() {
     // Each has a builder of its own, so that no other build's processes are in it.
     let bench = Bench::new();
@@ -194,6 +195,7 @@ fn signals_end_a_build() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_end_of_docker_ends_the_plugin() {
     let bench = Bench::new();
     let mut running = Sleeping::start(&bench, docker(&bench));
@@ -208,6 +210,7 @@ fn the_end_of_docker_ends_the_plugin() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_is_cancelled_writes_no_files() {
     let bench = Bench::new();
     let out = TempDir::new().expect("a temporary folder");
@@ -229,6 +232,7 @@ fn what_is_cancelled_writes_no_files() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_cancelled_build_can_be_done_again() {
     let bench = Bench::shared(&SHARED);
     let mut running = Sleeping::start(&bench, docker(&bench));
@@ -281,6 +285,7 @@ fn silent_program(folder: &Path, name: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_signal_ends_what_waits_before_the_build() {
     let bench = Bench::shared(&SHARED);
     let temporary = TempDir::new().expect("a temporary folder");
@@ -312,6 +317,7 @@ fn a_signal_ends_what_waits_before_the_build() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_signal_ends_the_boot_of_a_builder() {
     let client = Rig::get().client();
     // The engine pulls the image from a registry that takes connections and never answers.
@@ -341,6 +347,7 @@ fn a_signal_ends_the_boot_of_a_builder() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_signal_ends_the_wait_for_a_credential_helper() {
     let bench = Bench::new();
     let programs = TempDir::new().expect("a folder");
@@ -362,6 +369,7 @@ fn a_signal_ends_the_wait_for_a_credential_helper() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_signal_ends_the_wait_for_the_store_of_builders() {
     let bench = Bench::new();
     let lock = bench.client.config().join("buildx/.lock");

@@ -55,6 +55,7 @@ fn high_water(status_file: &str) -> Option<u64> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn many_files_and_a_large_one() {
     let dockerfile = format!(
         "FROM {}\nCOPY . /ctx\nRUN ls /ctx | wc -l\n",

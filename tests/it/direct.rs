@@ -45,6 +45,7 @@ fn programs(bench: &Bench, direct: Option<&str>) -> (usize, String) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_socket_is_opened_and_the_engine_runs_nothing() {
     let bench = Bench::new();
     let (count, progress) = programs(&bench, None);
@@ -67,6 +68,7 @@ fn the_socket_is_opened_and_the_engine_runs_nothing() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_builder_that_dies_is_told_of_in_one_way() {
     let bench = Bench::new();
     for direct in ["1", "0"] {

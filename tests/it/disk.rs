@@ -47,6 +47,7 @@ fn json(text: &str) -> Vec<Value> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn both_tools_show_the_same_records_and_totals() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -133,6 +134,7 @@ fn left(client: &Client, builder: &Builder<'_>) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn both_tools_prune_the_same() {
     let client = Rig::get().client();
     let (ours, peers) = (client.builder("cachex"), client.builder("buildx"));
@@ -183,6 +185,7 @@ fn both_tools_prune_the_same() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn prune_asks_first() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -221,6 +224,7 @@ fn failure(output: &Output) -> String {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn wrong_arguments_and_stopped_builders_are_told() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -281,6 +285,7 @@ fn wrong_arguments_and_stopped_builders_are_told() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_engines_own_builder_is_served() {
     let client = Rig::get().client();
     let du = |tool: &str| client.docker_ok(&[tool, "du", "--filter", "id=none"]).0;
@@ -294,6 +299,7 @@ fn the_engines_own_builder_is_served() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn dial_stdio_is_a_connection_to_buildkit() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");

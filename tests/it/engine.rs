@@ -62,6 +62,7 @@ fn rate(bytes: usize, since: Instant) -> String {
 }
 
 #[tokio::test]
+#[ignore = "needs the test rig: scripts/test"]
 async fn daemon_is_known_and_asked() {
     let engine = engine().await.unwrap();
     let info = engine.api().info().await.unwrap();
@@ -70,6 +71,7 @@ async fn daemon_is_known_and_asked() {
 }
 
 #[tokio::test]
+#[ignore = "needs the test rig: scripts/test"]
 async fn exec_tells_output_and_exit_code() {
     let container = Sleeper::start().await.unwrap();
     let engine = engine().await.unwrap();
@@ -99,6 +101,7 @@ async fn exec_tells_output_and_exit_code() {
 }
 
 #[tokio::test]
+#[ignore = "needs the test rig: scripts/test"]
 async fn dropped_stream_ends_a_process_that_reads() {
     let container = Sleeper::start().await.unwrap();
     let engine = engine().await.unwrap();
@@ -110,6 +113,7 @@ async fn dropped_stream_ends_a_process_that_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the test rig: scripts/test"]
 async fn many_bytes_go_each_way() {
     const SIZE: usize = 256 * MIB;
     let container = Sleeper::start().await.unwrap();

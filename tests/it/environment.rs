@@ -32,6 +32,7 @@ fn build(
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn variables_make_the_same_image_as_with_buildx() {
     let rig = Rig::get();
     let client = rig.client();
@@ -87,6 +88,7 @@ fn variables_make_the_same_image_as_with_buildx() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_source_policy_denies_as_with_buildx() {
     let rig = Rig::get();
     let client = rig.client();
@@ -114,6 +116,7 @@ fn a_source_policy_denies_as_with_buildx() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_builder_that_loads_does_so_unless_told_not_to() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -158,6 +161,7 @@ fn serve(body: &'static str, requests: usize) -> (u16, std::thread::JoinHandle<(
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_dockerfile_comes_from_a_url() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -174,6 +178,7 @@ fn a_dockerfile_comes_from_a_url() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_is_outside_is_deleted_only_when_allowed() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -196,6 +201,7 @@ fn what_is_outside_is_deleted_only_when_allowed() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn older_flags_and_resources_are_taken() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -239,6 +245,7 @@ fn older_flags_and_resources_are_taken() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_oci_layout_is_a_context() {
     let rig = Rig::get();
     let client = rig.client();
@@ -292,6 +299,7 @@ fn an_oci_layout_is_a_context() {
 
 /// Bytes that are not text are a secret like others; a variable that is not set is an empty one.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn secrets_of_variables_are_bytes_and_may_be_empty() {
     use std::os::unix::ffi::OsStrExt as _;
 
@@ -342,6 +350,7 @@ fn secrets_of_variables_are_bytes_and_may_be_empty() {
 
 /// A name that is no text is not the name of the default builder.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_builder_that_is_no_text_is_not_the_default() {
     use std::os::unix::ffi::OsStrExt as _;
 
@@ -357,6 +366,7 @@ fn a_builder_that_is_no_text_is_not_the_default() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_build_is_shown_in_docker_desktop_where_that_is_in_use() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -391,6 +401,7 @@ fn a_build_is_shown_in_docker_desktop_where_that_is_in_use() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn long_names_are_cut_where_the_user_says_so() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");

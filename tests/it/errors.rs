@@ -89,6 +89,7 @@ const VALUES: &[(&[&str], &str)] = &[
 ];
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn wrong_values_are_named_with_their_flag() {
     let bench = Bench::shared(&SHARED);
     let folder = context(&[("Dockerfile", "FROM scratch\n")]);
@@ -107,6 +108,7 @@ fn wrong_values_are_named_with_their_flag() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn wrong_flags_and_arguments_have_dockers_codes() {
     let client = Rig::get().client();
     let folder = context(&[("Dockerfile", "FROM scratch\n")]);
@@ -137,6 +139,7 @@ fn wrong_flags_and_arguments_have_dockers_codes() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn contexts_and_dockerfiles_that_are_not_there() {
     let bench = Bench::shared(&SHARED);
     let folder = context(&[
@@ -213,6 +216,7 @@ fn contexts_and_dockerfiles_that_are_not_there() {
 
 /// Every bad Dockerfile and context is refused with the exit code of the peer.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn exit_codes_are_those_of_the_peer() {
     let bench = Bench::shared(&SHARED);
     let busybox = &Rig::get().busybox;
@@ -246,6 +250,7 @@ fn exit_codes_are_those_of_the_peer() {
 
 /// What an earlier build left is not touched where a build fails before it has something better.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_was_there_stays() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!(

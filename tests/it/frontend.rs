@@ -204,6 +204,7 @@ fn project(dockerfile: &str) -> TempDir {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_frontend_image_is_exported_alongside() {
     let bench = Bench::new();
     let image = frontend(&bench);
@@ -249,6 +250,7 @@ fn a_frontend_image_is_exported_alongside() {
 
 /// The Dockerfile's own frontend makes no step that is a difference of two others.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn differences_and_merges_are_exported_alongside() {
     let bench = Bench::new();
     let image = frontend(&bench);

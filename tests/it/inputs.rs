@@ -16,6 +16,7 @@ fn build(client: &Client, tool: &str, args: &[&str], folder: &Path) -> Output {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_folder_comes_before_a_repository_of_that_name() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -46,6 +47,7 @@ fn a_folder_comes_before_a_repository_of_that_name() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_empty_value_is_not_the_working_folder() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -94,6 +96,7 @@ fn packed(program: &str, data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_archive_on_standard_input_is_unpacked_whatever_packed_it() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -148,6 +151,7 @@ fn an_archive_on_standard_input_is_unpacked_whatever_packed_it() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_error_in_a_large_dockerfile_is_shown() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");

@@ -46,6 +46,7 @@ fn blobs(layout: &Path) -> usize {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_image_goes_to_a_layout_folder_as_with_buildx() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -105,6 +106,7 @@ fn an_image_goes_to_a_layout_folder_as_with_buildx() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_layout_folder_that_cannot_be_is_refused() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");

@@ -14,6 +14,7 @@ use crate::support::rig::{Rig, context, text, unique};
 use crate::support::scripted_registry::{Login, ScriptedRegistry, TokenServer};
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn credentials_come_from_config_helper_and_environment() {
     let locked = Locked::start();
     let bench = Bench::new();
@@ -97,6 +98,7 @@ fn import(bench: &Bench, folder: &std::path::Path, cache: &str, set: impl Fn(&mu
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn one_token_serves_the_program_and_the_builder() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let registry = runtime.block_on(ScriptedRegistry::start());
@@ -127,6 +129,7 @@ fn one_token_serves_the_program_and_the_builder() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_token_server_on_this_machine_is_asked_without_a_proxy() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let registry = runtime.block_on(ScriptedRegistry::start());

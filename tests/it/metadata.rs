@@ -14,6 +14,7 @@ use crate::support::rig::{Rig, context, text};
 const DOCKERFILE: &str = "FROM scratch\nCOPY file /\n";
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn provenance_is_that_of_buildx() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -82,6 +83,7 @@ fn shape(value: &Value) -> BTreeSet<String> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_device_is_never_replaced() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -131,6 +133,7 @@ fn a_device_is_never_replaced() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_file_in_a_folder_that_is_missing_is_refused_before_the_build() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");

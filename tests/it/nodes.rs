@@ -43,6 +43,7 @@ impl Drop for TwoNodes<'_> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn each_platform_is_built_on_its_node_and_all_are_one_image() {
     let rig = Rig::get();
     let client = rig.client();
@@ -135,6 +136,7 @@ fn each_platform_is_built_on_its_node_and_all_are_one_image() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_caches_of_all_nodes_are_in_one_reference() {
     let rig = Rig::get();
     let client = rig.client();
@@ -160,6 +162,7 @@ fn the_caches_of_all_nodes_are_in_one_reference() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn one_platform_of_another_node_goes_to_that_node() {
     let client = Rig::get().client();
     let builder = TwoNodes::new(&client);
@@ -203,6 +206,7 @@ fn half_broken(seed: &str, mended: bool) -> String {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn when_one_node_fails_the_others_end_in_order() {
     let rig = Rig::get();
     let client = rig.client();
@@ -253,6 +257,7 @@ fn when_one_node_fails_the_others_end_in_order() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_the_nodes_share_is_told_once_and_before_the_display() {
     let rig = Rig::get();
     let client = rig.client();

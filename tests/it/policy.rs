@@ -47,6 +47,7 @@ fn serve(body: Vec<u8>) -> u16 {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_policy_in_a_remote_context_is_refused() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -92,6 +93,7 @@ fn a_policy_in_a_remote_context_is_refused() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_policy_beside_the_dockerfile_and_the_default_one_are_refused() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");

@@ -56,6 +56,7 @@ fn shape(progress: &str) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn plain_progress_has_the_forms_of_the_peer() {
     let bench = Bench::shared(&SHARED);
     let busybox = &Rig::get().busybox;
@@ -77,6 +78,7 @@ fn plain_progress_has_the_forms_of_the_peer() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_failing_step_shows_its_lines() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!(
@@ -105,6 +107,7 @@ fn a_failing_step_shows_its_lines() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn warnings_come_at_the_end() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!(
@@ -136,6 +139,7 @@ fn warnings_come_at_the_end() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn quiet_prints_the_image_and_nothing_else() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!("FROM {}\nRUN echo {}\n", Rig::get().busybox, unique("x"));
@@ -170,6 +174,7 @@ fn quiet_prints_the_image_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn rawjson_is_one_document_a_line() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!(
@@ -232,6 +237,7 @@ fn in_a_terminal(builder: &Builder<'_>, client: &Client, args: &str, folder: &Pa
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_terminal_shows_which_cache_a_step_came_from_and_ends_with_a_summary() {
     let rig = Rig::get();
     let client = rig.client();

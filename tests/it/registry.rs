@@ -43,6 +43,7 @@ async fn read(mut download: Download) -> Vec<u8> {
 }
 
 #[tokio::test]
+#[ignore = "needs the test rig: scripts/test"]
 async fn blobs_go_there_and_come_back() {
     let repository = repository("it/blobs");
     let options = UploadOptions::default();
@@ -112,6 +113,7 @@ async fn blobs_go_there_and_come_back() {
 }
 
 #[tokio::test]
+#[ignore = "needs the test rig: scripts/test"]
 async fn a_blob_is_mounted_from_another_repository() {
     let (first, second) = (repository("it/mount-from"), repository("it/mount-to"));
     let bytes = noise(3, 10_000);
@@ -145,6 +147,7 @@ async fn a_blob_is_mounted_from_another_repository() {
 }
 
 #[tokio::test]
+#[ignore = "needs the test rig: scripts/test"]
 async fn manifests_are_written_read_and_deleted() {
     let repository = repository("it/manifests");
     let config = Bytes::from_static(b"{}");
@@ -236,6 +239,7 @@ fn large_file(path: &Path, megabytes: usize) -> Digest {
 }
 
 #[tokio::test]
+#[ignore = "needs the test rig: scripts/test"]
 async fn a_large_blob_moves_in_one_pass() {
     const MEGABYTES: u32 = 300;
     let size = u64::from(MEGABYTES) * 1_000_000;

@@ -179,6 +179,7 @@ fn both_know(client: &Client, builder: &str, status: &str) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_unix_socket_is_a_builder() {
     let client = Rig::get().client();
     let behind = client.builder("cachex");
@@ -227,6 +228,7 @@ fn a_unix_socket_is_a_builder() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn tls_is_spoken_with_the_certificates_of_the_options() {
     let client = Rig::get().client();
     let behind = client.builder("cachex");
@@ -283,6 +285,7 @@ fn tls_is_spoken_with_the_certificates_of_the_options() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_container_is_a_builder() {
     let client = Rig::get().client();
     let behind = client.builder("cachex");
@@ -306,6 +309,7 @@ fn program(name: &str, script: &str) -> tempfile::TempDir {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn ssh_and_kubectl_reach_a_builder() {
     let client = Rig::get().client();
     let behind = client.builder("cachex");
@@ -373,6 +377,7 @@ fn ssh_and_kubectl_reach_a_builder() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn wrong_addresses_and_options_make_no_builder() {
     let client = Rig::get().client();
     for (args, want) in [

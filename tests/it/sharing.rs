@@ -114,6 +114,7 @@ fn copy_of(folder: &Path) -> TempDir {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_one_tool_built_the_other_has() {
     let bench = Bench::shared(&SHARED);
     for (first, second) in [("buildx", "cachex"), ("cachex", "buildx")] {
@@ -139,6 +140,7 @@ fn what_one_tool_built_the_other_has() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn files_outside_of_what_is_copied_do_not_matter() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!(
@@ -173,6 +175,7 @@ fn files_outside_of_what_is_copied_do_not_matter() {
 
 /// Names are bytes to a new `BuildKit` and text to an old one, which refuses those that are not UTF-8.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_name_that_is_not_utf8_is_sent_or_named() {
     use std::os::unix::ffi::OsStrExt as _;
     let bench = Bench::shared(&SHARED);
@@ -193,6 +196,7 @@ fn a_name_that_is_not_utf8_is_sent_or_named() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn options_that_are_in_the_key_are_in_it_for_both() {
     let bench = Bench::shared(&SHARED);
     let dockerfile = format!(

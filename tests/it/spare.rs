@@ -23,6 +23,7 @@ fn layer_and(counter: &Counter, work: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn layers_are_sent_while_the_build_runs() {
     let bench = Bench::remote();
     for (keys, early) in [
@@ -61,6 +62,7 @@ fn layers_are_sent_while_the_build_runs() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn steps_that_need_every_core_keep_them() {
     let bench = Bench::new();
     let (counter, registry) = (

@@ -20,6 +20,7 @@ fn build(client: &Client, builder: &Builder<'_>) -> Output {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn commands_wait_for_a_builder_that_was_just_started() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -46,6 +47,7 @@ fn commands_wait_for_a_builder_that_was_just_started() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn builds_at_once_start_a_stopped_builder() {
     let client = Rig::get().client();
     let builder = client.builder("cachex");
@@ -62,6 +64,7 @@ fn builds_at_once_start_a_stopped_builder() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_silent_builder_is_waited_for_in_sight_and_not_for_ever() {
     let client = Rig::get().client();
     // The system takes the connections, and nobody answers.
@@ -86,6 +89,7 @@ fn a_silent_builder_is_waited_for_in_sight_and_not_for_ever() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_configuration_file_that_cannot_be_read_is_a_warning() {
     let client = Rig::get().client();
     let path = client.config().join("config.json");

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 use bollard_buildkit_proto::pb::Definition;
 use futures_util::{Stream, StreamExt as _, stream};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -159,7 +159,7 @@ impl EarlyExports {
     /// Hears what the build reports.
     pub fn observe(&self, status: &StatusResponse) {
         let now = Instant::now();
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         for vertex in status.vertexes.iter().filter(|v| v.completed.is_some()) {
             if !vertex.error.is_empty() {
                 state.saw_failure = true;
@@ -182,11 +182,11 @@ impl EarlyExports {
     pub async fn keep(&self) {
         self.stop().await;
         let shared = &self.shared;
-        let deadline = match shared.state().phase {
+        let deadline = match shared.state.lock().phase {
             Phase::Broken(deadline) => deadline,
             Phase::Running | Phase::Built => shared.deadline(),
         };
-        let parts = std::mem::take(&mut shared.state().parts);
+        let parts = std::mem::take(&mut shared.state.lock().parts);
         let mut of_cache: BTreeMap<usize, Vec<PartExport>> = BTreeMap::new();
         for part in parts.into_iter().filter(|part| shared.keeps(part)) {
             of_cache.entry(part.cache).or_default().push(part.export);
@@ -223,13 +223,13 @@ impl EarlyExports {
         };
         let mut caches = self.shared.caches.iter();
         let chain_only = !caches.any(|cache| cache.target().is_max());
-        self.shared.state().queue = Some(Queue::new(graph, chain_only));
+        self.shared.state.lock().queue = Some(Queue::new(graph, chain_only));
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move { shared.run().await });
     }
 
     fn built(&self) {
-        self.shared.state().phase = Phase::Built;
+        self.shared.state.lock().phase = Phase::Built;
         self.shared.changed.notify_waiters();
         let shared = Arc::clone(&self.shared);
         self.shared
@@ -240,7 +240,7 @@ impl EarlyExports {
     async fn broken(&self) {
         let shared = &self.shared;
         let deadline = shared.deadline();
-        let phase = std::mem::replace(&mut shared.state().phase, Phase::Broken(deadline));
+        let phase = std::mem::replace(&mut shared.state.lock().phase, Phase::Broken(deadline));
         if matches!(phase, Phase::Broken(_)) {
             // The user cancels a build that has failed: what is there is kept, and no more.
             return;
@@ -257,10 +257,6 @@ impl EarlyExports {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     fn keeps(&self, part: &Part) -> bool {
         self.caches
             .get(part.cache)
@@ -288,7 +284,7 @@ impl Shared {
             // What happens from here on is not missed.
             changed.as_mut().enable();
             let next = {
-                let state = self.state();
+                let state = self.state.lock();
                 if state.phase != Phase::Running || self.end.is_cancelled() {
                     return;
                 }
@@ -315,7 +311,7 @@ impl Shared {
 
     /// Begins to export the step whose turn it is.
     fn start(self: &Arc<Self>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let Next::Export(step) = self.next(&state) else {
             return;
         };
@@ -326,7 +322,7 @@ impl Shared {
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             shared.export(&step, Phase::Running).await;
-            shared.state().under_way -= 1;
+            shared.state.lock().under_way -= 1;
             shared.changed.notify_waiters();
         });
     }
@@ -349,7 +345,7 @@ impl Shared {
         // Those under way may have some of it.
         self.until(|state| state.under_way == 0).await;
         let rest = self.rest();
-        let phase = self.state().phase;
+        let phase = self.state.lock().phase;
         self.export_all(stream::iter(rest), phase, |_| ()).await;
     }
 
@@ -376,7 +372,7 @@ impl Shared {
             tokio::pin!(changed);
             // What happens from here on is not missed.
             changed.as_mut().enable();
-            if done(&self.state()) {
+            if done(&self.state.lock()) {
                 return;
             }
             changed.await;
@@ -384,7 +380,7 @@ impl Shared {
     }
 
     fn rest(&self) -> BTreeSet<String> {
-        let state = self.state();
+        let state = self.state.lock();
         let Some(queue) = &state.queue else {
             return BTreeSet::new();
         };

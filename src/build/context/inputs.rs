@@ -5,6 +5,7 @@
 //! follows buildx, because the names and the shared key decide whether BuildKit finds the files of
 //! an earlier build again.
 
+mod error;
 mod git;
 pub mod remote;
 
@@ -16,13 +17,13 @@ use std::sync::Arc;
 use bollard_buildkit_proto::pb::Definition;
 use fs_err as fs;
 use tempfile::TempDir;
-use thiserror::Error;
 
+pub use self::error::InputError;
 use self::remote::{is_http_url, is_remote_url, is_repository};
 use super::stdin::Stdin;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::source::Source;
-use crate::cache::layout::{Layout, LayoutError, LayoutStore};
+use crate::cache::layout::{Layout, LayoutStore};
 use crate::digest::Digest;
 use crate::options::oci_layout::LayoutRef;
 
@@ -97,71 +98,6 @@ pub struct Inputs {
     /// Name of the Dockerfile as the user knows it, for messages.
     pub dockerfile_name: String,
     temp_dirs: Vec<TempDir>,
-}
-
-/// Why the inputs cannot be used.
-#[derive(Debug, Error)]
-pub enum InputError {
-    /// The context argument names nothing that exists.
-    #[error("unable to prepare context: path {0:?} not found")]
-    ContextNotFound(String),
-    /// The context argument is a file.
-    #[error("unable to prepare context: {0:?} is not a directory")]
-    ContextNotDirectory(String),
-    /// The context folder cannot be read.
-    #[error("unable to prepare context: cannot read {path:?}")]
-    ContextUnreadable {
-        /// The folder.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Both context and Dockerfile are to come from standard input.
-    #[error("invalid argument: can't use stdin for both build context and dockerfile")]
-    StdinTwice,
-    /// Standard input holds a Dockerfile and `--file` names another one.
-    #[error("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")]
-    AmbiguousDockerfile,
-    /// Standard input is something else than BuildKit can read.
-    #[error(
-        "standard input is neither a Dockerfile nor a tar archive that can be unpacked (plain, gzip, bzip2, xz or zstd)"
-    )]
-    UnknownArchive,
-    /// A named context is not a folder.
-    #[error("failed to get build context {name:?} from {path:?}")]
-    NamedContext {
-        /// Name of the context.
-        name: String,
-        /// The path given for it.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A reference to a layout folder has no valid form.
-    #[error(transparent)]
-    LayoutRef(crate::options::OptionError),
-    /// A layout folder is missing, cannot be read or has no such manifest.
-    #[error("oci-layout reference {text:?} could not be resolved")]
-    Layout {
-        /// The reference.
-        text: String,
-        /// Why.
-        #[source]
-        source: LayoutError,
-    },
-    /// The query of a Git URL is wrong.
-    #[error("invalid Git URL {url:?}: {why}")]
-    GitQuery {
-        /// The URL.
-        url: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// Standard input or a temporary file failed.
-    #[error("cannot take the build's input from stdin")]
-    Stdin(#[source] io::Error),
 }
 
 impl Inputs {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 use bollard_buildkit_proto::pb::Definition;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -69,13 +69,9 @@ impl Watch {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// A solve begins; what ran in an earlier one is in the builder by now.
     pub fn solve_begins(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for (digest, heard) in std::mem::take(&mut state.steps) {
             if heard.runs() && heard.is_done {
                 state.ran_before.insert(digest, heard.name);
@@ -85,12 +81,12 @@ impl Watch {
 
     /// The frontend has made the definitions.
     pub fn begin(&self, definitions: &BTreeMap<String, Definition>) {
-        self.state().plan = Arc::new(Plan::of(definitions.values()));
+        self.state.lock().plan = Arc::new(Plan::of(definitions.values()));
     }
 
     /// Takes a report.
     pub fn observe(&self, status: &StatusResponse) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let mut runs = false;
         for vertex in &status.vertexes {
             let heard = state.steps.entry(vertex.digest.clone()).or_default();
@@ -120,12 +116,12 @@ impl Watch {
 
     /// Returns the name of the step for which the build was ended.
     pub fn refused(&self) -> Option<String> {
-        self.state().refused.clone()
+        self.state.lock().refused.clone()
     }
 
     /// Returns the steps, and what became of them.
     pub fn outcomes(&self) -> (Arc<Plan>, Outcomes) {
-        let state = self.state();
+        let state = self.state.lock();
         let of_this = state.steps.iter();
         let mut statuses: BTreeMap<_, _> = of_this
             .map(|(digest, heard)| (digest.clone(), (heard.name.clone(), heard.status)))
@@ -142,7 +138,7 @@ impl Watch {
 
     /// Returns the steps that run, and those after them that may have to.
     pub fn due(&self) -> (Arc<Plan>, BTreeSet<usize>) {
-        let state = self.state();
+        let state = self.state.lock();
         let mut due = BTreeSet::new();
         for (at, vertex) in state.plan.vertices().iter().enumerate() {
             let heard = state.steps.get(&vertex.digest);

@@ -3,6 +3,8 @@
 //! A build may export several times: parts of it while it runs, and all of it at its end. Each export
 //! has its own store, which keeps manifest and config apart; the layers are shared.
 
+mod metadata;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
@@ -12,14 +14,15 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+pub use self::metadata::PartExport;
+use self::metadata::{Metadata, MetadataWriter};
 use super::layer::{self, Route, StoredLayer, Upload};
 use super::{ExportSettings, Storage};
 use crate::buildkit::session::content::{BlobWriter, ContentStore, NewBlob, StoreError, Write};
-use crate::cache::config::CacheConfig;
 use crate::cache::remote_cache::{KnownLater, RemoteCache};
 use crate::compress::{Algorithm, Level, Workers};
 use crate::digest::Digest;
@@ -34,31 +37,6 @@ pub struct RegistrySink {
     shared: Arc<Shared>,
     /// Manifest and config of the export at the end.
     whole: Arc<Metadata>,
-}
-
-/// Manifest and config of one export, by digest.
-type Metadata = Mutex<HashMap<Digest, Bytes>>;
-
-/// The export of a part of the build, before its end.
-#[derive(Debug)]
-pub struct PartExport {
-    metadata: Arc<Metadata>,
-}
-
-impl PartExport {
-    /// Returns how many bytes it holds.
-    pub fn size(&self) -> usize {
-        lock(&self.metadata).values().map(Bytes::len).sum()
-    }
-
-    /// Returns manifest and config by digest, once the export is over.
-    pub fn metadata(&self) -> HashMap<Digest, Bytes> {
-        lock(&self.metadata).clone()
-    }
-}
-
-fn lock(metadata: &Metadata) -> MutexGuard<'_, HashMap<Digest, Bytes>> {
-    metadata.lock()
 }
 
 struct Shared {
@@ -163,7 +141,7 @@ impl RegistrySink {
     /// Returns the export of the end as a part, and whether layers of it are still on their way.
     pub fn whole(&self) -> (PartExport, bool) {
         let is_sending = |layer: &Layer| matches!(layer, Layer::Sending { .. });
-        let sending = self.shared.layers().values().any(is_sending);
+        let sending = self.shared.layers.lock().values().any(is_sending);
         let metadata = Arc::clone(&self.whole);
         (PartExport { metadata }, sending)
     }
@@ -178,16 +156,16 @@ impl RegistrySink {
     pub async fn export_again(&self, lost: &[Digest], collected: Collected) {
         let mut known = RemoteCache::clone(&*self.known().await);
         known.forget(lost);
-        *self.shared.corrected() = Some(Arc::new(known));
+        *self.shared.corrected.lock() = Some(Arc::new(known));
         let there = collected.layers.into_iter();
         let there = there.filter(|(_, stored)| !lost.contains(&stored.digest));
         let there = there.map(|(digest, stored)| (digest, Layer::Stored(stored)));
-        *self.shared.layers() = there.collect();
+        *self.shared.layers.lock() = there.collect();
     }
 
     /// Returns the first error of an upload that broke; BuildKit heard of it, but not why.
     pub async fn failure(&self) -> Option<String> {
-        let layers = std::mem::take(&mut *self.shared.layers());
+        let layers = std::mem::take(&mut *self.shared.layers.lock());
         for layer in layers.into_values() {
             if let Layer::Failed(upload, heard) = layer {
                 return Some(ended(upload).await.err().unwrap_or(heard));
@@ -199,7 +177,7 @@ impl RegistrySink {
     /// Gives up what is on its way, and waits until no upload runs any more. Their sessions are then
     /// among those that [`RegistryClient::close`](crate::registry::RegistryClient::close) waits for.
     pub async fn stop(&self) {
-        self.shared.layers().clear();
+        self.shared.layers.lock().clear();
         let uploads = &self.shared.route.uploads;
         uploads.close();
         uploads.wait().await;
@@ -226,9 +204,9 @@ impl RegistrySink {
     /// those that have arrived.
     pub async fn finish(&self) -> Result<Collected, String> {
         poll_fn(|context| self.shared.poll_uploads(context)).await;
-        let layers = std::mem::take(&mut *self.shared.layers());
+        let layers = std::mem::take(&mut *self.shared.layers.lock());
         let mut collected = Collected {
-            metadata: std::mem::take(&mut *lock(&self.whole)),
+            metadata: std::mem::take(&mut *self.whole.lock()),
             ..Collected::default()
         };
         let mut failed = None;
@@ -256,7 +234,7 @@ impl RegistrySink {
         &self,
         enough: impl Future<Output = ()>,
     ) -> HashMap<Digest, StoredLayer> {
-        let layers = std::mem::take(&mut *self.shared.layers());
+        let layers = std::mem::take(&mut *self.shared.layers.lock());
         let mut stored = HashMap::new();
         tokio::pin!(enough);
         let mut is_enough = false;
@@ -297,14 +275,10 @@ impl Layer {
 }
 
 impl Shared {
-    fn layers(&self) -> MutexGuard<'_, Layers> {
-        self.layers.lock()
-    }
-
     /// Waits until no layer is on its way. What has become of each is kept with the others.
     fn poll_uploads(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut all = Poll::Ready(());
-        for layer in self.layers().values_mut() {
+        for layer in self.layers.lock().values_mut() {
             let Layer::Sending { upload, is_part } = layer else {
                 continue;
             };
@@ -327,12 +301,8 @@ impl Shared {
         all
     }
 
-    fn corrected(&self) -> MutexGuard<'_, Option<Arc<RemoteCache>>> {
-        self.corrected.lock()
-    }
-
     async fn known(&self) -> Arc<RemoteCache> {
-        let corrected = self.corrected().clone();
+        let corrected = self.corrected.lock().clone();
         match corrected {
             Some(known) => known,
             None => self.asked.clone().await,
@@ -384,7 +354,7 @@ struct SinkStore {
 #[tonic::async_trait]
 impl ContentStore for SinkStore {
     async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
-        let metadata = lock(&self.metadata);
+        let metadata = self.metadata.lock();
         let size = metadata.get(digest).map(|bytes| bytes.len() as u64);
         size.ok_or_else(|| StoreError::NotFound(digest.clone()))
     }
@@ -400,12 +370,15 @@ impl ContentStore for SinkStore {
         }
         let found = |layer: &Layer| !matches!(layer, Layer::Failed(..) | Layer::Broken { .. });
         let shared = &self.shared;
-        if shared.layers().get(&blob.digest).is_some_and(found) {
+        if shared.layers.lock().get(&blob.digest).is_some_and(found) {
             return Ok(Write::Exists);
         }
         let known = shared.known().await;
         if let Some(stored) = shared.stored(&known, &blob.digest) {
-            shared.layers().insert(blob.digest, Layer::Stored(stored));
+            shared
+                .layers
+                .lock()
+                .insert(blob.digest, Layer::Stored(stored));
             return Ok(Write::Exists);
         }
         let permit = Arc::clone(&shared.open).acquire_owned().await;
@@ -453,7 +426,10 @@ impl BlobWriter for TrackedWriter {
         {
             // Kept, because the upload's own error says why.
             let failed = Layer::Failed(upload, error.to_string());
-            self.shared.layers().insert(self.digest.clone(), failed);
+            self.shared
+                .layers
+                .lock()
+                .insert(self.digest.clone(), failed);
         }
         written
     }
@@ -475,42 +451,8 @@ impl BlobWriter for TrackedWriter {
             _ => None,
         };
         if let Some(layer) = layer {
-            shared.layers().insert(digest, layer);
+            shared.layers.lock().insert(digest, layer);
         }
         committed
-    }
-}
-
-/// Takes a manifest or a config into memory.
-struct MetadataWriter {
-    metadata: Arc<Metadata>,
-    digest: Digest,
-    data: BytesMut,
-}
-
-#[tonic::async_trait]
-impl BlobWriter for MetadataWriter {
-    async fn write(&mut self, data: Bytes) -> Result<(), StoreError> {
-        if self.data.len() + data.len() > CacheConfig::MAX_BYTES {
-            return Err(StoreError::Failed(format!(
-                "the cache's config or manifest is larger than {} bytes",
-                CacheConfig::MAX_BYTES
-            )));
-        }
-        self.data.extend_from_slice(&data);
-        Ok(())
-    }
-
-    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        let data = self.data.freeze();
-        let actual = Digest::of(&data);
-        if actual != self.digest {
-            return Err(StoreError::Failed(format!(
-                "the builder announced {} and sent {actual}",
-                self.digest
-            )));
-        }
-        lock(&self.metadata).insert(self.digest, data);
-        Ok(())
     }
 }

@@ -85,7 +85,7 @@ impl ReadAhead {
         if offset >= end {
             return stream::empty().boxed();
         }
-        let flow = lock(&self.idle).take(digest, offset);
+        let flow = self.idle.lock().take(digest, offset);
         let reading = Reading {
             flow: flow.unwrap_or_else(|| Flow::open(&self.repository, digest, offset, total)),
             end,
@@ -103,12 +103,8 @@ impl ReadAhead {
 
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
-        lock(&self.idle).open.len()
+        self.idle.lock().open.len()
     }
-}
-
-fn lock(idle: &Mutex<Idle>) -> parking_lot::MutexGuard<'_, Idle> {
-    idle.lock()
 }
 
 /// One call.
@@ -145,7 +141,7 @@ impl Reading {
     fn give_back(&mut self) {
         if self.flow.at < self.total {
             let flow = std::mem::replace(&mut self.flow, Flow::ended(self.total));
-            lock(&self.idle).put(self.digest.clone(), flow);
+            self.idle.lock().put(self.digest.clone(), flow);
         }
     }
 }

@@ -214,13 +214,13 @@ pub struct LegacyArgs {
     pub memory_swap: Option<String>,
     /// Same as --resource=cpu-shares=
     #[arg(short = 'c', long = "cpu-shares", hide = true)]
-    pub cpu_shares: Option<i64>,
+    pub cpu_shares: Option<String>,
     /// Same as --resource=cpu-period=
     #[arg(long = "cpu-period", hide = true)]
-    pub cpu_period: Option<i64>,
+    pub cpu_period: Option<String>,
     /// Same as --resource=cpu-quota=
     #[arg(long = "cpu-quota", hide = true)]
-    pub cpu_quota: Option<i64>,
+    pub cpu_quota: Option<String>,
     /// Same as --resource=cpuset-cpus=
     #[arg(long = "cpuset-cpus", hide = true)]
     pub cpuset_cpus: Option<String>,
@@ -253,13 +253,12 @@ impl LegacyArgs {
 
     /// Returns the flags that are older forms of `--resource`, in that form.
     pub fn resources(&self) -> Vec<String> {
-        let number = |value: Option<i64>| value.map(|number| number.to_string());
         let given = [
             ("memory", self.memory.clone()),
             ("memory-swap", self.memory_swap.clone()),
-            ("cpu-shares", number(self.cpu_shares)),
-            ("cpu-period", number(self.cpu_period)),
-            ("cpu-quota", number(self.cpu_quota)),
+            ("cpu-shares", self.cpu_shares.clone()),
+            ("cpu-period", self.cpu_period.clone()),
+            ("cpu-quota", self.cpu_quota.clone()),
             ("cpuset-cpus", self.cpuset_cpus.clone()),
             ("cpuset-mems", self.cpuset_mems.clone()),
         ];

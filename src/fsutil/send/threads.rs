@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as queue;
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -47,15 +47,11 @@ impl Offered {
     fn offer(&self, id: u32, stat: &Stat) {
         let path = stat.path.clone().into_boxed_slice();
         let size = u64::try_from(stat.size).unwrap_or(0);
-        self.files().insert(id, Request { id, path, size });
+        self.files.lock().insert(id, Request { id, path, size });
     }
 
     pub(super) fn take(&self, id: u32) -> Option<Request> {
-        self.files().remove(&id)
-    }
-
-    fn files(&self) -> MutexGuard<'_, HashMap<u32, Request>> {
-        self.files.lock()
+        self.files.lock().remove(&id)
     }
 
     pub(super) fn stats(&self) -> SendStats {

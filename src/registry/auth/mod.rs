@@ -106,7 +106,7 @@ impl Authenticator {
 
     /// Returns the header that a request with these scopes starts with.
     pub(super) async fn authorize(&self, scopes: &Scopes) -> Result<Authorization, RegistryError> {
-        let wanted = self.known().wanted.clone();
+        let wanted = self.known.lock().wanted.clone();
         match wanted {
             None => Ok(Authorization::default()),
             Some(Wanted::Basic) => self.basic(scopes).await,
@@ -128,7 +128,7 @@ impl Authenticator {
             what,
         })?;
         self.check_realm(&wanted, secure)?;
-        self.known().wanted = Some(wanted.clone());
+        self.known.lock().wanted = Some(wanted.clone());
         let better = match &wanted {
             Wanted::Basic => self.basic_after(scopes, refused).await?,
             Wanted::Bearer(bearer) => self.bearer(bearer, scopes, Some(refused)).await?,
@@ -179,7 +179,7 @@ impl Authenticator {
         scopes: &Scopes,
         refused: Option<&Authorization>,
     ) -> Result<Authorization, RegistryError> {
-        let slot = Arc::clone(self.known().slots.entry(scopes.clone()).or_default());
+        let slot = Arc::clone(self.known.lock().slots.entry(scopes.clone()).or_default());
         let mut slot = slot.lock().await;
         if let Some(token) = &*slot {
             let refused = refused.is_some_and(|r| r.generation == token.generation);
@@ -287,9 +287,5 @@ impl Authenticator {
         let scopes: Vec<_> = scopes.texts().collect();
         let found = self.tokens.credential(&self.host, &scopes).await;
         found.map_err(|error| self.no_token(error))
-    }
-
-    fn known(&self) -> parking_lot::MutexGuard<'_, Known> {
-        self.known.lock()
     }
 }

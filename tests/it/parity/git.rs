@@ -25,6 +25,7 @@ fn steps(progress: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn git_queries_are_sent_as_buildx_sends_them() {
     let bench = Bench::new();
     let dockerfile = format!("FROM scratch\nCOPY . /\nLABEL seed={}\n", unique("git"));

@@ -37,7 +37,7 @@ impl Shared {
     /// A chain that no cache wants is passed over when its turn comes.
     fn chains(&self) -> Vec<String> {
         let begins_with_result = self.results.is_empty() || self.image_makes_layers();
-        let state = self.state();
+        let state = self.state.lock();
         let Some(queue) = &state.queue else {
             return Vec::new();
         };

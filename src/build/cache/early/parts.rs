@@ -93,7 +93,7 @@ impl Shared {
                     "a part of the build was exported"
                 );
                 parts.retain(|part| self.keeps(part));
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 state.parts.append(&mut parts);
                 if !over {
                     let held: Vec<usize> = state.parts.iter().map(|p| p.export.size()).collect();
@@ -112,7 +112,7 @@ impl Shared {
 
     /// Returns the definition of a part, and the caches that want it.
     fn part(&self, step: &str, over: bool) -> Option<(Definition, Vec<(usize, &RegistryExport)>)> {
-        let state = self.state();
+        let state = self.state.lock();
         let queue = state.queue.as_ref()?;
         let has = |cache: usize| {
             let mut parts = state.parts.iter();

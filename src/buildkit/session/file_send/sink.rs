@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -163,10 +163,6 @@ pub struct WriterSink<W> {
 /// Where a writer is while nobody writes.
 type Place<W> = Arc<Mutex<Option<W>>>;
 
-fn lock<W>(place: &Place<W>) -> MutexGuard<'_, Option<W>> {
-    place.lock()
-}
-
 impl<W> fmt::Debug for WriterSink<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WriterSink").finish_non_exhaustive()
@@ -186,7 +182,7 @@ impl<W> WriterSink<W> {
 #[tonic::async_trait]
 impl<W: AsyncWrite + Send + Unpin + 'static> OpenSink for WriterSink<W> {
     async fn open(&self, _metadata: BTreeMap<String, String>) -> io::Result<Box<dyn Sink>> {
-        match lock(&self.place).take() {
+        match self.place.lock().take() {
             Some(writer) => Ok(Box::new(OpenWriter {
                 writer: Some(writer),
                 place: Arc::clone(&self.place),
@@ -211,7 +207,7 @@ struct OpenWriter<W> {
 impl<W> Drop for OpenWriter<W> {
     fn drop(&mut self) {
         if let Some(writer) = self.writer.take().filter(|_| !self.spent.get()) {
-            *lock(&self.place) = Some(writer);
+            *self.place.lock() = Some(writer);
         }
     }
 }
