@@ -23,7 +23,7 @@ use self::remote::{is_http_url, is_remote_url, is_repository};
 use super::stdin::Stdin;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::source::Source;
-use crate::cache::layout::{Layout, LayoutStore};
+use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 use crate::digest::Digest;
 use crate::options::oci_layout::LayoutRef;
 
