@@ -135,11 +135,23 @@ impl<'a, 'b> Search<'a, 'b> {
             Some(State::Unknown(unknown)) if ran.is_empty() => {
                 Some(Cause::Unknown(unknown.to_string()))
             }
+            Some(State::Perhaps(inputs)) if self.are_downloads(vertex, &inputs) => {
+                Some(Cause::Source)
+            }
             None | Some(State::Hit | State::Perhaps(_) | State::Unknown(_)) => None,
         };
         let own = cause.map(|cause| self.refined(at, cause));
         let own = own.filter(|cause| !self.is_told_already(cause, &follows));
         Why { own, follows }
+    }
+
+    /// Returns whether one of these inputs is a Git repository or a web address.
+    fn are_downloads(&self, vertex: &Vertex, inputs: &[usize]) -> bool {
+        let inputs = inputs
+            .iter()
+            .filter_map(|input| *vertex.inputs.get(*input)?);
+        let mut sources = inputs.filter_map(|edge| self.build.plan.vertices().get(edge.vertex));
+        sources.any(|source| matches!(source.kind(), Kind::Git | Kind::Http))
     }
 
     /// Returns why a step ran that the cache has with other inputs.
@@ -219,6 +231,7 @@ impl<'a, 'b> Search<'a, 'b> {
                 name,
                 is_new: true,
             }),
+            None if vary::is_there_without_time(plan, facts, at, records) => Cause::Timestamp,
             None => Cause::New,
         }
     }

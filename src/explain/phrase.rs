@@ -81,9 +81,13 @@ pub fn followers(steps: &[Step], length: Length) -> Option<String> {
     ))
 }
 
-/// Returns the name of a step as it is shown.
+/// Returns the name of a step as it is shown: an image without the digest that the builder has found.
 pub fn name(step: &Step) -> String {
-    foreign::excerpt(&step.name, NAME)
+    let name = match step.name.split_once("@sha256:") {
+        Some((image, _)) if image.contains("] FROM ") => image,
+        _ => &step.name,
+    };
+    foreign::excerpt(name, NAME)
 }
 
 /// Returns the part of a name that tells which step it is, such as `[build 4/6]`.

@@ -37,6 +37,7 @@ mod disk;
 mod engine;
 mod environment;
 mod errors;
+mod explain;
 mod flags;
 mod frontend;
 mod help;

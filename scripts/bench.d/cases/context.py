@@ -8,8 +8,8 @@ DOCKERFILE = "FROM {base}\nRUN --mount=target=/context true\n"
 FILES, SIZE = 20_000, 15_000  # 300 MB
 
 
-def _many_files(world):
-    folder = world.project(DOCKERFILE.format(base=world.small_base))
+def many_files(world, dockerfile=DOCKERFILE):
+    folder = world.project(dockerfile.format(base=world.small_base))
     noise = os.urandom(SIZE + FILES)
     for number in range(FILES):
         below = folder / f"package-{number % 200}" / "src"
@@ -29,18 +29,18 @@ def _cold(world, folder):
 
 @case("context-cold", "context of 20,000 files, 300 MB, on an empty builder", cost=100, core=True)
 def cold(world):
-    return _cold(world, _many_files(world))
+    return _cold(world, many_files(world))
 
 
 @case("context-warm", "the same context again, unchanged", cost=45, core=True)
 def warm(world):
-    folder = _many_files(world)
+    folder = many_files(world)
     return each_way(lambda client: world.build(client, folder), core=False)
 
 
 @case("context-changed", "the same context, one file changed", cost=30)
 def changed(world):
-    folder = _many_files(world)
+    folder = many_files(world)
 
     def command(client):
         (folder / "package-7" / "src" / "7.bin").write_text(world.salt())

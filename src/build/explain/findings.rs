@@ -46,10 +46,10 @@ impl Findings {
             comparisons: Vec::new(),
         };
         findings.look_up();
-        let unread = |at: &usize| findings.is_unread(*at);
-        if wanted.iter().any(unread) {
+        let next = findings.with_next(wanted);
+        if next.iter().any(|at| findings.is_unread(*at)) {
             // A cache has the step, and what is before it decides.
-            let all = findings.with_all_before(wanted);
+            let all = findings.with_all_before(&next);
             findings.trees = reader.trees(&findings.plan, &all).await;
             findings.look_up();
         }
@@ -86,6 +86,18 @@ impl Findings {
     fn is_unread(&self, at: usize) -> bool {
         let mut states = self.comparisons.iter().map(|cache| cache.state(at));
         states.any(|state| matches!(state, State::Unknown(Unknown::NotRead)))
+    }
+
+    /// Returns the steps with those that read them: they may have been served all the same.
+    fn with_next(&self, steps: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let mut next = steps.clone();
+        for (at, vertex) in self.plan.vertices().iter().enumerate() {
+            let mut inputs = vertex.inputs.iter().flatten();
+            if inputs.any(|edge| steps.contains(&edge.vertex)) {
+                next.insert(at);
+            }
+        }
+        next
     }
 
     /// Returns the steps with all that they are made of.

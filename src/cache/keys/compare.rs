@@ -93,13 +93,14 @@ impl Comparison {
             .unwrap_or(&State::Unknown(Unknown::MissingInput))
     }
 
-    /// Returns how many steps that make layers the cache knows.
-    pub fn known(&self, plan: &Plan) -> usize {
+    /// Returns how many steps that make layers the cache knows, and of how many it has the result.
+    pub fn known(&self, plan: &Plan) -> (usize, usize) {
         let states = plan.vertices().iter().zip(&self.states);
-        let known = states.filter(|(vertex, state)| {
-            vertex.makes_layers() && matches!(state, State::Hit | State::NoLayer)
-        });
-        known.count()
+        let states = states.filter(|(vertex, _)| vertex.makes_layers());
+        let hits = states.clone().filter(|(_, state)| **state == State::Hit);
+        let bare = states.filter(|(_, state)| **state == State::NoLayer);
+        let hits = hits.count();
+        (hits + bare.count(), hits)
     }
 }
 

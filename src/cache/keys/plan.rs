@@ -305,8 +305,7 @@ fn places(definition: &Definition) -> HashMap<&str, Place> {
     let Some(source) = &definition.source else {
         return HashMap::new();
     };
-    let place = |locations: &pb::Locations| {
-        let location = locations.locations.first()?;
+    let place = |location: &pb::Location| {
         let info = usize::try_from(location.source_index).ok()?;
         let lines = location.ranges.iter();
         let line = |position: Option<pb::Position>| u32::try_from(position?.line).ok();
@@ -316,6 +315,8 @@ fn places(definition: &Definition) -> HashMap<&str, Place> {
             last: lines.filter_map(|range| line(range.end)).max()?,
         })
     };
+    // An image that several stages begin with stands in each of them.
+    let place = |locations: &pb::Locations| locations.locations.iter().filter_map(place).min();
     let places = source.locations.iter();
     places
         .filter_map(|(digest, locations)| Some((digest.as_str(), place(locations)?)))

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use bollard_buildkit_proto::pb::file_action::Action;
 use bollard_buildkit_proto::pb::{Platform, op};
 
 use super::plan::{Kind, Plan, Vertex, normalized};
@@ -21,6 +22,9 @@ const PLATFORMS: [(&str, &str, &str); 9] = [
     ("linux", "riscv64", ""),
     ("windows", "amd64", ""),
 ];
+
+/// The time of files that keep their own.
+const NO_TIME: i64 = -1;
 
 /// The digests of a cache's records.
 #[derive(Debug)]
@@ -103,4 +107,32 @@ pub fn added_variable(
         }
     }
     None
+}
+
+/// Returns whether the cache has a file operation without the time that it gives its files (`SOURCE_DATE_EPOCH`).
+pub fn is_there_without_time(
+    plan: &Plan,
+    facts: &Facts<'_>,
+    vertex: usize,
+    records: &Records<'_>,
+) -> bool {
+    let Some(own) = plan.vertices().get(vertex) else {
+        return false;
+    };
+    let Ok(op::Op::File(file)) = &own.op else {
+        return false;
+    };
+    let mut without = file.clone();
+    for action in &mut without.actions {
+        let time = match &mut action.action {
+            Some(Action::Copy(copy)) => &mut copy.timestamp,
+            Some(Action::Mkfile(made)) => &mut made.timestamp,
+            Some(Action::Mkdir(made)) => &mut made.timestamp,
+            _ => continue,
+        };
+        *time = NO_TIME;
+    }
+    let mut changed = own.clone();
+    changed.op = Ok(op::Op::File(without));
+    changed.op != own.op && records.has(plan, facts, vertex, &changed)
 }

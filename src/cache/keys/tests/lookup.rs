@@ -276,6 +276,34 @@ fn an_added_variable_is_found() {
     assert_eq!(added(&plan, step), None);
 }
 
+#[test]
+fn a_file_operation_without_its_time_is_found() {
+    let build = |time: i64| {
+        let mut maker = Maker::default();
+        let base = maker.add("", image(BASE), &[]);
+        let context = maker.add("", source("local://context"), &[]);
+        let mut copy = copying("/a", "/");
+        copy.timestamp = time;
+        let step = maker.add("", copies(copy), &[&base, &context]);
+        let plan = Plan::of([&maker.end(&step)]);
+        let step = plan.index_of(&step).unwrap();
+        (plan, step)
+    };
+    let files = tree(&[("a", "a")]);
+    let facts = Facts {
+        trees: [("context".to_owned(), &files)].into(),
+        ..Facts::default()
+    };
+    let (plan, _) = build(-1);
+    let keys = Keys::of(&plan, &facts);
+    let cache = CacheMaker::of(&plan, &keys, |_| true).config();
+    let found = |(plan, step): &(Plan, usize)| {
+        vary::is_there_without_time(plan, &facts, *step, &vary::Records::of(&cache))
+    };
+    assert!(found(&build(1_700_000_000)));
+    assert!(!found(&build(-1)), "nothing differs");
+}
+
 /// A plan of commands, each on the one before.
 fn chain(commands: &[String]) -> Plan {
     let mut maker = Maker::default();
