@@ -40,6 +40,14 @@ pub mod cache {
         };
     }
 
+    pub mod extras {
+        pub use crate::cache::extras::Extras;
+    }
+
+    pub mod record {
+        pub use crate::cache::record::Record;
+    }
+
     pub mod keys {
         pub use crate::cache::keys::{Facts, Keys, Kind, Plan, Tree};
 

@@ -3,6 +3,7 @@
 use docker_cachex::for_tests::cache::config::{
     CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent,
 };
+use docker_cachex::for_tests::cache::extras::Extras;
 use docker_cachex::for_tests::cache::manifest::{CacheManifest, Descriptor, Form};
 use docker_cachex::for_tests::cache::unknown::Unknown;
 use docker_cachex::for_tests::digest::Digest;
@@ -76,6 +77,7 @@ pub(crate) fn manifest(config: &CacheConfig) -> CacheManifest {
         other: Unknown::default(),
     });
     CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: None,
         layers: layers.collect(),

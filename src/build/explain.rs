@@ -40,6 +40,7 @@ use super::cache::CacheTarget;
 use super::cache::import::found::FoundCache;
 use super::request::BuildRequest;
 use crate::buildkit::Client;
+use crate::cache::keys::Tree;
 use crate::cache::registries::Registries;
 use crate::options::explain::Explain;
 
@@ -70,25 +71,27 @@ pub struct Explainer {
 
 impl Explainer {
     /// Makes ready for a build, whose contexts are in these folders by name. `reads_caches` is whether it reads some
-    /// that can be looked at. Where nothing is wanted there is `None`. A build that may run no step is cancelled
+    /// that can be looked at, and `tells_files` whether a cache that it writes tells the files of its contexts. Where
+    /// nothing is wanted there is `None`. A build that may run no step is cancelled
     /// through `cancel`.
     pub fn new(
         request: &BuildRequest,
         reads_caches: bool,
+        tells_files: bool,
         folders: BTreeMap<String, PathBuf>,
         cancel: &CancellationToken,
     ) -> Option<Self> {
         let steps = &request.steps;
         let is_told = steps.explain != Explain::Off && reads_caches;
         let is_counted = steps.require_cached || steps.min_hit_rate.is_some();
-        if request.call.is_some() || !(is_told || is_counted) {
+        if request.call.is_some() || !(is_told || is_counted || tells_files) {
             return None;
         }
         let cancel = steps.require_cached.then(|| cancel.clone());
         let watch = Arc::new(Watch::new(cancel));
         Some(Self {
             request: request.clone(),
-            reader: Reader::start(Arc::clone(&watch), folders, reads_caches),
+            reader: Reader::start(Arc::clone(&watch), folders, reads_caches || tells_files),
             watch,
         })
     }
@@ -111,6 +114,19 @@ impl Explainer {
     /// Returns the name of the step for which the build was ended, because it would have run.
     pub fn refused(&self) -> Option<String> {
         self.watch.refused()
+    }
+
+    /// Returns the files of the contexts, with the contents of those that steps have read which ran; none where no step
+    /// did.
+    pub async fn trees(&self) -> BTreeMap<String, Arc<Tree>> {
+        let (plan, outcomes) = self.watch.outcomes();
+        let ran = findings::that_ran(&plan, &outcomes);
+        if ran.is_empty() {
+            return BTreeMap::new();
+        }
+        let trees = tokio::time::timeout(DEADLINE, self.reader.trees(&plan, &ran)).await;
+        let trees = trees.unwrap_or_default().into_iter();
+        trees.map(|(name, tree)| (name, Arc::new(tree))).collect()
     }
 
     /// Collects what is known when the steps have run.

@@ -8,6 +8,7 @@
 //! | [`output`] | where the results go |
 //! | [`plan`] | pure: request, facts and inputs become all that BuildKit is told |
 //! | [`explain`] | why the steps of a build ran |
+//! | [`record`] | what the build tells about itself in the caches that it writes |
 //! | [`run`] | one build on one connected builder: session, attempts, status |
 //!
 //! A build goes through them in this order: `request` → `plan` → `run`, and `run` uses the others.
@@ -18,6 +19,7 @@ pub mod explain;
 mod later;
 pub mod output;
 pub mod plan;
+pub mod record;
 pub mod request;
 pub mod run;
 

@@ -29,6 +29,7 @@ use super::explain::{Around, Explainer, Explanation};
 use super::output::exporters::{self, Export};
 use super::output::load::ImageLoader;
 use super::plan::NodeFacts;
+use super::record::Recorder;
 use super::request::BuildRequest;
 use crate::buildkit::Client;
 use crate::buildkit::session::content::ContentStores;
@@ -110,9 +111,11 @@ pub async fn run(
         ready = Box::pin(ready) => ready?,
         () = cancellation.graceful.cancelled() => return Err(BuildError::cancelled()),
     };
+    let recorder = Recorder::new(request, &inputs, runner.targets);
     let explainer = Explainer::new(
         request,
         runner.probes.reads_known(),
+        recorder.as_ref().is_some_and(Recorder::tells_files),
         inputs.local_dirs.clone(),
         &cancellation.graceful,
     );
@@ -122,11 +125,24 @@ pub async fn run(
         stores,
         cancellation,
         explainer: explainer.as_ref(),
+        recorder: recorder.as_ref(),
     };
     let last = attempts.run(&mut imports, build_ref.to_owned(), &mut status);
     let last = Box::pin(last).await;
     if last.result.is_err() {
         cancellation.failed.cancel();
+    }
+    if let Some(recorder) = &recorder {
+        let commit = runner.commit.attributes().await;
+        let trees = match &explainer {
+            Some(explainer) if recorder.tells_files() && last.result.is_ok() => {
+                explainer.trees().await
+            }
+            _ => BTreeMap::new(),
+        };
+        if let Some(observed) = recorder.observed(&commit, trees) {
+            build.caches.set_record(&observed);
+        }
     }
     last.end_exports().await;
     let explaining = explainer.as_ref().map(|explainer| Explaining {
@@ -161,10 +177,14 @@ impl Ending<'_> {
         self,
         mut build: ReadyBuild,
         mut imports: Imports,
-        last: LastAttempt,
+        mut last: LastAttempt,
         explaining: Option<Explaining<'_>>,
     ) -> Result<BuildOutcome, BuildError> {
         let (published, explanation) = self.publish(&build, &last, explaining).await;
+        if let (Ok(outcome), Ok(_)) = (&mut last.result, &published) {
+            let response = &mut outcome.exporter_response;
+            build.caches.add_records(response).await;
+        }
         build.session.end().await;
         let result = match last.result {
             Ok(outcome) => published.map(|caches| {

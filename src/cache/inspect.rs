@@ -1,6 +1,6 @@
 //! What is in a cache, counted and put in order. Nothing is read here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,6 +9,7 @@ use super::MAX_METADATA;
 use super::config::CacheConfig;
 use super::manifest::{CREATED_AT, Descriptor, Form};
 use super::media::algorithm_of;
+use super::outline::{Outline, OutlineStep};
 use super::source::{CachePart, DESCRIPTION, Loaded};
 use crate::compress::Algorithm;
 use crate::digest::Digest;
@@ -84,6 +85,15 @@ pub struct Layer {
     pub created_at: Option<String>,
     /// The step that made it, where known.
     pub step: Option<String>,
+    /// The stage of that step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// The platform of that step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// How long that step took when it last ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<u64>,
     /// Number of results that use it.
     pub results: usize,
     /// Whether the blob is there, where that was checked.
@@ -133,6 +143,27 @@ impl Inspection {
         };
         inspection.warnings = inspection.find_faults(inline, layers.unlisted);
         inspection
+    }
+
+    /// Names the steps that made the layers, as far as the record of the cache's builds tells them.
+    pub fn name_steps(&mut self, outline: &Outline) {
+        let named = outline.steps.iter().filter(|step| step.stage.is_some());
+        let by_layer: HashMap<&Digest, &OutlineStep> = named
+            .clone()
+            .filter_map(|step| Some((step.layer.as_ref()?, step)))
+            .collect();
+        for layer in &mut self.layers {
+            if let Some(step) = by_layer.get(&layer.digest) {
+                layer.step.get_or_insert_with(|| step.name.clone());
+                layer.stage.clone_from(&step.stage);
+                layer.platform.clone_from(&step.platform);
+                layer.milliseconds = step.milliseconds;
+            }
+        }
+        if self.platforms.is_empty() {
+            let platforms: BTreeSet<&String> = named.filter_map(|s| s.platform.as_ref()).collect();
+            self.platforms = platforms.into_iter().cloned().collect();
+        }
     }
 
     fn find_faults(&self, inline: bool, unlisted: usize) -> Vec<String> {
@@ -282,6 +313,9 @@ fn layer(descriptor: &Descriptor) -> Layer {
             .filter(|time| parse_time(time).is_some())
             .map(str::to_owned),
         step: annotation(DESCRIPTION).map(str::to_owned),
+        stage: None,
+        platform: None,
+        milliseconds: None,
         results: 0,
         present: None,
     }

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::budget::{Budget, TooMuch};
 use super::config;
+use super::extras::Extras;
 use super::unknown::{Unknown, keeps_unknown, null_is_empty};
 use crate::digest::Digest;
 
@@ -134,6 +135,8 @@ pub struct CacheManifest {
     pub config: Option<Descriptor>,
     /// Descriptors of the layers' blobs, in the order of the manifest.
     pub layers: Vec<Descriptor>,
+    /// Entries of this program, which stand behind the layers.
+    pub extras: Extras,
     /// Top-level fields besides those above, such as annotations.
     pub other: Unknown,
 }
@@ -217,12 +220,17 @@ impl CacheManifest {
             let config: Option<Descriptor> = config.map(serde_json::from_str).transpose()?;
             (config, wire.layers.unwrap_or_default())
         };
-        Ok(Self {
+        let mut manifest = Self {
             form,
             config,
             layers,
+            extras: Extras::default(),
             other: wire.other,
-        })
+        };
+        if manifest.is_cache() {
+            manifest.extras = Extras::take(&mut manifest.layers);
+        }
+        Ok(manifest)
     }
 
     /// Returns whether the config is a cache config, and not that of an image.
@@ -246,13 +254,14 @@ impl CacheManifest {
             manifests: None,
             other: self.other.clone(),
         };
+        let mut entries = self.layers.clone();
+        entries.extend(self.extras.entries().cloned());
         if self.form.is_index() {
-            let mut entries = self.layers.clone();
             entries.extend(self.config.clone());
             wire.manifests = Some(entries);
         } else {
             wire.config = self.config.as_ref().map(to_raw_value).transpose()?;
-            wire.layers = Some(self.layers.clone());
+            wire.layers = Some(entries);
         }
         serde_json::to_vec(&wire)
     }
@@ -365,6 +374,7 @@ mod tests {
         );
         let layers = proptest::collection::vec(layer, 0..6);
         (form, layers).prop_map(|(form, layers)| CacheManifest {
+            extras: Extras::default(),
             form,
             config: Some(Descriptor::of(config::MEDIA_TYPE, b"config")),
             layers,

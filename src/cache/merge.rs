@@ -30,6 +30,8 @@ use self::normal::Table;
 use self::reduce::{Place, layers_of, reduce};
 use self::times::Times;
 use super::config::{self, CacheConfig, ConfigError};
+use super::extras::Extras;
+use super::extras::store::Written;
 use super::manifest::{CacheManifest, Descriptor, Form, ManifestError};
 use super::media::{algorithm_of, layer_type};
 use super::source::CachePart;
@@ -37,6 +39,7 @@ use super::unknown::Unknown;
 use crate::digest::Digest;
 
 pub use self::retention::{Bounds, Dropped};
+pub use self::root_record::is_root_record;
 
 /// A cache: its config, and the blobs that its manifest lists.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +48,8 @@ pub struct Contents {
     /// What is referred to, and nothing else.
     blobs: BTreeMap<Digest, Descriptor>,
     form: Form,
+    /// Entries of this program.
+    extras: Extras,
     /// Fields of the manifest, such as annotations.
     other: Unknown,
 }
@@ -68,12 +73,25 @@ pub enum ContentsError {
 pub struct Parts {
     /// The manifest.
     pub manifest: Bytes,
+    /// The manifest without entries of this program, where it has some.
+    pub plain: Option<Bytes>,
     /// Media type of the manifest.
     pub media_type: &'static str,
     /// The config.
     pub config: Bytes,
     /// Digest of the config.
     pub config_digest: Digest,
+}
+
+impl Parts {
+    /// Returns the manifest as it is to be written.
+    pub fn written(&self) -> Written {
+        Written {
+            with: self.manifest.clone(),
+            without: self.plain.clone(),
+            media_type: self.media_type,
+        }
+    }
 }
 
 impl Contents {
@@ -103,6 +121,7 @@ impl Contents {
             config: CacheConfig::default(),
             blobs,
             form: manifest.form,
+            extras: manifest.extras.clone(),
             other: manifest.other.clone(),
         };
         for blob in &manifest.layers {
@@ -123,6 +142,7 @@ impl Contents {
     pub fn of_part(manifest: &CacheManifest, part: &CachePart) -> Result<Self, ConfigError> {
         let is_cache = manifest.is_cache();
         let manifest = CacheManifest {
+            extras: manifest.extras.clone(),
             form: if is_cache {
                 manifest.form
             } else {
@@ -152,6 +172,7 @@ impl Contents {
         }
         self.config = table.finish();
         self.forget_unused();
+        self.extras.merge(&other.extras);
         self.other.merge(&other.other);
     }
 
@@ -270,14 +291,17 @@ impl Contents {
             blob
         };
         let manifest = CacheManifest {
+            extras: self.extras.in_form(self.form),
             form: self.form,
             config: Some(descriptor),
             layers: self.blobs().map(layer).collect(),
             other: self.other.clone(),
         };
+        let written = Written::of(&manifest)?;
         Ok(Parts {
-            manifest: manifest.to_bytes()?.into(),
-            media_type: self.form.media_type(),
+            manifest: written.with,
+            plain: written.without,
+            media_type: written.media_type,
             config,
             config_digest,
         })
@@ -287,6 +311,16 @@ impl Contents {
     #[cfg(test)]
     pub fn config(&self) -> &CacheConfig {
         &self.config
+    }
+
+    /// Returns the entries of this program.
+    pub fn extras(&self) -> &Extras {
+        &self.extras
+    }
+
+    /// Sets the entries of this program.
+    pub fn set_extras(&mut self, extras: Extras) {
+        self.extras = extras;
     }
 
     /// Returns the form of the manifest.
@@ -322,6 +356,7 @@ impl Contents {
             config,
             blobs: self.blobs.clone(),
             form: self.form,
+            extras: self.extras.clone(),
             other: self.other.clone(),
         };
         contents.forget_unused();

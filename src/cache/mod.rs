@@ -12,16 +12,20 @@
 //! | [`copy_blobs`] | the blobs of caches copied into one repository |
 //! | [`keys`] | the keys of a build's steps, and the steps looked up in a cache |
 //! | [`record`] | what a cache tells about the builds that wrote it |
+//! | [`extras`] | entries of this program in a cache's manifest |
 //! | [`remote_cache`] | what a cache in the registry holds already |
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
 //! | [`layout`] | a folder of the OCI image layout as the session's store |
 //! | [`source`], [`inspect`] | a cache that is looked at: where it is read from, and what is in it |
+//! | [`outline`], [`difference`] | its steps under each other, and what another cache has of them |
 
 pub mod budget;
 pub mod config;
 pub mod copy_blobs;
+pub mod difference;
 pub mod export;
+pub mod extras;
 pub mod import;
 pub mod inspect;
 pub mod keys;
@@ -29,7 +33,7 @@ pub mod layout;
 pub mod manifest;
 pub mod media;
 pub mod merge;
-#[allow(dead_code, unused_imports, reason = "exports that write it come next")]
+pub mod outline;
 pub mod record;
 pub mod registries;
 pub mod remote_cache;

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::extras::Extras;
 use super::manifest::{CacheManifest, Descriptor, Form, ManifestError};
 use super::media::algorithm_of;
 use crate::compress::Algorithm;
@@ -19,6 +20,9 @@ pub struct RemoteCache {
     manifest: Option<Digest>,
     form: Option<Form>,
     config: Option<Descriptor>,
+    extras: Extras,
+    /// The registry was not to be had.
+    is_unasked: bool,
     blobs: HashMap<Digest, Descriptor>,
     by_diff_id: HashMap<Digest, Vec<Digest>>,
 }
@@ -35,7 +39,7 @@ impl RemoteCache {
         async move {
             asked.await.unwrap_or_else(|error| {
                 log_unasked(&error);
-                Arc::default()
+                Arc::new(Self::unasked())
             })
         }
         .boxed()
@@ -48,7 +52,7 @@ impl RemoteCache {
             let known = Self::fetch(&repository, &reference).await;
             Arc::new(known.unwrap_or_else(|error| {
                 log_unasked(&error);
-                Self::default()
+                Self::unasked()
             }))
         }
         .boxed()
@@ -81,6 +85,7 @@ impl RemoteCache {
             manifest: Some(digest),
             form: Some(manifest.form),
             config: manifest.config.clone(),
+            extras: manifest.extras.clone(),
             ..Self::default()
         };
         for layer in &manifest.layers {
@@ -94,6 +99,23 @@ impl RemoteCache {
             known.blobs.insert(layer.digest.clone(), layer.clone());
         }
         known
+    }
+
+    fn unasked() -> Self {
+        Self {
+            is_unasked: true,
+            ..Self::default()
+        }
+    }
+
+    /// Returns whether the registry did not answer, or refused.
+    pub fn is_unasked(&self) -> bool {
+        self.is_unasked
+    }
+
+    /// Returns the entries of this program in the manifest.
+    pub fn extras(&self) -> &Extras {
+        &self.extras
     }
 
     /// Returns the digest of the manifest, if there is a cache.
@@ -175,6 +197,7 @@ mod tests {
     #[test]
     fn layers_are_found_by_content_and_compression() {
         let manifest = CacheManifest {
+            extras: Extras::default(),
             form: Form::OciManifest,
             config: None,
             layers: vec![

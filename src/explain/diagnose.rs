@@ -343,7 +343,7 @@ impl<'a, 'b> Search<'a, 'b> {
 }
 
 /// Returns whether the text of a command has the name of a variable.
-fn is_named(vertex: &Vertex, name: &str) -> bool {
+pub(super) fn is_named(vertex: &Vertex, name: &str) -> bool {
     let Ok(op::Op::Exec(exec)) = &vertex.op else {
         return false;
     };

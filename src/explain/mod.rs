@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cause`] | the causes, each with its code |
 //! | [`mod@diagnose`] | which steps have a cause of their own, and which only follow from others |
+//! | [`recorded`] | causes told more closely by the record that a cache carries |
 //! | [`phrase`] | the causes in words |
 //! | [`render`] | the lines under the summary of a build |
 //! | [`table`] | the table of a forecast |
@@ -20,6 +21,7 @@ pub mod cause;
 pub mod diagnose;
 pub mod phrase;
 pub mod rate;
+pub mod recorded;
 pub mod render;
 pub mod table;
 

@@ -1,4 +1,5 @@
 //! Causes of builds that differ in one thing, and each form of what is shown.
 
 mod builds;
+mod recorded;
 mod words;

@@ -20,7 +20,7 @@ use crate::reference::Reference;
 pub use export::{CacheTo, RegistryCacheTo};
 pub use import::CacheFrom;
 pub use scoped::{ScopedCache, WriteScope};
-pub use words::{Compression, Compressor, Mode, OnFailure, Via};
+pub use words::{Compression, Compressor, Mode, OnFailure, Told, Via};
 
 /// The value of one flag, split.
 enum Entry {

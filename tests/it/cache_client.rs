@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::support::registry::{Compression, Manifest};
+use crate::support::registry::{Compression, Manifest, is_record};
 use crate::support::rig::{Builder, Client, Rig, context, text, unique};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -113,6 +113,7 @@ fn entries(manifest: &Manifest) -> Vec<Value> {
         .expect("layers")
         .into_iter()
         .filter(|entry| entry["mediaType"] != "application/vnd.buildkit.cacheconfig.v0")
+        .filter(|entry| !is_record(entry))
         .collect()
 }
 

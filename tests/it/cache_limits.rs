@@ -56,8 +56,8 @@ fn only_what_is_new_moves() {
             (6_500_000..8_000_000).contains(&bytes),
             "{bytes}: {first:?}"
         );
-        // The base's layer, three own ones and the config.
-        assert_eq!(opened, 5, "{first:?}");
+        // The base's layer, three own ones, the record and the config.
+        assert_eq!(opened, 6, "{first:?}");
         assert!(log.contains("sent 4 of 4 layers"), "{log}");
 
         let (second, log) = export(&steps(&seed, "a"));
@@ -68,10 +68,11 @@ fn only_what_is_new_moves() {
         let (third, log) = export(&steps(&seed, "b"));
         let (bytes, opened) = uploads(&third);
         assert!((500_000..530_000).contains(&bytes), "{bytes}: {third:?}");
-        assert_eq!(opened, 2, "the last layer and the config: {third:?}");
+        assert_eq!(opened, 3, "the last layer, record and config: {third:?}");
         assert!(log.contains("sent 1 of 4 layers"), "{log}");
-        // Old manifest, three layers asked for, layer, config asked for and sent, manifest.
-        assert!(third.len() <= 11, "{} requests: {third:?}", third.len());
+        // Old manifest, three layers asked for, layer, config asked for and sent, the old record, the new one asked for
+        // and sent, manifest.
+        assert!(third.len() <= 15, "{} requests: {third:?}", third.len());
     }
 }
 

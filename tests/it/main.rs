@@ -25,6 +25,7 @@ mod cache_keys;
 mod cache_layout;
 mod cache_limits;
 mod cache_merge;
+mod cache_record;
 mod cache_refused;
 mod cache_registry;
 mod cache_rig_faults;

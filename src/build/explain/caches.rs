@@ -1,11 +1,14 @@
 //! The caches that were read, as they are looked into.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::build::cache::import::found::{Contents, FoundCache};
 use crate::cache::config::CacheConfig;
+use crate::cache::extras::store::{self, ReadError};
+use crate::cache::record::Record;
 use crate::digest::Digest;
 
 /// A cache that was read.
@@ -16,6 +19,15 @@ pub(super) struct ReadCache {
     pub(super) config: CacheConfig,
     /// Blobs that the registry has lost.
     pub(super) lost: HashSet<Digest>,
+    /// What it tells of the builds that wrote it.
+    pub(super) record: Option<Arc<Record>>,
+}
+
+impl ReadCache {
+    /// Returns the commit that its youngest build was made from, if it tells.
+    pub(super) fn commit(&self) -> Option<String> {
+        self.record.as_ref()?.builds.first()?.commit.clone()
+    }
 }
 
 /// The caches of a build.
@@ -30,13 +42,14 @@ pub(super) struct Caches {
 pub(super) async fn load(found: Vec<FoundCache>) -> Caches {
     let mut caches = Caches::default();
     let loaded = futures_util::future::join_all(found.into_iter().map(load_one)).await;
-    for (name, contents) in loaded {
+    for (name, contents, record) in loaded {
         match contents {
             Ok(configs) => {
                 let read = configs.into_iter().map(|(config, lost)| ReadCache {
                     name: name.clone(),
                     config,
                     lost,
+                    record: record.clone(),
                 });
                 caches.read.extend(read);
             }
@@ -49,7 +62,11 @@ pub(super) async fn load(found: Vec<FoundCache>) -> Caches {
 /// The configs of a cache with their lost blobs, or why there are none; an inline cache of several images has several.
 type Configs = Result<Vec<(CacheConfig, HashSet<Digest>)>, Option<String>>;
 
-async fn load_one(found: FoundCache) -> (String, Configs) {
+async fn load_one(found: FoundCache) -> (String, Configs, Option<Arc<Record>>) {
+    let mut record = match &found.record {
+        Some((repository, entry)) => told(store::read(repository, entry).await),
+        None => None,
+    };
     let configs = match found.contents {
         Contents::Config(bytes, lost) => {
             // Up to a mebibyte of JSON takes long enough to hold up what else this thread does.
@@ -62,6 +79,9 @@ async fn load_one(found: FoundCache) -> (String, Configs) {
         }
         Contents::In(source) => match source.load().await {
             Ok(loaded) => {
+                if let Some(entry) = loaded.manifest.extras.record() {
+                    record = told(store::read_from(&source, entry).await);
+                }
                 let parts = loaded.parts.into_iter();
                 Ok(parts.map(|part| (part.config, HashSet::new())).collect())
             }
@@ -71,7 +91,18 @@ async fn load_one(found: FoundCache) -> (String, Configs) {
         Contents::Missing => Err(None),
         Contents::Unreadable(error) => Err(Some(error)),
     };
-    (found.name, configs)
+    (found.name, configs, record)
+}
+
+/// A record that cannot be read is as none.
+fn told(record: Result<Record, ReadError>) -> Option<Arc<Record>> {
+    match record {
+        Ok(record) => Some(Arc::new(record)),
+        Err(error) => {
+            tracing::debug!(error = %crate::error::chain(&error), "the record is not read");
+            None
+        }
+    }
 }
 
 /// Returns when the newest result of a cache was made, where it says.
@@ -93,7 +124,11 @@ mod tests {
 
     fn found(name: &str, contents: Contents) -> FoundCache {
         let name = name.to_owned();
-        FoundCache { name, contents }
+        FoundCache {
+            name,
+            contents,
+            record: None,
+        }
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use crate::cache::config::CacheConfig;
 use crate::cache::keys::calibrate::Calibration;
 use crate::cache::keys::compare::{Comparison, State};
 use crate::cache::keys::{Facts, Keys, Plan, Unknown};
+use crate::explain::recorded::Recorded;
 use crate::explain::{Build, Cache, Diagnosis, Outcome, Outcomes, diagnose};
 use crate::text::human;
 
@@ -135,7 +136,7 @@ impl Findings {
         let caches = caches.map(|(cache, comparison)| Cache {
             name: cache.name.clone(),
             age: age(&cache.config),
-            commit: None,
+            commit: cache.commit(),
             config: &cache.config,
             comparison,
         });
@@ -151,7 +152,15 @@ impl Findings {
             asked: asked.as_deref(),
             arguments: &arguments,
         };
-        tell(&build, &diagnose(&build, &()))
+        // Of those that tell something the one counts that knows most of the build.
+        let read = self.caches.read.iter().zip(&caches).rev();
+        let told = read.filter_map(|(read, cache)| Some((read.record.as_ref()?, cache)));
+        let best = told.max_by_key(|(_, cache)| cache.comparison.known(build.plan));
+        let diagnosis = match best {
+            Some((record, _)) => diagnose(&build, &Recorded::new(record, &build)),
+            None => diagnose(&build, &()),
+        };
+        tell(&build, &diagnosis)
     }
 }
 

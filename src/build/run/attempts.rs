@@ -12,6 +12,7 @@ use crate::build::cache::Cancellation;
 use crate::build::cache::early::{EarlyExports, EarlyObserver};
 use crate::build::cache::import::Imports;
 use crate::build::explain::Explainer;
+use crate::build::record::Recorder;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, SolveObserver, SolveOutcome, SolveRequest};
@@ -23,6 +24,7 @@ pub(super) struct Attempts<'a> {
     pub(super) stores: ContentStores,
     pub(super) cancellation: &'a Cancellation,
     pub(super) explainer: Option<&'a Explainer>,
+    pub(super) recorder: Option<&'a Recorder>,
 }
 
 /// The last attempt, with the build's result.
@@ -93,12 +95,16 @@ impl Attempts<'_> {
         let observers = Observers {
             early: early.map(|early| EarlyObserver::new(early, &again)),
             explainer: self.explainer,
+            recorder: self.recorder,
         };
         let observer = (!observers.are_none()).then_some(&observers as &dyn SolveObserver);
         let (client, cancel) = (&self.runner.client, &self.cancellation.graceful);
         solve::solve(client, request, observer, cancel, |report| {
             if let Some(explainer) = self.explainer {
                 explainer.observe(&report);
+            }
+            if let Some(recorder) = self.recorder {
+                recorder.observe(&report);
             }
             status.push(report);
         })

@@ -1,4 +1,4 @@
-//! Who learns how a solve goes: the exports beside it, and who explains it.
+//! Who learns how a solve goes: the exports beside it, who explains it, and who notes what caches tell of it.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,20 @@ use tonic::Status;
 
 use crate::build::cache::early::EarlyObserver;
 use crate::build::explain::Explainer;
+use crate::build::record::Recorder;
 use crate::buildkit::solve::SolveObserver;
 
 /// Passes on what is observed of a solve.
 pub(super) struct Observers<'a> {
     pub(super) early: Option<EarlyObserver<'a>>,
     pub(super) explainer: Option<&'a Explainer>,
+    pub(super) recorder: Option<&'a Recorder>,
 }
 
 impl Observers<'_> {
     /// Returns whether there is anybody.
     pub(super) fn are_none(&self) -> bool {
-        self.early.is_none() && self.explainer.is_none()
+        self.early.is_none() && self.explainer.is_none() && self.recorder.is_none()
     }
 }
 
@@ -27,6 +29,9 @@ impl SolveObserver for Observers<'_> {
     fn begin(&self, definitions: &BTreeMap<String, Definition>) {
         if let Some(explainer) = self.explainer {
             explainer.begin(definitions);
+        }
+        if let Some(recorder) = self.recorder {
+            recorder.begin(definitions);
         }
         if let Some(early) = &self.early {
             early.begin(definitions);

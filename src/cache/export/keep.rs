@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::publish::{PublishError, Published, manifest_of, rewrite};
 use super::push_merged::{self, Place};
 use super::sink::{Collected, PartExport, RegistrySink};
+use crate::cache::extras::store::NewRecord;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents};
 use crate::digest::Digest;
@@ -26,6 +27,7 @@ pub async fn keep(
     parts: Vec<PartExport>,
     reference: &str,
     bounds: &Bounds,
+    record: Option<&NewRecord>,
     enough: impl Future<Output = ()>,
 ) -> Result<Option<Published>, PublishError> {
     let mut collected = Collected {
@@ -53,6 +55,7 @@ pub async fn keep(
         reference,
         bounds,
         now: Timestamp::now(),
+        record,
     };
     let merged = match push_merged::publish(place, &kept, &stored).await {
         Err(PublishError::Lost(lost)) => {
@@ -71,6 +74,7 @@ pub async fn keep(
         sent_layers: sent.clone().count(),
         sent_bytes: sent.map(|layer| layer.sent).sum(),
         too_large: false,
+        refused: merged.refused,
         merged: Some(merged),
         dropped: None,
     }))

@@ -13,7 +13,8 @@ use super::push_merged::{self, Merged, Place, put_config};
 use super::sink::{Collected, RegistrySink};
 use crate::cache::MAX_METADATA;
 use crate::cache::config::{CacheConfig, ConfigError};
-use crate::cache::manifest::{CacheManifest, Descriptor, ManifestError};
+use crate::cache::extras::store::{self, NewRecord, Written};
+use crate::cache::manifest::{CacheManifest, Descriptor, Form, ManifestError};
 use crate::cache::media::layer_type;
 use crate::cache::merge::{Bounds, Contents, ContentsError, Dropped};
 use crate::cache::remote_cache::RemoteCache;
@@ -94,6 +95,8 @@ pub struct Published {
     pub merged: Option<Merged>,
     /// What the bounds did not leave room for, where it was not merged.
     pub dropped: Option<Dropped>,
+    /// The registry refuses the record, and it was left out.
+    pub refused: bool,
 }
 
 /// Publishes what a sink has collected; `None` if BuildKit had nothing to export.
@@ -105,6 +108,7 @@ pub async fn publish(
     sink: &RegistrySink,
     reference: &str,
     rules: &Rules,
+    record: Option<&NewRecord>,
 ) -> Result<Option<Published>, PublishError> {
     let collected = sink.finish().await.map_err(PublishError::Layer)?;
     if !collected.broken.is_empty() {
@@ -117,14 +121,14 @@ pub async fn publish(
     };
     let mut made = rewrite(&collected, manifest, sink.settings().oci_types)?;
     let published = if rules.merge {
-        merge(sink.repository(), reference, rules, &made).await
+        merge(sink.repository(), reference, rules, &made, record).await
     } else {
         let dropped = if rules.cut() {
             made.cut(&rules.bounds)?
         } else {
             None
         };
-        let alone = alone(sink, reference, &made).await;
+        let alone = alone(sink, reference, &mut made, record).await;
         alone.map(|published| Published {
             dropped,
             ..published
@@ -140,7 +144,8 @@ pub async fn publish(
 async fn alone(
     sink: &RegistrySink,
     reference: &str,
-    made: &Rewritten,
+    made: &mut Rewritten,
+    record: Option<&NewRecord>,
 ) -> Result<Published, PublishError> {
     let mut published = made.report();
     let known = sink.known().await;
@@ -155,10 +160,15 @@ async fn alone(
     // A config whose layers are lost is in nobody's way.
     let layers = check_reused(repository, &made.layers);
     let config = store_config(repository, &known, made);
-    tokio::try_join!(layers, config)?;
-    repository
-        .put_manifest(reference, made.media_type, &made.manifest)
-        .await?;
+    let record = async {
+        let Some(new) = record else { return Ok(None) };
+        let old = known.extras().record();
+        Ok(store::store(repository, old, new, false, made.form()?).await)
+    };
+    let ((), (), record) = tokio::try_join!(layers, config, record)?;
+    let manifest = made.with_record(record)?;
+    (published.manifest, published.refused) =
+        store::put(repository, Some(reference), &manifest).await?;
     Ok(published)
 }
 
@@ -168,6 +178,7 @@ async fn merge(
     reference: &str,
     rules: &Rules,
     made: &Rewritten,
+    record: Option<&NewRecord>,
 ) -> Result<Published, PublishError> {
     let contents = Contents::parse(&made.manifest, made.media_type, &made.config)?;
     let sent = made.layers.iter().filter(|layer| layer.sent > 0);
@@ -177,12 +188,14 @@ async fn merge(
         reference,
         bounds: &rules.bounds,
         now: Timestamp::now(),
+        record,
     };
     let merged = push_merged::publish(place, &contents, &stored).await?;
     Ok(Published {
         manifest: merged.manifest.clone(),
         unchanged: merged.unchanged,
         too_large: false,
+        refused: merged.refused,
         merged: Some(merged),
         ..made.report()
     })
@@ -205,6 +218,9 @@ async fn adds_nothing(
     let manifest = CacheManifest::parse(&made.manifest, made.media_type)?;
     if made.layers.iter().any(|layer| layer.sent > 0) || !known.lists_the_same(&manifest) {
         return Ok(false);
+    }
+    if old.digest == Digest::of(&made.config) {
+        return Ok(true);
     }
     let old = match repository.read_blob(&old.digest, old.size).await {
         Ok(bytes) => CacheConfig::parse(&bytes),
@@ -248,7 +264,28 @@ impl Rewritten {
             too_large: self.manifest.len().max(self.config.len()) > MAX_METADATA,
             merged: None,
             dropped: None,
+            refused: false,
         }
+    }
+
+    fn form(&self) -> Result<Form, ManifestError> {
+        Ok(CacheManifest::parse(&self.manifest, self.media_type)?.form)
+    }
+
+    /// Returns the manifest with the entry of a record. Without one it keeps every byte.
+    fn with_record(&self, record: Option<Descriptor>) -> Result<Written, PublishError> {
+        if record.is_none() {
+            return Ok(Written {
+                with: self.manifest.clone(),
+                without: None,
+                media_type: self.media_type,
+            });
+        }
+        let mut manifest = CacheManifest::parse(&self.manifest, self.media_type)?;
+        manifest.extras.set_record(record);
+        let mut written = Written::of(&manifest)?;
+        written.without = written.without.map(|_| self.manifest.clone());
+        Ok(written)
     }
 
     /// Cuts the cache to bounds. What stays within them keeps every byte.

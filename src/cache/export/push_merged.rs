@@ -16,7 +16,9 @@ use jiff::Timestamp;
 
 use super::PublishError;
 use crate::cache::config::CacheConfig;
-use crate::cache::manifest::CacheManifest;
+use crate::cache::extras::Extras;
+use crate::cache::extras::store::{self, NewRecord};
+use crate::cache::manifest::{CacheManifest, Descriptor};
 use crate::cache::merge::{Bounds, Contents, Dropped};
 use crate::digest::Digest;
 use crate::registry::{BlobSource, RawManifest, RegistryError, Repository, UploadOptions};
@@ -29,6 +31,9 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(60), Duration::from_se
 /// A use that was noted is noted again after this time, or a quarter of `max-age`.
 const STALE: Duration = Duration::from_secs(6 * 3600);
 
+/// The remark about a registry that does not take the record.
+pub const REFUSED: &str = "the registry refuses the record of the build: left out";
+
 /// Where a cache is kept, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
@@ -40,6 +45,8 @@ pub struct Place<'a> {
     pub bounds: &'a Bounds,
     /// The present time.
     pub now: Timestamp,
+    /// What is told of the builds.
+    pub record: Option<&'a NewRecord>,
 }
 
 /// A cache that the reference holds.
@@ -61,6 +68,8 @@ pub struct Merged {
     pub lost: usize,
     /// Why what the reference held before was not merged but replaced.
     pub replaced: Option<String>,
+    /// The registry refuses the record, and it was left out.
+    pub refused: bool,
 }
 
 impl fmt::Display for Merged {
@@ -82,6 +91,9 @@ impl fmt::Display for Merged {
         }
         if let Some(dropped) = &self.dropped {
             write!(f, "; {dropped}")?;
+        }
+        if self.refused {
+            write!(f, "; {REFUSED}")?;
         }
         Ok(())
     }
@@ -124,7 +136,7 @@ pub async fn merge<S: BuildHasher>(
     let mut writer = Writer {
         place,
         ours: ours.clone(),
-        stored: stored.iter().cloned().collect(),
+        there: stored.iter().cloned().collect(),
         lost: HashSet::new(),
         last: None,
         contended: false,
@@ -132,6 +144,8 @@ pub async fn merge<S: BuildHasher>(
         lost_results: 0,
         dropped: None,
         replaced: None,
+        refused: false,
+        stored: None,
     };
     writer.run().await
 }
@@ -144,12 +158,17 @@ pub async fn merge<S: BuildHasher>(
 pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<Merged, PublishError> {
     let mut contents = contents.clone();
     let dropped = contents.bound(place.bounds, place.now)?;
+    let record = match place.record {
+        Some(new) => store::store(place.repository, None, new, false, contents.form()).await,
+        None => None,
+    };
+    let mut extras = Extras::default();
+    extras.set_record(record);
+    contents.set_extras(extras);
     let parts = contents.to_parts()?;
     put_config(place.repository, &parts.config_digest, &parts.config, true).await?;
-    let manifest = place
-        .repository
-        .put_manifest(place.reference, parts.media_type, &parts.manifest)
-        .await?;
+    let tag = Some(place.reference);
+    let (manifest, refused) = store::put(place.repository, tag, &parts.written()).await?;
     Ok(Merged {
         manifest,
         unchanged: false,
@@ -159,6 +178,7 @@ pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<Merged, Pu
         dropped,
         lost: 0,
         replaced: None,
+        refused,
     })
 }
 
@@ -189,7 +209,7 @@ struct Writer<'a> {
     place: Place<'a>,
     ours: Contents,
     /// Blobs that are there.
-    stored: HashSet<Digest>,
+    there: HashSet<Digest>,
     /// Blobs of others that are not.
     lost: HashSet<Digest>,
     last: Option<RemoteState>,
@@ -199,6 +219,10 @@ struct Writer<'a> {
     lost_results: usize,
     dropped: Option<Dropped>,
     replaced: Option<String>,
+    /// The registry refuses the record.
+    refused: bool,
+    /// The entry of the record that was stored last, with the entry that it follows on.
+    stored: Option<(Option<Descriptor>, Option<Descriptor>)>,
 }
 
 impl Writer<'_> {
@@ -310,11 +334,11 @@ impl Writer<'_> {
     /// Returns the blobs that are not in the repository. One that is there is asked for once.
     async fn missing(&mut self, contents: &Contents) -> Result<HashSet<Digest>, RegistryError> {
         let unknown = contents.blobs().map(|blob| blob.digest.clone());
-        let unknown: Vec<Digest> = unknown.filter(|b| !self.stored.contains(b)).collect();
+        let unknown: Vec<Digest> = unknown.filter(|b| !self.there.contains(b)).collect();
         let asked = self.place.repository.missing_blobs(unknown.iter().cloned());
         let missing = asked.await?;
         let there = unknown.into_iter().filter(|b| !missing.contains(b));
-        self.stored.extend(there);
+        self.there.extend(there);
         Ok(missing)
     }
 
@@ -326,14 +350,18 @@ impl Writer<'_> {
         held: &RemoteState,
     ) -> Result<Option<Digest>, PublishError> {
         let (repository, reference) = (self.place.repository, self.place.reference);
-        let parts = merged.to_parts()?;
+        let mut merged = merged.clone();
+        self.add_record(&mut merged).await;
+        let mut parts = merged.to_parts()?;
         let known = held.digest.is_some();
         put_config(repository, &parts.config_digest, &parts.config, known).await?;
         let begun = Instant::now();
-        let digest = Digest::of(&parts.manifest);
-        repository
-            .put_manifest(digest.as_str(), parts.media_type, &parts.manifest)
-            .await?;
+        let (digest, refused) = store::put(repository, None, &parts.written()).await?;
+        if let (true, Some(plain)) = (refused, parts.plain.take()) {
+            self.refused = true;
+            merged.set_extras(Extras::default());
+            parts.manifest = plain;
+        }
         let now = repository.manifest_descriptor(reference).await?;
         if now.map(|now| now.digest) != held.digest {
             tracing::debug!(reference, "another build was quicker");
@@ -346,9 +374,29 @@ impl Writer<'_> {
         self.wait = (begun.elapsed() * 2).clamp(WAIT.0, WAIT.1);
         self.last = Some(RemoteState {
             digest: Some(digest.clone()),
-            contents: Some(merged.clone()),
+            contents: Some(merged),
         });
         Ok(Some(digest))
+    }
+
+    /// Adds the record, merged with the one that is there.
+    async fn add_record(&mut self, merged: &mut Contents) {
+        let mut extras = merged.extras().clone();
+        if self.refused {
+            extras = Extras::default();
+        } else if let Some(new) = self.place.record {
+            let old = extras.record().cloned();
+            let entry = match &self.stored {
+                Some((after, entry)) if *after == old => entry.clone(),
+                _ => {
+                    let (repository, form) = (self.place.repository, merged.form());
+                    store::store(repository, old.as_ref(), new, true, form).await
+                }
+            };
+            self.stored = Some((old.clone(), entry.clone()));
+            extras.set_record(entry.or(old));
+        }
+        merged.set_extras(extras);
     }
 
     /// Waits for others; longer, and by chance, where there are some.
@@ -372,6 +420,7 @@ impl Writer<'_> {
             dropped: self.dropped.take(),
             lost: self.lost_results,
             replaced: self.replaced.take(),
+            refused: self.refused,
         }
     }
 }

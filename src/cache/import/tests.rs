@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, CacheRecord, CacheResult, Parent};
+use crate::cache::extras::Extras;
 use crate::cache::manifest::Form;
 use crate::cache::unknown::Unknown;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
@@ -41,6 +42,7 @@ async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheMa
     }
     let config = config.to_bytes().unwrap();
     let manifest = CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: Some(Descriptor::of(config::MEDIA_TYPE, &config)),
         layers: vec![Descriptor::of(

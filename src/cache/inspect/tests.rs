@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, Parent};
+use crate::cache::extras::Extras;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::unknown::Unknown;
 use crate::registry::RawManifest;
@@ -49,6 +50,7 @@ pub(crate) fn loaded() -> Loaded {
         {"digest": "sha256:e", "inputs": [[{"link": 3}]]},
     ]);
     let manifest = CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: Some(Descriptor::new(
             config::MEDIA_TYPE,

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cache::config;
+use crate::cache::extras::Extras;
 use crate::cache::manifest::{Form, OCI_MANIFEST};
 use crate::cache::unknown::Unknown;
 
@@ -41,6 +42,7 @@ async fn export(store: &LayoutStore, layer: &[u8]) -> Descriptor {
         .await
         .unwrap();
     let manifest = CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: Some(Descriptor::of(config::MEDIA_TYPE, config)),
         layers: vec![Descriptor::of(

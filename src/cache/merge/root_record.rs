@@ -14,6 +14,11 @@ use crate::digest::Digest;
 /// What the digest of the record is made of. No step has it, and it has no result.
 const NAME: &[u8] = b"docker-cachex: all builds of a merged cache";
 
+/// Returns whether a record's digest is that of the record that all others lead to. It is no step.
+pub fn is_root_record(digest: &str) -> bool {
+    digest == Digest::of(NAME).as_str()
+}
+
 /// Adds a record that lies on all that nothing follows on, if they are several.
 pub(super) fn add(config: &CacheConfig) -> CacheConfig {
     let mut joined = config.clone();
@@ -77,6 +82,7 @@ mod tests {
 
     #[test]
     fn it_is_not_taken_for_a_part_of_the_cache() {
+        use crate::cache::extras::Extras;
         use crate::cache::manifest::{CacheManifest, Descriptor, Form};
         let blob = |name: &str| {
             Descriptor::new(
@@ -86,6 +92,7 @@ mod tests {
             )
         };
         let manifest = CacheManifest {
+            extras: Extras::default(),
             form: Form::OciManifest,
             config: None,
             layers: vec![blob("a"), blob("b")],

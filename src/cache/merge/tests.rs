@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cache::config::{CacheInput, CacheLayer, CacheRecord, CacheResult, Parent};
+use crate::cache::extras::Extras;
 
 fn layer(blob: &str, parent: Option<usize>) -> CacheLayer {
     CacheLayer {
@@ -45,6 +46,7 @@ fn manifest(config: &CacheConfig) -> CacheManifest {
         )
     };
     CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: None,
         layers: config.layers.iter().map(descriptor).collect(),

@@ -1,5 +1,7 @@
 //! Lists of the files of a context.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::hash::{Hashed, Salt};
@@ -81,9 +83,16 @@ impl FileSet {
         set
     }
 
-    /// Returns whether a tree has the same files.
-    pub fn is_of(&self, tree: &Tree) -> bool {
-        !self.truncated && *self == Self::of(&self.root, tree, self.salt)
+    /// Takes the content of files that were not read from a list with the same salt, if they look as they did.
+    pub(super) fn remember(&mut self, before: &Self) {
+        let before = before.expand().unwrap_or_default();
+        let before: HashMap<&str, &File> = before.iter().map(|f| (f.path.as_str(), f)).collect();
+        let Some(files) = self.expand() else { return };
+        for (record, file) in self.files.iter_mut().zip(files) {
+            let known = before.get(file.path.as_str());
+            let known = known.filter(|known| (known.mode, known.size) == (file.mode, file.size));
+            record.4 = record.4.or_else(|| known?.content);
+        }
     }
 
     /// Returns the files; `None` where the list was left out or is nonsense.

@@ -1,8 +1,11 @@
 //! The record of a build that has just run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use bollard_buildkit_proto::pb::{Definition, ExecOp, FileOp, SourceOp, file_action::Action, op};
+use bollard_buildkit_proto::pb::{
+    Definition, ExecOp, FileOp, Platform, SourceOp, file_action::Action, op,
+};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
@@ -10,10 +13,13 @@ use super::files::FileSet;
 use super::hash::Salt;
 use super::{BuildRecord, Detail, Record, StepRecord, name};
 use crate::cache::keys::{Facts, Keys, Kind, Plan, Tree, Vertex, record};
+use crate::digest::Digest;
 
-/// What is known of a build beside its definitions.
+/// What is known of a build that has just run.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
+    /// Its definitions, by platform.
+    pub definitions: BTreeMap<String, Definition>,
     /// The Dockerfile as the user named it; only its name is kept.
     pub dockerfile: String,
     /// Name of the folder or the repository of the context.
@@ -25,64 +31,136 @@ pub struct Observed {
     /// How long steps took that ran, in milliseconds, by the digest of the vertex.
     pub ran: BTreeMap<String, u64>,
     /// The files of contexts, by name.
-    pub trees: BTreeMap<String, std::sync::Arc<Tree>>,
+    pub trees: BTreeMap<String, Arc<Tree>>,
     /// The builder's own platform, which steps without one have.
-    pub platform: Option<bollard_buildkit_proto::pb::Platform>,
+    pub platform: Option<Platform>,
 }
 
-/// Returns the record of a build with one definition for each platform.
-pub fn record_of(
-    definitions: &BTreeMap<String, Definition>,
-    observed: &Observed,
-    detail: Detail,
-) -> Record {
-    let salt = Salt::random();
-    let mut record = Record::default();
-    let mut sets: BTreeMap<String, usize> = BTreeMap::new();
-    for (platform, definition) in definitions {
-        let plan = Plan::of([definition]);
-        let mut build = BuildRecord {
-            id: id(observed, platform),
-            salt,
-            dockerfile: file_name(&observed.dockerfile),
-            target: observed.target.clone(),
-            platform: platform.clone(),
-            frontend: frontend(definition),
-            commit: observed.commit.clone().filter(|_| detail == Detail::Full),
-            steps: steps(&plan, definition, observed, &salt),
-            sets: BTreeMap::new(),
-        };
-        let names = plan.vertices().iter().filter_map(Vertex::local_name);
-        for name in names.filter(|_| detail == Detail::Full) {
-            let Some(tree) = observed.trees.get(name) else {
-                continue;
+impl Observed {
+    /// Returns the record of the build, which follows on an older one of the same cache: what is not known
+    /// anew of steps that did not run, and of files that were not read, stays as it was. With `keep` the
+    /// other builds of the older record stay.
+    ///
+    /// Where no step ran, the older record of the same build comes back as it is, so that it has the same
+    /// bytes.
+    pub fn record(&self, detail: Detail, old: Option<&Record>, keep: bool) -> Record {
+        let nothing = Record::default();
+        let old = old.unwrap_or(&nothing);
+        let mut record = Record::default();
+        let mut unchanged = true;
+        for (platform, definition) in &self.definitions {
+            let id = self.id(platform);
+            let before = old.builds.iter().find(|before| before.id == id);
+            let salt = before.map_or_else(Salt::random, |before| before.salt);
+            let plan = Plan::of([definition]);
+            let mut build = BuildRecord {
+                id,
+                salt,
+                dockerfile: file_name(&self.dockerfile),
+                target: self.target.clone(),
+                platform: platform.clone(),
+                frontend: frontend(definition),
+                commit: self.commit.clone().filter(|_| detail == Detail::Full),
+                steps: self.steps(&plan, definition, &salt),
+                sets: BTreeMap::new(),
             };
-            let at = *sets.entry(name.to_owned()).or_insert_with(|| {
-                record.sets.push(FileSet::of(name, tree, salt));
-                record.sets.len() - 1
-            });
-            build.sets.insert(name.to_owned(), at);
+            unchanged &= before.is_some_and(|before| is_unchanged(&build, before));
+            remember_times(&mut build, old);
+            if detail == Detail::Full {
+                let names = plan.vertices().iter().filter_map(Vertex::local_name);
+                for name in names.collect::<BTreeSet<_>>() {
+                    let known = before.and_then(|before| old.files(before, name));
+                    if let Some(set) = self.files(name, known, &salt) {
+                        let at = record.add_set(&set);
+                        build.sets.insert(name.to_owned(), at);
+                    }
+                }
+            }
+            record.builds.push(build);
         }
-        record.builds.push(build);
+        let others = old.builds.len() > record.builds.len();
+        if unchanged && !record.builds.is_empty() && (keep || !others) {
+            return old.clone();
+        }
+        if keep {
+            record.add(old);
+        }
+        record
     }
-    record
+
+    /// Returns which build it is.
+    fn id(&self, platform: &str) -> String {
+        let mut hash = Sha256::new();
+        for part in [&self.dockerfile, &self.target, platform, &self.context] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        let sum: [u8; 32] = hash.finalize().into();
+        hex::encode(&sum[..8])
+    }
+
+    /// Returns the list of a context's files. Of those that were not read the content is that of the list
+    /// before, if they look as they did.
+    fn files(&self, name: &str, before: Option<&FileSet>, salt: &Salt) -> Option<FileSet> {
+        let Some(tree) = self.trees.get(name) else {
+            return before.cloned();
+        };
+        let salt = before.map_or(*salt, |before| before.salt);
+        let mut set = FileSet::of(name, tree, salt);
+        if let Some(before) = before {
+            set.remember(before);
+        }
+        Some(set)
+    }
+
+    fn steps(&self, plan: &Plan, definition: &Definition, salt: &Salt) -> Vec<StepRecord> {
+        let facts = Facts {
+            platform: self.platform.clone(),
+            ..Facts::default()
+        };
+        let keys = Keys::of(plan, &facts);
+        let vertices = plan.vertices().iter().enumerate();
+        let steps = vertices.map(|(at, vertex)| {
+            let key = keys.step(at).ok().and_then(|key| key.digests.first());
+            let output = plan.outputs(at).next().unwrap_or(0);
+            let inputs = vertex.inputs.iter();
+            StepRecord {
+                key: key.map(|key| record(key, output)),
+                name: name::plain(vertex, definition),
+                line: vertex.place.as_ref().map(|place| (place.first, place.last)),
+                inputs: inputs.map(|input| Some(input.as_ref()?.vertex)).collect(),
+                milliseconds: self.ran.get(&vertex.digest).copied(),
+                ..parts(vertex, salt)
+            }
+        });
+        steps.collect()
+    }
 }
 
-/// Returns which build it is.
-pub fn id(observed: &Observed, platform: &str) -> String {
-    let mut hash = Sha256::new();
-    let parts = [
-        &observed.dockerfile,
-        &observed.target,
-        platform,
-        &observed.context,
-    ];
-    for part in parts {
-        hash.update(part.as_bytes());
-        hash.update([0]);
+/// Returns whether no step of a build ran, and its steps are those of the same build before.
+fn is_unchanged(build: &BuildRecord, before: &BuildRecord) -> bool {
+    let ran = |step: &StepRecord| step.makes_layers() && step.milliseconds.is_some();
+    let same = |(new, old): (&StepRecord, &StepRecord)| {
+        let milliseconds = old.milliseconds;
+        !ran(new)
+            && StepRecord {
+                milliseconds,
+                ..new.clone()
+            } == *old
+    };
+    build.steps.len() == before.steps.len() && build.steps.iter().zip(&before.steps).all(same)
+}
+
+/// Steps that did not run keep the time that they took when they did.
+fn remember_times(build: &mut BuildRecord, old: &Record) {
+    let known: BTreeMap<&Digest, u64> = old
+        .steps()
+        .filter_map(|(_, step)| Some((step.key.as_ref()?, step.milliseconds?)))
+        .collect();
+    for step in build.steps.iter_mut().filter(|s| s.milliseconds.is_none()) {
+        let key = step.key.as_ref();
+        step.milliseconds = key.and_then(|key| known.get(key).copied());
     }
-    let sum: [u8; 32] = hash.finalize().into();
-    hex::encode(&sum[..8])
 }
 
 fn file_name(path: &str) -> String {
@@ -103,41 +181,6 @@ fn frontend(definition: &Definition) -> String {
         })
     });
     syntax.next().unwrap_or_else(|| "builtin".to_owned())
-}
-
-fn steps(
-    plan: &Plan,
-    definition: &Definition,
-    observed: &Observed,
-    salt: &Salt,
-) -> Vec<StepRecord> {
-    let facts = Facts {
-        platform: observed.platform.clone(),
-        ..Facts::default()
-    };
-    let keys = Keys::of(plan, &facts);
-    let vertices = plan.vertices().iter().enumerate();
-    let steps = vertices.map(|(at, vertex)| {
-        let key = keys.step(at).ok().and_then(|key| key.digests.first());
-        let output = plan.outputs(at).next().unwrap_or(0);
-        let mut step = StepRecord {
-            key: key.map(|key| record(key, output)),
-            name: name::plain(vertex, definition),
-            line: vertex.place.as_ref().map(|place| (place.first, place.last)),
-            inputs: vertex
-                .inputs
-                .iter()
-                .map(|input| Some(input.as_ref()?.vertex))
-                .collect(),
-            milliseconds: observed.ran.get(&vertex.digest).copied(),
-            ..parts(vertex, salt)
-        };
-        if vertex.kind() == Kind::Local {
-            step.key = None;
-        }
-        step
-    });
-    steps.collect()
 }
 
 /// Returns the parts that a step is made of, as far as its own bytes go.

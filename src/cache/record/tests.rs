@@ -8,8 +8,9 @@ use proptest::prelude::*;
 
 use super::files::{FileRecord, FileSet};
 use super::hash::Salt;
-use super::observe::{Observed, record_of};
+use super::observe::Observed;
 use super::*;
+use crate::cache::keys::Plan;
 use crate::cache::keys::testing::*;
 
 const DOCKERFILE: &str =
@@ -51,16 +52,21 @@ fn observed(files: &[(&str, &str)]) -> Observed {
     }
 }
 
-fn recorded(secret: &str, detail: Detail) -> Record {
-    let definitions = BTreeMap::from([("linux/amd64".to_owned(), definition(secret))]);
-    let mut observed = observed(&[("a", "x"), ("ab", "yy"), ("d/", ""), ("d/l", "->a")]);
-    let digest = Plan::of(definitions.values());
-    let digest = &digest.vertices().last().unwrap().digest;
-    observed.ran.insert(digest.clone(), 7);
-    record_of(&definitions, &observed, detail)
+/// A build whose last step ran.
+fn build(secret: &str) -> Observed {
+    let definition = definition(secret);
+    let plan = Plan::of([&definition]);
+    let last = plan.vertices().last().unwrap().digest.clone();
+    Observed {
+        definitions: BTreeMap::from([("linux/amd64".to_owned(), definition)]),
+        ran: BTreeMap::from([(last, 7)]),
+        ..observed(&[("a", "x"), ("ab", "yy"), ("d/", ""), ("d/l", "->a")])
+    }
 }
 
-use crate::cache::keys::Plan;
+fn recorded(secret: &str, detail: Detail) -> Record {
+    build(secret).record(detail, None, false)
+}
 
 #[test]
 fn a_record_tells_the_steps_and_no_value() {
@@ -111,32 +117,34 @@ fn a_record_comes_back_and_its_bytes_are_always_the_same() {
 #[test]
 fn a_build_without_news_carries_the_record_over() {
     let old = recorded("hush", Detail::Full);
-    let mut again = recorded("hush", Detail::Full);
-    assert_ne!(again.builds[0].salt, old.builds[0].salt);
-    for step in &mut again.builds[0].steps {
-        step.milliseconds = None;
+    assert_ne!(
+        recorded("hush", Detail::Full).builds[0].salt,
+        old.builds[0].salt
+    );
+    let mut again = build("hush");
+    again.ran.clear();
+    again.commit = Some("another".to_owned());
+    again.trees.clear();
+    for keep in [false, true] {
+        assert_eq!(again.record(Detail::Full, Some(&old), keep), old);
+        let ran = build("hush").record(Detail::Full, Some(&old), keep);
+        // It ran, and took as long as before.
+        assert_eq!(ran, old);
     }
-    assert_eq!(again.after(&old, false), old);
-    assert_eq!(again.after(&old, true), old);
-    let ran = recorded("hush", Detail::Full);
-    assert_eq!(ran.after(&old, true), ran);
-    let changed = recorded("other", Detail::Full);
-    let after = changed.after(&old, true);
-    assert_eq!(after.builds, changed.builds);
-    assert_eq!(after.sets.len(), 1);
+    let changed = build("other").record(Detail::Full, Some(&old), true);
+    assert_ne!(changed, old);
+    assert_eq!((changed.builds.len(), changed.sets.len()), (1, 1));
+    assert_eq!(changed.builds[0].salt, old.builds[0].salt);
 }
 
 #[test]
-fn steps_that_did_not_run_keep_their_time() {
+fn what_is_not_known_anew_stays() {
     let old = recorded("hush", Detail::Full);
-    let mut new = recorded("hush", Detail::Full);
-    for step in &mut new.builds[0].steps {
-        step.milliseconds = None;
-    }
-    new.builds[0].target = "other".to_owned();
-    new.builds[0].id = "other".to_owned();
-    let after = new.after(&old, true);
-    assert_eq!(after.builds.len(), 2);
+    let mut next = build("hush");
+    next.ran.clear();
+    next.target = "other".to_owned();
+    let record = next.record(Detail::Full, Some(&old), true);
+    assert_eq!(record.builds.len(), 2);
     let times = |build: &BuildRecord| {
         build
             .steps
@@ -144,8 +152,34 @@ fn steps_that_did_not_run_keep_their_time() {
             .map(|s| s.milliseconds)
             .collect::<Vec<_>>()
     };
-    assert_eq!(times(&after.builds[0]), times(&old.builds[0]));
-    assert_eq!(new.after(&old, false).builds.len(), 1);
+    assert_eq!(times(&record.builds[0]), times(&old.builds[0]));
+    assert_eq!(next.record(Detail::Full, Some(&old), false).builds.len(), 1);
+    // Of a file that was not read the content is that of before.
+    let mut next = build("other");
+    let entry = |path: &str, size| {
+        let stat = crate::fsutil::wire::Stat {
+            path: path.as_bytes().to_vec(),
+            mode: 0o644,
+            size,
+            ..Default::default()
+        };
+        (stat, None)
+    };
+    let unread = crate::cache::keys::Tree::of([entry("a", 1), entry("ab", 3)]);
+    next.trees.insert("context".to_owned(), Arc::new(unread));
+    let record = next.record(Detail::Full, Some(&old), false);
+    let files = record
+        .files(&record.builds[0], "context")
+        .unwrap()
+        .expand()
+        .unwrap();
+    let before = old
+        .files(&old.builds[0], "context")
+        .unwrap()
+        .expand()
+        .unwrap();
+    assert!(files[0].content.is_some() && files[0] == before[0]);
+    assert_eq!((files[1].path.as_str(), files[1].content), ("ab", None));
 }
 
 #[test]
@@ -260,7 +294,7 @@ proptest! {
             }
             let mut other = recorded("y", Detail::Full);
             other.add(&record);
-            let _ = other.after(&record, true);
+            let _ = build("y").record(Detail::Full, Some(&record), true);
         }
     }
 }

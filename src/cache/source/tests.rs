@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cache::config::MEDIA_TYPE;
+use crate::cache::extras::Extras;
 use crate::cache::manifest::{Form, OCI_INDEX, OCI_MANIFEST};
 use crate::cache::unknown::Unknown;
 use crate::registry::tests::{ScriptedRegistry, pushable};
@@ -74,6 +75,7 @@ async fn a_cache_in_a_folder_is_read() {
         ("list", Form::DockerList),
     ] {
         let manifest = CacheManifest {
+            extras: Extras::default(),
             form,
             config: Some(config.clone()),
             layers: vec![layer.clone()],

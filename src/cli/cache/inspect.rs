@@ -1,7 +1,10 @@
 //! `cache inspect`: what is in a cache.
 
+use crate::cache::extras::store;
 use crate::cache::inspect::Inspection;
-use crate::cache::source::{CacheSource, SourceError};
+use crate::cache::outline::Outline;
+use crate::cache::record::Record;
+use crate::cache::source::{CacheSource, Loaded, SourceError};
 use crate::cli::Context;
 use crate::digest::Digest;
 use crate::error::CommandError;
@@ -18,8 +21,9 @@ mod render;
 /// Fields of `--format`: name, form (image-manifest, index, manifest-list or inline), mediaType, digest,
 /// manifestSize, configs (digest, size), platforms (empty where not known), records, results, layers,
 /// totalSize, sharedSize, unreachableSize, oldest, newest, warnings. Fields of a layer: digest, size,
-/// mediaType, compression (gzip, estargz, zstd, uncompressed or unknown), diffId, createdAt, step,
-/// results (how many use it), present (with --check). Sizes are bytes.
+/// mediaType, compression (gzip, estargz, zstd, uncompressed or unknown), diffId, createdAt, step, stage, platform,
+/// milliseconds (how long the step ran), results (how many use it), present (with --check). Sizes are bytes. Steps have
+/// names where the cache has a record of its builds.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InspectArgs {
     /// The cache: a reference or a folder
@@ -102,17 +106,39 @@ pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
 }
 
 async fn inspect(source: &CacheSource, args: &InspectArgs) -> Result<Inspection, SourceError> {
-    let loaded = source.load().await?;
+    let (loaded, record) = load_with_record(source).await?;
     let missing = if args.check {
         let layers = loaded.parts.iter().flat_map(|part| &part.layers);
         let mut blobs: Vec<Digest> = layers.map(|layer| layer.digest.clone()).collect();
+        let extras = loaded.manifest.extras.entries();
+        blobs.extend(extras.map(|entry| entry.digest.clone()));
         blobs.sort();
         blobs.dedup();
         Some(source.missing(&blobs).await?)
     } else {
         None
     };
-    Ok(Inspection::new(&args.cache, &loaded, missing.as_ref()))
+    let mut inspection = Inspection::new(&args.cache, &loaded, missing.as_ref());
+    inspection.name_steps(&Outline::of(&loaded, record.as_ref()));
+    Ok(inspection)
+}
+
+/// Reads a cache, and its record where it has one that can be read.
+pub(super) async fn load_with_record(
+    source: &CacheSource,
+) -> Result<(Loaded, Option<Record>), SourceError> {
+    let loaded = source.load().await?;
+    let record = match loaded.manifest.extras.record() {
+        Some(entry) => match store::read_from(source, entry).await {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::debug!(error = %crate::error::chain(&error), "the record is not read");
+                None
+            }
+        },
+        None => None,
+    };
+    Ok((loaded, record))
 }
 
 /// Reads a manifest, or the config of the first part. Both are JSON and so UTF-8.

@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::cache::copy_blobs::{self, CopySource};
 use crate::cache::export::push_merged::{self, Merged, Place};
+use crate::cache::extras::Extras;
+use crate::cache::extras::store::{self, NewRecord};
 use crate::cache::merge::{Bounds, Contents};
+use crate::cache::record::Record;
 use crate::cache::source::{CacheSource, SourceError};
 use crate::cli::Context;
 use crate::digest::Digest;
@@ -86,11 +90,14 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     }
     let copied = copied.map_err(CommandError::failed)?;
     let lost = contents.drop_layers(&copied.lost);
+    let record = records(&given).await;
+    contents.set_extras(Extras::default());
     let place = Place {
         repository: &repository,
         reference: &tag,
         bounds: &bounds,
         now,
+        record: record.as_ref(),
     };
     let mut merged = keep(place, &contents, &copied.there, args.replace).await?;
     merged.lost += lost;
@@ -168,6 +175,26 @@ async fn load(source: &CacheSource) -> Result<Contents, SourceError> {
         }
     }
     all.ok_or(SourceError::NotFound)
+}
+
+/// Reads the records of the caches, merged; `None` where none has one that can be read.
+async fn records(given: &[CopySource]) -> Option<NewRecord> {
+    let mut merged: Option<Record> = None;
+    for given in given {
+        let Some(entry) = given.contents.extras().record() else {
+            continue;
+        };
+        match store::read_from(&given.source, entry).await {
+            Ok(record) => match &mut merged {
+                Some(merged) => merged.add(&record),
+                None => merged = Some(record),
+            },
+            Err(error) => {
+                tracing::debug!(error = %crate::error::chain(&error), "a record is left out");
+            }
+        }
+    }
+    merged.map(|record| NewRecord::Of(Arc::new(record)))
 }
 
 /// The form is that of the first.

@@ -6,12 +6,15 @@ use crate::error::CommandError;
 
 use super::Context;
 
+pub mod diff;
 pub mod explain;
 pub mod inspect;
 pub mod merge;
+mod output;
 mod place;
+pub mod tree;
 
-/// Look into registry caches, and merge them
+/// Look into registry caches, compare and merge them
 #[derive(Debug, Clone, clap::Args)]
 #[command(subcommand_value_name = "COMMAND")]
 pub struct CacheArgs {
@@ -28,6 +31,10 @@ pub enum CacheCommands {
     Inspect(inspect::InspectArgs),
     /// Merge caches in one reference
     Merge(merge::MergeArgs),
+    /// Show what one cache has and another has not
+    Diff(diff::DiffArgs),
+    /// Show the steps of a cache, each under the one that it lies on
+    Tree(tree::TreeArgs),
 }
 
 /// The help of the group, which stands in for a missing command as in buildx.
@@ -48,6 +55,8 @@ pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
         Some(CacheCommands::Explain(args)) => Box::pin(explain::run(*args, ctx)).await,
         Some(CacheCommands::Inspect(args)) => inspect::run(args, ctx).await,
         Some(CacheCommands::Merge(args)) => merge::run(args, ctx).await,
+        Some(CacheCommands::Diff(args)) => diff::run(args, ctx).await,
+        Some(CacheCommands::Tree(args)) => tree::run(args, ctx).await,
         None => Ok(ctx.ui.data(help().trim_end())?),
     }
 }

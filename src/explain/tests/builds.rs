@@ -13,18 +13,18 @@ use crate::explain::phrase::Length;
 use crate::explain::*;
 
 /// What a build is made of; each test changes something of it.
-struct Setup {
-    base: String,
-    files: Vec<(&'static str, &'static str)>,
-    env: Vec<&'static str>,
-    install: &'static str,
+pub(super) struct Setup {
+    pub(super) base: String,
+    pub(super) files: Vec<(&'static str, &'static str)>,
+    pub(super) env: Vec<&'static str>,
+    pub(super) install: &'static str,
     build: &'static str,
     platform: Platform,
     ignored: bool,
     all_ignored: bool,
 }
 
-fn usual() -> Setup {
+pub(super) fn usual() -> Setup {
     Setup {
         base: BASE.to_owned(),
         files: vec![("package.json", "{}"), ("src/", ""), ("src/server.ts", "1")],
@@ -38,7 +38,7 @@ fn usual() -> Setup {
 }
 
 impl Setup {
-    fn definition(&self) -> Definition {
+    pub(super) fn definition(&self) -> Definition {
         let mut maker = Maker::default();
         let mut add = |line: i32, name: &str, kind, inputs: &[&str]| {
             let digest = maker.add_op(name, Some(kind), inputs, self.platform.clone());
@@ -93,19 +93,19 @@ impl Setup {
         maker.end(&last)
     }
 
-    fn tree(&self) -> Tree {
+    pub(super) fn tree(&self) -> Tree {
         tree(&self.files)
     }
 
     /// The cache that this build leaves behind.
-    fn cache(&self, layer: impl Fn(&str) -> bool) -> CacheConfig {
+    pub(super) fn cache(&self, layer: impl Fn(&str) -> bool) -> CacheConfig {
         let (plan, tree) = (Plan::of([&self.definition()]), self.tree());
         let keys = Keys::of(&plan, &facts(&tree));
         CacheMaker::of(&plan, &keys, |vertex| layer(&vertex.name)).config()
     }
 }
 
-fn facts(tree: &Tree) -> Facts<'_> {
+pub(super) fn facts(tree: &Tree) -> Facts<'_> {
     Facts {
         trees: BTreeMap::from([("context".to_owned(), tree)]),
         ..Facts::default()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::words::{Compression, Compressor, Mode, OnFailure, Via};
+use super::words::{Compression, Compressor, Mode, OnFailure, Told, Via};
 use super::{Entry, line, other_attrs};
 use crate::options::boolean::{self, parse_bool};
 use crate::options::csv::KeyValues;
@@ -15,7 +15,7 @@ use crate::reference::Reference;
 /// The cache types of exports.
 const TYPES: [&str; 6] = ["registry", "inline", "local", "gha", "s3", "azblob"];
 /// The keys of a registry cache export.
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 20] = [
     "type",
     "ref",
     "mode",
@@ -35,6 +35,7 @@ pub(super) const KEYS: [&str; 19] = [
     "max-age",
     "max-size",
     "max-records",
+    "record",
 ];
 
 /// A cache export to a registry.
@@ -78,6 +79,8 @@ pub struct RegistryCacheTo {
     pub max_size: Option<u64>,
     /// The number of records to which the cache is cut, where given.
     pub max_records: Option<u64>,
+    /// What the cache tells about its builds, where given.
+    pub record: Option<Told>,
 }
 
 impl RegistryCacheTo {
@@ -109,6 +112,16 @@ impl RegistryCacheTo {
             max_age: None,
             max_size: None,
             max_records: None,
+            record: None,
+        })
+    }
+
+    /// Returns what the cache tells about its builds. A cache with the results only must not tell what files the stages
+    /// before them read.
+    pub fn told(&self) -> Told {
+        self.record.unwrap_or(match self.mode {
+            Mode::Max => Told::Full,
+            Mode::Min => Told::Steps,
         })
     }
 
@@ -198,6 +211,7 @@ impl RegistryCacheTo {
             "max-records",
             self.max_records.map(|count| count.to_string()),
         );
+        set("record", self.record.map(|told| told.as_str().to_owned()));
         attrs
     }
 
@@ -263,6 +277,7 @@ impl RegistryCacheTo {
         })?;
         self.max_records =
             pairs.take_with("max-records", "a whole number", |value| value.parse().ok())?;
+        self.record = pairs.take_word("record", &Told::WORDS)?;
         Ok(())
     }
 }

@@ -129,6 +129,30 @@ impl OnFailure {
     }
 }
 
+/// What a cache tells about the builds that wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Their steps, lists of the files of their contexts, and the commit.
+    Full,
+    /// Their steps only.
+    Steps,
+    /// Nothing.
+    Off,
+}
+
+impl Told {
+    pub(super) const WORDS: [(&'static str, Self); 3] = [
+        ("full", Self::Full),
+        ("steps", Self::Steps),
+        ("off", Self::Off),
+    ];
+
+    /// Returns the value of the key `record`.
+    pub fn as_str(self) -> &'static str {
+        word(&Self::WORDS, self)
+    }
+}
+
 fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> &'static str {
     words
         .iter()

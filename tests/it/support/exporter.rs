@@ -14,6 +14,7 @@ use docker_cachex::for_tests::cache::config::{
 use docker_cachex::for_tests::cache::export::{
     ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, publish,
 };
+use docker_cachex::for_tests::cache::extras::Extras;
 use docker_cachex::for_tests::cache::manifest::{CacheManifest, Descriptor, Form};
 use docker_cachex::for_tests::cache::remote_cache::RemoteCache;
 use docker_cachex::for_tests::cache::unknown::Unknown;
@@ -109,6 +110,7 @@ impl Exporter {
         let layer = "application/vnd.oci.image.layer.v1.tar";
         let manifest = CacheManifest {
             form: Form::OciManifest,
+            extras: Extras::default(),
             config: Some(Descriptor::of(MEDIA_TYPE, &config)),
             layers: digests
                 .into_iter()
@@ -213,7 +215,7 @@ pub(crate) async fn export(exporter: &Exporter, sink: &RegistrySink) -> Result<E
                 Ok(wanted) => read += wanted,
                 Err(heard) => return Err(sink.failure().await.unwrap_or(heard.to_string())),
             }
-            match publish::publish(sink, TAG, &Rules::default()).await {
+            match Box::pin(publish::publish(sink, TAG, &Rules::default(), None)).await {
                 Ok(published) => {
                     let published = published.expect("something to publish");
                     return Ok(Exported { published, read });

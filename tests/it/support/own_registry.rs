@@ -70,6 +70,16 @@ impl OwnRegistry {
         }
     }
 
+    /// Removes what no manifest needs. It must not run.
+    pub(crate) fn collect_garbage(&self) {
+        let collected = Command::new(Rig::get().tool("docker-registry"))
+            .args(["garbage-collect", "--delete-untagged"])
+            .arg(self.folder.path().join("config.yml"))
+            .output()
+            .expect("the registry");
+        assert!(collected.status.success(), "{collected:?}");
+    }
+
     /// Bytes in files of uploads that are not done.
     pub(crate) fn uploading(&self) -> u64 {
         fn sum(folder: &Path) -> u64 {

@@ -86,8 +86,8 @@ impl Registry {
     pub(crate) fn compressions(&self, repository: &str, manifest: &Manifest) -> Vec<Compression> {
         let layers = manifest.json["layers"].as_array().expect("layers");
         let digest = |layer: &Value| layer["digest"].as_str().expect("a digest").to_owned();
+        let layers = layers.iter().filter(|layer| !is_record(layer));
         layers
-            .iter()
             .map(|layer| Compression::of(&self.blob(repository, &digest(layer))))
             .collect()
     }
@@ -131,6 +131,11 @@ impl Compression {
             Self::Gzip
         }
     }
+}
+
+/// Whether an entry of a manifest is the record of the cache's builds, and no layer.
+pub(crate) fn is_record(entry: &Value) -> bool {
+    entry["annotations"]["dev.docker-cachex.record"].is_string()
 }
 
 /// `sha256:…` of bytes.

@@ -1,6 +1,6 @@
 //! One registry cache that this program stores: opened before the solve, published after it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
@@ -8,15 +8,22 @@ use super::targets::{Lookup, RegistryTarget};
 use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
+use crate::cache::export::push_merged::REFUSED;
 use crate::cache::export::{
     ExportProgress, ExportSettings, PartExport, PublishError, Published, RegistrySink, Rules,
     Storage, keep, publish,
 };
+use crate::cache::extras::attach::{self, Attached};
+use crate::cache::extras::store::NewRecord;
 use crate::cache::merge::Bounds;
+use crate::cache::record::Detail;
+use crate::cache::record::observe::Observed;
 use crate::cache::remote_cache::RemoteCache;
 use crate::compress::{Algorithm, Level};
-use crate::options::cache::{Compression, Compressor, RegistryCacheTo};
+use crate::digest::Digest;
+use crate::options::cache::{Compression, Compressor, RegistryCacheTo, Told};
 use crate::options::size;
+use crate::registry::manifest::ManifestDescriptor;
 use crate::registry::{Access, RegistryError};
 use crate::text::counted;
 
@@ -43,6 +50,8 @@ pub struct RegistryExport {
     target: RegistryTarget,
     sink: RegistrySink,
     observer: Arc<dyn CacheObserver>,
+    /// What is told of the build, once it is known.
+    record: OnceLock<NewRecord>,
 }
 
 impl std::fmt::Debug for RegistryExport {
@@ -83,6 +92,7 @@ impl RegistryExport {
             target: target.clone(),
             sink,
             observer: Arc::clone(&tools.observer),
+            record: OnceLock::new(),
         })
     }
 
@@ -99,6 +109,45 @@ impl RegistryExport {
     /// Returns what was asked for.
     pub fn target(&self) -> &RegistryTarget {
         &self.target
+    }
+
+    /// Takes what is to be told of the build.
+    pub fn set_record(&self, observed: &Arc<Observed>) {
+        let detail = match self.target.cache.told() {
+            Told::Full => Detail::Full,
+            Told::Steps => Detail::Steps,
+            Told::Off => return,
+        };
+        // The first one stays: a build is published once.
+        let _set = self
+            .record
+            .set(NewRecord::Build(Arc::clone(observed), detail));
+    }
+
+    /// Adds the record to a cache that BuildKit has written, whose manifest has this digest. Nothing fails here: a
+    /// cache without a record is as good. Returns the manifest that the reference holds then.
+    pub async fn add_record(&self, written: &Digest) -> Option<ManifestDescriptor> {
+        let new = self.record.get()?;
+        // A registry that did not answer when it was asked beside the build is not waited for.
+        let known = self.sink.known_now()?;
+        if known.is_unasked() {
+            return None;
+        }
+        let (repository, tag) = (self.sink.repository(), self.target.tag());
+        let added = attach::attach(repository, tag, written, known.extras(), new).await;
+        match added {
+            Ok(Some(Attached::With(manifest))) => Some(manifest),
+            Ok(Some(Attached::Refused)) => {
+                self.sink.settings().progress.done(REFUSED);
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::debug!(error, "the cache has no record of the build");
+                None
+            }
+        }
     }
 
     /// Returns why the export broke, where a solve failed because of it.
@@ -120,7 +169,8 @@ impl RegistryExport {
     /// has an error of its own.
     pub async fn keep(&self, parts: Vec<PartExport>, enough: impl Future<Output = ()>) {
         let (tag, bounds) = (self.target.tag(), rules(&self.target.cache).bounds);
-        let kept = keep::keep(&self.sink, parts, tag, &bounds, enough).await;
+        let record = self.record.get();
+        let kept = keep::keep(&self.sink, parts, tag, &bounds, record, enough).await;
         let progress = &self.sink.settings().progress;
         match &kept {
             Ok(kept) => {
@@ -179,11 +229,12 @@ impl RegistryExport {
     {
         let reference = self.target.cache.raw_ref.clone();
         let (tag, rules) = (self.target.tag(), rules(&self.target.cache));
-        let mut result = publish::publish(&self.sink, tag, &rules).await;
+        let record = self.record.get();
+        let mut result = Box::pin(publish::publish(&self.sink, tag, &rules, record)).await;
         if let Err(PublishError::Lost(lost)) = &result {
             tracing::debug!(reference, lost = lost.len(), "the old cache has lost blobs");
             result = match again(self.target.entry()).await {
-                Ok(()) => publish::publish(&self.sink, tag, &rules).await,
+                Ok(()) => Box::pin(publish::publish(&self.sink, tag, &rules, record)).await,
                 Err(error) => Err(PublishError::NotAgain(Box::new(error))),
             };
         }
@@ -231,6 +282,10 @@ fn summary(published: Option<&Published>) -> String {
     for more in more.chain(published.dropped.iter().map(ToString::to_string)) {
         text.push_str("; ");
         text.push_str(&more);
+    }
+    if published.refused && published.merged.is_none() {
+        text.push_str("; ");
+        text.push_str(REFUSED);
     }
     if published.too_large {
         text.push_str(

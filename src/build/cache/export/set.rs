@@ -1,8 +1,10 @@
 //! The caches of a build that go through this program: opened before the solve, exported beside it,
 //! published after it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +17,13 @@ use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::buildkit::{Client, RpcError};
+use crate::cache::manifest::Descriptor;
+use crate::cache::record::observe::Observed;
+
+/// What BuildKit's answer calls the manifest of the cache that it has written; of several caches the last.
+const WRITTEN: &str = "cache.manifest";
+/// How long a build waits for its record to be added.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why the caches of a build are not opened or not published.
 #[derive(Debug, Error)]
@@ -109,6 +118,40 @@ impl CacheSet {
     pub async fn stop(&self) {
         for cache in &self.registries {
             cache.stop().await;
+        }
+    }
+
+    /// Takes what is to be told of the build in the caches. It is told when they are published.
+    pub fn set_record(&self, observed: &Arc<Observed>) {
+        for cache in &self.registries {
+            cache.set_record(observed);
+        }
+    }
+
+    /// Adds the record of the build to the caches that BuildKit has written, and corrects what the answer of the solve
+    /// says of them.
+    pub async fn add_records(&self, response: &mut BTreeMap<String, String>) {
+        let written = response.get(WRITTEN);
+        let written = written.and_then(|json| serde_json::from_str::<Descriptor>(json).ok());
+        let Some(written) = written else { return };
+        let by_builder = self.registries.iter();
+        let by_builder = by_builder.filter(|cache| cache.target().via == Carrier::Builder);
+        let added = by_builder.map(|cache| cache.add_record(&written.digest));
+        let added = tokio::time::timeout(PATIENCE, futures_util::future::join_all(added)).await;
+        let Ok(added) = added else {
+            tracing::debug!("the registry takes too long to take the record");
+            return;
+        };
+        if let Some(manifest) = added.into_iter().flatten().next_back() {
+            let manifest = Descriptor {
+                media_type: manifest.media_type,
+                digest: manifest.digest,
+                size: manifest.size,
+                ..written
+            };
+            if let Ok(json) = serde_json::to_string(&manifest) {
+                response.insert(WRITTEN.to_owned(), json);
+            }
         }
     }
 

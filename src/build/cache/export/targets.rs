@@ -9,7 +9,7 @@ use crate::build::cache::store_id::StoreId;
 use crate::buildkit::solve::Entry;
 use crate::options::boolean::parse_bool;
 use crate::options::cache::{
-    CacheTo, Compression, Compressor, Mode, OnFailure, RegistryCacheTo, Via,
+    CacheTo, Compression, Compressor, Mode, OnFailure, RegistryCacheTo, Told, Via,
 };
 use crate::options::output::Output;
 use crate::options::tag::Tag;
@@ -267,6 +267,8 @@ fn registry(cache: &RegistryCacheTo, build: CacheContext<'_>) -> RegistryTarget 
         via,
         lookup: match via {
             Carrier::Client => Lookup::Now,
+            // What the record of the cache says must be read before BuildKit writes another.
+            Carrier::Builder if cache.told() != Told::Off => Lookup::Now,
             Carrier::Builder => Lookup::WhenNeeded,
         },
         early,

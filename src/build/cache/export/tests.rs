@@ -206,12 +206,7 @@ fn via_client_is_a_local_export_to_a_store_of_the_session() {
 #[test]
 fn who_carries_a_cache_decides_what_is_done_early() {
     for (extra, via, lookup, early) in [
-        (
-            "",
-            Carrier::Builder,
-            Lookup::WhenNeeded,
-            EarlyExport::Compress,
-        ),
+        ("", Carrier::Builder, Lookup::Now, EarlyExport::Compress),
         (
             ",via=client",
             Carrier::Client,
@@ -233,7 +228,7 @@ fn who_carries_a_cache_decides_what_is_done_early() {
         (
             ",alongside=false",
             Carrier::Builder,
-            Lookup::WhenNeeded,
+            Lookup::Now,
             EarlyExport::Off,
         ),
         (

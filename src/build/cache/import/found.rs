@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::set::{Folder, Imports, Remote, Slot};
 use crate::build::cache::import::probe::ProbeResult;
-use crate::cache::manifest::CacheManifest;
+use crate::cache::manifest::{CacheManifest, Descriptor};
 use crate::cache::source::CacheSource;
 use crate::digest::Digest;
+use crate::registry::Repository;
 
 /// A cache that the build was to read.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct FoundCache {
     pub name: String,
     /// What it is.
     pub contents: Contents,
+    /// Where the record of its builds is, if it has one that is not in `contents`.
+    pub record: Option<(Repository, Descriptor)>,
 }
 
 /// What a cache turned out to be.
@@ -54,7 +57,15 @@ impl Slot {
             Some(error) => Contents::Unreadable(error.clone()),
             None => remote.contents(self.entry.is_some())?,
         };
-        Some(FoundCache { name, contents })
+        let record = match &contents {
+            Contents::Config(..) => remote.record(),
+            _ => None,
+        };
+        Some(FoundCache {
+            name,
+            contents,
+            record,
+        })
     }
 }
 
@@ -72,11 +83,20 @@ impl Folder {
         FoundCache {
             name: self.src.clone(),
             contents,
+            record: None,
         }
     }
 }
 
 impl Remote {
+    fn record(&self) -> Option<(Repository, Descriptor)> {
+        let ProbeResult::Found(repository, raw) = self.answer.as_deref()? else {
+            return None;
+        };
+        let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).ok()?;
+        Some((repository.clone(), manifest.extras.record()?.clone()))
+    }
+
     fn contents(&self, is_read: bool) -> Option<Contents> {
         if let Some(why) = &self.unread {
             return Some(Contents::Unreadable(why.clone()));

@@ -9,6 +9,7 @@ use crate::buildkit::session::content::{ContentStore, NewBlob, Write};
 use crate::cache::config::{self, CacheConfig, CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::export::publish::{Rules, publish};
 use crate::cache::export::{ExportProgress, ExportSettings, Storage};
+use crate::cache::extras::Extras;
 use crate::cache::manifest::{Descriptor, Form};
 use crate::cache::remote_cache::RemoteCache;
 use crate::cache::unknown::Unknown;
@@ -45,6 +46,7 @@ fn metadata() -> [Bytes; 2] {
     let config = Bytes::from(config.to_bytes().unwrap());
     let blobs = LAYERS.map(|layer| Descriptor::new(TAR, Digest::of(layer), layer.len() as u64));
     let manifest = CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: Some(Descriptor::of(config::MEDIA_TYPE, &config)),
         layers: blobs.into(),
@@ -110,7 +112,7 @@ async fn an_export_that_is_broken_off_keeps_what_has_arrived() {
     }
 
     let rules = Rules::default();
-    let publishing = publish(&sink, "cache", &rules);
+    let publishing = Box::pin(publish(&sink, "cache", &rules, None));
     let broken_off = timeout(Duration::from_millis(200), publishing).await;
     assert!(broken_off.is_err(), "{broken_off:?}");
     let (whole, is_sending) = sink.whole();
@@ -119,7 +121,7 @@ async fn an_export_that_is_broken_off_keeps_what_has_arrived() {
     let kept = async {
         let enough = std::future::ready(());
         let bounds = Bounds::default();
-        let kept = keep(&sink, vec![whole], "cache", &bounds, enough);
+        let kept = keep(&sink, vec![whole], "cache", &bounds, None, enough);
         timeout(Duration::from_secs(10), kept).await.unwrap()
     };
     for method in ["PUT", "PATCH"] {

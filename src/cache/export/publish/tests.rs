@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, Parent};
+use crate::cache::extras::Extras;
 use crate::cache::manifest::{Form, UNCOMPRESSED};
 use crate::cache::unknown::Unknown;
 use crate::compress::Algorithm;
@@ -40,6 +41,7 @@ fn collected(blobs: [Digest; 2]) -> (Collected, Digest) {
     let config = Bytes::from(config.to_bytes().unwrap());
     let tar = "application/vnd.oci.image.layer.v1.tar";
     let manifest = CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: Some(Descriptor::of(config::MEDIA_TYPE, &config)),
         layers: contents

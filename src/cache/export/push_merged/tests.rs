@@ -1,5 +1,6 @@
 use super::*;
 use crate::cache::config::{CacheLayer, CacheRecord, CacheResult, Parent};
+use crate::cache::extras::Extras;
 use crate::cache::manifest::{DOCKER_LIST, Descriptor, Form, OCI_MANIFEST};
 use crate::cache::unknown::Unknown;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
@@ -38,6 +39,7 @@ fn cache(name: &str) -> Contents {
         )
     };
     let manifest = CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: None,
         layers: config.layers.iter().map(blob).collect(),
@@ -56,6 +58,7 @@ fn now() -> Timestamp {
 
 async fn publish_all(repository: &Repository, contents: &Contents) -> Result<Merged, PublishError> {
     let place = Place {
+        record: None,
         repository,
         reference: TAG,
         bounds: &Bounds::default(),
@@ -182,6 +185,7 @@ async fn lost_blobs_are_not_referred_to() {
 
     let bounds = Bounds::default();
     let place = Place {
+        record: None,
         repository: &repository,
         reference: TAG,
         bounds: &bounds,

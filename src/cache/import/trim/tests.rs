@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, CacheRecord, CacheResult, Parent};
+use crate::cache::extras::Extras;
 use crate::cache::manifest::{Descriptor, Form};
 use crate::cache::unknown::Unknown;
 
@@ -39,6 +40,7 @@ fn manifest(config: &CacheConfig) -> CacheManifest {
     };
     let bytes = config.to_bytes().unwrap();
     CacheManifest {
+        extras: Extras::default(),
         form: Form::OciManifest,
         config: Some(Descriptor::of(config::MEDIA_TYPE, &bytes)),
         layers: config.layers.iter().map(descriptor).collect(),

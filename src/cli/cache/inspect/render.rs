@@ -115,7 +115,12 @@ fn layers(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
     }
     let checked = cache.layers.iter().any(|layer| layer.present.is_some());
     let state = if checked { "\tSTATE" } else { "" };
-    let mut text = format!("LAYER\tSIZE\tCOMPRESSION\tAGE\tRESULTS{state}\tSTEP\n");
+    let timed = cache
+        .layers
+        .iter()
+        .any(|layer| layer.milliseconds.is_some());
+    let runs = if timed { "\tRUNS" } else { "" };
+    let mut text = format!("LAYER\tSIZE\tCOMPRESSION\tAGE\tRESULTS{state}{runs}\tSTEP\n");
     for layer in &cache.layers {
         let state = match layer.present {
             Some(true) => "\tpresent",
@@ -124,16 +129,25 @@ fn layers(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
         };
         let _written = writeln!(
             text,
-            "{}\t{}\t{}\t{}\t{}{state}\t{}",
+            "{}\t{}\t{}\t{}\t{}{state}{}\t{}",
             digest(layer, truncate),
             human_size(layer.size),
             layer.compression,
             age(layer.created_at.as_deref(), now),
             layer.results,
+            if timed { runs_of(layer) } else { String::new() },
             step(layer, truncate),
         );
     }
     format!("\n{}", trim_lines(&table::columns(&text, 0, PADDING)))
+}
+
+/// How long the step of a layer ran, as a cell.
+fn runs_of(layer: &Layer) -> String {
+    layer.milliseconds.map_or_else(
+        || "\t".to_owned(),
+        |milliseconds| format!("\t{}.{}s", milliseconds / 1000, milliseconds % 1000 / 100),
+    )
 }
 
 /// A column that is empty at the end of a line leaves no spaces.

@@ -1,0 +1,229 @@
+//! The record of a build stored in a registry, and a manifest written with it. Nothing here fails an export:
+//! what cannot be stored is left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::record_entry;
+use crate::cache::MAX_METADATA;
+use crate::cache::manifest::{CacheManifest, Descriptor, Form};
+use crate::cache::record::blob::MAX_BYTES;
+use crate::cache::record::observe::Observed;
+use crate::cache::record::{Detail, Record, RecordError};
+use crate::cache::source::{CacheSource, SourceError};
+use crate::digest::Digest;
+use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
+
+/// How long a record may hold up the end of a build.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is told of the builds that wrote a cache.
+#[derive(Debug, Clone)]
+pub enum NewRecord {
+    /// A build that has just run.
+    Build(Arc<Observed>, Detail),
+    /// The records of other caches.
+    Of(Arc<Record>),
+}
+
+impl NewRecord {
+    /// Returns the record as it follows on the one that the cache had.
+    fn after(&self, old: Option<&Record>, keep: bool) -> Record {
+        match self {
+            Self::Build(observed, detail) => observed.record(*detail, old, keep),
+            Self::Of(record) => {
+                let mut merged = Record::clone(record);
+                if let Some(old) = old.filter(|_| keep) {
+                    merged.add(old);
+                }
+                // The old one stays as it is where it says all.
+                match old {
+                    Some(old) if merged.builds.len() == old.builds.len() => old.clone(),
+                    _ => merged,
+                }
+            }
+        }
+    }
+}
+
+/// Why a record cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The registry does not answer, or refuses.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The cache's blobs cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// It is no record.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Reads a record.
+///
+/// # Errors
+///
+/// Fails if it is not there, or is none.
+pub async fn read(repository: &Repository, entry: &Descriptor) -> Result<Record, ReadError> {
+    if entry.size > MAX_BYTES as u64 {
+        return Err(RecordError::TooLarge.into());
+    }
+    let blob = repository.read_blob(&entry.digest, entry.size).await?;
+    Ok(Record::from_blob(&blob)?)
+}
+
+/// Reads the record of a cache that is looked at.
+///
+/// # Errors
+///
+/// Fails if it is not there, or is none.
+pub async fn read_from(source: &CacheSource, entry: &Descriptor) -> Result<Record, ReadError> {
+    if entry.size > MAX_BYTES as u64 {
+        return Err(RecordError::TooLarge.into());
+    }
+    let blob = source.blob(entry).await?;
+    Ok(Record::from_blob(&blob)?)
+}
+
+/// Stores a record, and returns its entry; `None` where it cannot be stored. `keep` is whether the other builds of the
+/// old record stay.
+pub async fn store(
+    repository: &Repository,
+    old: Option<&Descriptor>,
+    new: &NewRecord,
+    keep: bool,
+    form: Form,
+) -> Option<Descriptor> {
+    let stored = tokio::time::timeout(PATIENCE, try_store(repository, old, new, keep, form)).await;
+    match stored {
+        Ok(Ok(entry)) => Some(entry),
+        Ok(Err(error)) => {
+            tracing::debug!(error = %crate::error::chain(&error), "the record is not stored");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("the record is not stored: the registry takes too long");
+            None
+        }
+    }
+}
+
+async fn try_store(
+    repository: &Repository,
+    old: Option<&Descriptor>,
+    new: &NewRecord,
+    keep: bool,
+    form: Form,
+) -> Result<Descriptor, ReadError> {
+    let before = match old {
+        Some(entry) => match read(repository, entry).await {
+            Ok(record) => Some(record),
+            Err(error) => {
+                // Then there is none, or one of another version: it is replaced.
+                tracing::debug!(error = %crate::error::chain(&error), "the old record is not read");
+                None
+            }
+        },
+        None => None,
+    };
+    let (new, was) = (new.clone(), before.clone());
+    // The lists of files of a large context take long enough to hold up what else this thread does.
+    let made = tokio::task::spawn_blocking(move || {
+        let record = new.after(was.as_ref(), keep);
+        let is_new = was.as_ref() != Some(&record);
+        is_new.then(|| record.to_blob()).transpose()
+    });
+    let made = made.await.map_err(std::io::Error::other);
+    let made = made.map_err(RecordError::from)??;
+    let Some(blob) = made else {
+        return old.cloned().ok_or(RecordError::TooLarge.into());
+    };
+    let options = UploadOptions {
+        check_exists: old.is_some(),
+        ..UploadOptions::default()
+    };
+    let source = BlobSource::Bytes(blob.bytes.clone());
+    let size = blob.bytes.len() as u64;
+    repository
+        .upload(&blob.digest, size, &source, &options)
+        .await?;
+    Ok(record_entry(&blob, form))
+}
+
+/// A manifest with entries of this program, as it is to be written.
+#[derive(Debug)]
+pub struct Written {
+    /// With the entries.
+    pub with: Bytes,
+    /// Without, for registries that refuse it.
+    pub without: Option<Bytes>,
+    /// Its media type.
+    pub media_type: &'static str,
+}
+
+impl Written {
+    /// Prepares a manifest. One that would be too large for BuildKit with the entries is written without.
+    ///
+    /// # Errors
+    ///
+    /// Fails only where a kept unknown field cannot be written.
+    pub fn of(manifest: &CacheManifest) -> Result<Self, serde_json::Error> {
+        let media_type = manifest.form.media_type();
+        let bytes = Bytes::from(manifest.to_bytes()?);
+        if manifest.extras.is_empty() {
+            return Ok(Self {
+                with: bytes,
+                without: None,
+                media_type,
+            });
+        }
+        let mut plain = manifest.clone();
+        plain.extras = super::Extras::default();
+        let plain = Bytes::from(plain.to_bytes()?);
+        let is_too_large = bytes.len() > MAX_METADATA && plain.len() <= MAX_METADATA;
+        Ok(Self {
+            with: if is_too_large { plain.clone() } else { bytes },
+            without: (!is_too_large).then_some(plain),
+            media_type,
+        })
+    }
+}
+
+/// Writes a manifest under a tag, or without one under its digest. A registry that refuses it gets it once more without the entries of this
+/// program. Returns its digest, and whether that was so.
+///
+/// # Errors
+///
+/// Fails if the registry refuses it without them, too, or for another reason.
+pub async fn put(
+    repository: &Repository,
+    tag: Option<&str>,
+    manifest: &Written,
+) -> Result<(Digest, bool), RegistryError> {
+    let put = async |bytes: &Bytes| {
+        let digest = Digest::of(bytes);
+        let reference = tag.unwrap_or(digest.as_str());
+        repository
+            .put_manifest(reference, manifest.media_type, bytes)
+            .await
+    };
+    match (put(&manifest.with).await, &manifest.without) {
+        (Err(error), Some(without)) if is_refusal(&error) => {
+            tracing::debug!(error = %crate::error::chain(&error), "the registry refuses the record");
+            Ok((put(without).await?, true))
+        }
+        (written, _) => Ok((written?, false)),
+    }
+}
+
+/// Returns whether a registry does not take a manifest as it is.
+pub fn is_refusal(error: &RegistryError) -> bool {
+    let refusals = [StatusCode::BAD_REQUEST, StatusCode::UNSUPPORTED_MEDIA_TYPE];
+    error
+        .status()
+        .is_some_and(|status| refusals.contains(&status))
+}

@@ -1,0 +1,219 @@
+//! What is told with the record that the cache carries.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::builds::{Setup, facts, usual};
+use crate::cache::keys::compare::{Comparison, forecast};
+use crate::cache::keys::{Keys, Plan};
+use crate::cache::record::observe::Observed;
+use crate::cache::record::{Detail, Record};
+use crate::explain::phrase::Length;
+use crate::explain::recorded::Recorded;
+use crate::explain::*;
+
+/// The record that a build leaves behind.
+fn record(setup: &Setup) -> Record {
+    let observed = Observed {
+        definitions: BTreeMap::from([("linux/amd64".to_owned(), setup.definition())]),
+        commit: Some("4f2a91c0ffee".to_owned()),
+        trees: BTreeMap::from([("context".to_owned(), Arc::new(setup.tree()))]),
+        ..Observed::default()
+    };
+    observed.record(Detail::Full, None, false)
+}
+
+/// Returns the lines under a build, but for the header, without what follows.
+fn told(now: &Setup, before: &Setup, record: &Record, arguments: &[&str]) -> String {
+    let (plan, tree) = (Plan::of([&now.definition()]), now.tree());
+    let facts = facts(&tree);
+    let keys = Keys::of(&plan, &facts);
+    let config = before.cache(|_| true);
+    let comparison = Comparison::new(&plan, &keys, &config, &HashSet::new());
+    let outcomes = Outcomes::of_forecast(&forecast(&plan, std::slice::from_ref(&comparison)));
+    let caches = [Cache {
+        name: "r.io/cache:main".to_owned(),
+        age: None,
+        commit: None,
+        config: &config,
+        comparison,
+    }];
+    let arguments: Vec<String> = arguments.iter().map(|name| (*name).to_owned()).collect();
+    let build = Build {
+        plan: &plan,
+        keys: &keys,
+        facts: &facts,
+        outcomes: &outcomes,
+        caches: &caches,
+        asked: None,
+        arguments: &arguments,
+    };
+    let recorded = Recorded::new(record, &build);
+    let diagnosis = diagnose(&build, &recorded);
+    let lines = render::lines(&diagnosis, &caches, Length::Short);
+    let lines = lines.iter().skip(1).filter(|line| !line.contains("follow"));
+    lines.map(|line| line.trim()).collect::<Vec<_>>().join("\n")
+}
+
+fn against(now: &Setup, before: &Setup) -> String {
+    told(now, before, &record(before), &["COMMIT_SHA"])
+}
+
+fn with_files(files: &[(&'static str, &'static str)]) -> Setup {
+    let mut setup = usual();
+    setup.files = vec![("package.json", "{}"), ("src/", ""), ("src/server.ts", "1")];
+    setup.files.extend(files);
+    setup
+}
+
+#[test]
+fn files_are_named() {
+    let before = with_files(&[
+        ("src/gone.ts", "x"),
+        ("src/link", "->a"),
+        ("src/thing", "x"),
+    ]);
+    let mut now = with_files(&[
+        ("src/health.ts", "y"),
+        ("src/link", "->b"),
+        ("src/thing", "->x"),
+    ]);
+    now.files[2].1 = "2";
+    assert_eq!(
+        against(&now, &before),
+        "Dockerfile:9  [build 4/6] COPY . .\n\
+         5 of 5 files differ: src/gone.ts (removed), src/health.ts (new), src/link (content), \
+         src/server.ts (content), src/thing (of another kind)"
+    );
+}
+
+#[test]
+fn only_the_files_that_the_step_reads_are_named() {
+    let mut now = with_files(&[]);
+    now.files[0].1 = "{1}";
+    now.files[2].1 = "2";
+    assert_eq!(
+        against(&now, &usual()),
+        "Dockerfile:4  [build 2/6] COPY package.json ./\n\
+         1 of 1 file differs: package.json (content)\n\
+         Dockerfile:9  [build 4/6] COPY . .\n\
+         2 of 2 files differ: package.json (content), src/server.ts (content)"
+    );
+}
+
+#[test]
+fn a_dockerfile_that_is_copied_is_told() {
+    let before = with_files(&[("Dockerfile", "FROM a")]);
+    let now = with_files(&[("Dockerfile", "FROM b")]);
+    assert_eq!(
+        against(&now, &before),
+        "Dockerfile:9  [build 4/6] COPY . .\n\
+         1 of 3 files differs: Dockerfile (content); it is copied too: list it in .dockerignore"
+    );
+}
+
+#[test]
+fn variables_are_named() {
+    let mut before = usual();
+    before.env.push("COMMIT_SHA=1");
+    let mut now = usual();
+    now.env.push("COMMIT_SHA=2");
+    assert_eq!(
+        against(&now, &before),
+        "Dockerfile:5  [build 3/6] RUN npm ci\n\
+         build argument COMMIT_SHA differs; the command does not use it: declare ARG COMMIT_SHA \
+         below this step"
+    );
+    assert_eq!(
+        told(&now, &before, &record(&before), &[]),
+        "Dockerfile:5  [build 3/6] RUN npm ci\nenvironment variable COMMIT_SHA differs"
+    );
+}
+
+#[test]
+fn a_command_is_told_from_a_new_step() {
+    let mut now = usual();
+    now.install = "npm install";
+    assert_eq!(
+        against(&now, &usual()),
+        "Dockerfile:5  [build 3/6] RUN npm ci\nits command differs"
+    );
+}
+
+#[test]
+fn an_image_has_moved_from_one_digest_to_another() {
+    let mut now = usual();
+    now.base = crate::digest::Digest::of(b"moved").to_string();
+    let to: String = now.base.chars().take(11).collect();
+    let from: String = usual().base.chars().take(11).collect();
+    let told = against(&now, &usual());
+    assert_eq!(
+        told,
+        "Dockerfile:1  [build 1/6] FROM docker.io/library/node:22-slim"
+    );
+    let line = against_lines(&now, &usual());
+    assert!(
+        line.contains(&format!("base image moved from {from}… to {to}…")),
+        "{line}"
+    );
+}
+
+/// With what follows.
+fn against_lines(now: &Setup, before: &Setup) -> String {
+    let (plan, tree) = (Plan::of([&now.definition()]), now.tree());
+    let facts = facts(&tree);
+    let keys = Keys::of(&plan, &facts);
+    let config = before.cache(|_| true);
+    let comparison = Comparison::new(&plan, &keys, &config, &HashSet::new());
+    let outcomes = Outcomes::of_forecast(&forecast(&plan, std::slice::from_ref(&comparison)));
+    let caches = [Cache {
+        name: "c".to_owned(),
+        age: None,
+        commit: None,
+        config: &config,
+        comparison,
+    }];
+    let build = Build {
+        plan: &plan,
+        keys: &keys,
+        facts: &facts,
+        outcomes: &outcomes,
+        caches: &caches,
+        asked: None,
+        arguments: &[],
+    };
+    let record = record(before);
+    let diagnosis = diagnose(&build, &Recorded::new(&record, &build));
+    render::lines(&diagnosis, &caches, Length::Short).join("\n")
+}
+
+#[test]
+fn a_record_that_does_not_help_changes_nothing() {
+    let mut now = usual();
+    now.files[2].1 = "2";
+    let rough = "Dockerfile:9  [build 4/6] COPY . .\nfiles that it reads differ";
+    let mut foreign = record(&usual());
+    for set in &mut foreign.sets {
+        set.truncated = true;
+    }
+    assert_eq!(told(&now, &usual(), &foreign, &[]), rough);
+    let mut foreign = record(&usual());
+    foreign.builds[0].sets.insert("context".to_owned(), 99);
+    assert_eq!(told(&now, &usual(), &foreign, &[]), rough);
+    let mut foreign = record(&usual());
+    foreign.sets[0].files[0].0 = 7;
+    assert_eq!(told(&now, &usual(), &foreign, &[]), rough);
+}
+
+#[test]
+fn names_of_a_record_cannot_steer_a_terminal() {
+    let mut now = usual();
+    now.files[2].1 = "2";
+    let mut hostile = record(&usual());
+    hostile.sets[0].files[0].1 = "\u{1b}[2J\nevil".to_owned();
+    let told = told(&now, &usual(), &hostile, &[]);
+    assert!(
+        !told.contains('\u{1b}') && told.lines().count() == 2,
+        "{told:?}"
+    );
+}
