@@ -17,6 +17,7 @@
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
 //! | [`layout`] | a folder of the OCI image layout as the session's store |
+//! | [`survey`], [`removal`] | the caches of a repository, and one of them removed |
 //! | [`source`], [`inspect`] | a cache that is looked at: where it is read from, and what is in it |
 //! | [`outline`], [`difference`] | its steps under each other, and what another cache has of them |
 
@@ -37,7 +38,9 @@ pub mod outline;
 pub mod record;
 pub mod registries;
 pub mod remote_cache;
+pub mod removal;
 pub mod source;
+pub mod survey;
 pub mod unknown;
 
 /// The largest manifest or config that BuildKit reads on import, in bytes: 1 MiB

@@ -64,11 +64,12 @@ pub mod repository;
 pub mod retry;
 pub mod source;
 mod spool_dir;
+pub mod tags;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod upload;
+mod upload;
 
 pub use auth::scope::Access;
 pub use client::RegistryClient;

@@ -24,6 +24,7 @@ pub use ci::facts;
 pub use facts::{Event, Facts, GitFacts};
 pub use line::{Held, line};
 pub use plan::{Plan, Wishes, Write, plan};
+pub use slug::is_scope;
 
 #[cfg(test)]
 mod tests;

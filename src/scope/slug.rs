@@ -40,6 +40,12 @@ pub(super) fn read(name: &str) -> String {
     named(name)
 }
 
+/// Returns whether a tag has the form of a scope.
+pub fn is_scope(tag: &str) -> bool {
+    let prefixes = [BRANCH, PULL, NAMED];
+    prefixes.iter().any(|prefix| tag.starts_with(prefix))
+}
+
 /// Makes a legal part of a tag of a name. Two names never have the same: where something is lost, a hash of the name
 /// follows, and what looks as if it had one gets one.
 fn slug(name: &str) -> String {
@@ -122,6 +128,17 @@ mod tests {
             assert_eq!(read(name), tag, "{name}");
         }
         assert!(read("b-a/b").starts_with("s-b-a-b-"));
+    }
+
+    #[test]
+    fn scopes_are_told_from_other_tags() {
+        for name in ["main", "feature/login"] {
+            assert!(is_scope(&branch(name)) && is_scope(&named(name)));
+        }
+        assert!(is_scope(&pull(1)));
+        for tag in ["latest", "v1", "cache", "b", "pr1"] {
+            assert!(!is_scope(tag), "{tag}");
+        }
     }
 
     #[test]

@@ -381,3 +381,131 @@ fn assert_layout_is_gzip(layout: &Path) {
     assert!(!layers.is_empty());
     assert_gzip(&layers, "a layout");
 }
+
+#[test]
+fn caches_of_a_repository_are_listed_and_removed_alone() {
+    let bench = Bench::shared(&SHARED);
+    let name = unique("it/house");
+    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let flag = format!("--cache={cache}");
+    let folder = project(&unique("house"), "x");
+    for branch in ["main", "old"] {
+        build(
+            &bench,
+            &[("CACHEX_BRANCH", branch)],
+            &[&flag],
+            folder.path(),
+        );
+    }
+    // A second tag of the same manifest, and an image.
+    let docker = |args: &[&str]| {
+        let output = bench.client.docker(args);
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let of_main = digest(&name, "b-main").expect("a scope");
+    let copy = format!("{cache}:copy");
+    let crane = Command::new("crane")
+        .args(["tag", "--insecure", &format!("{cache}:b-main"), "copy"])
+        .output()
+        .expect("crane");
+    assert!(crane.status.success(), "{}", text(&crane.stderr));
+    bench.build(
+        "cachex",
+        &["--push", "-t", &format!("{cache}:image")],
+        folder.path(),
+    );
+
+    let (code, list, _) = docker(&["cachex", "cache", "ls", &cache]);
+    assert_eq!(code, Some(0), "{list}");
+    for tag in ["b-main", "b-old", "copy"] {
+        assert!(list.lines().any(|line| line.starts_with(tag)), "{list}");
+    }
+    assert!(
+        list.contains("3 caches, ") && list.ends_with("1 other tag\n"),
+        "{list}"
+    );
+    let (code, ..) = docker(&["cachex", "cache", "ls", &format!("{cache}:b-main")]);
+    assert_eq!(code, Some(125));
+
+    // Nothing is old, and nothing is removed without being asked for.
+    let (_, text, _) = docker(&["cachex", "cache", "prune", &cache]);
+    assert_eq!(text, "nothing to remove\n");
+    let args = [
+        "cachex",
+        "cache",
+        "prune",
+        &cache,
+        "--older-than=1ms",
+        "--keep=1",
+    ];
+    let (code, text, _) = docker(&args);
+    assert!(
+        code == Some(0) && text.contains("would remove 1 cache"),
+        "{text}"
+    );
+    assert!(digest(&name, "b-main").is_some() && digest(&name, "b-old").is_some());
+
+    // The rig's registry deletes: one of two tags with one manifest goes, the other stays.
+    let (code, text, error) = docker(&["cachex", "cache", "rm", &format!("{cache}:b-main")]);
+    assert_eq!(code, Some(0), "{text} {error}");
+    assert_eq!(digest(&name, "b-main"), None);
+    assert_eq!(digest(&name, "copy"), Some(of_main));
+    bench.build("buildx", &["--cache-from", &copy], folder.path());
+    let (code, _, error) = docker(&["cachex", "cache", "rm", &format!("{cache}:image")]);
+    assert!(code == Some(1) && error.contains("is no cache"), "{error}");
+    let args = [
+        "cachex",
+        "cache",
+        "prune",
+        &cache,
+        "--older-than=1ms",
+        "--yes",
+    ];
+    let (code, text, error) = docker(&args);
+    assert!(
+        code == Some(0) && text.contains("removed 1 cache"),
+        "{text} {error}"
+    );
+    assert_eq!(digest(&name, "b-old"), None);
+    assert!(digest(&name, "copy").is_some() && digest(&name, "image").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_deletes_nothing_says_so() {
+    let bench = Bench::shared(&SHARED);
+    let registry = ScriptedRegistry::start().await;
+    let cache = format!("{}/team/cache", registry.host());
+    let folder = project(&unique("refuses"), "x");
+    let flag = format!("--cache={cache}");
+    build(
+        &bench,
+        &[("CACHEX_BRANCH", "main")],
+        &[&flag],
+        folder.path(),
+    );
+    let refused = Fault::Status(405, Vec::new(), r#"{"errors":[{"code":"UNSUPPORTED"}]}"#);
+    registry.fault("DELETE", "/manifests/", (0, usize::MAX), refused);
+    let tags = Fault::Status(
+        200,
+        Vec::new(),
+        r#"{"name":"team/cache","tags":["b-main"]}"#,
+    );
+    registry.fault("GET", "/tags/list", (0, usize::MAX), tags);
+    let args = [
+        "cachex",
+        "cache",
+        "prune",
+        &cache,
+        "--older-than=1ms",
+        "--yes",
+    ];
+    let output = bench.client.docker(&args);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_says(&error, "405");
+    assert_says(&error, "hint: the registry deletes no manifests");
+}

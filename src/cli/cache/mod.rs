@@ -9,12 +9,15 @@ use super::Context;
 pub mod diff;
 pub mod explain;
 pub mod inspect;
+pub mod ls;
 pub mod merge;
 mod output;
 mod place;
+pub mod prune;
+pub mod rm;
 pub mod tree;
 
-/// Look into registry caches, compare and merge them
+/// Look into registry caches, compare, merge and remove them
 #[derive(Debug, Clone, clap::Args)]
 #[command(subcommand_value_name = "COMMAND")]
 pub struct CacheArgs {
@@ -29,12 +32,18 @@ pub enum CacheCommands {
     Explain(Box<explain::ExplainArgs>),
     /// Show what is in a cache
     Inspect(inspect::InspectArgs),
+    /// Show the caches of a repository
+    Ls(ls::LsArgs),
     /// Merge caches in one reference
     Merge(merge::MergeArgs),
     /// Show what one cache has and another has not
     Diff(diff::DiffArgs),
     /// Show the steps of a cache, each under the one that it lies on
     Tree(tree::TreeArgs),
+    /// Remove caches that have not been used for long
+    Prune(prune::PruneArgs),
+    /// Remove caches from a registry
+    Rm(rm::RmArgs),
 }
 
 /// The help of the group, which stands in for a missing command as in buildx.
@@ -54,9 +63,12 @@ pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
     match args.command {
         Some(CacheCommands::Explain(args)) => Box::pin(explain::run(*args, ctx)).await,
         Some(CacheCommands::Inspect(args)) => inspect::run(args, ctx).await,
+        Some(CacheCommands::Ls(args)) => Box::pin(ls::run(args, ctx)).await,
         Some(CacheCommands::Merge(args)) => merge::run(args, ctx).await,
         Some(CacheCommands::Diff(args)) => diff::run(args, ctx).await,
         Some(CacheCommands::Tree(args)) => tree::run(args, ctx).await,
+        Some(CacheCommands::Prune(args)) => Box::pin(prune::run(args, ctx)).await,
+        Some(CacheCommands::Rm(args)) => Box::pin(rm::run(args, ctx)).await,
         None => Ok(ctx.ui.data(help().trim_end())?),
     }
 }

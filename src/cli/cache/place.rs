@@ -80,6 +80,39 @@ impl<'a> Places<'a> {
         ))
     }
 
+    /// Finds a repository as a whole, to look at its tags and to remove some. Nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is no repository, or has a tag, or docker's configuration is broken.
+    pub(super) fn whole(&self, text: &str, insecure: bool) -> Result<Repository, CommandError> {
+        let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+        if reference.tag.is_some() || reference.digest.is_some() {
+            let error = format!("{text} names one cache; name the repository, without a tag");
+            return Err(CommandError::usage(error));
+        }
+        self.repository(&reference, insecure, Access::Delete)
+    }
+
+    /// Finds one cache that is to be removed: its repository and its tag. Nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is not a reference with a tag, or docker's configuration is broken.
+    pub(super) fn tagged(
+        &self,
+        text: &str,
+        insecure: bool,
+    ) -> Result<(Repository, String), CommandError> {
+        let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+        let (Some(tag), None) = (&reference.tag, &reference.digest) else {
+            let error = format!("{text} names no tag; what is removed is named by its tag");
+            return Err(CommandError::usage(error));
+        };
+        let tag = tag.clone();
+        Ok((self.repository(&reference, insecure, Access::Delete)?, tag))
+    }
+
     /// Returns where spool files are.
     ///
     /// # Errors

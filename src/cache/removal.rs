@@ -1,0 +1,82 @@
+//! One tag of a cache removed, and no other.
+//!
+//! Most registries delete by digest only, and with the digest goes every tag that has it (distribution,
+//! `registry/handlers/manifests.go`). So a tag whose manifest another tag has is first given a manifest of its own.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::json;
+
+use super::manifest::{Descriptor, OCI_MANIFEST};
+use crate::digest::Digest;
+use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
+
+/// Media type and content of the config of a manifest that has none (OCI image spec, "Guidance for an Empty Descriptor").
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+const EMPTY: &[u8] = b"{}";
+
+/// Removes a tag that holds this manifest. `is_shared` is whether another tag may hold it, too.
+///
+/// # Errors
+///
+/// Fails if the registry refuses; see [`deletes_nothing`].
+pub async fn remove(
+    repository: &Repository,
+    tag: &str,
+    digest: &Digest,
+    is_shared: bool,
+) -> Result<(), RegistryError> {
+    if !is_shared {
+        return repository.delete_manifest(digest.as_str()).await.map(drop);
+    }
+    // Some registries delete a tag alone.
+    match repository.delete_manifest(tag).await {
+        Ok(_) => return Ok(()),
+        Err(error) if is_refusal(&error) => {}
+        Err(error) => return Err(error),
+    }
+    let own = replace(repository, tag).await?;
+    repository.delete_manifest(own.as_str()).await.map(drop)
+}
+
+/// Returns whether the error is that the registry deletes no manifests, or not for this login.
+pub fn deletes_nothing(error: &RegistryError) -> bool {
+    let refused = [
+        StatusCode::METHOD_NOT_ALLOWED,
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+    ];
+    error.has_code("UNSUPPORTED")
+        || error
+            .status()
+            .is_some_and(|status| refused.contains(&status))
+}
+
+fn is_refusal(error: &RegistryError) -> bool {
+    let status = error.status();
+    deletes_nothing(error) || status == Some(StatusCode::BAD_REQUEST)
+}
+
+/// Puts an empty manifest under the tag that no other tag has, and returns its digest.
+async fn replace(repository: &Repository, tag: &str) -> Result<Digest, RegistryError> {
+    let config = Descriptor::of(EMPTY_TYPE, EMPTY);
+    let options = UploadOptions {
+        check_exists: true,
+        ..UploadOptions::default()
+    };
+    let source = BlobSource::Bytes(Bytes::from_static(EMPTY));
+    let size = EMPTY.len() as u64;
+    repository
+        .upload(&config.digest, size, &source, &options)
+        .await?;
+    let unique = rand::random::<u128>();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": EMPTY_TYPE, "digest": config.digest.as_str(), "size": size},
+        "layers": [],
+        "annotations": {"dev.docker-cachex.removed": format!("{unique:032x}")},
+    });
+    let manifest = Bytes::from(manifest.to_string());
+    repository.put_manifest(tag, OCI_MANIFEST, &manifest).await
+}
