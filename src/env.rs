@@ -73,6 +73,10 @@ pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
 pub const CACHEX_EXPLAIN: &str = "CACHEX_EXPLAIN";
 /// False: the container of a builder is reached by the Docker engine only, never past it.
 pub const CACHEX_DIRECT: &str = "CACHEX_DIRECT";
+/// Not empty: as `--debug`; docker sets it for its plugins.
+pub const DEBUG: &str = "DEBUG";
+/// True: `docker cachex` too hands on to buildx what it does not have.
+pub const CACHEX_HAND_ON: &str = "CACHEX_HAND_ON";
 
 /// Default of `--cache`.
 pub const CACHEX_CACHE: &str = "CACHEX_CACHE";

@@ -29,7 +29,7 @@
 //! |---|---|---|
 //! | [`cli`] | one file per command: arguments, resolve to a typed request, call, render | all below |
 //! | [`build`] | a build: request, context, caches, output, plan, run, explanation | [`options`], [`cache`], [`explain`], [`registry`], [`buildkit`] |
-//! | [`plugin`] | metadata handshake, plugin argv form, cancel socket | – |
+//! | [`plugin`] | metadata handshake, plugin argv form, cancel socket, buildx's name and the real buildx behind it | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`scope`] | which caches a build reads and writes, by CI and git | – |
 //! | [`docker`] | config file, contexts, credential store, registry tokens, Engine API | – |

@@ -139,19 +139,19 @@ impl Ui {
         self.status(&format!("WARNING: {text}"));
     }
 
-    /// Writes an error: its detail, the message with all causes, the hints, and its footer.
-    /// Nothing if the error is but a status.
-    pub fn error(&self, error: &CommandError) {
+    /// Writes an error: its detail, the message with all causes, the hints, and its footer; `message_last`: the hints
+    /// before the message. Nothing if the error is but a status.
+    pub fn error(&self, error: &CommandError, message_last: bool) {
         if matches!(error.kind, ErrorKind::Status(_)) {
             return;
         }
-        self.status(&report(error));
+        self.status(&report(error, message_last));
     }
 }
 
 /// The lines of an error. A cause of several lines is indented, so that nobody's text looks like a line
 /// of this program.
-fn report(error: &CommandError) -> String {
+fn report(error: &CommandError, message_last: bool) -> String {
     let detail = error.detail.trim_end();
     let mut lines = Vec::new();
     if !detail.is_empty() {
@@ -159,9 +159,12 @@ fn report(error: &CommandError) -> String {
     }
     let message = error.message();
     let message = message.trim_end().replace('\n', "\n  ");
-    lines.push(format!("ERROR: {message}"));
+    let at = lines.len();
     let hints = error.hints.iter().map(|hint| format!("hint: {hint}"));
     lines.extend(hints);
+    // Who reads buildx's output, as the GitHub actions do, shows its last line.
+    let at = if message_last { lines.len() } else { at };
+    lines.insert(at, format!("ERROR: {message}"));
     if !error.footer.is_empty() {
         lines.push(error.footer.clone());
     }
@@ -177,9 +180,10 @@ mod tests {
         let error = CommandError::failed("failed to solve: a\nhint: run this\nERROR: b")
             .hint("look at the log");
         assert_eq!(
-            report(&error),
+            report(&error, false),
             "ERROR: failed to solve: a\n  hint: run this\n  ERROR: b\nhint: look at the log"
         );
+        assert!(report(&error, true).starts_with("hint: look at the log\nERROR: failed to solve"));
     }
 
     #[test]

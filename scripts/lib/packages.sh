@@ -4,7 +4,7 @@
 
 # The engine, the peer and the registry need only libc6 and come from sid; runc must fit the machine and is bookworm's.
 RIG_PACKAGES=(
-    docker.io/sid containerd/sid docker-cli/sid docker-buildx/sid tini-static/sid docker-registry/sid crane/sid oras/sid
+    docker.io/sid containerd/sid docker-cli/sid docker-buildx/sid tini-static/sid docker-registry/sid docker-compose/sid crane/sid oras/sid
     runc/bookworm busybox-static/bookworm debootstrap/sid
 )
 

@@ -29,7 +29,7 @@ pub enum BuilderError {
     },
     /// The builder is the BuildKit inside the Docker engine.
     #[error(
-        "builder {name:?} uses the docker driver, which cachex does not build with: the BuildKit inside the Docker engine exports a registry cache only where the engine keeps its images in containerd"
+        "builder {name:?} uses the docker driver, which cachex does not build with: the BuildKit inside the Docker engine exports caches to a registry or a folder, which is what cachex works with, only with the containerd image store; without it there are inline caches alone"
     )]
     DockerDriver {
         /// The builder, which is a docker context.
@@ -294,7 +294,10 @@ fn connect_hints(source: &std::io::Error) -> Vec<String> {
 }
 
 fn docker_driver_hints(others: &[String]) -> Vec<String> {
-    let mut hints = vec!["create a builder with: docker cachex create --use".to_owned()];
+    let mut hints = vec![
+        "create a builder with: docker cachex create --use".to_owned(),
+        "or build with docker buildx; CACHEX_HAND_ON=1 hands such builds on to it".to_owned(),
+    ];
     if let Some(first) = others.first() {
         hints.push(format!(
             "or take one that exists ({}) with: docker cachex use {first}",

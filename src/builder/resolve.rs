@@ -241,6 +241,7 @@ mod tests {
             refused.hints(),
             [
                 "create a builder with: docker cachex create --use",
+                "or build with docker buildx; CACHEX_HAND_ON=1 hands such builds on to it",
                 "or take one that exists (far, one) with: docker cachex use far"
             ]
         );

@@ -1,5 +1,6 @@
 //! Puts together what builders depend on, from flags and environment.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::docker::credentials::CredentialStore;
 use crate::env::{BUILDX_CONFIG, Env};
 use crate::error::CommandError;
 
-use super::Context;
+use super::{Context, DockerSettings};
 
 /// Reads docker's configuration and contexts, and finds the store of builders.
 ///
@@ -17,8 +18,20 @@ use super::Context;
 ///
 /// Fails for a broken configuration file or an address that is wrong.
 pub fn docker_env(context: &Context) -> Result<Arc<DockerEnv>, CommandError> {
+    made_of(context, context.docker()?)
+}
+
+/// Does the same without a word about a configuration file that cannot be read.
+///
+/// # Errors
+///
+/// Fails as [`docker_env`].
+pub fn quiet_docker_env(context: &Context) -> Result<Arc<DockerEnv>, CommandError> {
+    made_of(context, context.docker_quietly()?)
+}
+
+fn made_of(context: &Context, docker: DockerSettings) -> Result<Arc<DockerEnv>, CommandError> {
     let env = &context.env;
-    let docker = context.docker()?;
     let store_dir = env
         .path(BUILDX_CONFIG)
         .map_or_else(|| docker.config_dir.join("buildx"), PathBuf::from);
@@ -41,8 +54,16 @@ fn sudoer(env: &Env, store_dir: &Path) -> Option<Owner> {
     let gid: u32 = env.non_empty("SUDO_GID")?.parse().ok()?;
     let home = env.home()?;
     let inside = store_dir.starts_with(home) && store_dir != home;
-    let passwd = fs_err::read_to_string("/etc/passwd").ok()?;
-    (inside && home_of(&passwd, uid)? == home).then_some(Owner { uid, gid })
+    (inside && is_home_of(home, uid)).then_some(Owner { uid, gid })
+}
+
+/// Returns whether the folder is the user's home. The users of macOS are in no file, and there the owner tells.
+fn is_home_of(home: &Path, uid: u32) -> bool {
+    if cfg!(target_vendor = "apple") {
+        return fs_err::metadata(home).is_ok_and(|found| found.uid() == uid);
+    }
+    let passwd = fs_err::read_to_string("/etc/passwd").unwrap_or_default();
+    home_of(&passwd, uid) == Some(home)
 }
 
 /// Returns the home folder of a user from the text of `/etc/passwd`.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::builder::{Builder, load, resolve};
+use crate::env::DEBUG;
 use crate::error::CommandError;
 use crate::options::duration;
 
@@ -42,7 +43,8 @@ pub async fn run(args: InspectArgs, context: &Context) -> Result<(), CommandErro
         boot(&builder, context).await?;
     }
     let loaded = load::load(&docker_env, found, Some(&BuildkitProbe), args.timeout).await;
-    let text = render::text(&loaded, context.global.debug);
+    let debug = context.global.debug || context.env.non_empty(DEBUG).is_some();
+    let text = render::text(&loaded, debug);
     context.ui.data(text.trim_end_matches('\n'))?;
     Ok(())
 }

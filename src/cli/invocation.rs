@@ -49,13 +49,18 @@ fn registries(tokens: Arc<Tokens>, env: &Env) -> Registries {
             .or(env.non_empty(lower))
             .map(str::to_owned)
     };
+    let mut cert_dirs = vec![PathBuf::from("/etc/docker/certs.d")];
+    if cfg!(target_vendor = "apple") {
+        // Docker Desktop takes them from there into the machine of its engine.
+        cert_dirs.extend(env.home().map(|home| home.join(".docker/certs.d")));
+    }
     let settings = NetworkSettings {
         proxy: ProxySettings {
             http: either("HTTP_PROXY", "http_proxy"),
             https: either("HTTPS_PROXY", "https_proxy"),
             no_proxy: either("NO_PROXY", "no_proxy"),
         },
-        cert_dirs: vec![PathBuf::from("/etc/docker/certs.d")],
+        cert_dirs,
     };
     Registries::new(tokens, settings)
 }

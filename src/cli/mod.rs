@@ -18,12 +18,14 @@ use crate::docker::{ConfigError, ConfigFile, Contexts, config_dir};
 use crate::env::{BUILDX_BUILDER, Env};
 use crate::error::CommandError;
 use crate::exit;
-use crate::plugin::{self, Invocation};
+use crate::plugin::{self, Invocation, Metadata, Name};
 use crate::ui::{self, Ui};
 
+pub mod alias;
 mod attend;
 pub mod boot_progress;
 pub mod build;
+mod buildx_help;
 pub mod cache;
 mod complete;
 pub mod completion;
@@ -33,14 +35,17 @@ pub mod create;
 pub mod dial_stdio;
 mod disk;
 pub mod docker_env;
+pub mod doctor;
 pub mod du;
 mod errors;
 pub mod format;
 mod global;
+mod hand_on;
 pub mod inspect;
 mod invocation;
 mod logging;
 pub mod ls;
+pub mod man;
 mod pflag;
 pub mod probe;
 pub mod prune;
@@ -51,6 +56,8 @@ pub mod template;
 mod usage;
 pub mod use_;
 pub mod version;
+
+use hand_on::Call;
 
 pub use global::GlobalFlags;
 
@@ -75,6 +82,12 @@ struct Cli {
 /// The commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Commands {
+    /// Let docker buildx be answered by this program, or by buildx again
+    ///
+    /// With the alias on, "docker buildx", "docker build", docker compose and the GitHub actions that build reach this
+    /// program. What it does not have, such as bake, goes on to the buildx that is installed. The alias is one entry in
+    /// docker's configuration file and one link in the folder "cachex" beside it; "off" takes both back.
+    Alias(alias::AliasArgs),
     /// Start a build
     #[command(visible_alias = "b")]
     Build(Box<build::BuildArgs>),
@@ -86,12 +99,21 @@ pub enum Commands {
     Create(create::CreateArgs),
     /// Proxy current stdio streams to builder instance
     DialStdio(dial_stdio::DialStdioArgs),
+    /// Tell what engine, builder, credentials and a registry can do
+    ///
+    /// With REPO, a repository such as registry.example/me/app, it also writes one small cache under a tag of its own,
+    /// cachex-doctor-XXXXXXXX, and removes it again. Ends with 1 if something that a build with a registry cache needs is
+    /// missing.
+    Doctor(doctor::DoctorArgs),
     /// Disk usage
     Du(du::DuArgs),
     /// Inspect current builder instance
     Inspect(inspect::InspectArgs),
     /// List builder instances
     Ls(ls::LsArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man(man::ManArgs),
     /// Remove build cache
     Prune(prune::PruneArgs),
     /// Remove one or more builder instances
@@ -107,14 +129,17 @@ pub enum Commands {
 impl Commands {
     async fn run(self, ctx: &Context) -> Result<(), CommandError> {
         match self {
+            Self::Alias(args) => alias::run(&args, ctx),
             Self::Build(args) => Box::pin(build::run(*args, ctx)).await,
             Self::Cache(args) => cache::run(args, ctx).await,
             Self::Completion(args) => completion::run(&args, ctx),
             Self::Create(args) => create::run(args, ctx).await,
             Self::DialStdio(args) => dial_stdio::run(args, ctx).await,
+            Self::Doctor(args) => Box::pin(doctor::run(args, ctx)).await,
             Self::Du(args) => du::run(args, ctx).await,
             Self::Inspect(args) => inspect::run(args, ctx).await,
             Self::Ls(args) => ls::run(args, ctx).await,
+            Self::Man(args) => man::run(&args, ctx),
             Self::Prune(args) => prune::run(args, ctx).await,
             Self::Rm(args) => rm::run(args, ctx).await,
             Self::Stop(args) => stop::run(args, ctx).await,
@@ -125,7 +150,10 @@ impl Commands {
 
     /// Returns whether the command needs neither threads nor network.
     fn is_instant(&self) -> bool {
-        matches!(self, Self::Completion(_) | Self::Version(_))
+        matches!(
+            self,
+            Self::Alias(_) | Self::Completion(_) | Self::Man(_) | Self::Version(_)
+        )
     }
 
     /// Returns whether the command heeds [`Context::cancel`] and cleans up on its own. All others are
@@ -138,6 +166,8 @@ impl Commands {
 /// What every command is given.
 #[derive(Debug, Clone)]
 pub struct Context {
+    /// As what the program was started.
+    pub name: Name,
     /// Environment, home and working folder.
     pub env: Env,
     /// Terminal output.
@@ -168,6 +198,7 @@ impl Context {
     /// Creates a context without flags, for a completion.
     fn bare(env: &Env) -> Self {
         Self {
+            name: Name::default(),
             env: env.clone(),
             ui: Ui::from_process(),
             global: GlobalFlags::default(),
@@ -183,15 +214,28 @@ impl Context {
     ///
     /// Fails if the configuration file is broken or flags exclude each other.
     pub fn docker(&self) -> Result<DockerSettings, CommandError> {
+        // As docker: without the file there is less to find, such as logins, and that is no reason to
+        // stop.
+        self.docker_or(&|error| {
+            self.ui.warning(&crate::error::chain(error));
+            self.ui.status(&format!("hint: {}", error.hint()));
+        })
+    }
+
+    /// Reads the same without a word about a file that cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`docker`](Self::docker).
+    pub fn docker_quietly(&self) -> Result<DockerSettings, CommandError> {
+        self.docker_or(&|_| {})
+    }
+
+    /// Reads the same, with something else to do about a file that cannot be read.
+    fn docker_or(&self, warn: &dyn Fn(&ConfigError)) -> Result<DockerSettings, CommandError> {
         let config_dir = config_dir(self.global.config.as_deref(), &self.env)?;
         // docker looks for TLS files in the folder that it has without --config.
         let cert_dir = crate::docker::config_dir(None, &self.env).unwrap_or(config_dir.clone());
-        // As docker: without the file there is less to find, such as logins, and that is no reason to
-        // stop.
-        let warn = |error: &ConfigError| {
-            self.ui.warning(&crate::error::chain(error));
-            self.ui.status(&format!("hint: {}", error.hint()));
-        };
         let config = ConfigFile::load(&config_dir).unwrap_or_else(|error| {
             warn(&error);
             ConfigFile::empty(&config_dir)
@@ -224,38 +268,71 @@ pub fn command() -> clap::Command {
     pflag::like_pflag(global::spread(Cli::command()))
 }
 
+/// Returns the tree of commands as it is under a name of this program.
+fn command_as(name: &Name) -> clap::Command {
+    let path = name.command();
+    let root = Cli::command().name(path.clone()).bin_name(path);
+    let mut root = pflag::like_pflag(global::spread(root));
+    if name.is_buildx() {
+        root = buildx_help::dress(root);
+    }
+    root
+}
+
 /// Runs the program: parses the arguments, runs the command, prints its error.
-pub fn main(args: Vec<OsString>) -> ExitCode {
+pub fn main(mut args: Vec<OsString>) -> ExitCode {
     let ui = Ui::from_process();
-    let code = match start(args, &ui) {
+    let name = Name::of(args.first().map(OsString::as_os_str));
+    let invocation = plugin::invocation(args.clone(), &name);
+    args.drain(..args.len().min(1));
+    let env = Env::from_process();
+    let call = Call {
+        name: &name,
+        env: &env,
+        args: &args,
+    };
+    let code = match start(invocation, call, &ui) {
         Ok(()) => exit::SUCCESS,
         Err(error) if ui::is_stdout_closed(error.source.as_ref()) => exit::SUCCESS,
         Err(error) => {
-            ui.error(&error);
+            ui.error(&error, name.is_buildx());
             error.kind.exit_code()
         }
     };
     ExitCode::from(code)
 }
 
-fn start(args: Vec<OsString>, ui: &Ui) -> Result<(), CommandError> {
-    match plugin::invocation(args) {
-        Invocation::Metadata => Ok(ui.data(plugin::metadata().trim_end())?),
+fn start(invocation: Invocation, call: Call<'_>, ui: &Ui) -> Result<(), CommandError> {
+    match invocation {
+        Invocation::Metadata => {
+            let metadata = if call.name.is_buildx() {
+                Metadata::as_buildx(&call.version())
+            } else {
+                Metadata::own()
+            };
+            Ok(ui.data(metadata.text().trim_end())?)
+        }
         Invocation::Complete {
             descriptions,
             words,
-        } => complete_words(&words, descriptions, ui),
-        Invocation::Command(args) => run_command(&args, ui),
+        } => {
+            call.hand_on_completion(&words)?;
+            complete_words(&words, descriptions, call, ui)
+        }
+        Invocation::Command(args) => run_command(&args, call, ui),
     }
 }
 
-fn run_command(args: &[OsString], ui: &Ui) -> Result<(), CommandError> {
-    let mut root = command();
+fn run_command(args: &[OsString], call: Call<'_>, ui: &Ui) -> Result<(), CommandError> {
+    let mut root = command_as(call.name);
     let args = &pflag::without_help_values(args)[..];
     let matches = match root.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return show_help(&error, ui),
-        Err(error) => return Err(usage::error(&error, &root, args)),
+        Err(error) => {
+            call.hand_on()?;
+            return Err(usage::error(&error, &root, args));
+        }
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage::error(&error, &root, args))?;
     let mut global = cli.global;
@@ -265,17 +342,19 @@ fn run_command(args: &[OsString], ui: &Ui) -> Result<(), CommandError> {
     let Some(command) = cli.command else {
         return Ok(ui.data(root.render_help().to_string().trim_end())?);
     };
-    if global.logs() {
-        logging::start(ui.stderr_is_terminal());
-    }
     let ctx = Context {
-        env: Env::from_process(),
+        name: call.name.clone(),
+        env: call.env.clone(),
         ui: ui.clone(),
         global,
         cancel: CancellationToken::new(),
         hurry: CancellationToken::new(),
         orderly: TaskTracker::new(),
     };
+    call.hand_on_if_others(&command, &matches, &ctx)?;
+    if ctx.global.logs() {
+        logging::start(ui.stderr_is_terminal());
+    }
     if command.is_instant() {
         let runtime = Builder::new_current_thread().build()?;
         return runtime.block_on(command.run(&ctx));
@@ -293,15 +372,20 @@ fn show_help(error: &clap::Error, ui: &Ui) -> Result<(), CommandError> {
     Ok(ui.styled(text.trim_end())?)
 }
 
-fn complete_words(words: &[OsString], descriptions: bool, ui: &Ui) -> Result<(), CommandError> {
-    let mut root = command();
+fn complete_words(
+    words: &[OsString],
+    descriptions: bool,
+    call: Call<'_>,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let mut root = command_as(call.name);
     // The flags that choose a configuration count for names, so what can be parsed is taken.
     root.build();
-    let env = Env::from_process();
+    let env = call.env;
     let dynamic = |id: &str| match id {
-        "global-context" => context_names(&env),
-        "global-builder" | "builder" => builder_names(&env, true),
-        "stored-builder" => builder_names(&env, false),
+        "global-context" => context_names(env),
+        "global-builder" | "builder" => builder_names(env, true),
+        "stored-builder" => builder_names(env, false),
         _ => Vec::new(),
     };
     let text = complete::answer(&root, words, descriptions, &dynamic);

@@ -62,6 +62,7 @@ fn the_last_of_a_repeated_flag_counts() {
 #[test]
 fn builder_is_named_by_flag_or_variable() {
     let mut ctx = Context {
+        name: Name::default(),
         env: Env::from_pairs([(BUILDX_BUILDER, "from-env")], "/h"),
         ui: Ui::from_process(),
         global: GlobalFlags::default(),

@@ -7,6 +7,7 @@ const REVISION: &str = match option_env!("CACHEX_REVISION") {
 };
 
 use super::Context;
+use super::hand_on::Call;
 use crate::error::CommandError;
 
 /// Show version information
@@ -20,7 +21,19 @@ pub struct VersionArgs {}
 /// Fails if standard output cannot be written.
 pub fn run(_args: &VersionArgs, ctx: &Context) -> Result<(), CommandError> {
     let version = env!("CARGO_PKG_VERSION");
-    ctx.ui
-        .data(&format!("docker-cachex v{version} {REVISION}"))?;
+    let text = if ctx.name.is_buildx() {
+        // Programs read the second word and switch on what that version of buildx has; the third says who answers.
+        let args: Vec<_> = std::env::args_os().skip(1).collect();
+        let call = Call {
+            name: &ctx.name,
+            env: &ctx.env,
+            args: &args,
+        };
+        let buildx = call.version();
+        format!("github.com/docker/buildx {buildx} cachex-{version}")
+    } else {
+        format!("docker-cachex v{version} {REVISION}")
+    };
+    ctx.ui.data(&text)?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Docker's client configuration: the folder and `config.json` in it. It is only read, never written.
+//! Docker's client configuration: the folder and `config.json` in it. It is only read here; the one entry that this program
+//! writes is in [`alias`](crate::plugin::alias).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -115,6 +116,8 @@ pub struct ConfigFile {
     pub http_headers: BTreeMap<String, Secret>,
     /// Filters that every `prune` adds to its own, `name=value`.
     pub prune_filters: Vec<String>,
+    /// Folders in which docker looks for plugins before all others.
+    pub cli_plugins_extra_dirs: Vec<String>,
 }
 
 /// Finds the configuration folder: the `--config` flag, `DOCKER_CONFIG`, or `~/.docker`.

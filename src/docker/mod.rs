@@ -20,6 +20,18 @@ pub mod ssh;
 pub mod tls;
 pub mod token;
 
+/// Returns whether a socket in a container of the engine behind this socket may be opened past the engine; only Linux
+/// has that.
+pub fn direct_may_enter(engine_socket: &std::path::Path) -> bool {
+    #[cfg(target_os = "linux")]
+    return direct::may_enter(engine_socket);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = engine_socket;
+        false
+    }
+}
+
 pub use config::{ConfigError, ConfigFile, config_dir};
 pub use context::{ContextError, Contexts, Endpoint, EndpointOptions, TlsFiles};
 pub use credentials::{Credential, CredentialError};

@@ -98,8 +98,12 @@ fn go_mode(metadata: &Metadata) -> u32 {
     mode
 }
 
-/// Splits a device number as fsutil does. Both parts are small, so they fit.
+/// Splits a device number as fsutil does, which is as the system does. Both parts are small, so they fit.
 fn device_numbers(device: u64) -> (i64, i64) {
+    if cfg!(target_vendor = "apple") {
+        let (major, minor) = ((device >> 24) & 0xff, device & 0xff_ffff);
+        return (major.cast_signed(), minor.cast_signed());
+    }
     let major = (device >> 8) & 0xfff;
     let minor = (device & 0xff) | ((device >> 12) & 0xf_ff00);
     (major.cast_signed(), minor.cast_signed())

@@ -1,8 +1,7 @@
 //! What cancels a command: SIGINT, SIGTERM, SIGHUP, and the end of docker's plugin socket.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
+use std::os::unix::net::UnixStream as StdUnixStream;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -105,11 +104,16 @@ fn exit_now() {
     std::process::exit(i32::from(exit::CANCELLED));
 }
 
-/// Connects to docker's socket. Go writes the name of an abstract socket with a leading `@`.
+/// Connects to docker's socket. Go writes the name of an abstract socket, which only Linux has, with a leading `@`.
 fn connect(name: &str) -> io::Result<UnixStream> {
     let stream = match name.strip_prefix('@') {
-        Some(name) => StdUnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?,
-        None => StdUnixStream::connect(name)?,
+        #[cfg(target_os = "linux")]
+        Some(name) => {
+            use std::os::linux::net::SocketAddrExt as _;
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+            StdUnixStream::connect_addr(&address)?
+        }
+        _ => StdUnixStream::connect(name)?,
     };
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
@@ -177,8 +181,11 @@ mod tests {
         end_of_socket_cancels(listener, path.to_str().unwrap().to_owned()).await;
     }
 
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn end_of_an_abstract_socket_cancels() {
+        use std::os::linux::net::SocketAddrExt as _;
+        use std::os::unix::net::SocketAddr;
         let name = format!("docker_cli_cachex_test_{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let listener = UnixListener::bind_addr(&address).unwrap();

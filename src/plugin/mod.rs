@@ -2,15 +2,27 @@
 //!
 //! Docker starts a plugin with its own arguments: `docker -c ctx cachex ls` becomes
 //! `docker-cachex -c ctx cachex ls`. Started by hand, the name of the plugin is left out.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`name`] | as which plugin the program was started |
+//! | [`hand_on`] | the buildx whose place it takes: finding it, and becoming it |
+//! | [`alias`] | the entry in docker's configuration that makes `docker buildx` this program |
+//! | [`cancel`] | signals, and docker's socket |
 
 use std::ffi::{OsStr, OsString};
 
-pub mod cancel;
+use serde::{Deserialize, Serialize};
 
-/// Name of the plugin on the docker command line.
-pub const NAME: &str = "cachex";
+pub mod alias;
+pub mod cancel;
+pub mod hand_on;
+pub mod name;
+
+pub use name::Name;
 
 const METADATA: &str = include_str!("../../plugin-metadata/metadata.json");
+/// The question that docker asks each plugin.
 const METADATA_COMMAND: &str = "docker-cli-plugin-metadata";
 const COMPLETE_COMMAND: &str = "__complete";
 const COMPLETE_NO_DESCRIPTIONS_COMMAND: &str = "__completeNoDesc";
@@ -45,24 +57,62 @@ pub enum Invocation {
     Command(Vec<OsString>),
 }
 
-/// Returns the answer to the metadata question, JSON with a new line at the end.
-pub fn metadata() -> String {
-    METADATA.replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+/// What a plugin says of itself; docker's `SchemaVersion` 0.1.0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Metadata {
+    /// Version of the form.
+    pub schema_version: String,
+    /// Who made the plugin; never empty.
+    #[serde(default)]
+    pub vendor: String,
+    /// Version of the plugin.
+    #[serde(default)]
+    pub version: String,
+    /// A line for docker's help.
+    #[serde(default)]
+    pub short_description: String,
+}
+
+impl Metadata {
+    /// Returns what this program says of itself as `docker cachex`.
+    pub fn own() -> Self {
+        let text = METADATA.replace("@VERSION@", env!("CARGO_PKG_VERSION"));
+        serde_json::from_str(&text).expect("the metadata of this program")
+    }
+
+    /// Returns what it says under the name of buildx: the version is that of a buildx, because programs ask by it for
+    /// what they can use; vendor and description say who answers.
+    pub fn as_buildx(version: &str) -> Self {
+        let own = Self::own();
+        let description = format!("Docker Buildx, by docker-cachex {}", own.version);
+        Self {
+            version: version.to_owned(),
+            short_description: description,
+            ..own
+        }
+    }
+
+    /// Returns it as JSON, a new line at the end.
+    pub fn text(&self) -> String {
+        format!("{:#}\n", serde_json::json!(self))
+    }
 }
 
 /// Understands the arguments of the process, the program's own path first.
-pub fn invocation(mut args: Vec<OsString>) -> Invocation {
+pub fn invocation(mut args: Vec<OsString>, name: &Name) -> Invocation {
     args.drain(..args.len().min(1));
+    let name = name.word();
     match first_word(&args) {
         Some(at) if args[at] == METADATA_COMMAND => Invocation::Metadata,
-        Some(at) if args[at] == COMPLETE_COMMAND => complete(args, at, true),
-        Some(at) if args[at] == COMPLETE_NO_DESCRIPTIONS_COMMAND => complete(args, at, false),
-        Some(at) if args[at] == NAME => {
+        Some(at) if args[at] == COMPLETE_COMMAND => complete(args, at, name, true),
+        Some(at) if args[at] == COMPLETE_NO_DESCRIPTIONS_COMMAND => complete(args, at, name, false),
+        Some(at) if args[at] == name => {
             args.remove(at);
             Invocation::Command(args)
         }
         // "docker help cachex ls" comes as "help cachex ls".
-        Some(at) if args[at] == HELP_COMMAND && args.get(at + 1).is_some_and(|a| a == NAME) => {
+        Some(at) if args[at] == HELP_COMMAND && args.get(at + 1).is_some_and(|a| a == name) => {
             args.remove(at + 1);
             Invocation::Command(args)
         }
@@ -70,14 +120,14 @@ pub fn invocation(mut args: Vec<OsString>) -> Invocation {
     }
 }
 
-fn complete(mut args: Vec<OsString>, at: usize, descriptions: bool) -> Invocation {
+fn complete(mut args: Vec<OsString>, at: usize, name: &str, descriptions: bool) -> Invocation {
     let mut words = args.split_off(at + 1);
     // Not where the name itself is being typed.
     if words.len() > 1
-        && let Some(name) = first_word(&words[..words.len() - 1])
-        && words[name] == NAME
+        && let Some(first) = first_word(&words[..words.len() - 1])
+        && words[first] == name
     {
-        words.remove(name);
+        words.remove(first);
     }
     Invocation::Complete {
         descriptions,
@@ -85,8 +135,40 @@ fn complete(mut args: Vec<OsString>, at: usize, descriptions: bool) -> Invocatio
     }
 }
 
+/// Returns the arguments for the real buildx: where this program's own name stands on docker's command line, buildx's.
+pub fn renamed(mut args: Vec<OsString>, name: &Name) -> Vec<OsString> {
+    let complete = [
+        COMPLETE_COMMAND,
+        COMPLETE_NO_DESCRIPTIONS_COMMAND,
+        HELP_COMMAND,
+    ];
+    if let Some(mut at) = first_word(&args) {
+        at += usize::from(complete.iter().any(|word| args[at] == *word));
+        if let Some(arg) = args.get_mut(at)
+            && *arg == name.word()
+        {
+            *arg = name::BUILDX.into();
+        }
+    }
+    args
+}
+
+/// Returns the folder that docker's flag `--config` before the command names.
+pub fn config_flag(args: &[OsString]) -> Option<OsString> {
+    let end = first_word(args).unwrap_or(args.len());
+    let mut found = None;
+    for (at, arg) in args[..end].iter().enumerate() {
+        if arg == "--config" {
+            found = args.get(at + 1).cloned();
+        } else if let Some(value) = arg.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
+            found = Some(value.into());
+        }
+    }
+    found
+}
+
 /// Finds the first argument that is neither a global flag nor the value of one.
-fn first_word(args: &[OsString]) -> Option<usize> {
+pub fn first_word(args: &[OsString]) -> Option<usize> {
     let mut at = 0;
     while let Some(arg) = args.get(at) {
         if arg == "--" || !is_flag(arg) {
@@ -116,6 +198,11 @@ fn takes_next(arg: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(args: Vec<OsString>) -> Invocation {
+        let name = Name::of(args.first().map(OsString::as_os_str));
+        invocation(args, &name)
+    }
 
     fn words(line: &str) -> Vec<OsString> {
         line.split(' ')
@@ -152,21 +239,22 @@ mod tests {
             ("docker-cachex cachex cachex", "cachex"),
             ("docker-cachex -- cachex", "-- cachex"),
             ("docker-cachex", ""),
+            ("docker-buildx buildx build .", "build ."),
+            ("docker-buildx buildx cachex", "cachex"),
+            ("docker-buildx cachex buildx", "cachex buildx"),
+            ("docker-cachex buildx ls", "buildx ls"),
+            ("buildx buildx ls", "ls"),
             ("docker-cachex --config", "--config"),
         ] {
-            assert_eq!(
-                invocation(words(line)),
-                Invocation::Command(words(want)),
-                "{line}"
-            );
+            assert_eq!(of(words(line)), Invocation::Command(words(want)), "{line}");
         }
-        assert_eq!(invocation(Vec::new()), Invocation::Command(Vec::new()));
+        assert_eq!(of(Vec::new()), Invocation::Command(Vec::new()));
     }
 
     #[test]
     fn metadata_and_completion_are_seen() {
         let metadata_line = words("docker-cachex docker-cli-plugin-metadata");
-        assert_eq!(invocation(metadata_line), Invocation::Metadata);
+        assert_eq!(of(metadata_line), Invocation::Metadata);
         for (line, descriptions, want) in [
             ("x __complete cachex build --pu", true, "build --pu"),
             (
@@ -179,7 +267,7 @@ mod tests {
             ("x __complete cachex", true, "cachex"),
         ] {
             assert_eq!(
-                invocation(words(line)),
+                of(words(line)),
                 Invocation::Complete {
                     descriptions,
                     words: words(want)
@@ -191,11 +279,51 @@ mod tests {
 
     #[test]
     fn metadata_is_what_docker_wants() {
-        let value: serde_json::Value = serde_json::from_str(&metadata()).unwrap();
-        assert_eq!(value["SchemaVersion"], "0.1.0");
-        assert_eq!(value["Version"], env!("CARGO_PKG_VERSION"));
-        for key in ["Vendor", "ShortDescription"] {
-            assert!(!value[key].as_str().unwrap().is_empty(), "{key}");
+        let buildx = Metadata::as_buildx("v0.36.1");
+        assert_eq!(buildx.vendor, Metadata::own().vendor);
+        let own_version = env!("CARGO_PKG_VERSION");
+        for (metadata, version) in [(Metadata::own(), own_version), (buildx, "v0.36.1")] {
+            let value: serde_json::Value = serde_json::from_str(&metadata.text()).unwrap();
+            assert_eq!(value["SchemaVersion"], "0.1.0");
+            assert_eq!(value["Version"], version);
+            for key in ["Vendor", "ShortDescription"] {
+                let text = value[key].as_str().unwrap();
+                assert!(text.contains("achex"), "{key}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_folder_of_the_configuration_is_docker_s_flag() {
+        for (line, want) in [
+            ("--config /d buildx build", Some("/d")),
+            ("-D --config=/d buildx", Some("/d")),
+            ("buildx create --config /d", None),
+            ("--config", None),
+            ("", None),
+        ] {
+            assert_eq!(config_flag(&words(line)), want.map(Into::into), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_name_is_changed_where_it_is_one() {
+        for (line, want) in [
+            ("cachex bake", "buildx bake"),
+            (
+                "-c cachex cachex bake cachex",
+                "-c cachex buildx bake cachex",
+            ),
+            ("__complete cachex b", "__complete buildx b"),
+            ("help cachex", "help buildx"),
+            ("bake cachex", "bake cachex"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                renamed(words(line), &Name::default()),
+                words(want),
+                "{line}"
+            );
         }
     }
 }

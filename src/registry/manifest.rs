@@ -258,6 +258,21 @@ impl Repository {
         self.delete(&format!("manifests/{reference}")).await
     }
 
+    /// Returns whether the registry lists what refers to a manifest (OCI distribution spec 1.1, "Listing Referrers").
+    pub async fn has_referrers(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let call = self.call(Method::GET, &format!("referrers/{digest}"));
+        let reply = self.client.send(&call).await?;
+        if matches!(
+            reply.status,
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        ) {
+            reply.drain().await;
+            return Ok(false);
+        }
+        reply.expect(&[StatusCode::OK]).await?.drain().await;
+        Ok(true)
+    }
+
     pub(super) async fn delete(&self, path: &str) -> Result<bool, RegistryError> {
         let mut budget = self.client.budget();
         let mut again = false;

@@ -40,6 +40,7 @@ mod steps;
 
 pub use args::BuildArgs;
 pub use forecast::{NodeForecast, forecast};
+pub use request::switches_policy_off;
 
 /// Runs the command.
 ///

@@ -320,7 +320,7 @@ fn source_policy(env: &Env) -> Result<Option<Policy>, CommandError> {
 fn policy_is_off(args: &BuildArgs, env: &Env) -> Result<bool, CommandError> {
     let off = match args.policy.as_slice() {
         [] => false,
-        [one] if switches_off(one) => true,
+        [one] if switches_policy_off(one) => true,
         _ => {
             return Err(CommandError::failed(
                 "--policy is not supported by this version of cachex, but for disabled=true alone",
@@ -339,7 +339,8 @@ fn policy_is_off(args: &BuildArgs, env: &Env) -> Result<bool, CommandError> {
     Ok(off)
 }
 
-fn switches_off(policy: &str) -> bool {
+/// Returns whether a value of `--policy` switches all policies off.
+pub fn switches_policy_off(policy: &str) -> bool {
     policy.split_once('=').is_some_and(|(key, value)| {
         key.trim().eq_ignore_ascii_case("disabled") && parse_bool(value) == Some(true)
     })

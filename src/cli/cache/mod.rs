@@ -28,6 +28,8 @@ pub struct CacheArgs {
 /// The commands.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum CacheCommands {
+    /// Show what one cache has and another has not
+    Diff(diff::DiffArgs),
     /// Tell which steps of a build would run, and why, without building
     Explain(Box<explain::ExplainArgs>),
     /// Show what is in a cache
@@ -36,14 +38,12 @@ pub enum CacheCommands {
     Ls(ls::LsArgs),
     /// Merge caches in one reference
     Merge(merge::MergeArgs),
-    /// Show what one cache has and another has not
-    Diff(diff::DiffArgs),
-    /// Show the steps of a cache, each under the one that it lies on
-    Tree(tree::TreeArgs),
     /// Remove caches that have not been used for long
     Prune(prune::PruneArgs),
     /// Remove caches from a registry
     Rm(rm::RmArgs),
+    /// Show the steps of a cache, each under the one that it lies on
+    Tree(tree::TreeArgs),
 }
 
 /// The help of the group, which stands in for a missing command as in buildx.

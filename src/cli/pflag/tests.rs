@@ -6,7 +6,9 @@ use super::*;
 use crate::cli::{command, usage};
 
 /// One of these is taken by each flag with a value.
-const VALUES: [&str; 8] = ["debug", "1s", "1m", "1", "a=b", "core=1", "manifest", "v"];
+const VALUES: [&str; 9] = [
+    "json", "debug", "1s", "1m", "1", "a=b", "core=1", "manifest", "v",
+];
 
 /// A command and the way to it.
 struct Place {

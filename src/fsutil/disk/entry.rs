@@ -168,7 +168,13 @@ pub(super) fn set_metadata(
 
 /// Returns the permission bits of a mode of the protocol as the system has them.
 pub(super) fn raw_mode(mode: u32) -> Mode {
-    let mut raw = Mode::from_bits_truncate(mode & wire::MODE_PERM);
+    // The bits fit into the 16 that some systems have for a mode.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::unnecessary_cast,
+        reason = "the type is another one on each system"
+    )]
+    let mut raw = Mode::from_raw_mode((mode & wire::MODE_PERM) as rustix::fs::RawMode);
     raw.set(Mode::SUID, mode & wire::MODE_SETUID != 0);
     raw.set(Mode::SGID, mode & wire::MODE_SETGID != 0);
     raw.set(Mode::SVTX, mode & wire::MODE_STICKY != 0);

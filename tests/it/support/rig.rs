@@ -52,6 +52,15 @@ impl Rig {
         rig.join("packages/usr/bin").join(name)
     }
 
+    /// A plugin of the packages that the rig is made of.
+    pub(crate) fn plugin(&self, name: &str) -> PathBuf {
+        let rig = self.docker_config.parent().expect("the rig's folder");
+        let file = rig
+            .join("packages/usr/libexec/docker/cli-plugins")
+            .join(name);
+        fs::canonicalize(file).expect("a plugin of the rig")
+    }
+
     /// A docker CLI with a settings folder and a builder store of its own.
     pub(crate) fn client(&self) -> Client {
         let config = tempfile::Builder::new()

@@ -27,6 +27,7 @@ fn resolve_warned<V: AsRef<std::ffi::OsStr> + Copy>(
         .unwrap();
     let args = Cli::from_arg_matches(&matches).unwrap().args;
     let ctx = Context {
+        name: crate::plugin::Name::default(),
         env: Env::from_pairs(env.iter().copied(), "/home/me"),
         ui: Ui::from_process(),
         global: crate::cli::GlobalFlags::default(),

@@ -1,0 +1,56 @@
+//! `docker cachex doctor`: what the machine, the builder and, if one is named, a registry can do. The first thing to ask
+//! for in a bug report.
+
+mod machine;
+mod registry;
+mod report;
+
+use self::report::{Format, Report};
+use super::Context;
+use super::docker_env::docker_env;
+use super::invocation::Invocation;
+use crate::error::{CommandError, ErrorKind};
+
+/// The arguments; the text of the help is at the command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DoctorArgs {
+    /// Repository whose registry is tried, with what this login may do
+    #[arg(value_name = "REPO")]
+    pub repo: Option<String>,
+    /// Form of the output
+    #[arg(long, value_name = "table|json", default_value = "table")]
+    pub format: Format,
+    /// Plain HTTP, or TLS with any certificate
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Fails if the arguments are wrong, or, after everything was shown, if something that is needed is missing.
+pub async fn run(args: DoctorArgs, ctx: &Context) -> Result<(), CommandError> {
+    let mut report = Report::default();
+    let docker_env = docker_env(ctx)?;
+    let invocation = Invocation::new(&docker_env, ctx);
+    let reference = args.repo.as_deref().map(registry::parse).transpose()?;
+    let machine = machine::look(&docker_env, ctx, &mut report);
+    ctx.ui
+        .patiently("looking at the builder", Box::pin(machine))
+        .await;
+    if let Some(reference) = &reference {
+        let registry = registry::look(&invocation, reference, args.insecure, &mut report);
+        let waiting = format!("trying the registry {}", reference.domain);
+        ctx.ui.patiently(&waiting, Box::pin(registry)).await;
+        invocation.registries.close().await;
+    }
+    ctx.ui.text(&report.render(args.format))?;
+    if report.is_fine() {
+        return Ok(());
+    }
+    Err(CommandError::new(
+        ErrorKind::Status(1),
+        "something that is needed is missing",
+    ))
+}

@@ -1,0 +1,291 @@
+//! A registry: what it takes, with what this login may do. One small cache is written in every form that a build may write
+//! it in, and removed again.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::report::{Report, because};
+use crate::cli::invocation::Invocation;
+use crate::digest::Digest;
+use crate::error::CommandError;
+use crate::reference::Reference;
+use crate::registry::{Access, Arrival, BlobSource, RegistryError, Repository, UploadOptions};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// A tar without files: two empty blocks.
+const EMPTY_TAR: [u8; 1024] = [0; 1024];
+
+/// A manifest of a cache grows with its layers, and BuildKit reads 1 MiB at most.
+const LARGE: usize = 1 << 20;
+
+/// What is tried, in the order of the report.
+const WRITES: [&str; 8] = [
+    "streamed uploads",
+    "mount of blobs",
+    "cache as image manifest",
+    "cache as index",
+    "zstd layers",
+    "manifest of 1 MiB",
+    "referrers",
+    "delete by tag",
+];
+
+/// Reads the argument.
+///
+/// # Errors
+///
+/// Fails if it is not the name of a repository.
+pub(super) fn parse(text: &str) -> Result<Reference, CommandError> {
+    Reference::parse_normalized(text).map_err(CommandError::usage)
+}
+
+/// Tries the registry of a repository.
+pub(super) async fn look(
+    invocation: &Invocation,
+    reference: &Reference,
+    insecure: bool,
+    report: &mut Report,
+) {
+    let open = |access| {
+        invocation
+            .registries
+            .repository(reference, insecure, access)
+    };
+    let (reader, writer) = match (open(Access::Pull), open(Access::Push)) {
+        (Ok(reader), Ok(writer)) => (reader, writer),
+        (Err(error), _) | (_, Err(error)) => return failed(report, "registry", &error),
+    };
+    let tag = format!("cachex-doctor-{:08x}", rand::random::<u32>());
+    if !pull(&reader, &tag, report).await {
+        return;
+    }
+    let trial = Trial {
+        repository: &writer,
+        tag: &tag,
+    };
+    trial.run(report).await;
+}
+
+/// Returns whether the registry answers at all.
+async fn pull(repository: &Repository, tag: &str, report: &mut Report) -> bool {
+    let host = repository.client().host();
+    match repository.manifest_at_once(tag).await {
+        Ok(_) => {
+            report.yes("registry", host);
+            report.yes("pull", repository.name());
+            true
+        }
+        Err(error) if error.status().is_some() => {
+            report.yes("registry", host);
+            failed(report, "pull", &error);
+            true
+        }
+        Err(error) => {
+            failed(report, "registry", &error);
+            false
+        }
+    }
+}
+
+fn failed(report: &mut Report, check: &'static str, error: &RegistryError) {
+    let advice = error.hint().unwrap_or_default();
+    report.missing(check, because(error), advice);
+}
+
+/// What is written under one tag.
+struct Trial<'a> {
+    repository: &'a Repository,
+    tag: &'a str,
+}
+
+/// Blobs of the trial: digest and size.
+type Blob = (Digest, u64);
+
+impl Trial<'_> {
+    async fn run(&self, report: &mut Report) {
+        let config = Bytes::from_static(b"{\"layers\":[],\"records\":[]}");
+        let layer = Bytes::from_static(&EMPTY_TAR);
+        let layer = match (self.blob(&config).await, self.blob(&layer).await) {
+            (Ok(config), Ok(layer)) => {
+                report.yes("push", self.repository.name());
+                (config, layer)
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let advice = error.hint().unwrap_or(
+                    "log in with docker login as somebody who may push; pull requests from forks may only read",
+                );
+                report.missing("push", because(&error), advice);
+                for check in WRITES {
+                    report.untried(check, "nothing can be pushed");
+                }
+                return;
+            }
+        };
+        self.uploads(&layer.1, report).await;
+        self.forms(layer, report).await;
+    }
+
+    async fn blob(&self, bytes: &Bytes) -> Result<Blob, RegistryError> {
+        let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
+        let source = BlobSource::Bytes(bytes.clone());
+        let options = UploadOptions::default();
+        self.repository
+            .upload(&digest, size, &source, &options)
+            .await?;
+        Ok((digest, size))
+    }
+
+    async fn uploads(&self, (digest, size): &Blob, report: &mut Report) {
+        // One that the registry cannot know, so that its bytes move.
+        let unique = BlobSource::Bytes(self.tag.to_owned().into());
+        let options = UploadOptions::default();
+        let streamed = self.repository.upload_stream(&unique, &options).await;
+        match streamed {
+            Ok(_) if self.repository.client().takes_streams() => {
+                report.yes(
+                    "streamed uploads",
+                    "layers are sent while they are compressed",
+                );
+            }
+            Ok(_) => report.no(
+                "streamed uploads",
+                "PATCH is refused, so each layer is kept until its digest is known",
+                "",
+            ),
+            Err(error) => report.no("streamed uploads", because(&error), ""),
+        }
+        let source = BlobSource::Bytes(Bytes::from_static(&EMPTY_TAR));
+        let options = UploadOptions {
+            mount_from: Some(self.repository.name().to_owned()),
+            ..UploadOptions::default()
+        };
+        match self
+            .repository
+            .upload(digest, *size, &source, &options)
+            .await
+        {
+            Ok(uploaded) if uploaded.arrival == Arrival::Mounted => {
+                report.yes("mount of blobs", "layers of the image are not sent again");
+            }
+            Ok(_) => report.no("mount of blobs", "the registry wants the bytes", ""),
+            Err(error) => report.no("mount of blobs", because(&error), ""),
+        }
+    }
+
+    async fn forms(&self, (config, layer): (Blob, Blob), report: &mut Report) {
+        let cache = |layer_type: &str, pad: usize| {
+            json!({
+                "schemaVersion": 2, "mediaType": MANIFEST,
+                "config": descriptor(CACHE_CONFIG, &config),
+                "layers": [descriptor(layer_type, &layer)],
+                "annotations": {"dev.docker-cachex.doctor": format!("{}{}", self.tag, "x".repeat(pad))},
+            })
+        };
+        let index = json!({
+            "schemaVersion": 2, "mediaType": INDEX,
+            "manifests": [descriptor(LAYER, &layer), descriptor(CACHE_CONFIG, &config)],
+        });
+        let mut written = Vec::new();
+        let manifest = self.put(MANIFEST, &cache(LAYER, 0)).await;
+        match &manifest {
+            Ok(digest) => {
+                written.push(digest.clone());
+                report.yes(
+                    "cache as image manifest",
+                    "image-manifest=true, the default",
+                );
+            }
+            Err(error) => failed(report, "cache as image manifest", error),
+        }
+        let zstd = format!("{LAYER}+zstd");
+        let others = [
+            (
+                "cache as index",
+                INDEX,
+                index,
+                "keep image-manifest=true, the default",
+            ),
+            (
+                "zstd layers",
+                MANIFEST,
+                cache(&zstd, 0),
+                "use compression=gzip, the default",
+            ),
+            (
+                "manifest of 1 MiB",
+                MANIFEST,
+                cache(LAYER, LARGE),
+                "keep caches small with max-records and max-size",
+            ),
+        ];
+        for (check, media_type, manifest, advice) in others {
+            match self.put(media_type, &manifest).await {
+                Ok(digest) => {
+                    written.push(digest);
+                    report.yes(check, "");
+                }
+                Err(error) => report.no(check, because(&error), advice),
+            }
+        }
+        match manifest {
+            Ok(digest) => self.referrers(&digest, report).await,
+            Err(_) => report.untried("referrers", "no manifest was taken"),
+        }
+        self.clean_up(&written, report).await;
+    }
+
+    async fn put(&self, media_type: &str, manifest: &Value) -> Result<Digest, RegistryError> {
+        let bytes = Bytes::from(manifest.to_string());
+        self.repository
+            .put_manifest(self.tag, media_type, &bytes)
+            .await
+    }
+
+    async fn referrers(&self, digest: &Digest, report: &mut Report) {
+        match self.repository.has_referrers(digest).await {
+            Ok(true) => report.yes("referrers", ""),
+            Ok(false) => report.no("referrers", "the registry has no such API", ""),
+            Err(error) => report.no("referrers", because(&error), ""),
+        }
+    }
+
+    async fn clean_up(&self, written: &[Digest], report: &mut Report) {
+        if written.is_empty() {
+            return report.untried("delete by tag", "no manifest was taken");
+        }
+        let by_tag = self.repository.delete_manifest(self.tag).await;
+        match &by_tag {
+            Ok(_) => report.yes("delete by tag", ""),
+            Err(error) => report.no("delete by tag", because(error), ""),
+        }
+        let mut kept = None;
+        for digest in written {
+            if let Err(error) = self.repository.delete_manifest(&digest.to_string()).await {
+                kept = Some(error);
+            }
+        }
+        let gone =
+            by_tag.is_ok() || matches!(self.repository.manifest_at_once(self.tag).await, Ok(None));
+        match kept {
+            None => report.yes("delete by digest", "caches can be removed"),
+            Some(error) if gone => report.no("delete by digest", because(&error), ""),
+            Some(error) => report.no(
+                "delete by digest",
+                because(&error),
+                format!(
+                    "remove the tag {} of {} by hand",
+                    self.tag,
+                    self.repository.name()
+                ),
+            ),
+        }
+    }
+}
+
+fn descriptor(media_type: &str, (digest, size): &Blob) -> Value {
+    json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
+}

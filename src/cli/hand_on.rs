@@ -1,0 +1,264 @@
+//! What goes on to the real buildx, whose place this program takes under its name: what is not here, and builders of drivers
+//! that are not.
+//!
+//! Whether something goes on is decided from arguments and files alone, before anything is done or said.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::build::BuildArgs;
+use super::docker_env::quiet_docker_env;
+use super::{Commands, Context};
+use crate::builder::resolve;
+use crate::builder::{DockerEnv, NodeGroup};
+use crate::docker::{ConfigFile, config_dir};
+use crate::env::{BUILDX_DEFAULT_POLICY, CACHEX_HAND_ON, Env};
+use crate::error::CommandError;
+use crate::options::boolean::parse_bool;
+use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search};
+use crate::plugin::{self, Name, alias};
+
+/// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
+const OWN_KEYS: [&str; 8] = [
+    "via",
+    "compressor",
+    "merge",
+    "alongside",
+    "on-failure",
+    "max-age",
+    "max-size",
+    "max-records",
+];
+/// Flags of `build` that only this program has, by their identifiers.
+const OWN_FLAGS: [&str; 4] = ["cache", "explain", "require_cached", "min_hit_rate"];
+
+/// This call of the program.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) name: &'a Name,
+    pub(super) env: &'a Env,
+    /// The arguments behind the program, as docker gave them.
+    pub(super) args: &'a [OsString],
+}
+
+impl Call<'_> {
+    /// Returns whether the call may go on: under the name of buildx, or where the user asks for it; not if it comes from
+    /// there.
+    fn may_go_on(&self) -> bool {
+        let asked = || self.env.get(CACHEX_HAND_ON).and_then(parse_bool) == Some(true);
+        self.env.get(GUARD).is_none() && (self.name.is_buildx() || asked())
+    }
+
+    /// Finds the real buildx; none where the call comes from it.
+    pub(super) fn original(&self) -> Option<Original> {
+        if self.env.get(GUARD).is_some() {
+            return None;
+        }
+        let own = std::env::current_exe().ok()?;
+        let flag = plugin::config_flag(self.args);
+        let flag = flag.as_deref().map(OsStr::to_string_lossy);
+        let config_dir = config_dir(flag.as_deref(), self.env).ok()?;
+        let memory = alias::memory(&config_dir);
+        let search = if self.name.stands_alone() {
+            let path = self.env.path("PATH").unwrap_or_else(|| "".as_ref());
+            Search::stand_alone(&own, path.as_os_str(), &memory)
+        } else {
+            let config = ConfigFile::load(&config_dir).unwrap_or_default();
+            Search::plugin(&own, &config.cli_plugins_extra_dirs, &config_dir, &memory)
+        };
+        search.run()
+    }
+
+    /// Returns the version of buildx that is told under its name: that of the real one.
+    pub(super) fn version(&self) -> String {
+        let found = self.original().map(|original| original.version);
+        let found = found.filter(|version| !version.is_empty());
+        found.unwrap_or_else(|| COVERED_VERSION.to_owned())
+    }
+
+    /// Hands a completion on, unless it is within a command that is here.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`hand_on`](Self::hand_on).
+    pub(super) fn hand_on_completion(&self, words: &[OsString]) -> Result<(), CommandError> {
+        let before = words.split_last().map(|(_, before)| before);
+        let before = before.unwrap_or_default();
+        let command = plugin::first_word(before).map(|at| &before[at]);
+        let is_here = |word| super::command().find_subcommand(word).is_some();
+        if command.is_some_and(is_here) {
+            return Ok(());
+        }
+        self.hand_on()
+    }
+
+    /// Hands the call on, if it may go on and there is a real buildx; then this does not return.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the real buildx cannot be started.
+    pub(super) fn hand_on(&self) -> Result<(), CommandError> {
+        if !self.may_go_on() {
+            return Ok(());
+        }
+        let Some(original) = self.original() else {
+            return Ok(());
+        };
+        let error = original.become_it(&plugin::renamed(self.args.to_vec(), self.name));
+        let path = original.path.display();
+        Err(CommandError::failed(format!(
+            "cannot hand this on to {path}: {error}"
+        )))
+    }
+
+    /// Hands a command on if it is not for this program.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`hand_on`](Self::hand_on).
+    pub(super) fn hand_on_if_others(
+        &self,
+        command: &Commands,
+        matches: &ArgMatches,
+        context: &Context,
+    ) -> Result<(), CommandError> {
+        if self.may_go_on() && is_others(command, matches, context) {
+            return self.hand_on();
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a command is for the real buildx.
+fn is_others(command: &Commands, matches: &ArgMatches, context: &Context) -> bool {
+    let current = || is_foreign(context, &[context.builder_name(None)]);
+    let named =
+        |name: &Option<String>| is_foreign(context, &[context.builder_name(name.as_deref())]);
+    match command {
+        Commands::Build(args) => {
+            let matches = matches.subcommand().map(|(_, build)| build);
+            !is_for_us(args, matches) && (has_policy(args, &context.env) || current())
+        }
+        Commands::Create(args) => {
+            let driver = args.driver.as_deref().unwrap_or_default();
+            (!driver.is_empty() && !is_ours(driver))
+                || is_stored_foreign(context, args.name.as_deref())
+        }
+        Commands::Inspect(args) => named(&args.name),
+        Commands::Stop(args) => named(&args.name),
+        Commands::Use(args) => {
+            is_stored_foreign(context, context.builder_name(args.name.as_deref()))
+        }
+        Commands::Rm(args) if args.all_inactive => has_foreign(context),
+        Commands::Rm(args) if args.names.is_empty() => current(),
+        Commands::Rm(args) => {
+            let all: Vec<_> = args.names.iter().map(|name| Some(name.as_str())).collect();
+            is_foreign(context, &all)
+        }
+        Commands::DialStdio(_) | Commands::Du(_) | Commands::Prune(_) => current(),
+        Commands::Completion(_) => true,
+        _ => false,
+    }
+}
+
+/// Returns whether a build asks for what only this program does. The real buildx would refuse it, or leave it out unseen.
+fn is_for_us(args: &BuildArgs, matches: Option<&ArgMatches>) -> bool {
+    let has_key = |value: &String| {
+        let fields = value.split(',').filter_map(|field| field.split_once('='));
+        let mut keys = fields.map(|(key, _)| key.trim().to_lowercase());
+        keys.any(|key| OWN_KEYS.contains(&key.as_str()))
+    };
+    let given = |flag: &&str| {
+        matches.is_some_and(|found| found.value_source(flag) == Some(ValueSource::CommandLine))
+    };
+    args.cache_to.iter().chain(&args.cache_from).any(has_key) || OWN_FLAGS.iter().any(given)
+}
+
+/// Returns whether a policy in the language Rego counts, which only the real buildx enforces.
+fn has_policy(args: &BuildArgs, env: &Env) -> bool {
+    match args.policy.as_slice() {
+        [] => {}
+        [one] => return !super::build::switches_policy_off(one),
+        _ => return true,
+    }
+    if env.get(BUILDX_DEFAULT_POLICY).and_then(parse_bool) == Some(true) {
+        return true;
+    }
+    let folder = env.current_dir().join(&args.context);
+    let dockerfile = match args.file.as_deref() {
+        Some("-") => return false,
+        Some(file) => env.current_dir().join(file),
+        None => folder.join("Dockerfile"),
+    };
+    let mut policy = dockerfile.into_os_string();
+    policy.push(".rego");
+    folder.is_dir() && Path::new(&policy).symlink_metadata().is_ok()
+}
+
+/// Returns whether one of these builders is of a driver that is not served here under buildx's name. One that cannot be
+/// found is not.
+fn is_foreign(context: &Context, names: &[Option<&str>]) -> bool {
+    let Ok(docker_env) = quiet_docker_env(context) else {
+        return false;
+    };
+    names.iter().any(|name| {
+        resolve::find(&docker_env, *name)
+            .is_ok_and(|found| found.is_context || !is_ours(&found.group.driver))
+    })
+}
+
+/// Returns whether the store has a builder of the name and of a driver that is not served.
+fn is_stored_foreign(context: &Context, name: Option<&str>) -> bool {
+    let group = quiet_docker_env(context)
+        .ok()
+        .and_then(|docker_env| stored(&docker_env, name?));
+    group.is_some_and(|group| !is_ours(&group.driver))
+}
+
+fn stored(docker_env: &DockerEnv, name: &str) -> Option<NodeGroup> {
+    docker_env.store().get(name).ok().flatten()
+}
+
+fn has_foreign(context: &Context) -> bool {
+    let groups = quiet_docker_env(context)
+        .ok()
+        .and_then(|docker_env| docker_env.store().list().ok());
+    let groups = groups.unwrap_or_default();
+    groups.iter().any(|group| !is_ours(&group.driver))
+}
+
+fn is_ours(driver: &str) -> bool {
+    matches!(driver, "docker-container" | "remote")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_this_program_does_is_known() {
+        let root = crate::cli::command();
+        let build = root.find_subcommand("build").unwrap();
+        for flag in OWN_FLAGS {
+            assert!(
+                build.get_arguments().any(|arg| arg.get_id() == flag),
+                "{flag}"
+            );
+        }
+        for (values, expected) in [
+            (&["type=registry,ref=a,mode=max"][..], false),
+            (&["a:cache", "type=registry,ref=a, Via=client"], true),
+            (&["type=registry,merge=true"], true),
+            (&["type=gha,scope=merge"], false),
+        ] {
+            let args = BuildArgs {
+                cache_to: values.iter().map(|value| (*value).to_owned()).collect(),
+                ..BuildArgs::default()
+            };
+            assert_eq!(is_for_us(&args, None), expected, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The hidden command `man`: writes the manual pages, for packages.
+
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+use clap_mangen::Man;
+
+use super::Context;
+use crate::error::CommandError;
+
+/// Write the manual pages into a folder
+#[derive(Debug, Clone, clap::Args)]
+pub struct ManArgs {
+    /// The folder
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    dir: PathBuf,
+}
+
+/// Writes one page for the program and one for each command.
+///
+/// # Errors
+///
+/// Fails if a page cannot be written.
+pub fn run(args: &ManArgs, ctx: &Context) -> Result<(), CommandError> {
+    let dir = ctx.env.current_dir().join(&args.dir);
+    fs_err::create_dir_all(&dir)?;
+    let mut root = super::command();
+    root.build();
+    page(&root, "docker-cachex", &dir)
+}
+
+fn page(command: &Command, name: &str, dir: &Path) -> Result<(), CommandError> {
+    // The page is named as a page can be looked up; its text calls the command as one types it.
+    let titled = command.clone().display_name(name).name(name.to_owned());
+    let man = Man::new(titled).source(format!("docker-cachex {}", env!("CARGO_PKG_VERSION")));
+    let mut text = Vec::new();
+    man.render(&mut text)?;
+    fs_err::write(dir.join(format!("{name}.1")), text)?;
+    let inner = command.get_subcommands();
+    for inner in inner.filter(|inner| !inner.is_hide_set() && inner.get_name() != "help") {
+        page(inner, &format!("{name}-{}", inner.get_name()), dir)?;
+    }
+    Ok(())
+}
