@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
                         help="only this case, or all whose names begin with it and a dash; can be given again")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples as JSON, too")
     parser.add_argument("--list", action="store_true", help="print the cases and end")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="print the table of README.md from such a file and end")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="print the table of RESULTS.md from such a file and end")
     parser.add_argument("--builder", metavar="NAME", help="a builder that is there; needs --registry. It is emptied again and again")
     parser.add_argument("--registry", metavar="HOST[/PATH]", help="a registry that client and builder reach; not counted")
     parser.add_argument("--base", metavar="IMAGE", help="base image with /usr and a shell; default: the rig's")

@@ -209,9 +209,9 @@ fn job(client: &Client) -> BTreeMap<String, String> {
     shape(&json["buildx.build.warnings"], "warnings", &mut all);
     // Digests of the session and of what names it.
     all.retain(|key, _| !key.contains("/definition/") && !key.ends_with("/vertex"));
-    all.into_iter().for_each(|(key, value)| {
+    for (key, value) in all {
         note(&key, value);
-    });
+    }
     note(
         "keys",
         format!(
