@@ -138,7 +138,7 @@ mod tests {
             caches: vec![TaggedCache {
                 tag: "b-main".into(),
                 digest: Digest::of(b"m"),
-                layers: [(Digest::of(b"a"), 1_500_000), (Digest::of(b"b"), 500)].into(),
+                layers: [(Digest::of(b"a"), 1_400_000), (Digest::of(b"b"), 100_000)].into(),
                 results: 7,
                 last_used: "2026-11-28T10:00:00Z".parse().ok(),
             }],
@@ -156,7 +156,7 @@ mod tests {
         );
         assert_eq!(render("{{.Tag}} {{.Size}}"), "b-main 1.5MB\n");
         let json: Value = serde_json::from_str(&render("json")).unwrap();
-        assert_eq!(json["Size"], 1_500_500);
+        assert_eq!(json["Size"], 1_500_000);
         assert_eq!(json["LastUsed"], "2026-11-28T10:00:00Z");
     }
 }

@@ -24,7 +24,7 @@ impl Shared {
         attrs.insert("mode".to_owned(), "min".to_owned());
         for below in self.unsettled(step) {
             let definition = {
-                let state = self.state();
+                let state = self.state.lock();
                 let graph = state.queue.as_ref().map(Queue::graph);
                 graph.and_then(|graph| graph.ending_at(&below))
             };
@@ -39,7 +39,7 @@ impl Shared {
             self.stores.remove(&id.in_session());
             match solved {
                 Some(Ok(())) => {
-                    self.state().settled.insert(below);
+                    self.state.lock().settled.insert(below);
                 }
                 Some(Err(error)) => {
                     let error = crate::error::chain(&error);
@@ -53,7 +53,7 @@ impl Shared {
     }
 
     fn unsettled(&self, step: &str) -> Vec<String> {
-        let state = self.state();
+        let state = self.state.lock();
         let Some(queue) = &state.queue else {
             return Vec::new();
         };
