@@ -125,8 +125,7 @@ impl Explainer {
             return BTreeMap::new();
         }
         let trees = tokio::time::timeout(DEADLINE, self.reader.trees(&plan, &ran)).await;
-        let trees = trees.unwrap_or_default().into_iter();
-        trees.map(|(name, tree)| (name, Arc::new(tree))).collect()
+        trees.unwrap_or_default()
     }
 
     /// Collects what is known when the steps have run.

@@ -29,19 +29,53 @@ const MOST: u64 = 2 << 30;
 const PIECE: usize = 128 * 1024;
 
 /// The files of a build's local sources, by the name of the source.
-pub(super) type Trees = BTreeMap<String, Tree>;
+pub(super) type Trees = BTreeMap<String, Arc<Tree>>;
 
 /// Reads files beside a build.
 #[derive(Debug)]
 pub(super) struct Reader {
     folders: BTreeMap<String, PathBuf>,
-    sums: Arc<Mutex<Sums>>,
+    kept: Arc<Mutex<Kept>>,
     /// Reads what is due when the first step has begun.
     early: Option<AbortOnDropHandle<()>>,
     /// Ends that.
     stop_early: Arc<AtomicBool>,
     /// Ends everything.
     stop: Arc<AtomicBool>,
+}
+
+/// What has been read so far.
+#[derive(Debug, Default)]
+struct Kept {
+    sums: Sums,
+    /// The last trees, with the checksums that these steps of this plan need.
+    last: Option<(Arc<Plan>, BTreeSet<usize>, Trees)>,
+}
+
+impl Kept {
+    /// Returns the trees with the checksums that these steps need. Blocks where they are not there yet.
+    fn trees(
+        &mut self,
+        plan: &Arc<Plan>,
+        folders: &BTreeMap<String, PathBuf>,
+        steps: &BTreeSet<usize>,
+        stop: &AtomicBool,
+    ) -> Result<Trees, ListError> {
+        if let Some((of, read, trees)) = &self.last
+            && Arc::ptr_eq(of, plan)
+            && steps.is_subset(read)
+        {
+            return Ok(trees.clone());
+        }
+        // Two trees of one folder take twice the memory.
+        self.last = None;
+        let trees = read(plan, folders, steps, &mut self.sums, stop)?;
+        // Where reading was stopped, checksums are missing.
+        if !stop.load(Ordering::Relaxed) {
+            self.last = Some((Arc::clone(plan), steps.clone(), trees.clone()));
+        }
+        Ok(trees)
+    }
 }
 
 /// Checksums by the name of the source and the path.
@@ -52,7 +86,7 @@ impl Reader {
     pub(super) fn new(folders: BTreeMap<String, PathBuf>) -> Self {
         Self {
             folders,
-            sums: Arc::default(),
+            kept: Arc::default(),
             early: None,
             stop_early: Arc::default(),
             stop: Arc::default(),
@@ -67,14 +101,14 @@ impl Reader {
     ) -> Self {
         let mut reader = Self::new(folders);
         if is_wanted {
-            let (folders, sums) = (reader.folders.clone(), Arc::clone(&reader.sums));
+            let (folders, kept) = (reader.folders.clone(), Arc::clone(&reader.kept));
             let stop = Arc::clone(&reader.stop_early);
             let early = tokio::spawn(async move {
                 watch.step_runs().await;
                 tokio::time::sleep(PAUSE).await;
                 let (plan, steps) = watch.due();
                 let read = move || {
-                    if let Err(error) = read(&plan, &folders, &steps, &mut sums.lock(), &stop) {
+                    if let Err(error) = kept.lock().trees(&plan, &folders, &steps, &stop) {
                         log(&error);
                     }
                 };
@@ -94,17 +128,17 @@ impl Reader {
             early.abort();
         }
         let (plan, folders, steps) = (Arc::clone(plan), self.folders.clone(), steps.clone());
-        let (sums, stop) = (Arc::clone(&self.sums), Arc::clone(&self.stop));
-        let read = move || read(&plan, &folders, &steps, &mut sums.lock(), &stop);
+        let (kept, stop) = (Arc::clone(&self.kept), Arc::clone(&self.stop));
+        let read = move || kept.lock().trees(&plan, &folders, &steps, &stop);
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(trees)) => trees,
             Ok(Err(error)) => {
                 log(&error);
-                Trees::default()
+                Trees::new()
             }
             Err(error) => {
                 tracing::debug!(%error, "files are not read");
-                Trees::default()
+                Trees::new()
             }
         }
     }
@@ -141,12 +175,16 @@ fn read(
     for (name, filter) in &filters {
         if let Some(folder) = folders.get(name) {
             let links: &mut BTreeMap<_, _> = links.entry(name.clone()).or_default();
-            trees.insert(name.clone(), plain_tree(folder, filter, links)?);
+            let tree = plain_tree(folder, filter, links)?;
+            trees.insert(name.clone(), Arc::new(tree));
         }
     }
-    let by_name: BTreeMap<String, &Tree> = trees.iter().map(|(n, t)| (n.clone(), t)).collect();
+    let by_name: BTreeMap<String, &Tree> = trees.iter().map(|(n, t)| (n.clone(), &**t)).collect();
     let keys = Keys::of(plan, &Facts::default());
     let wanted = keys.files_read(plan, &by_name, |at| steps.contains(&at));
+    // Two trees of one folder would take twice the memory.
+    drop(by_name);
+    trees.retain(|name, _| !wanted.contains_key(name));
     let mut left = MOST;
     for (name, mut paths) in wanted {
         let (Some(folder), Some(filter)) = (folders.get(&name), filters.get(&name)) else {
@@ -170,7 +208,7 @@ fn read(
             builder.add(&stat, sum.flatten());
             ControlFlow::Continue(())
         })?;
-        trees.insert(name, builder.finish());
+        trees.insert(name, Arc::new(builder.finish()));
     }
     Ok(trees)
 }
@@ -324,7 +362,7 @@ mod tests {
     }
 
     fn contents(plan: &Plan, trees: &Trees) -> Vec<bool> {
-        let trees = trees.iter().map(|(name, tree)| (name.clone(), tree));
+        let trees = trees.iter().map(|(name, tree)| (name.clone(), &**tree));
         let facts = Facts {
             trees: trees.collect(),
             ..Facts::default()
@@ -362,6 +400,23 @@ mod tests {
         let all = read(&plan, &folders, &all, &mut sums, &go).unwrap();
         assert_eq!(contents(&plan, &all), [true, true]);
         assert_eq!(sums["context"].len(), 2);
+    }
+
+    #[test]
+    fn what_was_read_early_is_not_read_again() {
+        let (plan, (_dir, folders)) = (Arc::new(plan(&[])), folder());
+        let steps: BTreeSet<usize> = (0..plan.vertices().len()).collect();
+        let last = BTreeSet::from([plan.vertices().len() - 1]);
+        let (go, stop) = (AtomicBool::new(false), AtomicBool::new(true));
+        let mut kept = Kept::default();
+        let mut read = |steps: &BTreeSet<usize>, stop: &AtomicBool| {
+            let trees = kept.trees(&plan, &folders, steps, stop).unwrap();
+            Arc::clone(&trees["context"])
+        };
+        let stopped = read(&steps, &stop);
+        let early = read(&steps, &go);
+        assert!(!Arc::ptr_eq(&stopped, &early), "it has no checksums");
+        assert!(Arc::ptr_eq(&early, &read(&last, &stop)));
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Findings {
     fn facts(&self) -> Facts<'_> {
         let trees = self.trees.iter();
         Facts {
-            trees: trees.map(|(name, tree)| (name.clone(), tree)).collect(),
+            trees: trees.map(|(name, tree)| (name.clone(), &**tree)).collect(),
             images: self.bases.clone(),
             ..Facts::default()
         }
