@@ -86,3 +86,78 @@ pub async fn attach(
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cache::manifest::OCI_MANIFEST;
+    use crate::cache::record::Record;
+    use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
+
+    const TAG: &str = "cache";
+
+    /// Writes a cache without layers, and returns its digest.
+    async fn written(repository: &Repository, size: u64) -> Digest {
+        let config = json!({
+            "mediaType": "application/vnd.buildkit.cacheconfig.v0",
+            "digest": Digest::of(b"{}").as_str(),
+            "size": size,
+        });
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []});
+        let bytes = Bytes::from(manifest.to_string());
+        let put = repository.put_manifest(TAG, OCI_MANIFEST, &bytes);
+        put.await.unwrap()
+    }
+
+    async fn attached(repository: &Repository, to: &Digest) -> Option<Attached> {
+        let new = NewRecord::Of(Arc::new(Record::default()));
+        let before = Extras::default();
+        attach(repository, TAG, to, &before, &new).await.unwrap()
+    }
+
+    async fn holds(repository: &Repository) -> CacheManifest {
+        let raw = repository.manifest(TAG).await.unwrap().unwrap();
+        CacheManifest::parse(&raw.bytes, &raw.media_type).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_cache_gets_a_record_and_no_more_layers() {
+        let registry = ScriptedRegistry::start().await;
+        let repository = pushable(&registry);
+        let before = written(&repository, 2).await;
+        let with = attached(&repository, &before).await;
+        assert!(matches!(with, Some(Attached::With(now)) if now.digest != before));
+        let manifest = holds(&repository).await;
+        assert!(manifest.extras.record().is_some() && manifest.layers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_refuses_it_keeps_the_cache_as_it_was() {
+        let registry = ScriptedRegistry::start().await;
+        let repository = pushable(&registry);
+        let before = written(&repository, 2).await;
+        let body = r#"{"errors":[{"code":"MANIFEST_INVALID","message":"unknown media type"}]}"#;
+        let refusal = Fault::Status(400, Vec::new(), body);
+        registry.fault("PUT", "/manifests/", (0, 1), refusal);
+        let refused = attached(&repository, &before).await;
+        assert!(matches!(refused, Some(Attached::Refused)));
+        assert!(holds(&repository).await.extras.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_another_build_has_written_is_left_alone() {
+        let registry = ScriptedRegistry::start().await;
+        let repository = pushable(&registry);
+        let before = written(&repository, 2).await;
+        written(&repository, 3).await;
+        let puts = registry.count("PUT", "");
+        assert!(attached(&repository, &before).await.is_none());
+        assert_eq!(registry.count("PUT", ""), puts);
+    }
+}

@@ -107,9 +107,9 @@ fn shown(survey: &Survey, chosen: &[TaggedCache], now: Timestamp) -> String {
         tags.insert(cache.tag.as_str());
         let all = survey.freed_by(&tags);
         let used = ago(cache.last_used, now);
-        let (tag, frees) = (&cache.tag, human_size(all - freed));
+        let (tag, size) = (&cache.tag, human_size(all - freed));
         // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "{tag}\t{used}\t{frees}");
+        let _infallible = writeln!(text, "{tag}\t{used}\t{size}");
         freed = all;
     }
     table::columns(&text, 10, 3)
