@@ -73,6 +73,7 @@ fn ok_in(client: &Client, folder: &Path, args: &[&str]) -> Said {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_alias_is_exact_and_can_be_taken_back() {
     let client = Rig::get().client();
     let file = client.config().join("config.json");
@@ -127,6 +128,7 @@ fn the_alias_is_exact_and_can_be_taken_back() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_is_not_here_is_byte_for_byte_the_real_program() {
     let (theirs, ours) = (Rig::get().client(), aliased());
     [&theirs, &ours].into_iter().for_each(store_kubernetes);
@@ -220,6 +222,7 @@ fn what_is_not_here_is_byte_for_byte_the_real_program() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_people_type_works() {
     let client = aliased();
     let compose = Rig::get().plugin("docker-compose");
@@ -299,6 +302,7 @@ fn what_people_type_works() {
 
 /// Ctrl-C in the terminal of a bake that was handed on.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn signals_reach_the_real_program() {
     let codes = [false, true].map(|with_alias| {
         let client = if with_alias {
@@ -329,6 +333,7 @@ fn signals_reach_the_real_program() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn no_file_that_leads_back_makes_a_loop() {
     let client = aliased();
     let file = client.config().join("cli-plugins/docker-buildx");
@@ -375,6 +380,7 @@ fn no_file_that_leads_back_makes_a_loop() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn it_answers_as_the_stand_alone_program_too() {
     let folder = context(&[("docker-bake.hcl", "target \"default\" {}\n")]);
     let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));

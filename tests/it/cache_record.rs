@@ -85,6 +85,7 @@ fn inspect(bench: &Bench, reference: &str) -> Value {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn every_cache_has_a_record_that_is_in_nobodys_way() {
     let bench = Bench::new();
     let host = Rig::get().registry.host();
@@ -141,6 +142,7 @@ fn every_cache_has_a_record_that_is_in_nobodys_way() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn record_off_writes_none() {
     let bench = Bench::shared(&SHARED);
     let host = Rig::get().registry.host();
@@ -155,6 +157,7 @@ fn record_off_writes_none() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn an_unchanged_build_writes_nothing_and_keeps_the_record() {
     let bench = Bench::shared(&SHARED);
     let recorder = Recorder::start(Rig::get().registry.host());
@@ -192,6 +195,7 @@ fn targets(record: &Value) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn united_caches_tell_of_all_builds() {
     let bench = Bench::shared(&SHARED);
     let host = Rig::get().registry.host();
@@ -227,6 +231,7 @@ fn united_caches_tell_of_all_builds() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_registry_that_refuses_the_record_gets_the_cache_without() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let bench = Bench::shared(&SHARED);
@@ -250,6 +255,7 @@ fn a_registry_that_refuses_the_record_gets_the_cache_without() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn garbage_collection_keeps_the_record() {
     let mut registry = OwnRegistry::new();
     registry.start();
@@ -269,6 +275,7 @@ fn garbage_collection_keeps_the_record() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_record_of_nonsense_breaks_nothing() {
     let bench = Bench::shared(&SHARED);
     let host = Rig::get().registry.host();

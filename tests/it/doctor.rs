@@ -37,6 +37,7 @@ fn with_answer<'a>(report: &'a Value, answer: &str) -> Vec<&'a str> {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_machine_that_can_build_is_fine_and_one_without_a_builder_is_not() {
     let bench = Bench::new();
     let (code, report) = doctor(&bench.client, &[]);
@@ -73,6 +74,7 @@ fn a_machine_that_can_build_is_fine_and_one_without_a_builder_is_not() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_rig_s_registry_takes_everything_and_keeps_nothing() {
     let rig = Rig::get();
     let bench = Bench::new();
@@ -99,6 +101,7 @@ fn the_rig_s_registry_takes_everything_and_keeps_nothing() {
 
 /// Registries that refuse one thing: the line of that thing says so, and the others do not.
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn what_a_registry_refuses_is_told() {
     let bench = Bench::new();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -171,6 +174,7 @@ fn what_a_registry_refuses_is_told() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_registry_that_is_not_there_is_one_line() {
     let bench = Bench::new();
     let (code, report) = doctor(&bench.client, &["127.0.0.1:1/a"]);

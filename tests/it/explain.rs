@@ -79,6 +79,7 @@ fn replace(folder: &Path, from: &str, to: &str) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn each_change_is_told_with_a_cache_that_buildx_wrote() {
     let base = &Rig::get().busybox;
     let reference = cache_of(
@@ -204,6 +205,7 @@ fn each_change_is_told_with_a_cache_that_buildx_wrote() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn caches_of_this_program_and_those_without_layers_are_explained() {
     let base = &Rig::get().busybox;
     let folder = project(base);
@@ -278,6 +280,7 @@ fn told_nothing(progress: &str) -> bool {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_base_image_that_moved_is_told_unless_its_layers_are_the_same() {
     let rig = Rig::get();
     let name = caches::reference("it/base").replace(":cache", ":1");
@@ -315,6 +318,7 @@ fn a_base_image_that_moved_is_told_unless_its_layers_are_the_same() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_lost_layer_is_told() {
     let mut registry = OwnRegistry::new();
     registry.start();
@@ -357,6 +361,7 @@ fn a_lost_layer_is_told() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn named_contexts_and_a_dockerfile_from_standard_input_are_explained() {
     let base = &Rig::get().busybox;
     let folder = context(&[("a.txt", "a\n"), ("named/x.txt", "x\n")]);
@@ -397,6 +402,7 @@ fn named_contexts_and_a_dockerfile_from_standard_input_are_explained() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn a_build_that_must_be_cached_ends_at_the_first_step() {
     let folder = project(&Rig::get().busybox);
     let reference = cache_of("cachex", folder.path(), "mode=max");
@@ -428,6 +434,7 @@ fn a_build_that_must_be_cached_ends_at_the_first_step() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn forecasts_are_a_table_or_json() {
     let folder = project(&Rig::get().busybox);
     let reference = cache_of("buildx", folder.path(), "mode=max,image-manifest=true");

@@ -65,6 +65,7 @@ fn assert_says(progress: &str, line: &str) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn pull_requests_read_their_base_and_write_their_own() {
     let bench = Bench::new();
     let counter = Counter::start();
@@ -153,6 +154,7 @@ fn pull_requests_read_their_base_and_write_their_own() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn the_variable_is_the_flag_of_every_build() {
     let bench = Bench::shared(&SHARED);
     let name = unique("it/scope");
@@ -195,6 +197,7 @@ fn the_variable_is_the_flag_of_every_build() {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn jobs_of_a_pull_request_at_the_same_time_are_both_kept() {
     let bench = Bench::shared(&SHARED);
     let name = unique("it/scope");
@@ -214,6 +217,7 @@ fn jobs_of_a_pull_request_at_the_same_time_are_both_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the test rig: scripts/test"]
 async fn a_login_that_may_not_push_costs_a_remark() {
     let bench = Bench::shared(&SHARED);
     let registry = ScriptedRegistry::start().await;
@@ -271,6 +275,7 @@ fn assert_gzip(layers: &[Compression], what: &str) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn only_layers_that_no_image_has_are_zstd() {
     let bench = Bench::new();
     let registry = &Rig::get().registry;
@@ -383,6 +388,7 @@ fn assert_layout_is_gzip(layout: &Path) {
 }
 
 #[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn caches_of_a_repository_are_listed_and_removed_alone() {
     let bench = Bench::shared(&SHARED);
     let name = unique("it/house");
@@ -475,6 +481,7 @@ fn caches_of_a_repository_are_listed_and_removed_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the test rig: scripts/test"]
 async fn a_registry_that_deletes_nothing_says_so() {
     let bench = Bench::shared(&SHARED);
     let registry = ScriptedRegistry::start().await;
