@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::bench::{Bench, TOOLS, assert_all_cached, cached};
 use crate::support::caches;
-use crate::support::registry::digest;
+use crate::support::registry::{digest, is_record};
 use crate::support::rig::{Rig, context, text, unique};
 
 fn reference() -> String {
@@ -141,7 +141,6 @@ fn what_the_bounds_do_not_allow_is_dropped_and_said() {
     assert!(log.contains("3 least recently used of 3 results"), "{log}");
     let layers = manifest(&reference)["layers"].clone();
     let layers = layers.as_array().expect("layers").iter();
-    let is_record = |entry: &&Value| entry["annotations"]["dev.docker-cachex.record"] == "1";
     assert_eq!(layers.filter(|entry| !is_record(entry)).count(), 0);
 
     let contradiction = format!("{to},via=builder");
