@@ -261,7 +261,7 @@ fn caches_of_this_program_and_those_without_layers_are_explained() {
     for args in [
         &["--explain=off"][..],
         &["--progress=rawjson"],
-        &["--quiet"],
+        &["--progress=quiet"],
     ] {
         let from = caches::import(&max);
         let args = [args, &[from.as_str()]].concat();

@@ -147,7 +147,8 @@ mod tests {
         registry.fault("PUT", "/manifests/", (0, 1), refusal);
         let refused = attached(&repository, &before).await;
         assert!(matches!(refused, Some(Attached::Refused)));
-        assert!(holds(&repository).await.extras.is_empty());
+        let stored = registry.manifest("team/app", TAG).unwrap();
+        assert_eq!(Digest::of(&stored), before);
     }
 
     #[tokio::test]

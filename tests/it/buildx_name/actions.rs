@@ -206,7 +206,12 @@ fn job(client: &Client) -> BTreeMap<String, String> {
         (json["containerimage.digest"] == id.as_str()).to_string(),
     );
     let mut all = BTreeMap::new();
-    shape(&json["buildx.build.warnings"], "warnings", &mut all);
+    // BuildKit reports them in any order.
+    let mut warnings = json["buildx.build.warnings"].clone();
+    if let Some(list) = warnings.as_array_mut() {
+        list.sort_by_key(|warning| warning["short"].to_string());
+    }
+    shape(&warnings, "warnings", &mut all);
     // Digests of the session and of what names it.
     all.retain(|key, _| !key.contains("/definition/") && !key.ends_with("/vertex"));
     for (key, value) in all {

@@ -237,6 +237,13 @@ impl ScriptedRegistry {
             .cloned()
     }
 
+    /// Returns a stored manifest.
+    pub(crate) fn manifest(&self, repository: &str, reference: &str) -> Option<Vec<u8>> {
+        let key = (repository.to_owned(), reference.to_owned());
+        let state = self.state();
+        state.manifests.get(&key).map(|(_, bytes)| bytes.clone())
+    }
+
     /// Returns the number of upload sessions that are open.
     pub(crate) fn open_uploads(&self) -> usize {
         self.state().uploads.len()
