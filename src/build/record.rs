@@ -148,7 +148,7 @@ mod tests {
     fn name(context: &str) -> String {
         context_name(&InputSpec {
             context: context.to_owned(),
-            current_dir: "/work/app".into(),
+            current_dir: "/home/me/app".into(),
             ..InputSpec::default()
         })
     }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Error;
@@ -118,7 +118,7 @@ impl Workers {
             }
         });
         let shared = &self.handle.shared;
-        let mut queue = shared.lock();
+        let mut queue = shared.queue.lock();
         let waiting = queue.urgent.len() + queue.normal.len();
         if queue.idle <= waiting && queue.threads < self.handle.threads {
             shared.start_thread(&mut queue)?;
@@ -146,7 +146,7 @@ impl Workers {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let mut queue = self.shared.lock();
+        let mut queue = self.shared.queue.lock();
         queue.closed = true;
         queue.urgent.clear();
         queue.normal.clear();
@@ -156,11 +156,6 @@ impl Drop for Handle {
 }
 
 impl Shared {
-    /// No job runs under the lock, so a poisoned one is whole.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock()
-    }
-
     fn start_thread(self: &Arc<Self>, queue: &mut Queue) -> Result<(), Error> {
         let shared = Arc::clone(self);
         let started = thread::Builder::new()
@@ -189,7 +184,7 @@ impl Shared {
     }
 
     fn next(&self) -> Option<Job> {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         loop {
             if queue.closed {
                 return None;

@@ -442,15 +442,8 @@ fn caches_of_a_repository_are_listed_and_removed_alone() {
     // Nothing is old, and nothing is removed without being asked for.
     let (_, text, _) = docker(&["cachex", "cache", "prune", &cache]);
     assert_eq!(text, "nothing to remove\n");
-    let args = [
-        "cachex",
-        "cache",
-        "prune",
-        &cache,
-        "--older-than=1ms",
-        "--keep=1",
-    ];
-    let (code, text, _) = docker(&args);
+    let old = ["cachex", "cache", "prune", &cache, "--older-than=1ms"];
+    let (code, text, _) = docker(&[&old[..], &["--keep=1"]].concat());
     assert!(
         code == Some(0) && text.contains("would remove 1 cache"),
         "{text}"
@@ -465,15 +458,7 @@ fn caches_of_a_repository_are_listed_and_removed_alone() {
     bench.build("buildx", &["--cache-from", &copy], folder.path());
     let (code, _, error) = docker(&["cachex", "cache", "rm", &format!("{cache}:image")]);
     assert!(code == Some(1) && error.contains("is no cache"), "{error}");
-    let args = [
-        "cachex",
-        "cache",
-        "prune",
-        &cache,
-        "--older-than=1ms",
-        "--yes",
-    ];
-    let (code, text, error) = docker(&args);
+    let (code, text, error) = docker(&[&old[..], &["--yes"]].concat());
     assert!(
         code == Some(0) && text.contains("removed 1 cache"),
         "{text} {error}"

@@ -78,7 +78,7 @@ pub fn keys(tree: &Tree, selectors: &[Selector]) -> Result<Vec<Digest>, Unknown>
 /// # Errors
 ///
 /// Fails if a pattern is invalid or links lead in a circle.
-#[allow(dead_code, reason = "the record of a build will name files")]
+#[cfg(test)]
 pub fn found(tree: &Tree, selector: &Selector) -> Result<BTreeSet<String>, Unknown> {
     let path = join_paths("/", &selector.path);
     if !selector.has_patterns() {
@@ -91,52 +91,59 @@ pub fn found(tree: &Tree, selector: &Selector) -> Result<BTreeSet<String>, Unkno
 /// Returns the regular files whose content goes into the keys of the selected files, as paths below the
 /// root. What cannot be found is left out.
 pub fn read_by(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
-    let all = [Selector::default()];
-    let selectors = if selectors.is_empty() {
-        &all
-    } else {
-        selectors
-    };
-    let mut read = BTreeSet::new();
-    for selector in selectors {
-        let path = join_paths("/", &selector.path);
-        if !selector.has_patterns() {
-            tree.files_below(path.as_bytes(), selector.follow_links, &mut read);
-            continue;
-        }
-        let found = Search::new(&path, selector).and_then(|search| search.run(tree));
-        for one in found.into_iter().flat_map(|found| found.paths) {
+    collect(
+        tree,
+        selectors,
+        |path, follow_links, read| tree.files_below(path, follow_links, read),
+        |one, read| {
             let is_followed = one.follow_links && matches!(one.node, Node::Symlink { .. });
             if is_followed || matches!(one.node, Node::File(_)) {
-                tree.files_below(one.path.as_bytes(), one.follow_links, &mut read);
+                tree.files_below(one.path.as_bytes(), one.follow_links, read);
             }
-        }
-    }
-    read
+        },
+    )
 }
 
 /// Returns the files and symbolic links that selectors select, as paths below the root, which need not be
 /// UTF-8. What cannot be found is left out.
-#[allow(dead_code, reason = "the record of a build will name files")]
 pub fn selected(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
-    let mut paths = read_by(tree, selectors);
+    let links = collect(
+        tree,
+        selectors,
+        |path, follow_links, links| tree.links_below(path, follow_links, links),
+        |one, links| {
+            if matches!(one.node, Node::Symlink { .. }) && !one.follow_links {
+                links.insert(one.path.trim_start_matches('/').as_bytes().to_vec());
+            }
+        },
+    );
+    &read_by(tree, selectors) | &links
+}
+
+/// Collects paths: from each selector without patterns those that `whole` adds of its path and whether links are
+/// followed, from each with patterns those that `one` adds of what it finds. No selector selects all.
+fn collect(
+    tree: &Tree,
+    selectors: &[Selector],
+    whole: impl Fn(&[u8], bool, &mut BTreeSet<Vec<u8>>),
+    one: impl Fn(&FoundPath<'_>, &mut BTreeSet<Vec<u8>>),
+) -> BTreeSet<Vec<u8>> {
     let all = [Selector::default()];
     let selectors = if selectors.is_empty() {
         &all
     } else {
         selectors
     };
+    let mut paths = BTreeSet::new();
     for selector in selectors {
         let path = join_paths("/", &selector.path);
         if !selector.has_patterns() {
-            tree.links_below(path.as_bytes(), selector.follow_links, &mut paths);
+            whole(path.as_bytes(), selector.follow_links, &mut paths);
             continue;
         }
         let found = Search::new(&path, selector).and_then(|search| search.run(tree));
-        for one in found.into_iter().flat_map(|found| found.paths) {
-            if matches!(one.node, Node::Symlink { .. }) && !one.follow_links {
-                paths.insert(one.path.trim_start_matches('/').as_bytes().to_vec());
-            }
+        for found in found.iter().flat_map(|found| &found.paths) {
+            one(found, &mut paths);
         }
     }
     paths

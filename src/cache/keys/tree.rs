@@ -106,7 +106,6 @@ impl Tree {
     }
 
     /// Adds the symbolic links at a path, which may be a folder, as paths below the root.
-    #[allow(dead_code, reason = "the record of a build will name files")]
     pub(super) fn links_below(
         &self,
         path: &[u8],

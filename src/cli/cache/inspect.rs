@@ -9,6 +9,7 @@ use crate::cli::Context;
 use crate::digest::Digest;
 use crate::error::CommandError;
 
+use super::output::Format;
 use super::place::{self, Places};
 
 mod render;
@@ -74,7 +75,7 @@ enum Raw {
 /// Fails if there is no cache, or it cannot be read; with `--check` also where a blob is missing,
 /// after everything was shown.
 pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
-    let format = render::Format::parse(&args.format).map_err(CommandError::failed)?;
+    let format = Format::parse(&args.format).map_err(CommandError::failed)?;
     let source = Places::new(ctx).find(&args.cache, args.insecure)?;
     let failed = |error: SourceError| place::failure(&args.cache, &error, ctx);
     let waiting = format!("reading the cache {}", args.cache);
@@ -93,7 +94,9 @@ pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
     let inspection = inspection.map_err(failed)?;
     let now = jiff::Timestamp::now();
     let text = format
-        .render(&inspection, now, !args.no_trunc)
+        .render(&inspection, || {
+            render::table(&inspection, now, !args.no_trunc)
+        })
         .map_err(CommandError::failed)?;
     ctx.ui.text(&text)?;
     if inspection.layers.iter().any(|l| l.present == Some(false)) {

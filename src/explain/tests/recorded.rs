@@ -25,6 +25,13 @@ fn record(setup: &Setup) -> Record {
 
 /// Returns the lines under a build, but for the header, without what follows.
 fn told(now: &Setup, before: &Setup, record: &Record, arguments: &[&str]) -> String {
+    let lines = lines(now, before, record, arguments);
+    let lines = lines.iter().skip(1).filter(|line| !line.contains("follow"));
+    lines.map(|line| line.trim()).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the lines under a build.
+fn lines(now: &Setup, before: &Setup, record: &Record, arguments: &[&str]) -> Vec<String> {
     let (plan, tree) = (Plan::of([&now.definition()]), now.tree());
     let facts = facts(&tree);
     let keys = Keys::of(&plan, &facts);
@@ -50,9 +57,7 @@ fn told(now: &Setup, before: &Setup, record: &Record, arguments: &[&str]) -> Str
     };
     let recorded = Recorded::new(record, &build);
     let diagnosis = diagnose(&build, &recorded);
-    let lines = render::lines(&diagnosis, &caches, Length::Short);
-    let lines = lines.iter().skip(1).filter(|line| !line.contains("follow"));
-    lines.map(|line| line.trim()).collect::<Vec<_>>().join("\n")
+    render::lines(&diagnosis, &caches, Length::Short)
 }
 
 fn against(now: &Setup, before: &Setup) -> String {
@@ -151,40 +156,12 @@ fn an_image_has_moved_from_one_digest_to_another() {
         told,
         "Dockerfile:1  [build 1/6] FROM docker.io/library/node:22-slim"
     );
-    let line = against_lines(&now, &usual());
+    let before = usual();
+    let line = lines(&now, &before, &record(&before), &[]).join("\n");
     assert!(
         line.contains(&format!("base image moved from {from}… to {to}…")),
         "{line}"
     );
-}
-
-/// With what follows.
-fn against_lines(now: &Setup, before: &Setup) -> String {
-    let (plan, tree) = (Plan::of([&now.definition()]), now.tree());
-    let facts = facts(&tree);
-    let keys = Keys::of(&plan, &facts);
-    let config = before.cache(|_| true);
-    let comparison = Comparison::new(&plan, &keys, &config, &HashSet::new());
-    let outcomes = Outcomes::of_forecast(&forecast(&plan, std::slice::from_ref(&comparison)));
-    let caches = [Cache {
-        name: "c".to_owned(),
-        age: None,
-        commit: None,
-        config: &config,
-        comparison,
-    }];
-    let build = Build {
-        plan: &plan,
-        keys: &keys,
-        facts: &facts,
-        outcomes: &outcomes,
-        caches: &caches,
-        asked: None,
-        arguments: &[],
-    };
-    let record = record(before);
-    let diagnosis = diagnose(&build, &Recorded::new(&record, &build));
-    render::lines(&diagnosis, &caches, Length::Short).join("\n")
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::buildkit::session::content::{ContentStore, NewBlob, Pieces, StoreError, Write};
 use crate::digest::Digest;
@@ -47,17 +47,13 @@ pub(super) struct LayerSizes(Arc<Mutex<Layers>>);
 impl LayerSizes {
     /// Returns the layers that were offered so far, taken or not.
     pub(super) fn layers(&self) -> Layers {
-        self.lock().clone()
+        self.0.lock().clone()
     }
 
     /// Returns a store that records the layers offered to another.
     pub(super) fn record(&self, store: Arc<dyn ContentStore>) -> Arc<dyn ContentStore> {
         let layers = self.clone();
         Arc::new(RecordingStore { store, layers })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Layers> {
-        self.0.lock()
     }
 }
 
@@ -85,7 +81,7 @@ impl ContentStore for RecordingStore {
     async fn write(&self, blob: NewBlob) -> Result<Write, StoreError> {
         // Config and manifest are no layers.
         if let Some(size) = blob.size.filter(|_| !blob.is_metadata()) {
-            self.layers.lock().insert(blob.digest.clone(), size);
+            self.layers.0.lock().insert(blob.digest.clone(), size);
         }
         self.store.write(blob).await
     }

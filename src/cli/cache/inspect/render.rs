@@ -1,4 +1,4 @@
-//! The output of `cache inspect`: a summary with a table of layers, JSON, or a template.
+//! The output of `cache inspect` for people: a summary with a table of layers.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,8 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cache::inspect::{Inspection, Layer};
-use crate::cli::table;
-use crate::cli::template::{Template, TemplateError};
+use crate::cli::table::columns;
 use crate::options::size::human_size;
 use crate::text::foreign;
 use crate::text::human;
@@ -20,49 +19,9 @@ const SHORT: usize = 12;
 const STEP: usize = 48;
 const PADDING: usize = 3;
 
-/// A parsed `--format`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Format {
-    /// For people.
-    Table,
-    /// One JSON document.
-    Json,
-    /// A template over the JSON document.
-    Template(Template),
-}
-
-impl Format {
-    /// Parses the flag.
-    ///
-    /// # Errors
-    ///
-    /// Fails for a template that cannot be parsed.
-    pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
-        match text {
-            "table" | "" => Ok(Self::Table),
-            "json" => Ok(Self::Json),
-            text => Template::parse(text).map(Self::Template),
-        }
-    }
-
-    /// Renders the cache.
-    ///
-    /// # Errors
-    ///
-    /// Fails if a template names what is not there.
-    pub(super) fn render(
-        &self,
-        cache: &Inspection,
-        now: Timestamp,
-        truncate: bool,
-    ) -> Result<String, TemplateError> {
-        let json = || serde_json::to_value(cache).unwrap_or_default();
-        match self {
-            Self::Table => Ok(summary(cache, now) + &layers(cache, now, truncate)),
-            Self::Json => Ok(format!("{:#}\n", json())),
-            Self::Template(template) => Ok(template.render(&json(), &json())? + "\n"),
-        }
-    }
+/// Renders the cache for people: a summary and a table of its layers.
+pub(super) fn table(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
+    summary(cache, now) + &layers(cache, now, truncate)
 }
 
 fn summary(cache: &Inspection, now: Timestamp) -> String {
@@ -102,7 +61,7 @@ fn summary(cache: &Inspection, now: Timestamp) -> String {
         let age = |time: &str| age(Some(time), now);
         line("Age", &format!("{} to {}", age(newest), age(oldest)));
     }
-    let mut text = table::columns(&text, 0, 1);
+    let mut text = columns(&text, 0, 1);
     for warning in &cache.warnings {
         let _written = writeln!(text, "WARNING: {warning}");
     }
@@ -139,7 +98,7 @@ fn layers(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
             step(layer, truncate),
         );
     }
-    format!("\n{}", trim_lines(&table::columns(&text, 0, PADDING)))
+    format!("\n{}", trim_lines(&columns(&text, 0, PADDING)))
 }
 
 /// How long the step of a layer ran, as a cell.

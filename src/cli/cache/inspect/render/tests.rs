@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::cache::inspect::tests::loaded;
+use crate::cli::cache::output::Format;
 use crate::digest::Digest;
 
 fn now() -> Timestamp {
@@ -9,10 +10,8 @@ fn now() -> Timestamp {
 }
 
 fn render(format: &str, cache: &Inspection) -> String {
-    Format::parse(format)
-        .unwrap()
-        .render(cache, now(), true)
-        .unwrap()
+    let format = Format::parse(format).unwrap();
+    format.render(cache, || table(cache, now(), true)).unwrap()
 }
 
 #[test]
