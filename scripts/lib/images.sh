@@ -16,6 +16,28 @@ has_image() {
     docker image inspect "$1" >/dev/null 2>&1
 }
 
+image_archive() {
+    printf '%s/%s.tar\n' "$RIG_DIR/images" "$(sha256sum <<<"$1" | cut -c1-16)"
+}
+
+# keep_image IMAGE: on disk, too: the engine's memory is given back when the rig goes down.
+keep_image() {
+    local archive
+    mountpoint -q "$RIG_STATE" || return 0
+    archive=$(image_archive "$1")
+    mkdir -p "$RIG_DIR/images"
+    docker save -o "$archive.new" "$1"
+    mv -f "$archive.new" "$archive"
+}
+
+# bring_image IMAGE: whether the engine has it, or has it again.
+bring_image() {
+    local archive
+    ! has_image "$1" || return 0
+    archive=$(image_archive "$1")
+    [[ -f $archive ]] && docker load -q -i "$archive" >/dev/null
+}
+
 # in_registry NAME TAG
 in_registry() {
     http_ok "$(<"$RIG_DIR/registry.port")" "/v2/$1/manifests/$2"
@@ -46,8 +68,8 @@ make_busybox() {
 
 make_base() {
     ! in_registry base/debian bookworm || return 0
-    push_folder "$RIG_DIR/bookworm" base/debian bookworm
-    remove_folder "$RIG_DIR/bookworm"
+    push_folder "$RIG_STATE/bookworm" base/debian bookworm
+    remove_folder "$RIG_STATE/bookworm"
 }
 
 # stand_in_inputs: a digest of what goes into the stand-in above its base.
@@ -64,9 +86,11 @@ compile_buildctl() {
 make_stand_in() {
     local inputs context=$RIG_DIR/builder.new
     if ! has_image "$STAND_IN_BASE"; then
-        tar -C "$RIG_DIR/sid" --numeric-owner -c . | docker import - "$STAND_IN_BASE" >/dev/null
-        remove_folder "$RIG_DIR/sid"
+        tar -C "$RIG_STATE/sid" --numeric-owner -c . | docker import - "$STAND_IN_BASE" >/dev/null
+        keep_image "$STAND_IN_BASE"
+        remove_folder "$RIG_STATE/sid"
     fi
+    bring_image "$STAND_IN" || true
     inputs=$(stand_in_inputs)
     if [[ $(docker image inspect -f '{{.Config.Labels.inputs}}' "$STAND_IN" 2>/dev/null) == "$inputs" ]]; then
         return
@@ -78,6 +102,7 @@ make_stand_in() {
     compile_buildctl "$context/buildctl"
     docker buildx build -q --builder default --network none --provenance=false --build-arg BASE="$STAND_IN_BASE" \
         --build-arg LINK="$(link_prefix)" --label inputs="$inputs" -t "$STAND_IN" "$context" >/dev/null
+    keep_image "$STAND_IN"
     rm -rf "$context"
 }
 
@@ -103,12 +128,12 @@ uses_stand_in() {
 fetch_roots() {
     local jobs=() job
     set -m
-    if uses_stand_in && ! has_image "$STAND_IN_BASE"; then
-        make_debian sid "$RIG_DIR/sid" "${STAND_IN_PACKAGES[@]}" &
+    if uses_stand_in && ! bring_image "$STAND_IN_BASE"; then
+        make_debian sid "$RIG_STATE/sid" "${STAND_IN_PACKAGES[@]}" &
         jobs+=($!)
     fi
     if ! in_registry base/debian bookworm; then
-        make_debian bookworm "$RIG_DIR/bookworm" &
+        make_debian bookworm "$RIG_STATE/bookworm" &
         jobs+=($!)
     fi
     set +m
