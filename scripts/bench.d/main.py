@@ -41,6 +41,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--registry", metavar="HOST[/PATH]", help="a registry that client and builder reach; not counted")
     parser.add_argument("--base", metavar="IMAGE", help="base image with /usr and a shell; default: the rig's")
     parser.add_argument("--plugin", type=Path, metavar="FILE", help="a built docker-cachex instead of a fresh release build")
+    parser.add_argument("--peer", type=Path, metavar="FILE",
+                        help="another build of docker-cachex, which takes the place of docker buildx: what a change costs")
     args = parser.parse_args()
     if (args.builder is None) != (args.registry is None):
         parser.error("--builder and --registry go together")

@@ -35,12 +35,12 @@ class World:
         self.base = args.base or os.environ["CACHEX_RIG_BASE"]
         self.small_base = args.base or os.environ["CACHEX_RIG_BUSYBOX"]
         self.last_commands: list[list[str]] = []
-        self._make_config(args.plugin)
+        self._make_config(args.plugin, args.peer)
         self.host = args.registry
 
     # Setting up.
 
-    def _make_config(self, plugin: Path):
+    def _make_config(self, plugin: Path, peer: Path | None):
         """A docker configuration like the user's, but with this plugin."""
         old = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
         new = self.folder / "config"
@@ -52,10 +52,10 @@ class World:
         if not (new / "config.json").exists():
             (new / "config.json").write_text("{}")
         places = [folder / "docker-buildx" for folder in (old / "cli-plugins", *map(Path, PLUGIN_FOLDERS))]
-        buildx = next((place for place in places if place.exists()), None)
-        if buildx is None:
+        peer = peer or next((place for place in places if place.exists()), None)
+        if peer is None:
             raise Failed("docker buildx is not there: nothing to compare with")
-        self.programs = {"buildx": buildx.resolve(), "cachex": plugin.resolve()}
+        self.programs = {"buildx": peer.resolve(), "cachex": plugin.resolve()}
         for name, program in self.programs.items():
             (new / "cli-plugins" / f"docker-{name}").symlink_to(program)
         os.environ["DOCKER_CONFIG"] = str(new)
@@ -67,8 +67,8 @@ class World:
             self.host = self.registries.near
         if self.own_builder:
             image = os.environ["CACHEX_RIG_BUILDER_IMAGE"]
-            self.quiet(["docker", "buildx", "create", "--name", self.builder, "--driver", "docker-container",
-                        "--driver-opt", f"image={image},network=host", "--bootstrap"])
+            self.quiet(self.plugin("buildx", "create", "--name", self.builder, "--driver", "docker-container",
+                                   "--driver-opt", f"image={image},network=host", "--bootstrap"))
 
     def at_end(self, command: list[str]):
         """A command that takes away what a case leaves outside of builder and registry."""
@@ -76,7 +76,7 @@ class World:
 
     def close(self):
         if self.own_builder:
-            self.at_end(["docker", "buildx", "rm", "--force", self.builder])
+            self.at_end(self.plugin("buildx", "rm", "--force", self.builder))
         for command in self.last_commands:
             subprocess.run(command, capture_output=True, check=False)
         if self.registries:
