@@ -68,8 +68,16 @@ pub mod cache {
         pub use crate::cache::remote_cache::RemoteCache;
     }
 
+    pub mod descriptor {
+        pub use crate::cache::descriptor::Descriptor;
+    }
+
     pub mod manifest {
-        pub use crate::cache::manifest::{CacheManifest, Descriptor, Form};
+        pub use crate::cache::manifest::CacheManifest;
+    }
+
+    pub mod media {
+        pub use crate::cache::media::Form;
     }
 
     pub mod merge {

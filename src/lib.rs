@@ -41,6 +41,7 @@
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
+//! | [`mod@later`] | answers that are on their way while other things are got ready | – |
 //! | [`output_file`] | files that the user names as outputs: what is replaced, written through or refused | – |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |
 //! | [`ui`], [`error`], [`exit`], [`mod@env`], [`text`] | terminal output, errors, exit codes, environment, figures in words and others' text | – |
@@ -63,6 +64,7 @@ pub(crate) mod explain;
 #[doc(hidden)]
 pub mod for_tests;
 pub(crate) mod fsutil;
+pub(crate) mod later;
 pub(crate) mod options;
 pub(crate) mod output_file;
 pub(crate) mod plugin;

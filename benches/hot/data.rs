@@ -3,8 +3,10 @@
 use docker_cachex::for_tests::cache::config::{
     CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent,
 };
+use docker_cachex::for_tests::cache::descriptor::Descriptor;
 use docker_cachex::for_tests::cache::extras::Extras;
-use docker_cachex::for_tests::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::for_tests::cache::manifest::CacheManifest;
+use docker_cachex::for_tests::cache::media::Form;
 use docker_cachex::for_tests::cache::unknown::Unknown;
 use docker_cachex::for_tests::digest::Digest;
 use serde_json::Map;

@@ -10,6 +10,7 @@
 //! | `fresh` | what the builder has just exported, to see whether its keys are ours |
 //! | [`forecast`] | what will become of the steps of a build that has not run |
 //! | [`tell`] | why the steps of a build that has ended ran |
+//! | [`recorder`] | what the build tells about itself in the caches that it writes |
 //!
 //! Nothing here makes a build fail. Files are read beside the steps, once one of them has run and some cache was to
 //! be read; whatever is not known by the [`DEADLINE`] is told as unknown, or not at all.
@@ -20,6 +21,7 @@ mod files;
 mod findings;
 pub mod forecast;
 mod fresh;
+pub mod recorder;
 pub mod tell;
 pub mod watch;
 

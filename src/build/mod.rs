@@ -7,8 +7,7 @@
 //! | [`cache`] | the caches to write and to read, and early exports |
 //! | [`output`] | where the results go |
 //! | [`plan`] | pure: request, facts and inputs become all that BuildKit is told |
-//! | [`explain`] | why the steps of a build ran |
-//! | [`record`] | what the build tells about itself in the caches that it writes |
+//! | [`explain`] | why the steps of a build ran, and what its caches keep of it |
 //! | [`run`] | one build on one connected builder: session, attempts, status |
 //!
 //! A build goes through them in this order: `request` → `plan` → `run`, and `run` uses the others.
@@ -16,10 +15,8 @@
 pub mod cache;
 pub mod context;
 pub mod explain;
-mod later;
 pub mod output;
 pub mod plan;
-pub mod record;
 pub mod request;
 pub mod run;
 

@@ -6,7 +6,7 @@ use std::io;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use thiserror::Error;
 
-use super::manifest::Descriptor;
+use super::descriptor::Descriptor;
 use super::merge::Contents;
 use super::source::{CacheSource, SourceError};
 use crate::digest::Digest;

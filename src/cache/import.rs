@@ -23,9 +23,9 @@ use self::prefetch::ReadAhead;
 use self::trim::Trimmed;
 use super::MAX_METADATA;
 use super::config::{CacheConfig, ConfigError};
-use super::manifest::{
-    CacheManifest, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, ManifestError, OCI_INDEX, OCI_MANIFEST,
-};
+use super::descriptor::Descriptor;
+use super::manifest::{CacheManifest, ManifestError};
+use super::media::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::buildkit::session::content::{ContentStore, NewBlob, Pieces, StoreError, Write};
 use crate::digest::Digest;
 use crate::registry::{RawManifest, RegistryError, Repository};

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::MAX_METADATA;
 use super::config::CacheConfig;
-use super::manifest::{CREATED_AT, Descriptor, Form};
+use super::descriptor::{CREATED_AT, Descriptor};
+use super::media::Form;
 use super::media::algorithm_of;
 use super::outline::{Outline, OutlineStep};
 use super::source::{CachePart, DESCRIPTION, Loaded};

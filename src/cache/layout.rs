@@ -22,7 +22,8 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::config::CacheConfig;
-use super::manifest::{CacheManifest, Descriptor};
+use super::descriptor::Descriptor;
+use super::manifest::CacheManifest;
 use crate::buildkit::session::content::{
     BlobWriter, ContentStore, NewBlob, Pieces, StoreError, Write,
 };

@@ -5,126 +5,16 @@
 //! among them (BuildKit `cache/remotecache/export.go`, `import.go`), and an image manifest with an
 //! inline cache in the image's config. All annotations and unknown fields are kept.
 
-use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
-    OCI_IMAGE_MEDIA_TYPE,
-};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::budget::{Budget, TooMuch};
 use super::config;
+use super::descriptor::Descriptor;
 use super::extras::Extras;
-use super::unknown::{Unknown, keeps_unknown, null_is_empty};
-use crate::digest::Digest;
-
-/// Media type of an OCI image manifest.
-pub const OCI_MANIFEST: &str = OCI_IMAGE_MEDIA_TYPE;
-/// Media type of an OCI image index.
-pub const OCI_INDEX: &str = OCI_IMAGE_INDEX_MEDIA_TYPE;
-/// Media type of a Docker image manifest.
-pub const DOCKER_MANIFEST: &str = IMAGE_MANIFEST_MEDIA_TYPE;
-/// Media type of a Docker manifest list.
-pub const DOCKER_LIST: &str = IMAGE_MANIFEST_LIST_MEDIA_TYPE;
-
-/// Annotation of a layer: digest of its uncompressed content (containerd `labels`).
-pub const UNCOMPRESSED: &str = "containerd.io/uncompressed";
-/// Annotation of a layer: time it was made (BuildKit).
-pub const CREATED_AT: &str = "buildkit/createdat";
-
-/// Descriptor of a blob as OCI defines it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(remote = "Self")]
-pub struct Descriptor {
-    /// Media type of the blob.
-    #[serde(rename = "mediaType", default)]
-    pub media_type: String,
-    /// Digest of the blob.
-    pub digest: Digest,
-    /// Size of the blob in bytes.
-    #[serde(default)]
-    pub size: u64,
-    /// Annotations, in the order they came.
-    #[serde(
-        default,
-        skip_serializing_if = "Map::is_empty",
-        deserialize_with = "null_is_empty"
-    )]
-    pub annotations: Map<String, Value>,
-    /// Other fields, such as `platform`.
-    #[serde(flatten, skip_deserializing)]
-    pub other: Unknown,
-}
-
-impl Descriptor {
-    /// Creates a descriptor with nothing but what every one has.
-    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
-        Self {
-            media_type: media_type.into(),
-            digest,
-            size,
-            annotations: Map::new(),
-            other: Unknown::default(),
-        }
-    }
-
-    /// Creates the descriptor of a blob.
-    pub fn of(media_type: impl Into<String>, blob: &[u8]) -> Self {
-        Self::new(media_type, Digest::of(blob), blob.len() as u64)
-    }
-
-    /// Returns an annotation that is a text.
-    pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.annotations.get(name).and_then(Value::as_str)
-    }
-
-    /// Returns the digest of the uncompressed content, if an annotation names it.
-    pub fn diff_id(&self) -> Option<Digest> {
-        self.annotation(UNCOMPRESSED)?.parse().ok()
-    }
-}
-
-/// The forms in which a cache manifest is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// OCI image manifest, BuildKit's default.
-    OciManifest,
-    /// Docker image manifest; only inline caches are found in it.
-    DockerManifest,
-    /// OCI image index (`image-manifest=false`).
-    OciIndex,
-    /// Docker manifest list (`oci-mediatypes=false`).
-    DockerList,
-}
-
-impl Form {
-    /// Returns the media type.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::OciManifest => OCI_MANIFEST,
-            Self::DockerManifest => DOCKER_MANIFEST,
-            Self::OciIndex => OCI_INDEX,
-            Self::DockerList => DOCKER_LIST,
-        }
-    }
-
-    fn of_media_type(media_type: &str) -> Option<Self> {
-        [
-            Self::OciManifest,
-            Self::DockerManifest,
-            Self::OciIndex,
-            Self::DockerList,
-        ]
-        .into_iter()
-        .find(|form| form.media_type() == media_type)
-    }
-
-    fn is_index(self) -> bool {
-        matches!(self, Self::OciIndex | Self::DockerList)
-    }
-}
+use super::media::Form;
+use super::unknown::{Unknown, keeps_unknown};
 
 /// A cache manifest.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,7 +66,7 @@ struct Wire {
     other: Unknown,
 }
 
-keeps_unknown!(Descriptor, Wire);
+keeps_unknown!(Wire);
 
 impl CacheManifest {
     /// The largest manifest that is read, in bytes: what registries take (OCI distribution spec,
@@ -279,8 +169,12 @@ fn guess(wire: &Wire) -> Option<Form> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::Map;
 
     use super::*;
+    use crate::cache::descriptor::UNCOMPRESSED;
+    use crate::cache::media::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
+    use crate::digest::Digest;
 
     fn descriptor(n: u8, media_type: &str) -> String {
         format!(

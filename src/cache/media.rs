@@ -1,6 +1,62 @@
-//! Media types of layers, in OCI's and in Docker's spelling.
+//! Media types of manifests and layers, in OCI's and in Docker's spelling.
+
+use oci_client::manifest::{
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
+    OCI_IMAGE_MEDIA_TYPE,
+};
 
 use crate::compress::Algorithm;
+
+/// Media type of an OCI image manifest.
+pub const OCI_MANIFEST: &str = OCI_IMAGE_MEDIA_TYPE;
+/// Media type of an OCI image index.
+pub const OCI_INDEX: &str = OCI_IMAGE_INDEX_MEDIA_TYPE;
+/// Media type of a Docker image manifest.
+pub const DOCKER_MANIFEST: &str = IMAGE_MANIFEST_MEDIA_TYPE;
+/// Media type of a Docker manifest list.
+pub const DOCKER_LIST: &str = IMAGE_MANIFEST_LIST_MEDIA_TYPE;
+
+/// The forms in which a cache manifest is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// OCI image manifest, BuildKit's default.
+    OciManifest,
+    /// Docker image manifest; only inline caches are found in it.
+    DockerManifest,
+    /// OCI image index (`image-manifest=false`).
+    OciIndex,
+    /// Docker manifest list (`oci-mediatypes=false`).
+    DockerList,
+}
+
+impl Form {
+    /// Returns the media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::OciManifest => OCI_MANIFEST,
+            Self::DockerManifest => DOCKER_MANIFEST,
+            Self::OciIndex => OCI_INDEX,
+            Self::DockerList => DOCKER_LIST,
+        }
+    }
+
+    /// Returns the form that a media type names; `None` for what is neither a manifest nor an index.
+    pub(super) fn of_media_type(media_type: &str) -> Option<Self> {
+        [
+            Self::OciManifest,
+            Self::DockerManifest,
+            Self::OciIndex,
+            Self::DockerList,
+        ]
+        .into_iter()
+        .find(|form| form.media_type() == media_type)
+    }
+
+    /// Returns whether the entries of the form are in `manifests`, the config among them.
+    pub(super) fn is_index(self) -> bool {
+        matches!(self, Self::OciIndex | Self::DockerList)
+    }
+}
 
 /// Returns the media type of a layer.
 ///

@@ -4,9 +4,10 @@
 //! |---|---|
 //! | [`config`] | the cache config (`application/vnd.buildkit.cacheconfig.v0`): layers and records |
 //! | [`manifest`] | the manifest that lists the layers' blobs, in its four forms |
-//! | [`unknown`] | fields of both that this program does not know |
+//! | [`descriptor`] | how a manifest names a blob |
+//! | [`unknown`] | fields of these that this program does not know |
 //! | [`budget`] | how much of others' JSON is read |
-//! | [`media`] | media types of layers and the compressions that they stand for |
+//! | [`media`] | media types of manifests and layers, and the forms and compressions that they stand for |
 //! | [`registries`] | the registry clients of a build, one for each host |
 //! | [`merge`] | caches merged, cut to bounds, and without what was lost |
 //! | [`copy_blobs`] | the blobs of caches copied into one repository |
@@ -24,6 +25,7 @@
 pub mod budget;
 pub mod config;
 pub mod copy_blobs;
+pub mod descriptor;
 pub mod difference;
 pub mod export;
 pub mod extras;

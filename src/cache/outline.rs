@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::config::{CacheConfig, CacheRecord};
-use super::manifest::Descriptor;
+use super::descriptor::Descriptor;
 use super::merge::is_root_record;
 use super::record::{BuildRecord, Record, StepRecord, name};
 use super::source::Loaded;

@@ -7,8 +7,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::descriptor::Descriptor;
 use super::extras::Extras;
-use super::manifest::{CacheManifest, Descriptor, Form, ManifestError};
+use super::manifest::{CacheManifest, ManifestError};
+use super::media::Form;
 use super::media::algorithm_of;
 use crate::compress::Algorithm;
 use crate::digest::Digest;
@@ -178,7 +180,7 @@ fn log_unreadable(reference: &str, error: &ManifestError) {
 mod tests {
     use serde_json::{Map, json};
 
-    use super::super::manifest::UNCOMPRESSED;
+    use super::super::descriptor::UNCOMPRESSED;
     use super::super::unknown::Unknown;
     use super::*;
 

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 
-use super::manifest::{Descriptor, OCI_MANIFEST};
+use super::descriptor::Descriptor;
+
+use super::media::OCI_MANIFEST;
 use crate::digest::Digest;
 use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
 

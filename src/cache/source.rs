@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use super::budget::{Budget, TooMuch};
 use super::config::{CacheConfig, CacheLayer, CacheRecord, ConfigError, Parent};
+use super::descriptor::{CREATED_AT, Descriptor, UNCOMPRESSED};
 use super::layout::{Layout, LayoutError};
-use super::manifest::{CREATED_AT, CacheManifest, Descriptor, ManifestError, UNCOMPRESSED};
+use super::manifest::{CacheManifest, ManifestError};
 use super::unknown::{Unknown, null_is_empty};
 use crate::digest::Digest;
 use crate::registry::{RawManifest, RegistryError, Repository};

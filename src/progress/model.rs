@@ -4,6 +4,7 @@
 //! groups show as one step, how a step that ran twice is timed.
 
 mod counts;
+mod failed;
 mod group;
 mod interval;
 mod log;
@@ -16,11 +17,11 @@ use bollard_buildkit_proto::moby::buildkit::v1 as api;
 use bollard_buildkit_proto::pb::ProgressGroup;
 
 pub use counts::Counts;
+pub use failed::FailedStep;
 pub use log::LogPolicy;
 pub use traffic::Traffic;
 pub use vertex::{Outcome, Status, Vertex};
 
-use super::logs::FailedStep;
 use super::time::{self, Time};
 use super::warnings::Warnings;
 use group::Group;

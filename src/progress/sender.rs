@@ -8,7 +8,6 @@ use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use parking_lot::Mutex;
 
 use super::model::Traffic;
-use super::step::Step;
 use super::time::Time;
 
 /// Log text that waits for a slow output is bounded to this many bytes; more is dropped and counted.
@@ -165,16 +164,12 @@ impl StatusSender {
         drop(self.source.tx.send(Message::Traffic(more)));
     }
 
-    /// Begins a step of the client itself, such as `[internal] booting buildkit`.
-    pub fn step(&self, name: &str) -> Step {
-        // The step's times are of this machine's clock already.
-        Step::start(
-            Self {
-                shift: None,
-                ..self.clone()
-            },
-            name,
-        )
+    /// Returns a sender of what has this machine's clock already.
+    pub(super) fn unshifted(&self) -> Self {
+        Self {
+            shift: None,
+            ..self.clone()
+        }
     }
 }
 

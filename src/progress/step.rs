@@ -30,10 +30,11 @@ struct Part {
     completed: bool,
 }
 
-impl Step {
-    pub(super) fn start(sender: StatusSender, name: &str) -> Self {
-        let step = Self {
-            sender,
+impl StatusSender {
+    /// Begins a step of the client itself, such as `[internal] booting buildkit`.
+    pub fn step(&self, name: &str) -> Step {
+        let step = Step {
+            sender: self.unshifted(),
             vertex: Vertex {
                 digest: format!("sha256:{}", hex::encode(rand::random::<[u8; 32]>())),
                 name: name.to_owned(),
@@ -46,7 +47,9 @@ impl Step {
         step.send_vertex(step.vertex.clone());
         step
     }
+}
 
+impl Step {
     /// Prints a line of text under the step.
     #[cfg(test)]
     pub fn log(&self, text: &str) {

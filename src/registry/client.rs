@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::auth::scope::{Access, Scopes};
+use super::auth::scope::Scopes;
 use super::auth::{AuthSettings, Authenticator, Authorization};
 use super::error::{RegistryError, RequestLabel};
 use super::host::{HostConfig, Transport};
@@ -20,7 +20,6 @@ use super::idle::{self, Activity};
 use super::limit::{Class, Limits};
 use super::redirect;
 use super::reply::{Reply, transport_error};
-use super::repository::Repository;
 use super::retry::{self, Budget, Clock, RetryPolicy};
 use crate::docker::token::Tokens;
 
@@ -188,15 +187,6 @@ impl RegistryClient {
         Ok(Self {
             inner: Arc::new(inner),
         })
-    }
-
-    /// Returns the handle of a repository. `access` is what its tokens are asked for; with one
-    /// handle for all work in a repository there is one token.
-    ///
-    /// # Errors
-    /// The name cannot be part of a URL.
-    pub fn repository(&self, name: &str, access: Access) -> Result<Repository, RegistryError> {
-        Repository::new(self.clone(), name, access)
     }
 
     /// Returns the name of the host in references.

@@ -20,21 +20,23 @@ pub struct Repository {
     scopes: Scopes,
 }
 
-impl Repository {
-    pub(super) fn new(
-        client: RegistryClient,
-        name: &str,
-        access: Access,
-    ) -> Result<Self, RegistryError> {
+impl RegistryClient {
+    /// Returns the handle of a repository. `access` is what its tokens are asked for; with one
+    /// handle for all work in a repository there is one token.
+    ///
+    /// # Errors
+    /// The name cannot be part of a URL.
+    pub fn repository(&self, name: &str, access: Access) -> Result<Repository, RegistryError> {
         check_name(name)?;
-        let scopes = Scopes::repository(name, access);
-        Ok(Self {
-            client,
+        Ok(Repository {
+            client: self.clone(),
             name: name.to_owned(),
-            scopes,
+            scopes: Scopes::repository(name, access),
         })
     }
+}
 
+impl Repository {
     /// Returns the name of the repository, without the host.
     pub fn name(&self) -> &str {
         &self.name

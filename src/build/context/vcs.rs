@@ -10,7 +10,7 @@ use std::process::Stdio;
 use futures_util::FutureExt as _;
 use tokio::process::Command;
 
-use crate::build::later::{Later, later};
+use crate::later::{Later, later};
 
 /// Which facts are wanted (`BUILDX_GIT_INFO`, `BUILDX_GIT_LABELS`, `BUILDX_GIT_CHECK_DIRTY`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

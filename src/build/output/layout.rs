@@ -14,8 +14,8 @@ use thiserror::Error;
 use super::exporters::{Export, Sink};
 use super::index::DESCRIPTOR;
 use crate::buildkit::session::content::ContentStores;
+use crate::cache::descriptor::Descriptor;
 use crate::cache::layout::{EntryName, Layout, LayoutError, LayoutStore};
-use crate::cache::manifest::Descriptor;
 use crate::reference::DEFAULT_TAG;
 
 /// The identifier that BuildKit gives the content store of results.

@@ -12,7 +12,7 @@ use crate::build::cache::Cancellation;
 use crate::build::cache::early::{EarlyExports, EarlyObserver};
 use crate::build::cache::import::Imports;
 use crate::build::explain::Explainer;
-use crate::build::record::Recorder;
+use crate::build::explain::recorder::Recorder;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, SolveObserver, SolveOutcome, SolveRequest};

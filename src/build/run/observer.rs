@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::build::cache::early::EarlyObserver;
 use crate::build::explain::Explainer;
-use crate::build::record::Recorder;
+use crate::build::explain::recorder::Recorder;
 use crate::buildkit::solve::SolveObserver;
 
 /// Passes on what is observed of a solve.

@@ -13,8 +13,10 @@ use super::push_merged::{self, Merged, Place, put_config};
 use super::sink::{Collected, RegistrySink};
 use crate::cache::MAX_METADATA;
 use crate::cache::config::{CacheConfig, ConfigError};
+use crate::cache::descriptor::Descriptor;
 use crate::cache::extras::store::{self, NewRecord, Written};
-use crate::cache::manifest::{CacheManifest, Descriptor, Form, ManifestError};
+use crate::cache::manifest::{CacheManifest, ManifestError};
+use crate::cache::media::Form;
 use crate::cache::media::layer_type;
 use crate::cache::merge::{Bounds, Contents, ContentsError, Dropped};
 use crate::cache::remote_cache::RemoteCache;
@@ -365,7 +367,7 @@ pub(super) fn rewrite(
 
 /// Writes a layer's descriptor again for the blob that it is stored as.
 fn describe(layer: &mut Descriptor, blob: &StoredLayer, oci: bool) {
-    use crate::cache::manifest::UNCOMPRESSED;
+    use crate::cache::descriptor::UNCOMPRESSED;
     // BuildKit's descriptor of an uncompressed layer: its digest is the content's.
     if layer.diff_id().is_none() {
         let content = layer.digest.to_string();

@@ -16,9 +16,10 @@ use jiff::Timestamp;
 
 use super::PublishError;
 use crate::cache::config::CacheConfig;
+use crate::cache::descriptor::Descriptor;
 use crate::cache::extras::Extras;
 use crate::cache::extras::store::{self, NewRecord};
-use crate::cache::manifest::{CacheManifest, Descriptor};
+use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents, Dropped};
 use crate::digest::Digest;
 use crate::registry::{BlobSource, RawManifest, RegistryError, Repository, UploadOptions};

@@ -95,7 +95,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cache::manifest::OCI_MANIFEST;
+    use crate::cache::media::OCI_MANIFEST;
     use crate::cache::record::Record;
     use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
 

@@ -19,7 +19,9 @@ pub mod store;
 
 use serde_json::Value;
 
-use super::manifest::{Descriptor, Form, UNCOMPRESSED};
+use super::descriptor::{Descriptor, UNCOMPRESSED};
+
+use super::media::Form;
 use super::media::layer_type;
 use super::record::Blob;
 use crate::compress::Algorithm;
@@ -104,7 +106,8 @@ pub fn record_entry(blob: &Blob, form: Form) -> Descriptor {
 mod tests {
     use super::*;
     use crate::cache::config;
-    use crate::cache::manifest::{CacheManifest, OCI_INDEX, OCI_MANIFEST};
+    use crate::cache::manifest::CacheManifest;
+    use crate::cache::media::{OCI_INDEX, OCI_MANIFEST};
     use crate::cache::record::Record;
 
     fn with_record(media_type: &str) -> String {

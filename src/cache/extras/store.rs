@@ -9,7 +9,9 @@ use http::StatusCode;
 
 use super::record_entry;
 use crate::cache::MAX_METADATA;
-use crate::cache::manifest::{CacheManifest, Descriptor, Form};
+use crate::cache::descriptor::Descriptor;
+use crate::cache::manifest::CacheManifest;
+use crate::cache::media::Form;
 use crate::cache::record::blob::MAX_BYTES;
 use crate::cache::record::observe::Observed;
 use crate::cache::record::{Detail, Record, RecordError};

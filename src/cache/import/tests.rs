@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::cache::config::{self, CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::extras::Extras;
-use crate::cache::manifest::Form;
+use crate::cache::media::Form;
 use crate::cache::unknown::Unknown;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
 use crate::registry::{BlobSource, UploadOptions};

@@ -14,7 +14,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value, json};
 
 use super::{Layout, LayoutError};
-use crate::cache::manifest::{Descriptor, OCI_INDEX};
+use crate::cache::descriptor::Descriptor;
+use crate::cache::media::OCI_INDEX;
 use crate::output_file::{Devices, Place};
 use crate::reference::DEFAULT_TAG;
 

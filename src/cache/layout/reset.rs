@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use fs_err as fs;
 
 use super::{Layout, LayoutError};
-use crate::cache::manifest::{
-    CacheManifest, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, OCI_INDEX, OCI_MANIFEST,
-};
+use crate::cache::descriptor::Descriptor;
+use crate::cache::manifest::CacheManifest;
+use crate::cache::media::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::digest::Digest;
 
 impl Layout {

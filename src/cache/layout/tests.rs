@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cache::config;
 use crate::cache::extras::Extras;
-use crate::cache::manifest::{Form, OCI_MANIFEST};
+use crate::cache::media::{Form, OCI_MANIFEST};
 use crate::cache::unknown::Unknown;
 
 fn layout() -> (tempfile::TempDir, Layout) {

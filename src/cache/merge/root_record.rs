@@ -82,8 +82,10 @@ mod tests {
 
     #[test]
     fn it_is_not_taken_for_a_part_of_the_cache() {
+        use crate::cache::descriptor::Descriptor;
         use crate::cache::extras::Extras;
-        use crate::cache::manifest::{CacheManifest, Descriptor, Form};
+        use crate::cache::manifest::CacheManifest;
+        use crate::cache::media::Form;
         let blob = |name: &str| {
             Descriptor::new(
                 "application/vnd.oci.image.layer.v1.tar+gzip",

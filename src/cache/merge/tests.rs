@@ -272,7 +272,7 @@ fn forms_and_media_types_are_of_the_first() {
 #[test]
 fn an_image_is_no_cache() {
     let image = br#"{"schemaVersion":2,"layers":[],"config":{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}"#;
-    let read = Contents::parse(image, crate::cache::manifest::OCI_MANIFEST, b"{}");
+    let read = Contents::parse(image, crate::cache::media::OCI_MANIFEST, b"{}");
     assert!(matches!(read, Err(ContentsError::NoCache)));
 }
 

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::cache::config::MEDIA_TYPE;
 use crate::cache::extras::Extras;
-use crate::cache::manifest::{Form, OCI_INDEX, OCI_MANIFEST};
+use crate::cache::media::{Form, OCI_INDEX, OCI_MANIFEST};
 use crate::cache::unknown::Unknown;
 use crate::registry::tests::{ScriptedRegistry, pushable};
 

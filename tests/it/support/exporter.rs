@@ -11,11 +11,13 @@ use docker_cachex::for_tests::buildkit::session::content::{
 use docker_cachex::for_tests::cache::config::{
     CacheConfig, CacheLayer, CacheRecord, CacheResult, MEDIA_TYPE, Parent,
 };
+use docker_cachex::for_tests::cache::descriptor::Descriptor;
 use docker_cachex::for_tests::cache::export::{
     ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, publish,
 };
 use docker_cachex::for_tests::cache::extras::Extras;
-use docker_cachex::for_tests::cache::manifest::{CacheManifest, Descriptor, Form};
+use docker_cachex::for_tests::cache::manifest::CacheManifest;
+use docker_cachex::for_tests::cache::media::Form;
 use docker_cachex::for_tests::cache::remote_cache::RemoteCache;
 use docker_cachex::for_tests::cache::unknown::Unknown;
 use docker_cachex::for_tests::compress::{Algorithm, Level, Workers};

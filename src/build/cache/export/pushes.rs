@@ -9,8 +9,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::targets::{CacheTarget, RegistryTarget};
-use crate::build::later::{Later, later};
 use crate::cache::registries::Registries;
+use crate::later::{Later, later};
 use crate::registry::{Access, RegistryError};
 
 /// How long the build waits for an answer. Without one the cache is exported, and fails or not.

@@ -17,7 +17,7 @@ use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::buildkit::{Client, RpcError};
-use crate::cache::manifest::Descriptor;
+use crate::cache::descriptor::Descriptor;
 use crate::cache::record::observe::Observed;
 
 /// What BuildKit's answer calls the manifest of the cache that it has written; of several caches the last.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::set::{Folder, Imports, Remote, Slot};
 use crate::build::cache::import::probe::ProbeResult;
-use crate::cache::manifest::{CacheManifest, Descriptor};
+use crate::cache::descriptor::Descriptor;
+use crate::cache::manifest::CacheManifest;
 use crate::cache::source::CacheSource;
 use crate::digest::Digest;
 use crate::registry::Repository;

@@ -9,12 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::sources::{CacheImport, RegistrySource};
-use crate::build::later::{Later, later};
-use crate::cache::manifest::{CREATED_AT, CacheManifest};
+use crate::cache::descriptor::CREATED_AT;
+use crate::cache::manifest::CacheManifest;
 use crate::cache::media::algorithm_of;
 use crate::cache::registries::Registries;
 use crate::compress::Algorithm;
 use crate::error::chain;
+use crate::later::{Later, later};
 use crate::registry::{Access, RawManifest, RegistryError, Repository};
 
 /// How long a registry that takes connections may be silent. A build does not wait longer for a cache.

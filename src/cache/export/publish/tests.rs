@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, Parent};
+use crate::cache::descriptor::UNCOMPRESSED;
 use crate::cache::extras::Extras;
-use crate::cache::manifest::{Form, UNCOMPRESSED};
+use crate::cache::media::Form;
 use crate::cache::unknown::Unknown;
 use crate::compress::Algorithm;
 

@@ -1,7 +1,8 @@
 use super::*;
 use crate::cache::config::{CacheLayer, CacheRecord, CacheResult, Parent};
+use crate::cache::descriptor::Descriptor;
 use crate::cache::extras::Extras;
-use crate::cache::manifest::{DOCKER_LIST, Descriptor, Form, OCI_MANIFEST};
+use crate::cache::media::{DOCKER_LIST, Form, OCI_MANIFEST};
 use crate::cache::unknown::Unknown;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
 

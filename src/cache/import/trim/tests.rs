@@ -2,8 +2,9 @@ use serde_json::json;
 
 use super::*;
 use crate::cache::config::{self, CacheLayer, CacheRecord, CacheResult, Parent};
+use crate::cache::descriptor::Descriptor;
 use crate::cache::extras::Extras;
-use crate::cache::manifest::{Descriptor, Form};
+use crate::cache::media::Form;
 use crate::cache::unknown::Unknown;
 
 /// Branches: record and layer N have no other below them; the result of N was made on day N+1.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::build::cache::import::probe::ProbeResult;
 use crate::build::cache::import::sources::RegistrySource;
-use crate::cache::manifest::OCI_MANIFEST;
+use crate::cache::media::OCI_MANIFEST;
 use crate::docker::token::Tokens;
 use crate::reference::Reference;
 use crate::registry::{Access, HostConfig, RegistryClient, RetryPolicy, SystemClock};

@@ -9,9 +9,9 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 use bollard_buildkit_proto::pb::Definition;
 use parking_lot::Mutex;
 
-use super::cache::CacheTarget;
-use super::context::inputs::{InputSpec, Inputs};
-use super::request::BuildRequest;
+use crate::build::BuildRequest;
+use crate::build::cache::CacheTarget;
+use crate::build::context::inputs::{InputSpec, Inputs};
 use crate::cache::keys::Tree;
 use crate::cache::record::observe::Observed;
 use crate::options::cache::Told;

@@ -6,11 +6,11 @@ use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 /// An answer that any number may wait for.
-pub(in crate::build) type Later<T> = Shared<BoxFuture<'static, T>>;
+pub type Later<T> = Shared<BoxFuture<'static, T>>;
 
 /// Begins to work on an answer, which ends when nobody can wait for it any more. `lost` is the answer
-/// where the work died.
-pub(in crate::build) fn later<T: Clone + Send + Sync + 'static>(
+/// where the work died by a panic.
+pub fn later<T: Clone + Send + Sync + 'static>(
     answer: impl Future<Output = T> + Send + 'static,
     lost: impl FnOnce(JoinError) -> T + Send + 'static,
 ) -> Later<T> {
