@@ -71,6 +71,12 @@ pub const NO_COLOR: &str = "NO_COLOR";
 pub const SSH_AUTH_SOCK: &str = "SSH_AUTH_SOCK";
 /// Default of `--explain`: `auto`, `full` or `off`.
 pub const CACHEX_EXPLAIN: &str = "CACHEX_EXPLAIN";
+/// False: no report is added to the summary of a job in GitHub Actions.
+pub const CACHEX_SUMMARY: &str = "CACHEX_SUMMARY";
+/// `true` in a job of GitHub Actions.
+pub const GITHUB_ACTIONS: &str = "GITHUB_ACTIONS";
+/// File that GitHub Actions shows with a step of a job.
+pub const GITHUB_STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 /// False: the container of a builder is reached by the Docker engine only, never past it.
 pub const CACHEX_DIRECT: &str = "CACHEX_DIRECT";
 /// Not empty: as `--debug`; docker sets it for its plugins.

@@ -28,7 +28,7 @@
 //! | room | holds | may use |
 //! |---|---|---|
 //! | [`cli`] | one file per command: arguments, resolve to a typed request, call, render | all below |
-//! | [`build`] | a build: request, context, caches, output, plan, run, explanation | [`options`], [`cache`], [`explain`], [`registry`], [`buildkit`] |
+//! | [`build`] | a build: request, context, caches, output, plan, run, explanation | [`options`], [`cache`], [`explain`], [`report`], [`registry`], [`buildkit`] |
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket, buildx's name and the real buildx behind it | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`scope`] | which caches a build reads and writes, by CI and git | – |
@@ -38,6 +38,7 @@
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
 //! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`], [`fsutil`], [`options`] |
 //! | [`explain`] | why steps ran: causes, and their text | [`cache`] |
+//! | [`report`] | the report of a build: model; md, json, html | [`explain`], [`progress`], [`cache`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
@@ -71,6 +72,7 @@ pub(crate) mod plugin;
 pub(crate) mod progress;
 pub(crate) mod reference;
 pub(crate) mod registry;
+pub(crate) mod report;
 pub(crate) mod scope;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,7 @@
 //! | `findings` | the steps looked up in them |
 //! | `fresh` | what the builder has just exported, to see whether its keys are ours |
 //! | [`forecast`] | what will become of the steps of a build that has not run |
+//! | `known` | what a report is told of the steps |
 //! | [`tell`] | why the steps of a build that has ended ran |
 //! | [`recorder`] | what the build tells about itself in the caches that it writes |
 //!
@@ -21,6 +22,7 @@ mod files;
 mod findings;
 pub mod forecast;
 mod fresh;
+mod known;
 pub mod recorder;
 pub mod tell;
 pub mod watch;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use bollard_buildkit_proto::pb::Definition;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::files::Reader;
@@ -45,6 +48,7 @@ use crate::buildkit::Client;
 use crate::cache::keys::Tree;
 use crate::cache::registries::Registries;
 use crate::options::explain::Explain;
+use crate::report::Known;
 
 /// How long a build that has ended waits for each half of its explanation: what is found out while the caches are
 /// written, and after that.
@@ -69,6 +73,8 @@ pub struct Explainer {
     request: BuildRequest,
     watch: Arc<Watch>,
     reader: Reader,
+    /// The names of the steps, for a report.
+    names: Mutex<Vec<String>>,
 }
 
 impl Explainer {
@@ -85,6 +91,7 @@ impl Explainer {
     ) -> Option<Self> {
         let steps = &request.steps;
         let is_told = steps.explain != Explain::Off && reads_caches;
+        let is_told = is_told || steps.is_reported;
         let is_counted = steps.require_cached || steps.min_hit_rate.is_some();
         if request.call.is_some() || !(is_told || is_counted || tells_files) {
             return None;
@@ -95,6 +102,7 @@ impl Explainer {
             request: request.clone(),
             reader: Reader::start(Arc::clone(&watch), folders, reads_caches || tells_files),
             watch,
+            names: Mutex::default(),
         })
     }
 
@@ -106,6 +114,10 @@ impl Explainer {
     /// The frontend has made the definitions.
     pub fn begin(&self, definitions: &BTreeMap<String, Definition>) {
         self.watch.begin(definitions);
+        if self.request.steps.is_reported {
+            let (plan, _) = self.watch.outcomes();
+            *self.names.lock() = known::names(&plan, definitions);
+        }
     }
 
     /// Hears what the build reports.
@@ -130,9 +142,24 @@ impl Explainer {
         trees.unwrap_or_default()
     }
 
+    /// Returns what a report is told of the steps of a build that nothing is found out about; none where there is no
+    /// report.
+    pub fn known(&self) -> Option<Arc<Known>> {
+        if !self.request.steps.is_reported {
+            return None;
+        }
+        let (plan, _) = self.watch.outcomes();
+        let names = self.names.lock().clone();
+        Some(Arc::new(known::known(&plan, names, None)))
+    }
+
     /// Collects what is known when the steps have run.
     pub async fn collect(&self, found: Vec<FoundCache>, around: Around<'_>) -> Evidence {
         let collected = Evidence::collect(&self.request, &self.watch, &self.reader, found, around);
-        Box::pin(collected).await
+        let mut evidence = Box::pin(collected).await;
+        if self.request.steps.is_reported {
+            evidence.names = Some(self.names.lock().clone());
+        }
+        evidence
     }
 }

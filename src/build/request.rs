@@ -93,6 +93,8 @@ pub struct StepWishes {
     pub require_cached: bool,
     /// So many must come out of caches.
     pub min_hit_rate: Option<HitRate>,
+    /// A report is made of them.
+    pub is_reported: bool,
 }
 
 /// Network of RUN steps.

@@ -11,7 +11,7 @@ mod status_pipeline;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
@@ -36,6 +36,7 @@ use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::SolveOutcome;
 use crate::docker::token::Tokens;
 use crate::env::Env;
+use crate::report::Known;
 
 pub use self::error::BuildError;
 pub use self::forecast::forecast;
@@ -68,6 +69,8 @@ pub struct Runner<'a> {
     pub facts: NodeFacts,
     /// Source of secrets from variables and of the agent's socket.
     pub env: &'a Env,
+    /// Gets what a report is told of the steps, also where the build fails.
+    pub known: Option<Arc<OnceLock<Arc<Known>>>>,
 }
 
 /// What a build ended with.
@@ -180,7 +183,14 @@ impl Ending<'_> {
         mut last: LastAttempt,
         explaining: Option<Explaining<'_>>,
     ) -> Result<BuildOutcome, BuildError> {
+        let explainer = explaining.as_ref().map(|explaining| explaining.explainer);
         let (published, explanation) = self.publish(&build, &last, explaining).await;
+        if let Some(place) = &self.runner.known {
+            let known = explanation.as_ref().and_then(|told| told.known.clone());
+            let known = known.or_else(|| explainer?.known());
+            // A build ends once.
+            let _set = known.map(|known| place.set(known));
+        }
         if let (Ok(outcome), Ok(_)) = (&mut last.result, &published) {
             let response = &mut outcome.exporter_response;
             build.caches.add_records(response).await;
@@ -241,7 +251,9 @@ impl Ending<'_> {
         };
         let evidence = async {
             let Explaining { explainer, found } = explaining?;
-            let is_explained = last.result.is_ok() || explainer.refused().is_some();
+            let is_reported = self.request.steps.is_reported;
+            let is_reported = is_reported && !self.cancellation.graceful.is_cancelled();
+            let is_explained = last.result.is_ok() || is_reported || explainer.refused().is_some();
             let evidence = is_explained.then(|| explainer.collect(found, around));
             Some(Box::pin(evidence?).await)
         };

@@ -33,7 +33,13 @@ const OWN_KEYS: [&str; 8] = [
     "max-records",
 ];
 /// Flags of `build` that only this program has, by their identifiers.
-const OWN_FLAGS: [&str; 4] = ["cache", "explain", "require_cached", "min_hit_rate"];
+const OWN_FLAGS: [&str; 5] = [
+    "cache",
+    "explain",
+    "require_cached",
+    "min_hit_rate",
+    "reports",
+];
 
 /// This call of the program.
 #[derive(Debug, Clone, Copy)]

@@ -23,6 +23,7 @@ pub mod label;
 pub mod oci_layout;
 pub mod output;
 pub mod platform;
+pub mod report;
 pub mod resource;
 pub mod secret;
 pub mod secret_keys;

@@ -25,6 +25,7 @@ pub mod source_error;
 mod step;
 mod thread;
 pub mod time;
+mod trace;
 pub mod tty;
 pub mod units;
 pub mod warnings;
@@ -43,6 +44,7 @@ pub use model::Traffic;
 pub use resolve::{Mode, Request, Resolved, resolve};
 pub use sender::StatusSender;
 pub use step::Step;
+pub use trace::Trace;
 pub use tty::SizeSource;
 
 use model::{LogPolicy, Model};

@@ -205,6 +205,17 @@ impl Model {
         self.shown.iter().map(|index| &self.vertices[*index])
     }
 
+    /// Returns all steps in the order in which they became known: also those that have not begun, and groups of
+    /// which nothing is shown.
+    pub fn vertices(&self) -> &[Vertex] {
+        &self.vertices
+    }
+
+    /// Returns the place among [`vertices`](Self::vertices) of the step with that digest, or of its group.
+    pub fn index_of(&self, digest: &str) -> Option<usize> {
+        self.by_digest.get(digest).copied()
+    }
+
     /// Returns when the build began, by the clock of this machine.
     pub fn start(&self) -> Option<Time> {
         Some(self.to_local(self.start?))

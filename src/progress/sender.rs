@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::model::Traffic;
 use super::time::Time;
+use super::trace::Trace;
 
 /// Log text that waits for a slow output is bounded to this many bytes; more is dropped and counted.
 const MAX_QUEUED: usize = 32 * 1024 * 1024;
@@ -91,6 +92,7 @@ pub struct StatusSender {
     queue: Arc<Queue>,
     prefix: Option<Arc<str>>,
     shift: Option<Arc<Mutex<Shift>>>,
+    trace: Option<Arc<Trace>>,
 }
 
 /// The difference between the builder's clock and this machine's.
@@ -107,6 +109,7 @@ impl StatusSender {
             queue,
             prefix: None,
             shift: None,
+            trace: None,
         }
     }
 
@@ -115,6 +118,13 @@ impl StatusSender {
     #[must_use]
     pub fn with_prefix(mut self, prefix: &str) -> Self {
         self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// Keeps what is reported in a trace, too, without the prefix.
+    #[must_use]
+    pub fn with_trace(mut self, trace: Arc<Trace>) -> Self {
+        self.trace = Some(trace);
         self
     }
 
@@ -131,11 +141,14 @@ impl StatusSender {
 
     /// Sends a report. It returns at once; after the end of the display reports are ignored.
     pub fn send(&self, mut status: StatusResponse) {
-        if let Some(prefix) = &self.prefix {
-            add_prefix(&mut status, prefix);
-        }
         if let Some(shift) = &self.shift {
             shift.lock().apply(&mut status);
+        }
+        if let Some(trace) = &self.trace {
+            trace.take(&status);
+        }
+        if let Some(prefix) = &self.prefix {
+            add_prefix(&mut status, prefix);
         }
         self.queue.admit(&mut status);
         // After the end of the display nobody looks.
@@ -150,6 +163,9 @@ impl StatusSender {
     /// The terminal display shows it behind the name; the forms of output that tools read do not
     /// have it. A step that is not known yet has no remark.
     pub fn note(&self, digest: &str, text: &str) {
+        if let Some(trace) = &self.trace {
+            trace.note(digest, text);
+        }
         // After the end of the display nobody looks.
         drop(
             self.source
@@ -160,6 +176,9 @@ impl StatusSender {
 
     /// Adds to the bytes of caches in the summary at the end of a build.
     pub fn traffic(&self, more: Traffic) {
+        if let Some(trace) = &self.trace {
+            trace.traffic(more);
+        }
         // After the end of the display nobody looks.
         drop(self.source.tx.send(Message::Traffic(more)));
     }

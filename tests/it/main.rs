@@ -57,6 +57,7 @@ mod progress;
 mod proto;
 mod registry;
 mod remote;
+mod report;
 mod rig;
 mod scope;
 mod sharing;

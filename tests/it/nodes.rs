@@ -11,13 +11,13 @@ use crate::support::rig::{Client, Rig, context, text, unique};
 const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY ${TARGETARCH} /arch\n";
 
 /// A builder of two nodes, one for each platform. The second goes with it.
-struct TwoNodes<'a> {
+pub(crate) struct TwoNodes<'a> {
     client: &'a Client,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl<'a> TwoNodes<'a> {
-    fn new(client: &'a Client) -> Self {
+    pub(crate) fn new(client: &'a Client) -> Self {
         let two = Self {
             client,
             name: unique("nodes"),

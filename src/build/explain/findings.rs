@@ -174,7 +174,7 @@ fn asked(no_cache: &NoCache) -> Option<String> {
 }
 
 /// Returns how old a cache is in words that stand in a sentence.
-fn age(config: &CacheConfig) -> Option<String> {
+pub(super) fn age(config: &CacheConfig) -> Option<String> {
     let since = jiff::Timestamp::now().duration_since(newest(config)?);
     let words = human::duration(since.try_into().unwrap_or_default());
     let (first, rest) = words.split_at_checked(1)?;

@@ -117,7 +117,7 @@ fn milliseconds(vertex: &Vertex) -> Option<u64> {
 }
 
 /// Returns the last part of the context's path or URL, which tells apart the builds of one repository.
-fn context_name(inputs: &InputSpec) -> String {
+pub fn context_name(inputs: &InputSpec) -> String {
     let context = &inputs.context;
     let last = |text: &str| {
         text.rsplit('/')

@@ -3,25 +3,26 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::caches;
+use super::caches::{self, Caches};
 use super::files::Reader;
 use super::findings::{Findings, that_ran};
 use super::watch::Watch;
-use super::{Around, DEADLINE, fresh};
+use super::{Around, DEADLINE, fresh, known};
 use crate::build::cache::import::found::FoundCache;
 use crate::build::request::BuildRequest;
 use crate::cache::keys::Plan;
 use crate::explain::phrase::{self, Length};
 use crate::explain::rate::Rate;
-use crate::explain::{Outcomes, render};
+use crate::explain::{Miss, Outcomes, render};
 use crate::options::explain::Explain;
+use crate::report::Known;
 use crate::text;
 
 /// Characters of a step's name that are shown.
 const NAME: usize = 80;
 
 /// What there is to tell of the steps of a build.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Explanation {
     /// The lines under the summary; none where nothing is to be told.
     pub lines: Vec<String>,
@@ -31,6 +32,8 @@ pub struct Explanation {
     pub first: Option<StepThatRuns>,
     /// The step for which the build was ended.
     pub refused: Option<StepThatRuns>,
+    /// What a report is told, where there is one.
+    pub known: Option<Arc<Known>>,
 }
 
 /// A step that ran.
@@ -52,6 +55,10 @@ pub struct Evidence {
     /// The name of the step for which the build was ended.
     refused: Option<String>,
     findings: Option<Findings>,
+    /// The caches, where nothing had to be found in them.
+    caches: Option<Caches>,
+    /// The names of the steps, where there is a report.
+    pub(super) names: Option<Vec<String>>,
 }
 
 impl Evidence {
@@ -71,10 +78,18 @@ impl Evidence {
             outcomes,
             refused: watch.refused(),
             findings: None,
+            caches: None,
+            names: None,
             ran,
         };
-        let is_told = request.steps.explain != Explain::Off || request.steps.require_cached;
-        if evidence.ran.is_empty() || !is_told {
+        let wishes = &request.steps;
+        let is_told = wishes.explain != Explain::Off || wishes.require_cached || wishes.is_reported;
+        if wishes.is_reported && evidence.ran.is_empty() {
+            let loaded = tokio::time::timeout(DEADLINE, caches::load(found)).await;
+            evidence.caches = loaded.ok();
+            return evidence;
+        }
+        if evidence.ran.is_empty() || found.is_empty() || !is_told {
             return evidence;
         }
         let find = async {
@@ -99,55 +114,73 @@ impl Evidence {
     }
 
     /// Tells it, after the caches have been written if they were.
-    pub async fn explain(self, around: Around<'_>, is_published: bool) -> Explanation {
-        let Self {
-            request,
-            plan,
-            outcomes,
-            ran,
-            refused,
-            findings,
-        } = self;
+    pub async fn explain(mut self, around: Around<'_>, is_published: bool) -> Explanation {
         let mut explanation = Explanation {
             lines: Vec::new(),
-            rate: Rate::of(&plan, &outcomes),
+            rate: Rate::of(&self.plan, &self.outcomes),
             first: None,
-            refused: refused.map(|step| StepThatRuns {
+            refused: self.refused.take().map(|step| StepThatRuns {
                 step: text::foreign::excerpt(&step, NAME),
                 cause: "why is not known".to_owned(),
             }),
+            known: None,
         };
-        let Some(mut findings) = findings else {
-            return explanation;
-        };
+        let findings = self.findings.take();
+        let looked_into = findings.as_ref().map(|findings| &findings.caches);
+        let looked_into = looked_into.or(self.caches.as_ref());
+        let names = self.names.take();
+        let mut known = names.map(|names| known::known(&self.plan, names, looked_into));
+        if let Some(findings) = findings {
+            let telling = self.tell(findings, around, is_published, &mut explanation);
+            let misses = Box::pin(telling).await;
+            if let Some(known) = &mut known {
+                known.misses = misses;
+            }
+        }
+        if self.request.steps.explain == Explain::Off {
+            explanation.lines.clear();
+        }
+        explanation.known = known.map(Arc::new);
+        explanation
+    }
+
+    /// Adds what was found out, and returns why steps ran.
+    async fn tell(
+        &self,
+        mut findings: Findings,
+        around: Around<'_>,
+        is_published: bool,
+        explanation: &mut Explanation,
+    ) -> Vec<Miss> {
         if findings.caches.read.is_empty() {
             let line = render::no_cache(&findings.caches.unread);
             if let (Some(refused), Some(line)) = (&mut explanation.refused, &line) {
                 refused.cause.clone_from(line);
             }
             explanation.lines = line.into_iter().collect();
-            return explanation;
+            return Vec::new();
         }
         if is_published {
             let fresh = tokio::time::timeout(DEADLINE, fresh::read(around)).await;
             if let Ok(Some(fresh)) = fresh {
-                findings.calibrate(&fresh, &ran);
+                findings.calibrate(&fresh, &self.ran);
             }
         }
-        let length = match request.steps.explain {
+        let length = match self.request.steps.explain {
             Explain::Full => Length::Full,
             Explain::Auto | Explain::Off => Length::Short,
         };
-        findings.diagnose(&request, &outcomes, |build, diagnosis| {
+        let misses = findings.diagnose(&self.request, &self.outcomes, |build, diagnosis| {
             explanation.lines = render::lines(diagnosis, build.caches, length);
             explanation.first = diagnosis.misses.first().map(|miss| StepThatRuns {
                 step: phrase::name(&miss.step),
                 cause: phrase::cause(&miss.cause, Length::Short).join("; "),
             });
+            diagnosis.misses.clone()
         });
         if explanation.refused.is_some() && explanation.first.is_some() {
             explanation.refused.clone_from(&explanation.first);
         }
-        explanation
+        misses
     }
 }

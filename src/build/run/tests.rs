@@ -156,6 +156,7 @@ async fn ran(
         meter: None,
         facts: NodeFacts::default(),
         env: &env,
+        known: None,
     };
     let mut shown = Vec::new();
     let inputs = Inputs::default();

@@ -146,6 +146,10 @@ pub struct BuildArgs {
     #[arg(short = 'q', long)]
     pub quiet: bool,
 
+    /// Report on the build: form, and file or "-" (format: "md|json|html[=file]")
+    #[arg(long = "report", value_name = "stringArray")]
+    pub reports: Vec<String>,
+
     /// End the build with exit code 3 at the first step that would run
     #[arg(long = "require-cached")]
     pub require_cached: bool,

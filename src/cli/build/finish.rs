@@ -40,7 +40,7 @@ pub(super) fn prepare(files: &Files) -> Result<(), CommandError> {
 const IMAGE_ID_FILE: &str = "image ID file";
 const METADATA_FILE: &str = "metadata file";
 
-fn refused(name: &str, path: &Path, error: &OutputError) -> CommandError {
+pub(super) fn refused(name: &str, path: &Path, error: &OutputError) -> CommandError {
     let hint = error.hint();
     let command = CommandError::failed(format!(
         "cannot write the {name} {}: {error}",

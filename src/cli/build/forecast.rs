@@ -71,6 +71,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
         mode: shown.mode,
         has_several_nodes: nodes.len() > 1,
         provenance: provenance::Mode::Disabled,
+        noted: &[],
         scopes: None,
         ctx,
     };
@@ -85,6 +86,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
         let job = Job {
             request,
             node,
+            notes: None,
             common,
         };
         let forecast = Box::pin(job.forecast(inputs, &cancellation)).await?;

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::cache_progress::CacheSteps;
+use super::report::NodeNotes;
 use super::scope::Scopes;
 use super::{cancellable, desktop, finish, loader, meter};
 use crate::build::BuildRequest;
@@ -48,6 +49,8 @@ pub(super) struct Common<'a> {
     pub(super) has_several_nodes: bool,
     /// How much of the provenance is read after the build.
     pub(super) provenance: provenance::Mode,
+    /// What is noted on each node for a report; nothing where there is none.
+    pub(super) noted: &'a [NodeNotes],
     /// The caches that `--cache` chose.
     pub(super) scopes: Option<&'a Scopes>,
     /// The command's context.
@@ -60,6 +63,8 @@ pub(super) struct Job<'a> {
     pub(super) request: &'a BuildRequest,
     /// The node.
     pub(super) node: &'a Node,
+    /// What is noted of it for a report.
+    pub(super) notes: Option<&'a NodeNotes>,
     /// What it has in common with the jobs of other nodes.
     pub(super) common: &'a Common<'a>,
 }
@@ -225,6 +230,7 @@ impl Job<'_> {
             },
             raw_status: self.common.mode == Mode::RawJson,
             env: &ctx.env,
+            known: self.notes.map(NodeNotes::known),
         }
     }
 
@@ -249,6 +255,10 @@ impl Job<'_> {
     /// Returns a source of steps of this node.
     fn sender(&self) -> StatusSender {
         let sender = self.common.progress.sender();
+        let sender = match self.notes {
+            Some(notes) => notes.noting(sender),
+            None => sender,
+        };
         if self.common.has_several_nodes {
             sender.with_prefix(self.node.name())
         } else {

@@ -16,6 +16,7 @@ use crate::progress::Mode;
 
 use self::job::Common;
 use self::multi_node::Division;
+use self::report::{Ended, Reports};
 use self::request::Files;
 use self::scope::Scopes;
 use super::Context;
@@ -34,6 +35,7 @@ mod meter;
 mod multi_node;
 mod nodes;
 mod records;
+mod report;
 mod request;
 mod scope;
 mod steps;
@@ -50,6 +52,8 @@ pub use request::switches_policy_off;
 pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let scopes = cancellable(&ctx.cancel, scope::resolve(&args, ctx)).await??;
     let (mut request, files, scopes) = resolve(&args, scopes, ctx)?;
+    let reports = Reports::resolve(&args, &request, &ctx.env)?;
+    request.steps.is_reported = reports.are_wanted();
     let shown = display::choose(&args, ctx)?;
     let is_talkative = !matches!(shown.mode, Mode::Quiet | Mode::RawJson);
     if !is_talkative {
@@ -76,6 +80,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     // Warnings are printed before the live display begins.
     let invocation = Invocation::new(&docker_env, ctx);
     let progress = display::start(shown.mode, &builder, request.call.is_some(), ctx)?;
+    let noted = reports.notes(nodes.len());
     let common = Common {
         targets: &division.targets,
         imports: &imports,
@@ -86,6 +91,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         mode: shown.mode,
         has_several_nodes: nodes.len() > 1,
         provenance: files.provenance,
+        noted: &noted,
         scopes: scopes.as_ref(),
         ctx,
     };
@@ -100,6 +106,15 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     if is_talkative && is_kept_nowhere {
         warn_without_output(&builder, ctx);
     }
+    let ended = Ended {
+        request: &request,
+        targets: &division.targets,
+        builder: &builder,
+        nodes: &nodes,
+        noted: &noted,
+        result: &result,
+    };
+    reports.write(ended, ctx);
     let outcome = result?;
     steps::explain(&outcome, ctx);
     if is_talkative && request.call.is_none() {

@@ -149,10 +149,11 @@ impl Division {
             failed: CancellationToken::new(),
         };
         let cancellations: Vec<_> = nodes.iter().map(cancellation).collect();
-        let jobs = self.requests.iter().zip(nodes);
-        let jobs = jobs.map(|(request, node)| Job {
+        let jobs = self.requests.iter().zip(nodes).enumerate();
+        let jobs = jobs.map(|(at, (request, node))| Job {
             request,
             node,
+            notes: common.noted.get(at),
             common,
         });
         let jobs: Vec<Job<'_>> = jobs.collect();
@@ -169,7 +170,12 @@ impl Division {
             return Ok(first);
         };
         let step = format!("merging manifest list {}", target.names);
-        let step = common.progress.sender().step(&step);
+        let sender = common.progress.sender();
+        let sender = match common.noted.first() {
+            Some(first) => first.noting(sender),
+            None => sender,
+        };
+        let step = sender.step(&step);
         let pushed = index::push(&responses, target, &common.invocation.registries);
         match super::cancellable(&ctx.cancel, pushed).await? {
             Ok(digest) => {

@@ -229,6 +229,7 @@ fn steps(args: &BuildArgs, env: &Env) -> Result<StepWishes, CommandError> {
         explain,
         require_cached: args.require_cached,
         min_hit_rate: flag("min-hit-rate", rate.transpose())?,
+        is_reported: false,
     })
 }
 

@@ -62,6 +62,7 @@ mod tests {
                 cause: "its command differs".to_owned(),
             }),
             refused: None,
+            known: None,
         }
     }
 

@@ -1,0 +1,271 @@
+//! A report made of what was reported of a build and of what is known besides.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::critical;
+use super::known::Known;
+use super::model::{Caches, Cause, Export, Outcome, Report, SCHEMA, Step};
+use super::step::{Clock, shown, told, without_values};
+use super::{caches, sums};
+use crate::explain::Miss;
+use crate::explain::phrase::{self, Length};
+use crate::progress::model::{Model, Vertex};
+use crate::progress::time::Time;
+
+/// What is known of a build as a whole.
+#[derive(Debug)]
+pub struct BuildFacts {
+    /// Version of this program.
+    pub version: &'static str,
+    /// What was built.
+    pub name: String,
+    /// The stage that was asked for.
+    pub target: Option<String>,
+    /// The builder's name and driver.
+    pub builder: (String, String),
+    /// The platforms that were asked for.
+    pub platforms: Vec<String>,
+    /// When it began and ended.
+    pub time: (Time, Time),
+    /// What came of it.
+    pub ending: Ending,
+    /// The caches that it was to write.
+    pub written: Vec<WrittenCache>,
+}
+
+/// What came of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// It succeeded.
+    Succeeded,
+    /// It failed for this reason.
+    Failed(String),
+    /// The user cancelled it.
+    Canceled,
+}
+
+/// A cache that a build was to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenCache {
+    /// Its reference or folder, or the type of another cache.
+    pub name: String,
+    /// It is part of the image.
+    pub is_inline: bool,
+}
+
+/// What is known of a build on one node.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeFacts<'a> {
+    /// The node's name, where there are several.
+    pub name: Option<&'a str>,
+    /// What was reported.
+    pub model: &'a Model,
+    /// What is known besides.
+    pub known: Option<&'a Known>,
+}
+
+/// Makes the report.
+pub fn collect(build: BuildFacts, nodes: &[NodeFacts<'_>]) -> Report {
+    let (began, ended) = build.time;
+    let clock = Clock {
+        began,
+        ended,
+        succeeded: build.ending == Ending::Succeeded,
+    };
+    let mut all = Vec::new();
+    let mut exports = Vec::new();
+    for (number, node) in nodes.iter().enumerate() {
+        all.extend(found_steps(number, node, &clock));
+        let model = node.model.vertices().iter().filter(|v| !v.hidden);
+        exports.extend(model.filter_map(|vertex| {
+            let export = clock.export(vertex)?;
+            let node = node.name.map(shown);
+            Some(Export { node, ..export })
+        }));
+    }
+    exports.sort_by_key(|export| (export.kind, export.start_ms));
+    let found = in_order(all, nodes);
+    let (result, error) = match build.ending {
+        Ending::Succeeded => (Outcome::Succeeded, None),
+        Ending::Failed(error) => (Outcome::Failed, Some(told(&error))),
+        Ending::Canceled => (Outcome::Canceled, None),
+    };
+    let took = ended.since(began).max(0) / 1_000_000;
+    Report {
+        schema: SCHEMA,
+        version: build.version.to_owned(),
+        name: shown(&build.name),
+        target: build.target.as_deref().map(shown),
+        result,
+        error,
+        started: moment(began),
+        duration_ms: u64::try_from(took).unwrap_or(0),
+        builder: shown(&build.builder.0),
+        driver: shown(&build.builder.1),
+        platforms: build.platforms,
+        totals: sums::totals(&found, nodes),
+        caches: Caches {
+            read: caches::read(nodes, &found),
+            written: caches::written(&build.written, &exports, &found, result),
+        },
+        steps: found.into_iter().map(|found| found.step).collect(),
+        exports,
+    }
+}
+
+/// A step with what it was made of.
+pub(super) struct Found {
+    pub(super) step: Step,
+    /// Which of the nodes it belongs to.
+    pub(super) node: usize,
+    /// The vertices of the plan.
+    pub(super) members: Vec<usize>,
+    /// Its place among what was reported.
+    order: usize,
+}
+
+/// Returns the steps of one node, in the order in which they became known.
+fn found_steps(number: usize, node: &NodeFacts<'_>, clock: &Clock) -> Vec<Found> {
+    let mut members = members(node);
+    let vertices = node.model.vertices().iter().enumerate();
+    let found = vertices.filter_map(|(order, vertex)| {
+        let members = members.remove(&order).unwrap_or_default();
+        if vertex.hidden || !is_told(vertex, !members.is_empty(), clock.succeeded) {
+            return None;
+        }
+        let name = node.known.and_then(|known| {
+            let names = members.iter().filter_map(|at| known.names.get(*at));
+            names.map(|name| shown(name)).find(|name| !name.is_empty())
+        });
+        let name = name.unwrap_or_else(|| without_values(&vertex.name));
+        let mut step = clock.step(vertex, name);
+        step.node = node.name.map(shown);
+        if let Some(known) = node.known {
+            step.describe(&known.plan, &members);
+        }
+        Some(Found {
+            step,
+            node: number,
+            members,
+            order,
+        })
+    });
+    found.collect()
+}
+
+/// Returns the vertices of the plan that each vertex of the progress stands for. A builder may give a step another digest
+/// than the definition has; then its name must fit.
+fn members(node: &NodeFacts<'_>) -> BTreeMap<usize, Vec<usize>> {
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let Some(known) = node.known else {
+        return members;
+    };
+    let reported = node.model.vertices().iter().enumerate();
+    let by_name: HashMap<&str, usize> = reported
+        .filter(|(_, vertex)| !vertex.name.is_empty())
+        .map(|(at, vertex)| (vertex.name.as_str(), at))
+        .collect();
+    for (at, vertex) in known.plan.vertices().iter().enumerate() {
+        let found = node.model.index_of(&vertex.digest);
+        let found = found.or_else(|| by_name.get(vertex.name.as_str()).copied());
+        if let Some(found) = found {
+            members.entry(found).or_default().push(at);
+        }
+    }
+    members
+}
+
+/// Returns whether a vertex is told as a step. One that has not begun was not needed, unless the build did not come so far.
+fn is_told(vertex: &Vertex, is_planned: bool, succeeded: bool) -> bool {
+    let is_step = is_planned || vertex.name.starts_with('[') || vertex.name.starts_with("resolve ");
+    let is_begun = vertex.is_started() || (!succeeded && vertex.is_numbered());
+    is_step && is_begun
+}
+
+/// Puts the steps in order, and connects them.
+fn in_order(mut all: Vec<Found>, nodes: &[NodeFacts<'_>]) -> Vec<Found> {
+    all.sort_by_cached_key(|found| {
+        let step = &found.step;
+        // What stands in no line is in the order in which it became known.
+        let first = found.members.iter().min().copied();
+        let place = step.line.map(|line| (line, found.node, first));
+        let file = step.dockerfile.clone().filter(|_| step.line.is_some());
+        (step.line.is_none(), file, place, found.order)
+    });
+    let mut ids: HashMap<(usize, usize), usize> = HashMap::new();
+    for (id, found) in all.iter_mut().enumerate() {
+        found.step.id = id;
+        let members = found.members.iter();
+        ids.extend(members.map(|member| ((found.node, *member), id)));
+    }
+    for found in &mut all {
+        found.step.inputs = inputs(found, nodes, &ids);
+    }
+    let mut steps: Vec<Step> = all.iter().map(|found| found.step.clone()).collect();
+    for (number, node) in nodes.iter().enumerate() {
+        for miss in node.known.iter().flat_map(|known| &known.misses) {
+            explain(miss, &mut steps, |vertex| {
+                ids.get(&(number, vertex)).copied()
+            });
+        }
+    }
+    critical::mark(&mut steps);
+    for (found, step) in all.iter_mut().zip(steps) {
+        found.step = step;
+    }
+    all
+}
+
+/// Returns the steps that a step is made of, also through vertices that nothing was reported of.
+fn inputs(
+    found: &Found,
+    nodes: &[NodeFacts<'_>],
+    ids: &HashMap<(usize, usize), usize>,
+) -> Vec<usize> {
+    let known = nodes.get(found.node).and_then(|node| node.known);
+    let Some(known) = known else {
+        return Vec::new();
+    };
+    let mut open = found.members.clone();
+    let mut seen = BTreeSet::new();
+    let mut inputs = BTreeSet::new();
+    while let Some(at) = open.pop() {
+        let vertex = known.plan.vertices().get(at);
+        for edge in vertex.iter().flat_map(|v| v.inputs.iter().flatten()) {
+            match ids.get(&(found.node, edge.vertex)) {
+                Some(id) if *id == found.step.id => {}
+                Some(id) => _ = inputs.insert(*id),
+                None if seen.insert(edge.vertex) => open.push(edge.vertex),
+                None => {}
+            }
+        }
+    }
+    inputs.into_iter().collect()
+}
+
+/// Notes why a step ran.
+fn explain(miss: &Miss, steps: &mut [Step], id: impl Fn(usize) -> Option<usize>) {
+    let Some(root) = id(miss.step.vertex) else {
+        return;
+    };
+    let followers: BTreeSet<usize> = miss.followers.iter().filter_map(|f| id(f.vertex)).collect();
+    for follower in &followers {
+        if let Some(step) = steps.get_mut(*follower) {
+            step.follows = Some(root);
+        }
+    }
+    if let Some(step) = steps.get_mut(root) {
+        step.cause = Some(Cause {
+            code: miss.cause.code(),
+            text: told(&phrase::cause(&miss.cause, Length::Short).join("; ")),
+        });
+        step.followers.extend(followers);
+    }
+}
+
+/// Returns a moment in the form of RFC 3339, to the millisecond.
+fn moment(time: Time) -> String {
+    let stamp = jiff::Timestamp::from_nanosecond(i128::from(time.nanos()));
+    let stamp = stamp.unwrap_or_default();
+    format!("{stamp:.3}")
+}
