@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::platform::names;
 
 /// Folder of the docker config file and its neighbours; default `~/.docker`.
 pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
@@ -176,7 +177,7 @@ impl Env {
 
     /// Returns the value of a variable byte by byte, even if it is empty.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.vars.get(name).map(|value| value.bytes.as_bytes())
+        self.vars.get(name).map(|value| names::bytes(&value.bytes))
     }
 
     /// Returns the path that a variable names; none if it is empty.
@@ -223,13 +224,12 @@ impl Env {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
 
     use super::*;
 
     #[test]
     fn bytes_that_are_no_text_are_never_absent() {
-        let value = OsStr::from_bytes(b"/a\xff");
+        let value = names::path(b"/a\xff").as_os_str();
         let env = Env::from_pairs([("A", value), ("TMPDIR", value)], "/");
         assert_eq!(env.get("A"), Some("/a\u{fffd}"));
         assert_eq!(env.non_empty("A"), env.get("A"));

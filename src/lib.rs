@@ -42,6 +42,7 @@
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
+//! | [`platform`] | what differs between operating systems | – |
 //! | [`mod@later`] | answers that are on their way while other things are got ready | – |
 //! | [`output_file`] | files that the user names as outputs: what is replaced, written through or refused | – |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |
@@ -68,6 +69,7 @@ pub(crate) mod fsutil;
 pub(crate) mod later;
 pub(crate) mod options;
 pub(crate) mod output_file;
+pub(crate) mod platform;
 pub(crate) mod plugin;
 pub(crate) mod progress;
 pub(crate) mod reference;

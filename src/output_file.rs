@@ -9,12 +9,13 @@
 //! | a folder, a disk, a socket | refused |
 
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use tempfile::NamedTempFile;
 use thiserror::Error;
+
+use crate::platform::files::{self, Kind};
 
 /// Links that are followed before they count as a circle, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -111,18 +112,18 @@ impl Place {
             }
             Err(error) => return Err(error.into()),
         };
-        let kind = meta.file_type();
-        let what = if kind.is_file() {
-            let existing = Some(meta.permissions());
-            return Ok(Self::Regular { path, existing });
-        } else if kind.is_fifo() || (kind.is_char_device() && devices == Devices::Written) {
-            return Ok(Self::Direct(path));
-        } else if kind.is_dir() {
-            "directory"
-        } else if kind.is_socket() {
-            "socket"
-        } else {
-            "device"
+        let what = match files::kind(meta.file_type()) {
+            Kind::File => {
+                let existing = Some(meta.permissions());
+                return Ok(Self::Regular { path, existing });
+            }
+            Kind::Pipe => return Ok(Self::Direct(path)),
+            Kind::CharacterDevice if devices == Devices::Written => {
+                return Ok(Self::Direct(path));
+            }
+            Kind::Directory => "directory",
+            Kind::Socket => "socket",
+            _ => "device",
         };
         Err(OutputError::NotAFile { path, what })
     }
@@ -138,7 +139,7 @@ impl Place {
                 let file = tempfile::Builder::new()
                     .prefix(".docker-cachex-")
                     // Less the umask, as any new file.
-                    .permissions(std::fs::Permissions::from_mode(0o666))
+                    .permissions(files::permissions(0o666))
                     .tempfile_in(folder_of(&path))?;
                 if let Some(mode) = existing {
                     file.as_file().set_permissions(mode)?;
@@ -279,7 +280,7 @@ fn is_descriptor(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd as _;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 
     use super::*;
 

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::docker::{go_json, settings};
+use crate::platform::files::{self, Owner};
 
 use super::group::NodeGroup;
 use super::name::{self, InvalidName};
@@ -78,15 +79,6 @@ fn writing(source: io::Error) -> StoreError {
         action: "write",
         source,
     }
-}
-
-/// The user and group that new files are given; for a program run by sudo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
 }
 
 /// The store of builders. Reading takes no lock.
@@ -148,11 +140,7 @@ impl Store {
         let path = self.dir.join(".lock");
         let mut options = fs_err::OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
-        #[cfg(unix)]
-        {
-            use fs_err::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
+        files::private_file(&mut options);
         let lock = options.open(&path).map_err(writing)?;
         loop {
             match lock.file().try_lock() {
@@ -310,11 +298,7 @@ impl Store {
         }
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::DirBuilderExt as _;
-            builder.mode(0o700);
-        }
+        files::private_directory(&mut builder);
         builder.create(&path).map_err(|error| {
             let text = format!("failed to create directory {}: {error}", path.display());
             writing(io::Error::new(error.kind(), text))
@@ -338,13 +322,8 @@ impl Store {
     }
 
     fn give(&self, path: &Path) -> Result<(), StoreError> {
-        #[cfg(unix)]
-        if let Some(owner) = self.owner {
-            fs_err::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid)).map_err(writing)?;
-        }
-        #[cfg(not(unix))]
-        let _ = (path, self.owner);
-        Ok(())
+        let given = self.owner.map(|owner| files::give(path, owner));
+        given.transpose().map(|_| ()).map_err(writing)
     }
 
     /// Removes temporary files of processes that were killed. Only tidying: what cannot be removed

@@ -9,7 +9,6 @@ mod index;
 mod reset;
 
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +27,7 @@ use crate::buildkit::session::content::{
     BlobWriter, ContentStore, NewBlob, Pieces, StoreError, Write,
 };
 use crate::digest::{Digest, Hasher};
+use crate::platform::files;
 
 pub use self::index::EntryName;
 
@@ -226,7 +226,7 @@ impl Layout {
         // As containerd's store: nobody changes a blob, everybody may read it.
         let file = tempfile::Builder::new()
             .prefix(INGEST_PREFIX)
-            .permissions(std::fs::Permissions::from_mode(0o444))
+            .permissions(files::permissions(0o444))
             .tempfile_in(self.ingest())?;
         Ok(OpenBlob {
             path: self.path_of(&blob.digest),

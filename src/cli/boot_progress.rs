@@ -74,7 +74,7 @@ pub async fn boot(builder: &Builder, ctx: &Context) -> Result<(), CommandError> 
     } else {
         Mode::Plain
     };
-    options.size = Box::new(|| tty::terminal_size(io::stderr()));
+    options.size = Box::new(tty::error_size);
     let progress = Progress::start(mode, options)?;
     let mut shown = BootProgress::new(&progress, builder.nodes().len() > 1);
     let booted: Result<bool, BuilderError> = builder.boot(&mut |event| shown.event(event)).await;

@@ -75,7 +75,7 @@ fn start(mode: Mode, builder: &Builder, ctx: &Context) -> Result<Progress, Comma
     options.is_terminal = ctx.ui.stderr_is_terminal();
     options.description = format!("builder: {}", builder.name());
     options.terminal_description = format!("builder:{}", builder.name());
-    options.size = Box::new(|| tty::terminal_size(io::stderr()));
+    options.size = Box::new(tty::error_size);
     Ok(Progress::start(mode, options)?)
 }
 

@@ -1,14 +1,14 @@
 //! Puts together what builders depend on, from flags and environment.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::builder::DockerEnv;
-use crate::builder::store::{Owner, Store};
+use crate::builder::store::Store;
 use crate::docker::credentials::CredentialStore;
 use crate::env::{BUILDX_CONFIG, Env};
 use crate::error::CommandError;
+use crate::platform::files::{self, Owner};
 
 use super::{Context, DockerSettings};
 
@@ -60,7 +60,7 @@ fn sudoer(env: &Env, store_dir: &Path) -> Option<Owner> {
 /// Returns whether the folder is the user's home. The users of macOS are in no file, and there the owner tells.
 fn is_home_of(home: &Path, uid: u32) -> bool {
     if cfg!(target_vendor = "apple") {
-        return fs_err::metadata(home).is_ok_and(|found| found.uid() == uid);
+        return fs_err::metadata(home).is_ok_and(|found| files::owner(&found).uid == uid);
     }
     let passwd = fs_err::read_to_string("/etc/passwd").unwrap_or_default();
     home_of(&passwd, uid) == Some(home)

@@ -12,13 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::Error;
 use super::gzip::DeflateScratch;
 use super::zstd::ZstdScratch;
-
-/// How much a thread of the pool yields to the build beside it (`nice`).
-///
-/// The builder often is on the same host: a step of the build that wants every core gets three
-/// quarters of them, and the export still moves.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 5;
+use crate::platform::process;
 
 /// A bounded pool of threads, shared by all encoders of a build; clones are handles.
 ///
@@ -227,10 +221,9 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// On Linux the priority belongs to the thread; elsewhere it would slow the whole program.
+/// The builder often is on the same host, and its steps come first; the export still moves.
 fn yield_to_the_build() {
-    #[cfg(target_os = "linux")]
-    if let Err(source) = rustix::process::setpriority_process(None, NICENESS) {
+    if let Err(source) = process::lower_thread_priority() {
         tracing::debug!(%source, "cannot lower the priority of a compression thread");
     }
 }

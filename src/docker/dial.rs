@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -19,6 +19,7 @@ use super::host;
 use super::process::ProcessStream;
 use super::ssh::SshSpec;
 use super::tls::{self, TlsError};
+use crate::platform::sockets::{self, LocalStream};
 
 /// Longest wait for a connection to be made, TLS included; as docker's client.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -153,7 +154,7 @@ impl Dialer {
 
     async fn open(&self) -> Result<Conn, DialError> {
         match &self.target {
-            Target::Unix(path) => Ok(Conn::Unix(UnixStream::connect(path).await?)),
+            Target::Unix(path) => Ok(Conn::Local(sockets::connect(path).await?)),
             Target::Tcp(address) => Ok(Conn::Tcp(connect_tcp(address).await?)),
             Target::Tls(address, name) => {
                 let connector = self.tls.as_ref().ok_or(DialError::Address {
@@ -179,8 +180,8 @@ async fn connect_tcp(address: &str) -> io::Result<TcpStream> {
 
 /// An open byte stream to a daemon.
 pub enum Conn {
-    /// Unix socket.
-    Unix(UnixStream),
+    /// Socket of this machine.
+    Local(LocalStream),
     /// Plain TCP.
     Tcp(TcpStream),
     /// TLS over TCP.
@@ -192,7 +193,7 @@ pub enum Conn {
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {
-            Conn::Unix(stream) => {
+            Conn::Local(stream) => {
                 let $stream = Pin::new(stream);
                 $call
             }
@@ -252,7 +253,7 @@ impl AsyncWrite for Conn {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Local(stream) => stream.is_write_vectored(),
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::Ssh(_) => false,

@@ -3,6 +3,8 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use crate::platform::files::{self, Kind};
+
 /// Reads a file that other programs keep settings in. Nobody feeds such a file, so a pipe in its place
 /// is refused: it would be waited for without end.
 ///
@@ -12,19 +14,11 @@ use std::path::Path;
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut options = fs_err::OpenOptions::new();
     options.read(true);
-    #[cfg(unix)]
-    {
-        use fs_err::os::unix::fs::OpenOptionsExt as _;
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-    }
+    files::without_waiting(&mut options);
     let mut file = options.open(path)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt as _;
-        if file.metadata()?.file_type().is_fifo() {
-            let text = format!("{} is a pipe", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
+    if files::kind(file.metadata()?.file_type()) == Kind::Pipe {
+        let text = format!("{} is a pipe", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;

@@ -3,25 +3,16 @@
 //! Every directory on the way is opened on its own and links are not followed, so a link in the destination,
 //! old or just received, leads nowhere.
 
-mod entry;
-
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
-use rustix::io::Errno;
 
 use super::paths;
 use super::wire::{self, Stat};
-use entry::{
-    OPEN_DIR, Temporary, list, make_dir, make_special, place, raw_mode, remove, set_metadata,
-    temporary, times,
-};
+use crate::platform::directory::{self, Attributes, Directory, Special, Temporary};
+use crate::platform::files::{self, Owner};
+use crate::platform::names;
 
 /// The destination cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +31,10 @@ pub struct DiskError {
 #[derive(Debug)]
 pub(super) struct Disk {
     dest: PathBuf,
-    root: Arc<OwnedFd>,
-    owner: Option<(u32, u32)>,
+    root: Directory,
+    owner: Option<Owner>,
     /// The directory used last.
-    last: Option<(Vec<u8>, Arc<OwnedFd>)>,
+    last: Option<(Vec<u8>, Directory)>,
     /// Directories whose modes and times are set at the end.
     dirs: Vec<Stat>,
     /// What [`Disk::remove_others`] leaves.
@@ -61,7 +52,7 @@ pub(super) struct OpenFile {
 
 impl Disk {
     /// Opens the destination and makes it if it is not there.
-    pub(super) fn open(dest: &Path, owner: Option<(u32, u32)>) -> Result<Self, DiskError> {
+    pub(super) fn open(dest: &Path, owner: Option<Owner>) -> Result<Self, DiskError> {
         let failed = |action| {
             move |source| DiskError {
                 action,
@@ -69,18 +60,13 @@ impl Disk {
                 source,
             }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dest)
-            .map_err(failed("make"))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(dest, flags, Mode::empty())
-            .map_err(io::Error::from)
-            .map_err(failed("open"))?;
+        let mut builder = DirBuilder::new();
+        files::private_directory(builder.recursive(true));
+        builder.create(dest).map_err(failed("make"))?;
+        let root = Directory::open(dest).map_err(failed("open"))?;
         Ok(Self {
             dest: dest.to_path_buf(),
-            root: Arc::new(root),
+            root,
             owner,
             last: None,
             dirs: Vec::new(),
@@ -96,31 +82,36 @@ impl Disk {
     /// Creates a directory, or takes the one that is there.
     pub(super) fn dir(&mut self, stat: Stat) -> Result<(), DiskError> {
         let (parent, name) = self.parent(&stat.path)?;
-        make_dir(parent.as_fd(), name).map_err(|error| self.failed("make", &stat.path, error))?;
+        let made = parent.create_directory(name);
+        made.map_err(|error| self.failed("make", &stat.path, error))?;
         self.dirs.push(stat);
         Ok(())
     }
 
     /// Creates a symbolic link.
     pub(super) fn symlink(&mut self, stat: &Stat) -> Result<(), DiskError> {
-        self.node(stat, "make the link", |parent, name| {
-            rustix::fs::symlinkat(&stat.linkname, parent, name)
+        self.node(stat, "make the link", |parent| {
+            parent.create_link(&stat.linkname)
         })
     }
 
     /// Creates a device or a named pipe.
     pub(super) fn special(&mut self, stat: &Stat) -> Result<(), DiskError> {
-        let kind = if stat.mode & wire::MODE_CHAR_DEVICE != 0 {
-            FileType::CharacterDevice
-        } else if stat.mode & wire::MODE_FIFO != 0 {
-            FileType::Fifo
-        } else {
-            FileType::BlockDevice
+        let number = |number| {
+            u32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
         };
-        let number = |number| u32::try_from(number).map_err(|_| Errno::INVAL);
-        self.node(stat, "make the device", |parent, name| {
-            let device = rustix::fs::makedev(number(stat.devmajor)?, number(stat.devminor)?);
-            make_special(parent, name, kind, device)
+        self.node(stat, "make the device", |parent| {
+            let special = if stat.mode & wire::MODE_FIFO != 0 {
+                Special::Pipe
+            } else {
+                let (major, minor) = (number(stat.devmajor)?, number(stat.devminor)?);
+                if stat.mode & wire::MODE_CHAR_DEVICE == 0 {
+                    Special::Block(major, minor)
+                } else {
+                    Special::Character(major, minor)
+                }
+            };
+            parent.create_special(special)
         })
     }
 
@@ -129,56 +120,43 @@ impl Disk {
         &mut self,
         stat: &Stat,
         action: &'static str,
-        make: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<()>,
+        make: impl FnOnce(&Directory) -> io::Result<Temporary>,
     ) -> Result<(), DiskError> {
         let (parent, name) = self.parent(&stat.path)?;
-        let done = || {
-            let (temporary, ()) = temporary(&parent, |name| make(parent.as_fd(), name))?;
-            let (uid, gid) = self.owner.unwrap_or((stat.uid, stat.gid));
-            let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-            let found = rustix::fs::statat(&parent, &temporary.name, nofollow)?;
-            if (found.st_uid, found.st_gid) != (uid, gid) {
-                let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-                rustix::fs::chownat(&parent, &temporary.name, Some(uid), Some(gid), nofollow)?;
-            }
-            if !stat.is_symlink() {
-                rustix::fs::chmodat(
-                    &parent,
-                    &temporary.name,
-                    raw_mode(stat.mode),
-                    AtFlags::empty(),
-                )?;
-            }
-            rustix::fs::utimensat(&parent, &temporary.name, &times(stat.mod_time), nofollow)?;
-            place(temporary, name)
-        };
-        done().map_err(|error| self.failed(action, &stat.path, error))
+        let done = make(&parent).and_then(|temporary| {
+            temporary.set(self.attributes(stat))?;
+            temporary.place(name)
+        });
+        done.map_err(|error| self.failed(action, &stat.path, error))
+    }
+
+    /// Returns what belongs to an entry besides its contents.
+    fn attributes(&self, stat: &Stat) -> Attributes {
+        Attributes {
+            owner: self.owner.unwrap_or(stat.owner()),
+            mode: (!stat.is_symlink()).then(|| stat.permissions()),
+            modified: stat.mod_time,
+        }
     }
 
     /// Creates a hard link to a file of the same tree.
     pub(super) fn hard_link(&mut self, stat: &Stat) -> Result<(), DiskError> {
         let (from, target) = self.parent(&stat.linkname)?;
         let (parent, name) = self.parent(&stat.path)?;
-        let link = |temporary: &[u8]| {
-            rustix::fs::linkat(&from, target, &parent, temporary, AtFlags::empty())
-        };
-        temporary(&parent, link)
-            .and_then(|(temporary, ())| place(temporary, name))
+        let linked = parent.create_hard_link(&from, target);
+        linked
+            .and_then(|temporary| temporary.place(name))
             .map_err(|error| self.failed("make the link", &stat.path, error))
     }
 
     /// Starts a regular file.
     pub(super) fn file(&mut self, stat: Stat) -> Result<OpenFile, DiskError> {
         let (parent, _) = self.parent(&stat.path)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create =
-            |name: &[u8]| rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR);
-        let (temporary, file) =
-            temporary(&parent, create).map_err(|error| self.failed("make", &stat.path, error))?;
+        let created = parent.create_file();
+        let (temporary, file) = created.map_err(|error| self.failed("make", &stat.path, error))?;
         let full = self.full(&stat.path);
         Ok(OpenFile {
-            file: File::from(file),
+            file,
             temporary,
             stat,
             full,
@@ -194,12 +172,12 @@ impl Disk {
             full,
         } = file;
         let (_, name) = paths::split_name(&stat.path);
-        set_metadata(file.as_fd(), &stat, self.owner)
-            .and_then(|()| place(temporary, name))
-            .map_err(|error| DiskError {
+        directory::set_file(&file, self.attributes(&stat), stat.extended())
+            .and_then(|()| temporary.place(name))
+            .map_err(|source| DiskError {
                 action: "write",
                 path: full,
-                source: error.into(),
+                source,
             })
     }
 
@@ -208,7 +186,7 @@ impl Disk {
         self.last = None;
         for stat in std::mem::take(&mut self.dirs).iter().rev() {
             let dir = self.open_dir(&stat.path)?;
-            set_metadata(dir.as_fd(), stat, self.owner)
+            dir.set(self.attributes(stat), stat.extended())
                 .map_err(|error| self.failed("set the mode of", &stat.path, error))?;
         }
         Ok(())
@@ -219,62 +197,61 @@ impl Disk {
         self.remove_others_in(&self.root, &[])
     }
 
-    fn remove_others_in(&self, dir: &OwnedFd, path: &[u8]) -> Result<(), DiskError> {
-        let names = list(dir.as_fd()).map_err(|error| self.failed("list", path, error))?;
-        for (name, _) in names {
+    fn remove_others_in(&self, dir: &Directory, path: &[u8]) -> Result<(), DiskError> {
+        let names = dir.names();
+        for name in names.map_err(|error| self.failed("list", path, error))? {
             let mut below = path.to_vec();
             if !below.is_empty() {
                 below.push(b'/');
             }
             below.extend_from_slice(&name);
             if !self.keep.contains(&below) {
-                remove(dir.as_fd(), &name).map_err(|error| self.failed("remove", &below, error))?;
+                let removed = dir.remove(&name);
+                removed.map_err(|error| self.failed("remove", &below, error))?;
                 continue;
             }
-            match rustix::fs::openat(dir, &name, OPEN_DIR, Mode::empty()) {
-                Ok(child) => self.remove_others_in(&child, &below)?,
-                Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => {}
-                Err(error) => return Err(self.failed("open", &below, error)),
+            let child = dir.child_directory(&name);
+            if let Some(child) = child.map_err(|error| self.failed("open", &below, error))? {
+                self.remove_others_in(&child, &below)?;
             }
         }
         Ok(())
     }
 
     /// Returns the open directory of a path, and its last part.
-    fn parent<'a>(&mut self, path: &'a [u8]) -> Result<(Arc<OwnedFd>, &'a [u8]), DiskError> {
+    fn parent<'a>(&mut self, path: &'a [u8]) -> Result<(Directory, &'a [u8]), DiskError> {
         let (dir, name) = paths::split_name(path);
-        if let Some((last, fd)) = &self.last
+        if let Some((last, open)) = &self.last
             && last == dir
         {
-            return Ok((Arc::clone(fd), name));
+            return Ok((open.clone(), name));
         }
-        let fd = self.open_dir(dir)?;
-        self.last = Some((dir.to_vec(), Arc::clone(&fd)));
-        Ok((fd, name))
+        let open = self.open_dir(dir)?;
+        self.last = Some((dir.to_vec(), open.clone()));
+        Ok((open, name))
     }
 
-    fn open_dir(&self, dir: &[u8]) -> Result<Arc<OwnedFd>, DiskError> {
-        let mut fd = Arc::clone(&self.root);
+    fn open_dir(&self, dir: &[u8]) -> Result<Directory, DiskError> {
+        let mut open = self.root.clone();
         for part in dir
             .split(|&byte| byte == b'/')
             .filter(|part| !part.is_empty())
         {
-            let next = rustix::fs::openat(&fd, part, OPEN_DIR, Mode::empty())
-                .map_err(|error| self.failed("open", dir, error))?;
-            fd = Arc::new(next);
+            let next = open.child(part);
+            open = next.map_err(|error| self.failed("open", dir, error))?;
         }
-        Ok(fd)
+        Ok(open)
     }
 
     fn full(&self, path: &[u8]) -> PathBuf {
-        self.dest.join(wire::native_path(path))
+        self.dest.join(names::path(path))
     }
 
-    fn failed(&self, action: &'static str, path: &[u8], error: Errno) -> DiskError {
+    fn failed(&self, action: &'static str, path: &[u8], source: io::Error) -> DiskError {
         DiskError {
             action,
             path: self.full(path),
-            source: error.into(),
+            source,
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::glob::{Glob, has_wildcards};
 use super::paths;
+use crate::platform::{files, names};
 
 /// How many links one path may lead through; as many as the kernel follows.
 const MAX_HOPS: u32 = 40;
@@ -117,7 +117,7 @@ impl Resolver<'_> {
         let mut names = Vec::new();
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
-            let name = paths::text(name.as_bytes()).into_owned();
+            let name = paths::text(names::bytes(&name)).into_owned();
             if glob.matches(&name) {
                 names.push(name);
             }
@@ -136,10 +136,10 @@ impl Resolver<'_> {
             return Ok(None);
         }
         let full = self.root.join(path);
-        match rustix::fs::readlink(&full, Vec::new()) {
-            Ok(target) => {
+        match files::link_target(&full) {
+            Ok(Some(target)) => {
                 let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
-                let target = paths::text(target.as_bytes()).into_owned();
+                let target = paths::text(&target).into_owned();
                 let target = if target.starts_with('/') {
                     target
                 } else {
@@ -147,13 +147,9 @@ impl Resolver<'_> {
                 };
                 Ok(Some(paths::clean(&target)))
             }
-            // EINVAL: it is there, but it is not a link.
-            Err(rustix::io::Errno::INVAL) => Ok(None),
-            Err(error) if is_absent(&error.into()) => Ok(None),
-            Err(error) => Err(FollowError {
-                path: full,
-                source: error.into(),
-            }),
+            Ok(None) => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(source) => Err(FollowError { path: full, source }),
         }
     }
 }

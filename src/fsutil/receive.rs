@@ -11,6 +11,8 @@ use super::disk::{Disk, DiskError, OpenFile};
 use super::report::report;
 use super::validate::{OrderError, Validator};
 use super::wire::{self, Packet, PacketType, Stat};
+use crate::platform::files::Owner;
+use crate::platform::names;
 
 /// How many files are asked for at once; each holds one open file.
 const WINDOW: usize = 64;
@@ -33,7 +35,7 @@ pub struct ReceiveOptions {
     /// What happens to files that are already there.
     pub mode: ReceiveMode,
     /// User and group that everything shall belong to; the ones that are sent if absent.
-    pub owner: Option<(u32, u32)>,
+    pub owner: Option<Owner>,
 }
 
 /// What was written.
@@ -261,7 +263,7 @@ impl Writer {
             self.pending.push_back((id, stat));
         } else {
             return Err(OrderError::Kind {
-                path: wire::native_path(&stat.path),
+                path: names::path(&stat.path).to_path_buf(),
                 mode: stat.mode,
             }
             .into());

@@ -15,7 +15,8 @@ use tokio::task::{JoinError, JoinSet};
 use super::filter::{Filter, FilterError};
 use super::report::report;
 use super::walk::WalkError;
-use super::wire::{self, Packet, PacketType};
+use super::wire::{Packet, PacketType};
+use crate::platform::names;
 use threads::{Offered, Reader, Request, Walker};
 
 /// How many files are read at once.
@@ -200,7 +201,7 @@ where
         && let Some(path) = offered.not_utf8.get()
     {
         ended = Err(SendError::NotUtf8 {
-            path: wire::native_path(path),
+            path: names::path(path).to_path_buf(),
         });
     }
     ended.map(|()| offered.stats())

@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use rustix::io::Errno;
-
 use super::wire::{self, Stat, Xattr};
+use crate::platform::files::{self, Kind, Owner};
+use crate::platform::{names, xattr};
 
 /// Attributes of this prefix belong to one machine and are not sent.
 const LOCAL_XATTR_PREFIX: &[u8] = b"com.apple.";
@@ -23,10 +21,10 @@ pub(super) struct HardLinks {
 impl HardLinks {
     /// Returns the path that the file was sent as before, or notes that it is now sent as `path`.
     fn earlier(&mut self, path: &[u8], metadata: &Metadata) -> Option<Vec<u8>> {
-        if metadata.nlink() < 2 {
+        if files::names(metadata) < 2 {
             return None;
         }
-        let key = (metadata.dev(), metadata.ino());
+        let key = files::identity(metadata);
         if let Some(first) = self.first.get(&key) {
             return Some(first.clone());
         }
@@ -43,27 +41,26 @@ pub(super) fn stat(
     metadata: &Metadata,
     links: &mut HardLinks,
 ) -> io::Result<Stat> {
-    let kind = metadata.file_type();
+    let kind = files::kind(metadata.file_type());
+    let Owner { uid, gid } = files::owner(metadata);
     let mut stat = Stat {
-        mode: go_mode(metadata),
-        uid: metadata.uid(),
-        gid: metadata.gid(),
-        mod_time: metadata
-            .mtime()
-            .wrapping_mul(1_000_000_000)
-            .wrapping_add(metadata.mtime_nsec()),
+        mode: go_mode(kind, files::mode(metadata)),
+        uid,
+        gid,
+        mod_time: files::modified(metadata),
         xattrs: xattrs(full)?,
         ..Stat::default()
     };
-    if !kind.is_dir() {
-        stat.size = i64::try_from(metadata.size()).unwrap_or(i64::MAX);
-        if kind.is_symlink() {
-            stat.linkname = fs_err::read_link(full)?.as_os_str().as_bytes().to_vec();
+    if kind != Kind::Directory {
+        stat.size = i64::try_from(metadata.len()).unwrap_or(i64::MAX);
+        if kind == Kind::Link {
+            let target = fs_err::read_link(full)?;
+            stat.linkname = names::bytes(target.as_os_str()).to_vec();
         } else if let Some(earlier) = links.earlier(&path, metadata) {
             stat.linkname = earlier;
         }
-        if kind.is_block_device() || kind.is_char_device() {
-            (stat.devmajor, stat.devminor) = device_numbers(metadata.rdev());
+        if matches!(kind, Kind::BlockDevice | Kind::CharacterDevice) {
+            (stat.devmajor, stat.devminor) = files::device(metadata);
         }
     }
     stat.path = path;
@@ -71,95 +68,31 @@ pub(super) fn stat(
 }
 
 /// Returns the mode as Go's `os.FileMode`, without the bit for sockets, which the protocol does not carry.
-fn go_mode(metadata: &Metadata) -> u32 {
-    let raw = metadata.mode();
-    let kind = metadata.file_type();
-    let mut mode = raw & wire::MODE_PERM;
-    if kind.is_dir() {
-        mode |= wire::MODE_DIR;
-    } else if kind.is_symlink() {
-        mode |= wire::MODE_SYMLINK;
-    } else if kind.is_fifo() {
-        mode |= wire::MODE_FIFO;
-    } else if kind.is_block_device() {
-        mode |= wire::MODE_DEVICE;
-    } else if kind.is_char_device() {
-        mode |= wire::MODE_DEVICE | wire::MODE_CHAR_DEVICE;
-    }
-    for (bit, go) in [
-        (0o4000, wire::MODE_SETUID),
-        (0o2000, wire::MODE_SETGID),
-        (0o1000, wire::MODE_STICKY),
-    ] {
-        if raw & bit != 0 {
-            mode |= go;
-        }
-    }
-    mode
-}
-
-/// Splits a device number as fsutil does, which is as the system does. Both parts are small, so they fit.
-fn device_numbers(device: u64) -> (i64, i64) {
-    if cfg!(target_vendor = "apple") {
-        let (major, minor) = ((device >> 24) & 0xff, device & 0xff_ffff);
-        return (major.cast_signed(), minor.cast_signed());
-    }
-    let major = (device >> 8) & 0xfff;
-    let minor = (device & 0xff) | ((device >> 12) & 0xf_ff00);
-    (major.cast_signed(), minor.cast_signed())
+fn go_mode(kind: Kind, raw: u32) -> u32 {
+    let kind = match kind {
+        Kind::Directory => wire::MODE_DIR,
+        Kind::Link => wire::MODE_SYMLINK,
+        Kind::Pipe => wire::MODE_FIFO,
+        Kind::BlockDevice => wire::MODE_DEVICE,
+        Kind::CharacterDevice => wire::MODE_DEVICE | wire::MODE_CHAR_DEVICE,
+        Kind::File | Kind::Socket | Kind::Other => 0,
+    };
+    let kept = wire::SPECIAL_BITS.iter().filter(|(bit, _)| raw & bit != 0);
+    kept.fold(kind | (raw & wire::MODE_PERM), |mode, (_, go)| mode | go)
 }
 
 fn xattrs(full: &Path) -> io::Result<Vec<Xattr>> {
-    let names = match list_xattrs(full) {
-        Ok(names) => names,
-        Err(Errno::NOTSUP) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
     let mut xattrs = Vec::new();
-    for name in names.split(|&byte| byte == 0) {
-        if name.is_empty() || name.starts_with(LOCAL_XATTR_PREFIX) {
+    for name in xattr::list(full)? {
+        if name.starts_with(LOCAL_XATTR_PREFIX) {
             continue;
         }
         // One that cannot be read (not permitted, just removed) is left out, as in Go.
-        if let Ok(value) = get_xattr(full, name) {
-            xattrs.push(Xattr {
-                name: name.to_vec(),
-                value,
-            });
+        if let Ok(value) = xattr::get(full, &name) {
+            xattrs.push(Xattr { name, value });
         }
     }
     Ok(xattrs)
-}
-
-fn list_xattrs(full: &Path) -> rustix::io::Result<Vec<u8>> {
-    let mut buffer = [0_u8; 512];
-    match rustix::fs::llistxattr(full, &mut buffer[..]) {
-        Ok(length) => return Ok(buffer[..length].to_vec()),
-        Err(Errno::RANGE) => {}
-        Err(error) => return Err(error),
-    }
-    grow(|buffer| rustix::fs::llistxattr(full, buffer))
-}
-
-fn get_xattr(full: &Path, name: &[u8]) -> rustix::io::Result<Vec<u8>> {
-    grow(|buffer| rustix::fs::lgetxattr(full, name, buffer))
-}
-
-/// Calls with a larger buffer until the result fits; the kernel's limit is 64 KiB.
-fn grow(
-    mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
-) -> rustix::io::Result<Vec<u8>> {
-    let mut buffer = vec![0; 1024];
-    loop {
-        match call(&mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                return Ok(buffer);
-            }
-            Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -171,7 +104,7 @@ mod tests {
 
     fn of(path: &Path, links: &mut HardLinks) -> Stat {
         let metadata = fs_err::symlink_metadata(path).unwrap();
-        let name = path.file_name().unwrap().as_bytes().to_vec();
+        let name = names::bytes(path.file_name().unwrap()).to_vec();
         stat(path, name, &metadata, links).unwrap()
     }
 
@@ -221,8 +154,6 @@ mod tests {
             wire::MODE_DEVICE | wire::MODE_CHAR_DEVICE
         );
         assert_eq!((stat.devmajor, stat.devminor), (1, 3));
-        assert_eq!(device_numbers(0x0110_0102), (1, 0x1102));
-        assert_eq!(device_numbers(0x0001_2345), (0x123, 0x45));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::filter::FilterError;
 use super::receive::ReceiveStats;
 use super::wire::{Packet, PacketType};
 use super::*;
+use crate::platform::files;
 
 type Inbound =
     std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<Packet, Infallible>> + Send>>;
@@ -187,7 +188,7 @@ fn pseudo_files_are_read_to_their_end() {
     let dest = TempDir::new().unwrap();
     let own = fs_err::metadata(dest.path()).unwrap();
     let options = ReceiveOptions {
-        owner: Some((own.uid(), own.gid())),
+        owner: Some(files::owner(&own)),
         ..ReceiveOptions::default()
     };
     let (sent, received) = copy_filtered(Path::new("/proc"), filter, dest.path(), options);
@@ -217,7 +218,7 @@ fn owner_can_be_overridden() {
     let (root, dest) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     put(root.path(), "dir/file", "x");
     let own = fs_err::metadata(dest.path()).unwrap();
-    let owner = Some((own.uid(), own.gid()));
+    let owner = Some(files::owner(&own));
     copy(
         root.path(),
         dest.path(),
@@ -227,5 +228,5 @@ fn owner_can_be_overridden() {
         },
     );
     let found = fs_err::metadata(dest.path().join("dir/file")).unwrap();
-    assert_eq!(Some((found.uid(), found.gid())), owner);
+    assert_eq!(Some(files::owner(&found)), owner);
 }

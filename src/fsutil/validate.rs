@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::paths;
-use super::wire::{self, Stat};
+use super::wire::Stat;
+use crate::platform::names;
 
 /// The sequence breaks the rules of the protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +63,7 @@ impl Validator {
     pub(super) fn check(&mut self, stat: &Stat) -> Result<(), OrderError> {
         if !is_safe(&stat.path) {
             return Err(OrderError::Path {
-                path: wire::native_path(&stat.path),
+                path: names::path(&stat.path).to_path_buf(),
             });
         }
         let (dir, name) = paths::split_name(&stat.path);
@@ -73,7 +74,7 @@ impl Validator {
             Some((_, last)) if last.as_slice() < name => name.clone_into(last),
             _ => {
                 return Err(OrderError::Order {
-                    path: wire::native_path(&stat.path),
+                    path: names::path(&stat.path).to_path_buf(),
                 });
             }
         }
@@ -84,8 +85,8 @@ impl Validator {
                 self.files.insert(stat.path.clone());
             } else if !self.files.contains(&stat.linkname) {
                 return Err(OrderError::Link {
-                    path: wire::native_path(&stat.path),
-                    target: wire::native_path(&stat.linkname),
+                    path: names::path(&stat.path).to_path_buf(),
+                    target: names::path(&stat.linkname).to_path_buf(),
                 });
             }
         }
@@ -103,6 +104,7 @@ fn is_safe(path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fsutil::wire;
 
     fn check(entries: &[(&str, u32, &str)]) -> Result<(), OrderError> {
         let mut validator = Validator::default();

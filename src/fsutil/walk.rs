@@ -6,13 +6,13 @@
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::filter::{Decision, FilterError, Matched, PathFilter};
 use super::paths;
 use super::stat::{self, HardLinks};
 use super::wire::Stat;
+use crate::platform::names;
 
 /// The tree cannot be walked.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,7 @@ impl<S: Sink> Walk<'_, S> {
         if !path.is_empty() {
             path.push(b'/');
         }
-        path.extend_from_slice(name.as_bytes());
+        path.extend_from_slice(names::bytes(name));
         let is_dir = match entry.file_type() {
             Ok(kind) => kind.is_dir(),
             Err(error) if is_gone(&error) => return Ok(()),
@@ -180,7 +180,7 @@ impl<S: Sink> Walk<'_, S> {
     }
 
     fn full(&self, path: &[u8]) -> PathBuf {
-        self.root.join(OsStr::from_bytes(path))
+        self.root.join(names::path(path))
     }
 
     fn failed(&self, path: &[u8], source: io::Error) -> Ended {
@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn name_that_is_not_utf8_is_walked_and_matched() {
         let root = tree(&["plain"]);
-        fs_err::write(root.path().join(OsStr::from_bytes(b"caf\xe9")), "").unwrap();
+        fs_err::write(root.path().join(names::path(b"caf\xe9")), "").unwrap();
         let stats = collect(
             root.path(),
             &Filter {

@@ -4,11 +4,9 @@
 //! BuildKit marshals them without a check for UTF-8 (its gRPC codec, `util/grpcutil/encoding/proto`), so a
 //! client must be able to send and take any bytes.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
-
 pub use bollard_buildkit_proto::fsutil::types::packet::PacketType;
+
+use crate::platform::files::Owner;
 
 /// Permission bits of a mode.
 pub const MODE_PERM: u32 = 0o777;
@@ -30,6 +28,12 @@ pub const MODE_SETGID: u32 = 1 << 22;
 pub const MODE_CHAR_DEVICE: u32 = 1 << 21;
 /// Mode bit of the sticky bit.
 pub const MODE_STICKY: u32 = 1 << 20;
+/// The bits beside the permissions, each as the system and as Go has it.
+pub(super) const SPECIAL_BITS: [(u32, u32); 3] = [
+    (0o4000, MODE_SETUID),
+    (0o2000, MODE_SETGID),
+    (0o1000, MODE_STICKY),
+];
 /// Mode bit of anything that is neither of these nor a regular file.
 pub const MODE_IRREGULAR: u32 = 1 << 19;
 /// All bits that say what kind of file it is; none of them is set for a regular file.
@@ -85,6 +89,26 @@ impl Stat {
     /// Returns whether the entry is a symbolic link.
     pub fn is_symlink(&self) -> bool {
         self.mode & MODE_SYMLINK != 0
+    }
+
+    /// Returns who owns the entry.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            uid: self.uid,
+            gid: self.gid,
+        }
+    }
+
+    /// Returns the permissions as the system has them, with the bits for set-user-id, set-group-id and sticky.
+    pub(super) fn permissions(&self) -> u32 {
+        let kept = SPECIAL_BITS.iter().filter(|(_, go)| self.mode & go != 0);
+        kept.fold(self.mode & MODE_PERM, |mode, (bit, _)| mode | bit)
+    }
+
+    /// Returns the extended attributes by name.
+    pub(super) fn extended(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let xattrs = self.xattrs.iter();
+        xattrs.map(|Xattr { name, value }| (name.as_slice(), value.as_slice()))
     }
 
     /// Returns whether all that the schema calls text is UTF-8.
@@ -184,11 +208,6 @@ impl Packet {
     pub(super) fn message(&self) -> String {
         String::from_utf8_lossy(&self.data).into_owned()
     }
-}
-
-/// Returns a name of the protocol as a path of the system.
-pub(super) fn native_path(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(bytes))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod member;
 
 use self::member::{Before, MemberError};
 use super::name::BUILDX;
+use crate::platform::files;
 
 /// Why the alias cannot be changed or told.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +179,8 @@ impl Alias {
         }
         let dir = self.home.join("cli-plugins");
         fs_err::create_dir_all(&dir)?;
-        let new = tempfile::Builder::new().make_in(&dir, |path| copy_or_link(program, path))?;
+        let new =
+            tempfile::Builder::new().make_in(&dir, |path| files::link_program(program, path))?;
         new.into_temp_path().persist(link)?;
         Ok(true)
     }
@@ -244,29 +246,12 @@ fn file_name() -> String {
     format!("docker-{BUILDX}{}", std::env::consts::EXE_SUFFIX)
 }
 
-#[cfg(unix)]
-fn copy_or_link(program: &Path, path: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(program, path)
-}
-
-#[cfg(not(unix))]
-fn copy_or_link(program: &Path, path: &Path) -> io::Result<()> {
-    fs_err::copy(program, path).map(|_| ())
-}
-
-#[cfg(unix)]
 fn keep_owner(path: &Path, old: &std::fs::Metadata) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt as _;
-    let new = fs_err::metadata(path)?;
-    if (new.uid(), new.gid()) == (old.uid(), old.gid()) {
+    let owner = files::owner(old);
+    if files::owner(&fs_err::metadata(path)?) == owner {
         return Ok(());
     }
-    std::os::unix::fs::chown(path, Some(old.uid()), Some(old.gid()))
-}
-
-#[cfg(not(unix))]
-fn keep_owner(_: &Path, _: &std::fs::Metadata) -> io::Result<()> {
-    Ok(())
+    files::give(path, owner)
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! What cancels a command: SIGINT, SIGTERM, SIGHUP, and the end of docker's plugin socket.
 
 use std::io;
-use std::os::unix::net::UnixStream as StdUnixStream;
 
 use tokio::io::AsyncReadExt as _;
-use tokio::net::UnixStream;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit;
+use crate::platform::signals::Signals;
+use crate::platform::sockets::{self, LocalStream};
 
 /// The first signal cancels, the second ends what is done after a cancellation, such as keeping a
 /// cache. This one ends the program at once, as in buildx.
@@ -35,18 +34,12 @@ impl CancelWatch {
         socket: Option<&str>,
     ) -> io::Result<Self> {
         let mut tasks = JoinSet::new();
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = hangup()?;
+        let mut signals = Signals::catch()?;
         let (on_signal, hurry) = (token.clone(), hurry.clone());
         tasks.spawn(async move {
             let mut count = 0;
             loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                    () = hung_up(&mut hangup) => {}
-                }
+                signals.next().await;
                 count += 1;
                 if count > 1 {
                     hurry.cancel();
@@ -58,7 +51,7 @@ impl CancelWatch {
             }
         });
         if let Some(name) = socket.filter(|name| !name.is_empty()) {
-            match connect(name) {
+            match sockets::connect_named(name) {
                 Ok(stream) => {
                     tasks.spawn(wait_for_end(stream, token.clone()));
                 }
@@ -66,33 +59,6 @@ impl CancelWatch {
             }
         }
         Ok(Self { _tasks: tasks })
-    }
-}
-
-/// Returns the signal of a terminal that is gone; `None` if it is ignored, as `nohup` wants it.
-fn hangup() -> io::Result<Option<Signal>> {
-    // Linux tells it nowhere else without unsafe code. Where it is unknown the signal counts.
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
-    if ignores_hangup(&status) {
-        return Ok(None);
-    }
-    signal(SignalKind::hangup()).map(Some)
-}
-
-/// Returns whether a process with this `/proc/PID/status` ignores SIGHUP.
-fn ignores_hangup(status: &str) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let bit = 1 << (SignalKind::hangup().as_raw_value() - 1);
-    mask.is_some_and(|mask| mask & bit != 0)
-}
-
-async fn hung_up(hangup: &mut Option<Signal>) {
-    match hangup {
-        Some(hangup) => {
-            hangup.recv().await;
-        }
-        None => std::future::pending().await,
     }
 }
 
@@ -104,22 +70,7 @@ fn exit_now() {
     std::process::exit(i32::from(exit::CANCELLED));
 }
 
-/// Connects to docker's socket. Go writes the name of an abstract socket, which only Linux has, with a leading `@`.
-fn connect(name: &str) -> io::Result<UnixStream> {
-    let stream = match name.strip_prefix('@') {
-        #[cfg(target_os = "linux")]
-        Some(name) => {
-            use std::os::linux::net::SocketAddrExt as _;
-            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-            StdUnixStream::connect_addr(&address)?
-        }
-        _ => StdUnixStream::connect(name)?,
-    };
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
-}
-
-async fn wait_for_end(mut stream: UnixStream, token: CancellationToken) {
+async fn wait_for_end(mut stream: LocalStream, token: CancellationToken) {
     let mut byte = [0];
     loop {
         match stream.read(&mut byte).await {
@@ -158,19 +109,6 @@ mod tests {
         assert!(!token.is_cancelled());
         drop(peer);
         assert!(cancelled(&token).await);
-    }
-
-    #[test]
-    fn a_hangup_that_is_ignored_stays_ignored() {
-        for (mask, ignored) in [
-            ("0000000000000001", true),
-            ("0000000000001003", true),
-            ("0000000000001000", false),
-            ("", false),
-        ] {
-            let status = format!("Name:\tx\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
-            assert_eq!(ignores_hangup(&status), ignored, "{mask}");
-        }
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::BUILDX;
 use super::{METADATA_COMMAND, Metadata};
+use crate::platform::process;
 
 /// Set in the environment of the one that is become, and of one that is asked who it is: whoever finds it set hands
 /// nothing on. So a file that leads back here ends in an error, never in a loop.
@@ -173,10 +174,8 @@ fn ask(path: &Path) -> Option<Metadata> {
 
 impl Original {
     /// Becomes the program; returns only if that fails.
-    #[cfg(unix)]
     pub fn become_it(&self, args: &[OsString]) -> io::Error {
-        use std::os::unix::process::CommandExt as _;
-        Command::new(&self.path).args(args).env(GUARD, "1").exec()
+        process::become_program(Command::new(&self.path).args(args).env(GUARD, "1"))
     }
 }
 

@@ -28,6 +28,7 @@ use super::colors::Colors;
 use super::limit::Limiter;
 use super::model::Model;
 use super::time::Time;
+use crate::platform::process;
 use frame::Painter;
 
 /// The size of a terminal that does not tell its size.
@@ -96,13 +97,12 @@ impl Display for Tty {
     }
 }
 
-/// Asks the terminal behind a file for its size; `None` if it is not a terminal.
-#[cfg(unix)]
-pub fn terminal_size(file: impl std::os::fd::AsFd) -> Option<Size> {
-    let size = rustix::termios::tcgetwinsize(file).ok()?;
+/// Asks the terminal behind standard error for its size; `None` if it is not a terminal.
+pub fn error_size() -> Option<Size> {
+    let (columns, rows) = process::terminal_size(std::io::stderr())?;
     Some(Size {
-        width: size.ws_col.into(),
-        height: size.ws_row.into(),
+        width: columns.into(),
+        height: rows.into(),
     })
 }
 

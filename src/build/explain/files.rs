@@ -1,10 +1,8 @@
 //! The files of local sources, and the checksums of those that steps read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io::Read as _;
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +18,7 @@ use crate::cache::keys::tree::Builder;
 use crate::cache::keys::{Facts, Keys, Plan, Tree, Vertex};
 use crate::fsutil::wire::Stat;
 use crate::fsutil::{Filter, ListError, list};
+use crate::platform::names;
 
 /// How long after the first step more is heard before files are read.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -258,7 +257,7 @@ impl Hasher<'_> {
     }
 
     fn read(&self, stat: &Stat, size: u64) -> Option<Sum> {
-        let path = self.root.join(OsStr::from_bytes(&stat.path));
+        let path = self.root.join(names::path(&stat.path));
         let mut file = fs_err::File::open(path).ok()?;
         let mut hash = FileHash::new(stat);
         let mut piece = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE)).max(1)];

@@ -23,6 +23,7 @@ use super::codec::{RawCodec, bytes_field};
 use super::tasks::{Tasks, WorkStream};
 use crate::fsutil::wire::Packet;
 use crate::fsutil::{self, ReceiveError, ReceiveMode, ReceiveOptions};
+use crate::platform::process;
 
 mod sink;
 
@@ -201,10 +202,7 @@ impl FileSend {
                 ReceiveMode::Merge
             },
             // The result belongs to the user, whoever owns the files in the image.
-            owner: Some((
-                rustix::process::getuid().as_raw(),
-                rustix::process::getgid().as_raw(),
-            )),
+            owner: Some(process::user()),
         };
         let work = self.tasks.spawn(async move {
             let packets = messages.map(|message| {

@@ -13,7 +13,6 @@ use bollard_buildkit_proto::moby::sshforward::v1::{
     BytesMessage, CheckAgentRequest, CheckAgentResponse,
 };
 use futures_util::StreamExt as _;
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
@@ -23,6 +22,8 @@ use self::key::Key;
 pub use self::key::KeyError;
 use super::MAX_MESSAGE;
 use super::tasks::{Tasks, WorkStream};
+use crate::platform::files::{self, Kind};
+use crate::platform::sockets;
 
 mod agent;
 mod key;
@@ -142,8 +143,6 @@ impl SshAgents {
 
 /// Looks at the paths of an agent.
 fn open(id: &str, paths: &[PathBuf], raw: bool) -> Result<Source, SshError> {
-    use std::os::unix::fs::FileTypeExt as _;
-
     let mut keys = Vec::new();
     for path in paths {
         let failed = |source| SshError::Path {
@@ -151,11 +150,8 @@ fn open(id: &str, paths: &[PathBuf], raw: bool) -> Result<Source, SshError> {
             path: path.clone(),
             source,
         };
-        if fs_err::metadata(path)
-            .map_err(failed)?
-            .file_type()
-            .is_socket()
-        {
+        let found = fs_err::metadata(path).map_err(failed)?;
+        if files::kind(found.file_type()) == Kind::Socket {
             if paths.len() != 1 {
                 return Err(SshError::Mixed { id: id.to_owned() });
             }
@@ -217,7 +213,7 @@ impl Ssh for SshService {
         let agent = match &source {
             Source::Keys(keys) => Agent::Keys(Arc::clone(keys)),
             Source::Socket { path, .. } => {
-                Agent::Socket(UnixStream::connect(path).await.map_err(|error| {
+                Agent::Socket(sockets::connect(path).await.map_err(|error| {
                     Status::unknown(format!(
                         "cannot connect to the SSH agent at {}: {error}",
                         path.display()

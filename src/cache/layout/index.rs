@@ -4,19 +4,18 @@
 //! once where it is locked; so the lock is held for as short as can be.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value, json};
 
 use super::{Layout, LayoutError};
 use crate::cache::descriptor::Descriptor;
 use crate::cache::media::OCI_INDEX;
 use crate::output_file::{Devices, Place};
+use crate::platform::files;
 use crate::reference::DEFAULT_TAG;
 
 const INDEX: &str = "index.json";
@@ -282,21 +281,18 @@ impl Drop for IndexLock {
     }
 }
 
-/// Locks the file with flock(2), as BuildKit does. The standard library promises no particular lock, so
-/// it serves only for files that no other program locks.
+/// Locks the file as BuildKit does.
 fn try_lock(path: &Path) -> io::Result<Option<fs::File>> {
     let file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .open(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    if !files::try_flock(&file)? {
+        return Ok(None);
     }
     // The file may have been removed by its last holder since it was opened.
-    let ours = file.metadata()?.ino();
-    let named = fs::metadata(path).map(|metadata| metadata.ino());
+    let ours = files::identity(&file.metadata()?);
+    let named = fs::metadata(path).map(|found| files::identity(&found));
     Ok(named.is_ok_and(|named| named == ours).then_some(file))
 }

@@ -88,7 +88,7 @@ async fn blobs_are_written_read_and_known() {
     assert_eq!(read(&store, &digest, 2, Some(3)).await, b"nte");
     assert_eq!(read(&store, &digest, 5, Some(99)).await, b"nt");
     let path = layout.root().join("blobs/sha256").join(digest.hex());
-    let mode = fs::metadata(path).unwrap().permissions().mode();
+    let mode = files::mode(&fs::metadata(path).unwrap());
     assert_eq!(mode & 0o777, 0o444);
     assert_eq!(files(&layout.root().join("ingest")), 0);
 }

@@ -60,7 +60,7 @@ pub(super) fn start(
             ctx.ui.warning(&complaint);
         }
         options.colors = colors;
-        options.size = Box::new(|| tty::terminal_size(io::stderr()));
+        options.size = Box::new(tty::error_size);
     }
     Ok(Progress::start(mode, options)?)
 }

@@ -1,23 +1,20 @@
 //! The threads of a sender: one walks the tree, some read files.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as queue;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::super::filter::{Filter, PathFilter};
 use super::super::walk::{self, Ended, Sink};
 use super::super::wire::{Packet, Stat};
 use super::{SendError, SendStats};
+use crate::platform::{files, names};
 
 /// How much of a file one packet holds.
 const CHUNK: usize = 128 * 1024;
@@ -153,13 +150,14 @@ impl Reader {
     }
 
     fn file(&self, request: &Request) -> Result<(), SendError> {
-        let path = self.root.join(OsStr::from_bytes(&request.path));
-        let read = |source: Errno| SendError::Read {
+        let path = self.root.join(names::path(&request.path));
+        let read = |source| SendError::Read {
             path: path.clone(),
-            source: source.into(),
+            source,
         };
         let mut batch = Vec::with_capacity(2);
-        if let Some((file, size)) = open(&path).map_err(read)? {
+        if let Some(file) = files::open_regular(&path).map_err(read)? {
+            let size = file.metadata().map_err(read)?.len();
             // The files of some file systems have no size, but contents; they are read to their end.
             let mut left = if request.size > 0 {
                 request.size
@@ -169,19 +167,14 @@ impl Reader {
                 u64::MAX
             };
             while left > 0 {
-                let room = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-                let mut data =
-                    Vec::with_capacity(room.min(usize::try_from(size.max(4096)).unwrap_or(CHUNK)));
-                let length = rustix::io::retry_on_intr(|| {
-                    rustix::io::read(&file, rustix::buffer::spare_capacity(&mut data))
-                })
-                .map_err(read)?;
+                // What is behind the offered size is cut off.
+                let room = left.min(CHUNK as u64).min(size.max(4096));
+                let mut data = Vec::with_capacity(usize::try_from(room).unwrap_or(CHUNK));
+                let length = (&file).take(room).read_to_end(&mut data).map_err(read)?;
                 if length == 0 {
                     break;
                 }
-                // What is behind the offered size is cut off.
-                data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-                left -= data.len() as u64;
+                left -= length as u64;
                 self.offered
                     .bytes
                     .fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -201,22 +194,4 @@ impl Reader {
             .blocking_send(std::mem::take(batch))
             .map_err(|_| SendError::Closed)
     }
-}
-
-/// Opens a regular file and returns its size; `None` if it is gone or has become something else.
-fn open(path: &Path) -> rustix::io::Result<Option<(rustix::fd::OwnedFd, u64)>> {
-    // Non-blocking, so that a pipe that took the file's place is not waited for.
-    let flags =
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
-        Ok(file) => file,
-        // The last two: it is a socket, or a link now.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::NXIO | Errno::LOOP) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let stat = rustix::fs::fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Ok(None);
-    }
-    Ok(Some((file, u64::try_from(stat.st_size).unwrap_or(0))))
 }

@@ -19,6 +19,7 @@ use crate::builder::docker_env::DockerEnv;
 use crate::builder::error::BuilderError;
 use crate::builder::group::StoredNode;
 use crate::docker::process::ProcessStream;
+use crate::platform::sockets;
 
 use super::container_options::{OptionError, boolean};
 use super::in_container;
@@ -113,14 +114,11 @@ impl Remote {
                 let stream = ProcessStream::spawn(program, arguments);
                 Ok(Box::new(stream.map_err(|error| self.unreachable(error))?))
             }
-            #[cfg(unix)]
             Address::Unix(path) => {
-                let stream = tokio::net::UnixStream::connect(path).await;
+                let stream = sockets::connect(path).await;
                 self.secured(stream.map_err(|error| self.unreachable(error))?)
                     .await
             }
-            #[cfg(not(unix))]
-            Address::Unix(_) => Err(self.unreachable(io::ErrorKind::Unsupported.into())),
             Address::Tcp { authority, .. } => {
                 let connect = async {
                     let stream = TcpStream::connect(authority.as_str()).await?;
