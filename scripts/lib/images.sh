@@ -5,6 +5,11 @@ STAND_IN=cachex-rig/builder:latest
 STAND_IN_PACKAGES=(ca-certificates git iproute2 iptables jq procps docker.io docker-cli)
 # The tag follows from the packages.
 STAND_IN_BASE=cachex-rig/sid:$(sha256sum <<<"${STAND_IN_PACKAGES[*]}" | cut -c1-12)
+# The browser that pages are looked at with. debootstrap does not know the name under which others depend on dbus-x11.
+BROWSER=cachex-rig/browser:latest
+BROWSER_PACKAGES=(chromium dbus-x11 fonts-dejavu-core)
+# What it does without: languages, icons, and drivers of graphics cards.
+BROWSER_WITHOUT=('usr/share/doc' 'usr/share/icons' 'usr/share/locale' 'usr/share/man' 'usr/lib/*/dri' 'usr/lib/*/libLLVM-*' 'usr/lib/*/libz3.*')
 BUSYBOX_TOOLS=(sh cat chmod cp dd du echo env false find grep head id ln ls md5sum mkdir mv printf rm sed seq
     sha256sum sleep sort stat tail tar test touch true wc xargs)
 
@@ -72,6 +77,24 @@ make_base() {
     remove_folder "$RIG_STATE/bookworm"
 }
 
+# browser_inputs: a digest of what goes into the browser's image.
+browser_inputs() {
+    sha256sum <<<"${BROWSER_PACKAGES[*]} ${BROWSER_WITHOUT[*]}" | cut -c1-32
+}
+
+has_browser() {
+    bring_image "$BROWSER" &&
+        [[ $(docker image inspect -f '{{.Config.Labels.inputs}}' "$BROWSER") == "$(browser_inputs)" ]]
+}
+
+make_browser() {
+    ! has_browser || return 0
+    tar -C "$RIG_STATE/browser" --numeric-owner "${BROWSER_WITHOUT[@]/#/--exclude=./}" -c . |
+        docker import -c "LABEL inputs=$(browser_inputs)" -c 'ENTRYPOINT ["chromium"]' - "$BROWSER" >/dev/null
+    keep_image "$BROWSER"
+    remove_folder "$RIG_STATE/browser"
+}
+
 # stand_in_inputs: a digest of what goes into the stand-in above its base.
 stand_in_inputs() {
     { cat "$ROOT"/tests/rig/{Dockerfile,buildkitd,buildctl.rs,runc} && echo "${STAND_IN_PACKAGES[*]} $(link_prefix)"; } |
@@ -123,7 +146,7 @@ uses_stand_in() {
     [[ -z ${CACHEX_RIG_BUILDER_IMAGE:-} || $CACHEX_RIG_BUILDER_IMAGE == "$STAND_IN" ]]
 }
 
-# fetch_roots: the Debian systems that are still missing, both at the same time. Each has a process group of its own,
+# fetch_roots: the Debian systems that are still missing, all at the same time. Each has a process group of its own,
 # which ends with this script.
 fetch_roots() {
     local jobs=() job
@@ -136,11 +159,15 @@ fetch_roots() {
         make_debian bookworm "$RIG_STATE/bookworm" &
         jobs+=($!)
     fi
+    if ! has_browser; then
+        make_debian bookworm "$RIG_STATE/browser" "${BROWSER_PACKAGES[@]}" &
+        jobs+=($!)
+    fi
     set +m
     ((${#jobs[@]} > 0)) || return 0
     # shellcheck disable=SC2064 # the jobs of now
     trap "kill -- ${jobs[*]/#/-} 2>/dev/null || true" EXIT
-    say "rig: installing Debian for the base image and the builder image (about a minute)"
+    say "rig: installing Debian for the images of the base, the builder and the browser (about a minute)"
     for job in "${jobs[@]}"; do
         wait "$job" || die "a Debian system could not be made"
     done
@@ -151,6 +178,7 @@ make_images() {
     fetch_roots
     make_busybox
     make_base
+    make_browser
     if uses_stand_in; then
         make_stand_in
         printf '%s\n' "$STAND_IN" >"$RIG_DIR/builder-image"
