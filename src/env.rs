@@ -89,6 +89,8 @@ pub const CACHEX_HAND_ON: &str = "CACHEX_HAND_ON";
 pub const CACHEX_CACHE: &str = "CACHEX_CACHE";
 /// File with the event that GitHub Actions runs for.
 pub const GITHUB_EVENT_PATH: &str = "GITHUB_EVENT_PATH";
+/// Where GitHub's REST API is.
+pub const GITHUB_API_URL: &str = "GITHUB_API_URL";
 
 /// A variable cannot be sent to a builder, which takes only text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -35,8 +35,8 @@ pub mod cache {
 
     pub mod export {
         pub use crate::cache::export::{
-            ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage,
-            publish,
+            Beside, ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules,
+            Storage, publish,
         };
     }
 
@@ -122,7 +122,7 @@ pub mod explain {
 }
 
 pub mod fsutil {
-    pub use crate::fsutil::{Filter, Matcher, SendStats, send};
+    pub use crate::fsutil::{Attributes, Filter, Matcher, SendStats, send};
 
     pub mod wire {
         pub use crate::fsutil::wire::{MODE_DIR, MODE_SYMLINK, Packet, PacketType, Stat};

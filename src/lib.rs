@@ -36,9 +36,10 @@
 //! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`], [`docker`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
-//! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`registry`], [`compress`], [`fsutil`], [`options`] |
+//! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`forge`], [`registry`], [`compress`], [`fsutil`], [`options`] |
 //! | [`explain`] | why steps ran: causes, and their text | [`cache`] |
 //! | [`report`] | the report of a build: model; md, json, html | [`explain`], [`progress`], [`cache`] |
+//! | [`forge`] | what hosts of registries delete by APIs of their own | [`docker`], [`registry`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
@@ -65,6 +66,7 @@ pub(crate) mod exit;
 pub(crate) mod explain;
 #[doc(hidden)]
 pub mod for_tests;
+pub(crate) mod forge;
 pub(crate) mod fsutil;
 pub(crate) mod later;
 pub(crate) mod options;

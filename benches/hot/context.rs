@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, Throughput};
 use docker_cachex::for_tests::fsutil::wire::{Packet, PacketType};
-use docker_cachex::for_tests::fsutil::{Filter, Matcher, SendStats, send};
+use docker_cachex::for_tests::fsutil::{Attributes, Filter, Matcher, SendStats, send};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -114,6 +114,9 @@ async fn offer(tree: &Path, filter: Filter) -> SendStats {
             }
         }
     };
-    let (sent, ()) = tokio::join!(send(tree, filter, true, inbound, outbound), peer);
+    let (sent, ()) = tokio::join!(
+        send(tree, filter, Attributes::OfRoot, inbound, outbound),
+        peer
+    );
     sent.expect("the tree can be read")
 }

@@ -28,7 +28,6 @@ pub mod tell;
 pub mod watch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +42,7 @@ pub use self::tell::Explanation;
 use self::watch::Watch;
 use super::cache::CacheTarget;
 use super::cache::import::found::FoundCache;
+use super::context::inputs::Folders;
 use super::request::BuildRequest;
 use crate::buildkit::Client;
 use crate::cache::keys::Tree;
@@ -86,7 +86,7 @@ impl Explainer {
         request: &BuildRequest,
         reads_caches: bool,
         tells_files: bool,
-        folders: BTreeMap<String, PathBuf>,
+        folders: Folders,
         cancel: &CancellationToken,
     ) -> Option<Self> {
         let steps = &request.steps;

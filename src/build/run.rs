@@ -119,7 +119,7 @@ pub async fn run(
         request,
         runner.probes.reads_known(),
         recorder.as_ref().is_some_and(Recorder::tells_files),
-        inputs.local_dirs.clone(),
+        inputs.folders(),
         &cancellation.graceful,
     );
     let attempts = Attempts {
@@ -287,6 +287,7 @@ async fn ready(
     };
     let imports = async { Ok(imports.await) };
     let (build, mut imports) = tokio::try_join!(build, imports)?;
+    build.caches.take_in(&imports);
     imports.leave_out(&build.unsupported);
     Ok((build, imports))
 }

@@ -25,9 +25,9 @@ pub struct CacheManifest {
     pub config: Option<Descriptor>,
     /// Descriptors of the layers' blobs, in the order of the manifest.
     pub layers: Vec<Descriptor>,
-    /// Entries of this program, which stand behind the layers.
+    /// Entries and notes of this program: the entries stand behind the layers, the notes among the annotations.
     pub extras: Extras,
-    /// Top-level fields besides those above, such as annotations.
+    /// Top-level fields besides those above, such as other annotations.
     pub other: Unknown,
 }
 
@@ -118,7 +118,7 @@ impl CacheManifest {
             other: wire.other,
         };
         if manifest.is_cache() {
-            manifest.extras = Extras::take(&mut manifest.layers);
+            manifest.extras = Extras::take(&mut manifest.layers, &mut manifest.other);
         }
         Ok(manifest)
     }
@@ -144,6 +144,9 @@ impl CacheManifest {
             manifests: None,
             other: self.other.clone(),
         };
+        if self.form.has_annotations() {
+            self.extras.notes().put(&mut wire.other)?;
+        }
         let mut entries = self.layers.clone();
         entries.extend(self.extras.entries().cloned());
         if self.form.is_index() {

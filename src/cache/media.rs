@@ -52,6 +52,11 @@ impl Form {
         .find(|form| form.media_type() == media_type)
     }
 
+    /// Returns whether a manifest of this form may have annotations: Docker's have none.
+    pub fn has_annotations(self) -> bool {
+        matches!(self, Self::OciManifest | Self::OciIndex)
+    }
+
     /// Returns whether the entries of the form are in `manifests`, the config among them.
     pub(super) fn is_index(self) -> bool {
         matches!(self, Self::OciIndex | Self::DockerList)

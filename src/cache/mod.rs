@@ -18,7 +18,7 @@
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
 //! | [`layout`] | a folder of the OCI image layout as the session's store |
-//! | [`survey`], [`removal`] | the caches of a repository, and one of them removed |
+//! | [`survey`], [`removal`], [`orphans`] | the caches of a repository, one of them removed, and what tags held before |
 //! | [`source`], [`inspect`] | a cache that is looked at: where it is read from, and what is in it |
 //! | [`outline`], [`difference`] | its steps under each other, and what another cache has of them |
 
@@ -36,6 +36,7 @@ pub mod layout;
 pub mod manifest;
 pub mod media;
 pub mod merge;
+pub mod orphans;
 pub mod outline;
 pub mod record;
 pub mod registries;

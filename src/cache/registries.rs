@@ -63,15 +63,29 @@ impl Registries {
             .repository(&reference.path, access)
     }
 
+    /// Returns an HTTP client for a host that is no registry, with the proxies and certificates of the registries'.
+    ///
+    /// # Errors
+    ///
+    /// Fails if its certificates or proxies cannot be used.
+    pub fn web(&self, host: &str) -> Result<reqwest::Client, RegistryError> {
+        self.host(host).http(true)
+    }
+
+    fn host(&self, host: &str) -> HostConfig {
+        let mut config = HostConfig::new(host);
+        config.proxy = self.settings.proxy.clone();
+        config.cert_dirs.clone_from(&self.settings.cert_dirs);
+        config
+    }
+
     fn client(&self, host: &str, insecure: bool) -> Result<RegistryClient, RegistryError> {
         let mut clients = self.clients.lock();
         let key = (host.to_owned(), insecure);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let mut config = HostConfig::new(host).insecure(insecure);
-        config.proxy = self.settings.proxy.clone();
-        config.cert_dirs.clone_from(&self.settings.cert_dirs);
+        let config = self.host(host).insecure(insecure);
         let client = RegistryClient::new(
             config,
             Arc::clone(&self.tokens),

@@ -11,34 +11,81 @@ use super::descriptor::Descriptor;
 
 use super::media::OCI_MANIFEST;
 use crate::digest::Digest;
+use crate::forge::{ForgeError, Packages};
 use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
 
 /// Media type and content of the config of a manifest that has none (OCI image spec, "Guidance for an Empty Descriptor").
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const EMPTY: &[u8] = b"{}";
 
-/// Removes a tag that holds this manifest. `is_shared` is whether another tag may hold it, too.
-///
-/// # Errors
-///
-/// Fails if the registry refuses; see [`deletes_nothing`].
-pub async fn remove(
-    repository: &Repository,
-    tag: &str,
-    digest: &Digest,
-    is_shared: bool,
-) -> Result<(), RegistryError> {
-    if !is_shared {
-        return repository.delete_manifest(digest.as_str()).await.map(drop);
+/// Why a manifest is not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum RemovalError {
+    /// The registry does not answer, or refuses.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The forge that the registry belongs to does.
+    #[error(transparent)]
+    Forge(#[from] ForgeError),
+}
+
+impl RemovalError {
+    /// Returns whether the registry deletes nothing, or not for this login.
+    pub fn deletes_nothing(&self) -> bool {
+        match self {
+            Self::Registry(error) => deletes_nothing(error),
+            Self::Forge(_) => false,
+        }
     }
-    // Some registries delete a tag alone.
-    match repository.delete_manifest(tag).await {
-        Ok(_) => return Ok(()),
-        Err(error) if is_refusal(&error) => {}
-        Err(error) => return Err(error),
+}
+
+/// Where manifests are deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The repository.
+    pub repository: &'a Repository,
+    /// Its manifests at the forge, where that deletes them and the registry does not.
+    pub packages: Option<&'a dyn Packages>,
+}
+
+impl Place<'_> {
+    /// Removes a tag that holds this manifest. `is_shared` is whether another tag may hold it, too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the registry or its forge refuses.
+    pub async fn remove(
+        self,
+        tag: &str,
+        digest: &Digest,
+        is_shared: bool,
+    ) -> Result<(), RemovalError> {
+        if !is_shared {
+            return self.delete(digest).await.map(drop);
+        }
+        if self.packages.is_none() {
+            // Some registries delete a tag alone.
+            match self.repository.delete_manifest(tag).await {
+                Ok(_) => return Ok(()),
+                Err(error) if is_refusal(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let own = replace(self.repository, tag).await?;
+        self.delete(&own).await.map(drop)
     }
-    let own = replace(repository, tag).await?;
-    repository.delete_manifest(own.as_str()).await.map(drop)
+
+    /// Deletes a manifest, with all tags that it has. `false`: it was not there.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the registry or its forge refuses.
+    pub async fn delete(self, digest: &Digest) -> Result<bool, RemovalError> {
+        match self.packages {
+            Some(packages) => Ok(packages.delete(digest).await?),
+            None => Ok(self.repository.delete_manifest(digest.as_str()).await?),
+        }
+    }
 }
 
 /// Returns whether the error is that the registry deletes no manifests, or not for this login.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
+use super::extras::notes::Replaced;
 use super::source::{CacheSource, Loaded, SourceError};
 use crate::digest::Digest;
 use crate::registry::{RegistryError, Repository};
@@ -25,6 +26,8 @@ pub struct TaggedCache {
     pub results: usize,
     /// When a build last used or made one of its results, where that is known.
     pub last_used: Option<Timestamp>,
+    /// Manifests that the tag held before, as it notes.
+    pub replaced: Vec<Replaced>,
 }
 
 /// The tags of a repository.
@@ -112,6 +115,9 @@ impl TaggedCache {
         let of_results = results().flat_map(|r| [&r.created_at, &r.last_used]);
         let of_chains = chains().flat_map(|c| [&c.created_at, &c.last_used]);
         let times = of_results.chain(of_chains);
+        let notes = loaded.manifest.extras.notes();
+        let is_own = notes.tag.as_deref() == Some(tag.as_str());
+        let replaced = if is_own { notes.replaced() } else { &[] }.to_vec();
         Self {
             tag,
             digest: loaded.raw.digest.clone(),
@@ -120,6 +126,7 @@ impl TaggedCache {
                 .collect(),
             results: results().count() + chains().count(),
             last_used: times.filter_map(|time| time.parse().ok()).max(),
+            replaced,
         }
     }
 
@@ -144,6 +151,7 @@ mod tests {
                 .collect(),
             results: 1,
             last_used: None,
+            replaced: Vec::new(),
         }
     }
 

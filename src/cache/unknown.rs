@@ -24,6 +24,27 @@ impl Unknown {
         self.0.is_empty()
     }
 
+    /// Returns the text of a field's value.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let at = self.place(name).ok()?;
+        self.0.get(at).map(|(_, value)| value.get())
+    }
+
+    /// Sets the value of a field; without one the field goes.
+    pub(super) fn set(&mut self, name: &str, value: Option<Box<RawValue>>) {
+        let at = self.place(name);
+        match (at, value) {
+            (Ok(at), Some(value)) => self.0[at].1 = value,
+            (Ok(at), None) => drop(self.0.remove(at)),
+            (Err(at), Some(value)) => self.0.insert(at, (name.into(), value)),
+            (Err(_), None) => {}
+        }
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(own, _)| (**own).cmp(name))
+    }
+
     /// Adds the fields of another. Of two values of one name the one whose text is greater stays, so
     /// that the order of merging does not matter.
     pub(super) fn merge(&mut self, other: &Self) {

@@ -22,7 +22,7 @@ use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search};
 use crate::plugin::{self, Name, alias};
 
 /// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
-const OWN_KEYS: [&str; 8] = [
+const OWN_KEYS: [&str; 9] = [
     "via",
     "compressor",
     "merge",
@@ -31,10 +31,12 @@ const OWN_KEYS: [&str; 8] = [
     "max-age",
     "max-size",
     "max-records",
+    "clean",
 ];
 /// Flags of `build` that only this program has, by their identifiers.
-const OWN_FLAGS: [&str; 5] = [
+const OWN_FLAGS: [&str; 6] = [
     "cache",
+    "context_mode",
     "explain",
     "require_cached",
     "min_hit_rate",

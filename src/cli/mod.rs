@@ -131,7 +131,7 @@ impl Commands {
         match self {
             Self::Alias(args) => alias::run(&args, ctx),
             Self::Build(args) => Box::pin(build::run(*args, ctx)).await,
-            Self::Cache(args) => cache::run(args, ctx).await,
+            Self::Cache(args) => Box::pin(cache::run(args, ctx)).await,
             Self::Completion(args) => completion::run(&args, ctx),
             Self::Create(args) => create::run(args, ctx).await,
             Self::DialStdio(args) => dial_stdio::run(args, ctx).await,

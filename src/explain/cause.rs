@@ -103,6 +103,8 @@ pub struct Permissions {
     pub before: u32,
     /// The path of the first one.
     pub such_as: String,
+    /// Git would see no difference in any of them.
+    pub same_in_git: bool,
 }
 
 impl Cause {

@@ -163,19 +163,30 @@ fn changed_files(files: &Files, length: Length) -> Vec<String> {
         lines.push(format!("{count} {verb}: {}{more}{hint}", names.join(", ")));
     }
     if let Some(permissions) = &files.permissions {
-        lines.push(other_permissions(permissions, &of_all(permissions.count).0));
+        let is_all = files.changed.is_empty();
+        lines.push(other_permissions(
+            permissions,
+            &of_all(permissions.count).0,
+            is_all,
+        ));
     }
     lines
 }
 
-fn other_permissions(permissions: &Permissions, count: &str) -> String {
+/// `is_all` is whether nothing else differs.
+fn other_permissions(permissions: &Permissions, count: &str, is_all: bool) -> String {
     let has = if permissions.count == 1 {
         "has"
     } else {
         "have"
     };
+    let hint = if is_all && permissions.same_in_git {
+        "; with --context-mode=git they do not count"
+    } else {
+        ""
+    };
     format!(
-        "{count} {has} the same bytes and other permissions ({:04o}, {} {:04o}), such as {}",
+        "{count} {has} the same bytes and other permissions ({:04o}, {} {:04o}), such as {}{hint}",
         permissions.now,
         if permissions.count == 1 {
             "was"

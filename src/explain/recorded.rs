@@ -257,6 +257,9 @@ impl Difference {
         all.total += self.total;
         all.changed.extend(self.changed);
         let count = self.permissions.len();
+        // Git keeps whether the owner may run it, and nothing else.
+        let in_git = |(_, now, before): &(String, u32, u32)| (now ^ before) & 0o100 == 0;
+        let same_in_git = self.permissions.iter().all(in_git);
         if let (Some((such_as, now, before)), None) =
             (self.permissions.into_iter().next(), &all.permissions)
         {
@@ -265,6 +268,7 @@ impl Difference {
                 now,
                 before,
                 such_as,
+                same_in_git,
             });
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use super::attributes::Attributes;
 use super::filter::{Filter, FilterError, PathFilter};
 use super::walk::{self, Ended, Sink, WalkError};
 use super::wire::Stat;
@@ -28,7 +29,7 @@ pub enum ListError {
     Walk(#[from] WalkError),
 }
 
-/// Hands over the entries of the tree at `root` that the filter lets through, as owned by root, as a build
+/// Hands over the entries of the tree at `root` that the filter lets through, with these attributes, as a build
 /// context is [sent](super::send()), in the same order. Ends early where `each` breaks. Blocks.
 ///
 /// # Errors
@@ -37,6 +38,7 @@ pub enum ListError {
 pub fn list(
     root: &Path,
     filter: &Filter,
+    attributes: Attributes,
     each: impl FnMut(Stat) -> ControlFlow<()>,
 ) -> Result<(), ListError> {
     let real = fs_err::canonicalize(root).map_err(|source| ListError::Root {
@@ -44,19 +46,22 @@ pub fn list(
         source,
     })?;
     let filter = PathFilter::new(&real, filter)?;
-    match walk::walk(&real, &filter, &mut Each(each)) {
+    match walk::walk(&real, &filter, &mut Each { attributes, each }) {
         Ok(()) | Err(Ended::Stopped) => Ok(()),
         Err(Ended::Failed(error)) => Err(error.into()),
         Err(Ended::Filter(error)) => Err(error.into()),
     }
 }
 
-struct Each<F>(F);
+struct Each<F> {
+    attributes: Attributes,
+    each: F,
+}
 
 impl<F: FnMut(Stat) -> ControlFlow<()>> Sink for Each<F> {
     fn entry(&mut self, mut stat: Stat) -> Result<(), Ended> {
-        (stat.uid, stat.gid) = (0, 0);
-        match (self.0)(stat) {
+        self.attributes.put_on(&mut stat);
+        match (self.each)(stat) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Ended::Stopped),
         }
@@ -73,7 +78,7 @@ mod tests {
 
     fn listed(root: &Path, filter: &Filter, most: usize) -> Vec<String> {
         let mut paths = Vec::new();
-        list(root, filter, |stat| {
+        list(root, filter, Attributes::OfRoot, |stat| {
             assert_eq!((stat.uid, stat.gid), (0, 0));
             paths.push(String::from_utf8(stat.path).unwrap());
             if paths.len() < most {
@@ -101,7 +106,10 @@ mod tests {
         assert_eq!(listed(dir.path(), &filter, 9), ["a", "a/x", "c"]);
         assert_eq!(listed(dir.path(), &filter, 2), ["a", "a/x"]);
         let gone = dir.path().join("gone");
-        let error = list(&gone, &filter, |_| ControlFlow::Continue(())).unwrap_err();
+        let error = list(&gone, &filter, Attributes::OfRoot, |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap_err();
         assert!(matches!(error, ListError::Root { .. }));
     }
 }

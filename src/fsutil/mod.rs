@@ -9,6 +9,7 @@
 //! Names are bytes here: BuildKit and buildx put them on the wire as they are, UTF-8 or not, although the
 //! schema says `string`. So [`wire`] declares the messages again; a transport must use those.
 
+mod attributes;
 mod disk;
 mod filter;
 mod follow;
@@ -27,6 +28,7 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use attributes::Attributes;
 pub use filter::Filter;
 pub use glob::Glob;
 pub use list::{ListError, list};

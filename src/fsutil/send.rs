@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
+use super::attributes::Attributes;
 use super::filter::{Filter, FilterError};
 use super::report::report;
 use super::walk::WalkError;
@@ -100,8 +101,8 @@ pub enum SendError {
 ///
 /// `inbound` are the packets of the peer, `outbound` takes ours; both ends of the connection must be pumped at
 /// the same time. A packet is at most 128 KiB and a little, so the memory in use is bounded by the capacity of
-/// `outbound` times that; a capacity of 4 to 16 is enough. With `reset_owner` every entry is sent as owned by root,
-/// as build contexts are.
+/// `outbound` times that; a capacity of 4 to 16 is enough. Entries are sent with
+/// these attributes.
 ///
 /// A file that has vanished since it was offered is sent as empty; one that has grown is cut at the size that was
 /// offered; one that has shrunk is sent as it is. Ends when the peer does; all threads end with this future.
@@ -112,7 +113,7 @@ pub enum SendError {
 pub async fn send<S, E>(
     root: &Path,
     filter: Filter,
-    reset_owner: bool,
+    attributes: Attributes,
     mut inbound: S,
     outbound: mpsc::Sender<Packet>,
 ) -> Result<SendStats, SendError>
@@ -120,7 +121,7 @@ where
     S: Stream<Item = Result<Packet, E>> + Send + Unpin + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let result = transfer(root, filter, reset_owner, &mut inbound, &outbound).await;
+    let result = transfer(root, filter, attributes, &mut inbound, &outbound).await;
     match &result {
         Ok(_) => {
             // The peer may leave as soon as it has said that it is done.
@@ -140,7 +141,7 @@ where
 async fn transfer<S, E>(
     root: &Path,
     filter: Filter,
-    reset_owner: bool,
+    attributes: Attributes,
     inbound: &mut S,
     outbound: &mpsc::Sender<Packet>,
 ) -> Result<SendStats, SendError>
@@ -156,7 +157,7 @@ where
     let mut threads = JoinSet::new();
     let walker = Walker {
         offered: Arc::clone(&offered),
-        reset_owner,
+        attributes,
         batch: Vec::new(),
         batches: batches.clone(),
     };

@@ -54,7 +54,16 @@ fn copy_filtered(
     let (to_sender, from_receiver) = channel();
     run(async {
         // Each side owns its end of the connection, so that it is closed when the side ends.
-        let sender = async move { send(root, filter, false, from_receiver, to_receiver).await };
+        let sender = async move {
+            send(
+                root,
+                filter,
+                Attributes::AsTheyAre,
+                from_receiver,
+                to_receiver,
+            )
+            .await
+        };
         let receiver = async move { receive(dest, options, from_sender, to_sender).await };
         tokio::join!(sender, receiver)
     })
@@ -153,7 +162,7 @@ fn several_receivers_share_a_destination() {
                 let sender = send(
                     root.path(),
                     Filter::default(),
-                    false,
+                    Attributes::AsTheyAre,
                     from_receiver,
                     to_receiver,
                 );

@@ -14,6 +14,7 @@ pub mod build_arg;
 pub mod build_context;
 pub mod cache;
 pub mod call;
+pub mod context_mode;
 pub mod csv;
 pub mod duration;
 pub mod entitlement;

@@ -165,7 +165,11 @@ impl HostConfig {
     /// turns it off too (BuildKit util/resolver).
     ///
     /// `verify` is whether certificates are verified although the host itself may have any.
-    pub(super) fn http(&self, verify: bool) -> Result<reqwest::Client, RegistryError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if its certificates or proxies cannot be used.
+    pub fn http(&self, verify: bool) -> Result<reqwest::Client, RegistryError> {
         // The only provider of this program. An error says that it is installed already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let certs = HostCerts::load(&self.cert_dirs, &self.name)?;

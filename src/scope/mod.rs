@@ -11,16 +11,19 @@
 //! | `slug` | names of branches as tags |
 //! | `plan` | the rules: from facts to what is read and written |
 //! | `line` | a plan in one line |
+//! | `closed` | scopes of what is no more, by what `git ls-remote` says |
 //!
 //! All of it is pure: variables, the event's file and what git says are passed in.
 
 mod ci;
+mod closed;
 mod facts;
 mod line;
 mod plan;
 mod slug;
 
 pub use ci::facts;
+pub use closed::{Remote, Standing};
 pub use facts::{Event, Facts, GitFacts};
 pub use line::{Held, line};
 pub use plan::{Plan, Wishes, Write, plan};

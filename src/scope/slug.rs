@@ -42,8 +42,28 @@ pub(super) fn read(name: &str) -> String {
 
 /// Returns whether a tag has the form of a scope.
 pub fn is_scope(tag: &str) -> bool {
-    let prefixes = [BRANCH, PULL, NAMED];
-    prefixes.iter().any(|prefix| tag.starts_with(prefix))
+    kind(tag).is_some()
+}
+
+/// What a scope is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Branch,
+    Pull,
+    Named,
+}
+
+/// Returns what a scope is of, if a tag has the form of one.
+pub(super) fn kind(tag: &str) -> Option<Kind> {
+    let kinds = [
+        (BRANCH, Kind::Branch),
+        (PULL, Kind::Pull),
+        (NAMED, Kind::Named),
+    ];
+    let found = kinds
+        .into_iter()
+        .find(|(prefix, _)| tag.starts_with(prefix));
+    found.map(|(_, kind)| kind)
 }
 
 /// Makes a legal part of a tag of a name. Two names never have the same: where something is lost, a hash of the name

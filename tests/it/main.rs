@@ -60,6 +60,7 @@ mod remote;
 mod report;
 mod rig;
 mod scope;
+mod scope_week;
 mod sharing;
 mod spare;
 mod starting;

@@ -36,7 +36,12 @@ fn project(base: &str, last: &str) -> TempDir {
     context(&[("Dockerfile", &dockerfile), ("last", last)])
 }
 
-fn command(bench: &Bench, vars: &[(&str, &str)], args: &[&str], folder: &Path) -> Command {
+pub(crate) fn command(
+    bench: &Bench,
+    vars: &[(&str, &str)],
+    args: &[&str],
+    folder: &Path,
+) -> Command {
     let mut command = bench.command("cachex", args, folder);
     for name in OTHERS {
         command.env_remove(name);
@@ -213,6 +218,54 @@ fn jobs_of_a_pull_request_at_the_same_time_are_both_kept() {
     let fresh = Bench::new();
     for folder in &projects {
         assert_all_cached(&build(&fresh, &vars, &[&flag], folder.path()), 3);
+    }
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn jobs_for_two_platforms_at_the_same_time_are_both_kept() {
+    let benches = [Bench::new(), Bench::new()];
+    let name = unique("it/platforms");
+    let flag = format!("--cache={}/{name}", Rig::get().registry.host());
+    let dockerfile = "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /file\nCOPY both /both\n";
+    let seed = unique("platforms");
+    let folder = context(&[
+        ("Dockerfile", dockerfile),
+        ("amd64", &seed),
+        ("arm64", &seed),
+        ("both", &seed),
+    ]);
+    let vars = [("CACHEX_PR", "4"), ("CACHEX_BASE", "main")];
+    let platforms = ["linux/amd64", "linux/arm64"];
+    std::thread::scope(|scope| {
+        for (bench, platform) in benches.iter().zip(platforms) {
+            let args = [flag.as_str(), "--platform", platform];
+            let folder = folder.path();
+            scope.spawn(move || build(bench, &vars, &args, folder));
+        }
+    });
+    benches[0].prune();
+    let both = platforms.join(",");
+    let args = [flag.as_str(), "--platform", both.as_str()];
+    let progress = build(&benches[0], &vars, &args, folder.path());
+    assert_all_cached(&progress, 4);
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn what_a_build_has_just_used_is_not_too_old() {
+    let bench = Bench::new();
+    let name = unique("it/used");
+    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let flag = format!("--cache={cache},max-age=1s");
+    let vars = [("CACHEX_BRANCH", "main")];
+    let folder = project(&unique("used"), "x");
+    build(&bench, &vars, &[&flag], folder.path());
+    for _ in 0..2 {
+        // All of it is too old by now, but for the build that uses it.
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        bench.prune();
+        assert_all_cached(&build(&bench, &vars, &[&flag], folder.path()), 3);
     }
 }
 
@@ -416,11 +469,7 @@ fn caches_of_a_repository_are_listed_and_removed_alone() {
     };
     let of_main = digest(&name, "b-main").expect("a scope");
     let copy = format!("{cache}:copy");
-    let crane = Command::new("crane")
-        .args(["tag", "--insecure", &format!("{cache}:b-main"), "copy"])
-        .output()
-        .expect("crane");
-    assert!(crane.status.success(), "{}", text(&crane.stderr));
+    tag(&cache, "b-main", "copy");
     bench.build(
         "cachex",
         &["--push", "-t", &format!("{cache}:image")],
@@ -465,6 +514,213 @@ fn caches_of_a_repository_are_listed_and_removed_alone() {
     );
     assert_eq!(digest(&name, "b-old"), None);
     assert!(digest(&name, "copy").is_some() && digest(&name, "image").is_some());
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn a_commit_is_the_same_under_every_umask_where_only_git_counts() {
+    let bench = Bench::new();
+    let counter = Counter::start();
+    let name = unique("it/modes");
+    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let seed = unique("modes");
+    // A checkout under a umask: permissions of files and folders follow from it.
+    let checkout = |umask: u32| {
+        let dockerfile = format!(
+            "FROM {}\nRUN echo {seed}\nCOPY src /src\nRUN {} && stat -c '%a %n' /src/* /src\n",
+            Rig::get().busybox,
+            counter.tell("after"),
+        );
+        let folder = context(&[
+            ("Dockerfile", &dockerfile),
+            ("src/plain", "1"),
+            ("src/script", "2"),
+        ]);
+        let set = |path: &str, mode: u32| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode & !umask);
+            fs::set_permissions(folder.path().join(path), mode).expect("permissions");
+        };
+        set("src/plain", 0o666);
+        set("src/script", 0o777);
+        set("src", 0o777);
+        folder
+    };
+    let (wide, usual) = (checkout(0o002), checkout(0o022));
+    let vars = [("CACHEX_BRANCH", "main")];
+    let ran = |cache: &str, more: &[&str], folder: &TempDir| {
+        bench.prune();
+        let args = [&["--cache", cache], more].concat();
+        let progress = build(&bench, &vars, &args, folder.path());
+        (counter.take().len(), progress)
+    };
+
+    let as_is = format!("{cache},scope=as-is");
+    assert_eq!(ran(&as_is, &[], &wide).0, 1);
+    let (count, progress) = ran(&as_is, &[], &usual);
+    assert_eq!(count, 1, "the permissions differ");
+    assert_says(&progress, "have the same bytes and other permissions");
+    assert_says(&progress, "; with --context-mode=git they do not count");
+
+    let git = format!("{cache},scope=git,context-mode=git");
+    let (count, progress) = ran(&git, &[], &wide);
+    assert_eq!(count, 1);
+    for line in ["644 /src/plain", "755 /src/script", "755 /src"] {
+        assert_says(&progress, line);
+    }
+    assert_eq!(ran(&git, &[], &usual).0, 0, "the same commit");
+    // The flag does the same, and wins.
+    let flag = format!("{cache},scope=git");
+    assert_eq!(ran(&flag, &["--context-mode=git"], &wide).0, 0);
+    assert_eq!(ran(&git, &["--context-mode=as-is"], &wide).0, 1);
+}
+
+/// Gives a manifest another tag.
+fn tag(cache: &str, from: &str, to: &str) {
+    let output = Command::new("crane")
+        .args(["tag", "--insecure", &format!("{cache}:{from}"), to])
+        .output()
+        .expect("crane");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn manifests_that_a_scope_held_before_go_after_a_grace() {
+    let bench = Bench::shared(&SHARED);
+    let name = unique("it/clean");
+    let cache = format!("{}/{name}", Rig::get().registry.host());
+    // Each build writes another cache.
+    let write = |clean: &str| {
+        let flag = format!("--cache={cache},clean={clean}");
+        let folder = project(&unique("clean"), "x");
+        build(
+            &bench,
+            &[("CACHEX_BRANCH", "main")],
+            &[&flag],
+            folder.path(),
+        );
+        digest(&name, "b-main").expect("a scope")
+    };
+    let is_there = |digest: &str| Rig::get().registry.manifest(&name, digest).is_some();
+    let first = write("1h");
+    let second = write("1h");
+    tag(&cache, "b-main", "copy");
+    let third = write("1h");
+    let manifest = Rig::get().registry.manifest(&name, "b-main");
+    let notes = manifest.expect("a scope").json["annotations"].clone();
+    assert_eq!(notes["dev.docker-cachex.tag"], "b-main");
+    let replaced = notes["dev.docker-cachex.replaced"].as_str();
+    let replaced: Vec<&str> = replaced.expect("notes").split(' ').collect();
+    assert!(replaced[0].starts_with(&first) && replaced[1].starts_with(&second));
+    assert_eq!(replaced.len(), 2);
+    let all = [&first, &second, &third];
+    assert!(
+        all.iter().all(|digest| is_there(digest)),
+        "within the grace"
+    );
+
+    // Nobody waits for the deletion: it may take more than one build.
+    let mut last = String::new();
+    for _ in 0..20 {
+        last = write("1ms");
+        if !is_there(&first) && !is_there(&third) {
+            break;
+        }
+    }
+    assert!(!is_there(&first) && !is_there(&third), "after the grace");
+    assert!(is_there(&last) && digest(&name, "b-main") == Some(last));
+    assert_eq!(digest(&name, "copy"), Some(second), "another tag has it");
+    let other = format!("--cache-from={cache}:copy");
+    let progress = bench.build("buildx", &[&other], project(&unique("clean"), "x").path());
+    assert!(!progress.contains("not found"), "{progress}");
+
+    // With BuildKit's own exporter nothing is noted.
+    let flag = format!("--cache={cache},clean=1h,via=builder");
+    let folder = project(&unique("clean"), "x");
+    let vars = [("CACHEX_BRANCH", "main")];
+    let output = command(&bench, &vars, &[&flag], folder.path()).output();
+    assert_says(
+        &text(&output.expect("docker").stderr),
+        "clean needs via=client",
+    );
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn scopes_of_what_is_no_more_are_pruned() {
+    let bench = Bench::shared(&SHARED);
+    let registry = &Rig::get().registry;
+    let name = unique("it/closed");
+    let cache = format!("{}/{name}", registry.host());
+    let flag = format!("--cache={cache},clean=1h");
+    let main = [("CACHEX_BRANCH", "main")];
+    let old: Vec<String> = (0..2)
+        .map(|_| {
+            build(&bench, &main, &[&flag], project(&unique("old"), "x").path());
+            digest(&name, "b-main").expect("a scope")
+        })
+        .collect();
+    for scope in ["b-gone", "pr-1", "pr-2", "pr-3", "s-front", "latest"] {
+        tag(&cache, "b-main", scope);
+    }
+    // A repository as GitHub shows it: the second pull request is open, and there is no third.
+    let remote = tempfile::tempdir().expect("a folder");
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(remote.path()).args(args);
+        let output = command.output().expect("git");
+        assert!(output.status.success(), "{args:?} {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    git(&["init", "-q", "--bare"]);
+    let who = ["-c", "user.name=x", "-c", "user.email=x@example.com"];
+    let tree = git(&["hash-object", "-w", "-t", "tree", "/dev/null"]);
+    let commit = git(&[&who[..], &["commit-tree", "-m", "x", &tree]].concat());
+    for name in ["heads/main", "pull/1/head", "pull/2/head", "pull/2/merge"] {
+        git(&["update-ref", &format!("refs/{name}"), &commit]);
+    }
+    let remote = format!("--remote={}", remote.path().display());
+    let prune = |args: &[&str]| {
+        let args = [&["cachex", "cache", "prune", &cache][..], args].concat();
+        let output = bench.client.docker(&args);
+        let (told, error) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{told} {error}");
+        (told, error)
+    };
+    let (told, error) = prune(&["--closed", &remote]);
+    assert_says(&told, "the branch is gone");
+    assert_says(&told, "the pull request is closed");
+    assert_says(&told, "would remove 2 caches");
+    assert_says(
+        &error,
+        "does not tell which pull requests are open: 1 scope left",
+    );
+    let (told, _) = prune(&["--closed", &remote, "--yes"]);
+    assert_says(&told, "removed 2 caches");
+    let left = ["b-main", "pr-2", "pr-3", "s-front", "latest"];
+    assert!(left.iter().all(|tag| digest(&name, tag).is_some()));
+    assert!(digest(&name, "b-gone").is_none() && digest(&name, "pr-1").is_none());
+    assert_eq!(prune(&["--closed", &remote]).0, "nothing to remove\n");
+
+    // The manifest that the scope held before is not old enough, and goes where that does not matter.
+    assert_eq!(prune(&["--orphans"]).0, "nothing to remove\n");
+    let all = ["--orphans", "--older-than=0s", "--keep=99"];
+    assert_says(&prune(&all).0, "would remove 1 replaced manifest");
+    prune(&[&all[..], &["--yes"]].concat());
+    assert!(registry.manifest(&name, &old[0]).is_none());
+    assert_eq!(digest(&name, "b-main"), Some(old[1].clone()));
+    assert_eq!(prune(&all).0, "nothing to remove\n");
+
+    let output = bench.client.docker(&[
+        "cachex",
+        "cache",
+        "prune",
+        &cache,
+        "--closed",
+        "--remote=/nowhere",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_says(&text(&output.stderr), "cannot ask the Git remote /nowhere");
 }
 
 #[tokio::test(flavor = "multi_thread")]

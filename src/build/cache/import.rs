@@ -5,10 +5,12 @@
 //! | `sources` | each cache, resolved: who reads it, what BuildKit is told |
 //! | `probe` | what the registries say about them, asked first |
 //! | `set` | all of them: opened before the solve |
+//! | `beside` | caches that another one has taken in |
 //! | `recover`, `unreadable` | a build that fails because of one is run again without what could not be read |
 //! | `found` | what they turned out to be |
 //! | `watch`, `origin`, [`missing`] | what the reports of a solve say about them |
 
+mod beside;
 pub mod found;
 pub mod missing;
 pub mod origin;

@@ -6,6 +6,7 @@
 //! an earlier build again.
 
 mod error;
+mod folders;
 mod git;
 pub mod remote;
 
@@ -19,12 +20,14 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 pub use self::error::InputError;
+pub use self::folders::Folders;
 use self::remote::{is_http_url, is_remote_url, is_repository};
 use super::stdin::Stdin;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::source::Source;
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 use crate::digest::Digest;
+use crate::options::context_mode::ContextMode;
 use crate::options::oci_layout::LayoutRef;
 
 /// Capability that a frontend needs for named contexts.
@@ -48,6 +51,8 @@ pub struct InputSpec {
     pub git_query_as_input: bool,
     /// The folder `.git` stays in a context that is such a definition, where the user said.
     pub keep_git_dir: Option<bool>,
+    /// Which permissions the files of folders have, where the user said.
+    pub mode: Option<ContextMode>,
 }
 
 impl InputSpec {
@@ -87,6 +92,8 @@ pub struct Inputs {
     pub definitions: BTreeMap<String, Definition>,
     /// Folders that the session serves, by the name that BuildKit asks for.
     pub local_dirs: BTreeMap<String, PathBuf>,
+    /// Which permissions their files have.
+    pub mode: ContextMode,
     /// Key under which BuildKit keeps the context folder's files between builds.
     pub shared_key: String,
     /// A context archive that comes by standard input; the session hands it out.
@@ -112,7 +119,10 @@ impl Inputs {
         node_id: &str,
         stdin: impl FnOnce() -> Stdin,
     ) -> Result<Self, InputError> {
-        let mut inputs = Self::default();
+        let mut inputs = Self {
+            mode: spec.mode.unwrap_or_default(),
+            ..Self::default()
+        };
         let mut caps = Vec::new();
         let dockerfile = spec.dockerfile.as_deref().filter(|f| !f.is_empty());
         if spec.context == "-" {

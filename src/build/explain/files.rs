@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,11 +13,12 @@ use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::watch::Watch;
+use crate::build::context::inputs::Folders;
 use crate::cache::keys::header::{FileHash, Sum};
 use crate::cache::keys::tree::Builder;
 use crate::cache::keys::{Facts, Keys, Plan, Tree, Vertex};
 use crate::fsutil::wire::Stat;
-use crate::fsutil::{Filter, ListError, list};
+use crate::fsutil::{Attributes, Filter, ListError, list};
 use crate::platform::names;
 
 /// How long after the first step more is heard before files are read.
@@ -33,7 +34,7 @@ pub(super) type Trees = BTreeMap<String, Arc<Tree>>;
 /// Reads files beside a build.
 #[derive(Debug)]
 pub(super) struct Reader {
-    folders: BTreeMap<String, PathBuf>,
+    folders: Folders,
     kept: Arc<Mutex<Kept>>,
     /// Reads what is due when the first step has begun.
     early: Option<AbortOnDropHandle<()>>,
@@ -56,7 +57,7 @@ impl Kept {
     fn trees(
         &mut self,
         plan: &Arc<Plan>,
-        folders: &BTreeMap<String, PathBuf>,
+        folders: &Folders,
         steps: &BTreeSet<usize>,
         stop: &AtomicBool,
     ) -> Result<Trees, ListError> {
@@ -82,7 +83,7 @@ type Sums = BTreeMap<String, BTreeMap<Vec<u8>, Sum>>;
 
 impl Reader {
     /// Reads when it is asked to.
-    pub(super) fn new(folders: BTreeMap<String, PathBuf>) -> Self {
+    pub(super) fn new(folders: Folders) -> Self {
         Self {
             folders,
             kept: Arc::default(),
@@ -93,11 +94,7 @@ impl Reader {
     }
 
     /// Begins to read once a step runs, if anything is to be read at all.
-    pub(super) fn start(
-        watch: Arc<Watch>,
-        folders: BTreeMap<String, PathBuf>,
-        is_wanted: bool,
-    ) -> Self {
+    pub(super) fn start(watch: Arc<Watch>, folders: Folders, is_wanted: bool) -> Self {
         let mut reader = Self::new(folders);
         if is_wanted {
             let (folders, kept) = (reader.folders.clone(), Arc::clone(&reader.kept));
@@ -163,7 +160,7 @@ fn log(error: &ListError) {
 /// known. Blocks.
 fn read(
     plan: &Plan,
-    folders: &BTreeMap<String, PathBuf>,
+    folders: &Folders,
     steps: &BTreeSet<usize>,
     sums: &mut Sums,
     stop: &AtomicBool,
@@ -172,9 +169,9 @@ fn read(
     let mut links = BTreeMap::new();
     let filters = filters(plan);
     for (name, filter) in &filters {
-        if let Some(folder) = folders.get(name) {
+        if let Some(folder) = folders.by_name.get(name) {
             let links: &mut BTreeMap<_, _> = links.entry(name.clone()).or_default();
-            let tree = plain_tree(folder, filter, links)?;
+            let tree = plain_tree(folder, filter, folders.attributes, links)?;
             trees.insert(name.clone(), Arc::new(tree));
         }
     }
@@ -186,7 +183,7 @@ fn read(
     trees.retain(|name, _| !wanted.contains_key(name));
     let mut left = MOST;
     for (name, mut paths) in wanted {
-        let (Some(folder), Some(filter)) = (folders.get(&name), filters.get(&name)) else {
+        let (Some(folder), Some(filter)) = (folders.by_name.get(&name), filters.get(&name)) else {
             continue;
         };
         // The checksum of a second name is that of the first.
@@ -202,7 +199,7 @@ fn read(
             stop,
         };
         let mut builder = Builder::default();
-        list(folder, filter, |stat| {
+        list(folder, filter, folders.attributes, |stat| {
             let sum = paths.contains(&stat.path).then(|| hasher.sum(&stat));
             builder.add(&stat, sum.flatten());
             ControlFlow::Continue(())
@@ -216,10 +213,11 @@ fn read(
 fn plain_tree(
     folder: &Path,
     filter: &Filter,
+    attributes: Attributes,
     links: &mut BTreeMap<Vec<u8>, Vec<u8>>,
 ) -> Result<Tree, ListError> {
     let mut builder = Builder::default();
-    list(folder, filter, |stat| {
+    list(folder, filter, attributes, |stat| {
         builder.add(&stat, None);
         if !stat.is_symlink() && !stat.linkname.is_empty() {
             links.insert(stat.path, stat.linkname);
@@ -349,14 +347,18 @@ mod tests {
         Plan::of([&maker.end(&second)])
     }
 
-    fn folder() -> (tempfile::TempDir, BTreeMap<String, PathBuf>) {
+    fn folder() -> (tempfile::TempDir, Folders) {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a", "b", "c"] {
             fs_err::write(dir.path().join(name), name).unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
             std::fs::set_permissions(dir.path().join(name), mode).unwrap();
         }
-        let folders = BTreeMap::from([("context".to_owned(), dir.path().to_owned())]);
+        let by_name = BTreeMap::from([("context".to_owned(), dir.path().to_owned())]);
+        let folders = Folders {
+            by_name,
+            ..Folders::default()
+        };
         (dir, folders)
     }
 

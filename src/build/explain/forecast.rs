@@ -1,7 +1,6 @@
 //! What will become of the steps of a build that has not run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::pb::Definition;
@@ -10,6 +9,7 @@ use super::files::Reader;
 use super::findings::Findings;
 use super::{Around, caches};
 use crate::build::cache::import::found::FoundCache;
+use crate::build::context::inputs::Folders;
 use crate::build::request::BuildRequest;
 use crate::cache::keys::Plan;
 use crate::cache::keys::compare::forecast;
@@ -32,7 +32,7 @@ pub struct Forecast {
 pub async fn of(
     request: &BuildRequest,
     definitions: &BTreeMap<String, Definition>,
-    folders: BTreeMap<String, PathBuf>,
+    folders: Folders,
     found: Vec<FoundCache>,
     around: Around<'_>,
 ) -> Forecast {

@@ -45,7 +45,7 @@ pub async fn forecast(
                     registries: &runner.caches.registries,
                     targets: &[],
                 };
-                let folders = inputs.local_dirs.clone();
+                let folders = inputs.folders();
                 let found = imports.found(status.unread());
                 let forecast = forecast::of(request, &definitions, folders, found, around);
                 Ok(Box::pin(forecast).await)

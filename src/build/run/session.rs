@@ -99,7 +99,9 @@ pub(super) fn prepare(
     let mut dirs = LocalDirs::default();
     let dir_failures = dirs.failures();
     if !inputs.local_dirs.is_empty() {
-        for (name, dir) in &inputs.local_dirs {
+        let folders = inputs.folders();
+        dirs.set_attributes(folders.attributes);
+        for (name, dir) in folders.by_name {
             dirs.add(name, dir);
         }
         builder = builder.file_sync(dirs);

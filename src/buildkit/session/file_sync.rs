@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 use super::bidi::{BidiMethod, BidiServer, Replies};
 use super::tasks::{Tasks, WorkStream};
 use crate::fsutil::wire::Packet;
-use crate::fsutil::{self, Filter, SendError};
+use crate::fsutil::{self, Attributes, Filter, SendError};
 
 pub(super) const METHODS: &[&str] = &[
     "/moby.filesync.v1.FileSync/DiffCopy",
@@ -39,6 +39,7 @@ const QUEUE: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub struct LocalDirs {
     dirs: HashMap<String, PathBuf>,
+    attributes: Attributes,
     failures: DirFailures,
 }
 
@@ -72,6 +73,12 @@ impl LocalDirs {
     /// Lets the daemon read a directory under a name.
     pub fn add(&mut self, name: impl Into<String>, dir: impl Into<PathBuf>) {
         self.dirs.insert(name.into(), dir.into());
+    }
+
+    /// Sets how entries are told. Owner and group of the files here mean nothing in a build; unless this is called, all is
+    /// sent as root's.
+    pub fn set_attributes(&mut self, attributes: Attributes) {
+        self.attributes = attributes;
     }
 
     /// Returns the place where failures are kept; it can be read when the build is over.
@@ -115,12 +122,11 @@ impl BidiMethod for FileSync {
             exclude: values(metadata, KEY_EXCLUDE),
             follow: values(metadata, KEY_FOLLOW),
         };
-        let failures = self.dirs.failures();
+        let (failures, attributes) = (self.dirs.failures(), self.dirs.attributes);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let packets = request.into_inner();
         let work = self.tasks.spawn(async move {
-            // Owner and group of the files here mean nothing in the build; all is sent as root's.
-            let stats = fsutil::send(&root, filter, true, packets, sender)
+            let stats = fsutil::send(&root, filter, attributes, packets, sender)
                 .await
                 .map_err(|error| {
                     failures.add(&root, &error);

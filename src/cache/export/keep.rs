@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::beside::Beside;
 use super::publish::{PublishError, Published, manifest_of, rewrite};
 use super::push_merged::{self, Place};
 use super::sink::{Collected, PartExport, RegistrySink};
-use crate::cache::extras::store::NewRecord;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents};
 use crate::digest::Digest;
@@ -27,7 +27,7 @@ pub async fn keep(
     parts: Vec<PartExport>,
     reference: &str,
     bounds: &Bounds,
-    record: Option<&NewRecord>,
+    beside: Beside<'_>,
     enough: impl Future<Output = ()>,
 ) -> Result<Option<Published>, PublishError> {
     let mut collected = Collected {
@@ -55,13 +55,13 @@ pub async fn keep(
         reference,
         bounds,
         now: Timestamp::now(),
-        record,
+        beside,
     };
-    let merged = match push_merged::publish(place, &kept, &stored).await {
+    let merged = match Box::pin(push_merged::publish(place, &kept, &stored)).await {
         Err(PublishError::Lost(lost)) => {
             // The builder heard that the registry has them. What does not need them is kept.
             kept.drop_layers(&lost.into_iter().collect());
-            push_merged::publish(place, &kept, &stored).await?
+            Box::pin(push_merged::publish(place, &kept, &stored)).await?
         }
         merged => merged?,
     };

@@ -6,6 +6,7 @@
 //! blobs as they are stored and writes config and manifest, the tag last; [`push_merged`] does so together
 //! with what the tag holds.
 
+pub mod beside;
 pub mod keep;
 pub mod layer;
 pub mod publish;
@@ -14,6 +15,7 @@ pub mod sink;
 
 use std::sync::Arc;
 
+pub use beside::{Beside, Others};
 pub use publish::{PublishError, Published, Rules};
 pub use sink::{PartExport, RegistrySink};
 

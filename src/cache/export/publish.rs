@@ -8,13 +8,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::beside::Beside;
 use super::layer::StoredLayer;
 use super::push_merged::{self, Merged, Place, put_config};
 use super::sink::{Collected, RegistrySink};
 use crate::cache::MAX_METADATA;
 use crate::cache::config::{CacheConfig, ConfigError};
 use crate::cache::descriptor::Descriptor;
-use crate::cache::extras::store::{self, NewRecord, Written};
+use crate::cache::extras::Extras;
+use crate::cache::extras::store::{self, Written};
 use crate::cache::manifest::{CacheManifest, ManifestError};
 use crate::cache::media::Form;
 use crate::cache::media::layer_type;
@@ -110,7 +112,7 @@ pub async fn publish(
     sink: &RegistrySink,
     reference: &str,
     rules: &Rules,
-    record: Option<&NewRecord>,
+    beside: Beside<'_>,
 ) -> Result<Option<Published>, PublishError> {
     let collected = sink.finish().await.map_err(PublishError::Layer)?;
     if !collected.broken.is_empty() {
@@ -123,14 +125,14 @@ pub async fn publish(
     };
     let mut made = rewrite(&collected, manifest, sink.settings().oci_types)?;
     let published = if rules.merge {
-        merge(sink.repository(), reference, rules, &made, record).await
+        merge(sink.repository(), reference, rules, &made, beside).await
     } else {
         let dropped = if rules.cut() {
             made.cut(&rules.bounds)?
         } else {
             None
         };
-        let alone = alone(sink, reference, &mut made, record).await;
+        let alone = alone(sink, reference, &mut made, beside).await;
         alone.map(|published| Published {
             dropped,
             ..published
@@ -147,7 +149,7 @@ async fn alone(
     sink: &RegistrySink,
     reference: &str,
     made: &mut Rewritten,
-    record: Option<&NewRecord>,
+    beside: Beside<'_>,
 ) -> Result<Published, PublishError> {
     let mut published = made.report();
     let known = sink.known().await;
@@ -163,12 +165,21 @@ async fn alone(
     let layers = check_reused(repository, &made.layers);
     let config = store_config(repository, &known, made);
     let record = async {
-        let Some(new) = record else { return Ok(None) };
+        let Some(new) = beside.record else {
+            return Ok(None);
+        };
         let old = known.extras().record();
         Ok(store::store(repository, old, new, false, made.form()?).await)
     };
     let ((), (), record) = tokio::try_join!(layers, config, record)?;
-    let manifest = made.with_record(record)?;
+    let mut extras = Extras::default();
+    extras.set_record(record);
+    if beside.cleaning.is_some() || known.extras().notes().tag.is_some() {
+        let bounds = Bounds::default();
+        let place = place(repository, reference, &bounds, beside);
+        extras.set_notes(place.notes_over_what_is_there().await?);
+    }
+    let manifest = made.with(extras)?;
     (published.manifest, published.refused) =
         store::put(repository, Some(reference), &manifest).await?;
     Ok(published)
@@ -180,18 +191,12 @@ async fn merge(
     reference: &str,
     rules: &Rules,
     made: &Rewritten,
-    record: Option<&NewRecord>,
+    beside: Beside<'_>,
 ) -> Result<Published, PublishError> {
     let contents = Contents::parse(&made.manifest, made.media_type, &made.config)?;
     let sent = made.layers.iter().filter(|layer| layer.sent > 0);
     let stored: HashSet<Digest> = sent.map(|layer| layer.digest.clone()).collect();
-    let place = Place {
-        repository,
-        reference,
-        bounds: &rules.bounds,
-        now: Timestamp::now(),
-        record,
-    };
+    let place = place(repository, reference, &rules.bounds, beside);
     let merged = push_merged::publish(place, &contents, &stored).await?;
     Ok(Published {
         manifest: merged.manifest.clone(),
@@ -201,6 +206,21 @@ async fn merge(
         merged: Some(merged),
         ..made.report()
     })
+}
+
+fn place<'a>(
+    repository: &'a Repository,
+    reference: &'a str,
+    bounds: &'a Bounds,
+    beside: Beside<'a>,
+) -> Place<'a> {
+    Place {
+        repository,
+        reference,
+        bounds,
+        now: Timestamp::now(),
+        beside,
+    }
 }
 
 /// Returns whether the old cache has the same layers and at least the same records: BuildKit writes fewer
@@ -274,9 +294,9 @@ impl Rewritten {
         Ok(CacheManifest::parse(&self.manifest, self.media_type)?.form)
     }
 
-    /// Returns the manifest with the entry of a record. Without one it keeps every byte.
-    fn with_record(&self, record: Option<Descriptor>) -> Result<Written, PublishError> {
-        if record.is_none() {
+    /// Returns the manifest with entries and notes of this program. Without any it keeps every byte.
+    fn with(&self, extras: Extras) -> Result<Written, PublishError> {
+        if extras == Extras::default() {
             return Ok(Written {
                 with: self.manifest.clone(),
                 without: None,
@@ -284,9 +304,13 @@ impl Rewritten {
             });
         }
         let mut manifest = CacheManifest::parse(&self.manifest, self.media_type)?;
-        manifest.extras.set_record(record);
+        let is_noted = !extras.notes().is_empty();
+        manifest.extras = extras;
         let mut written = Written::of(&manifest)?;
-        written.without = written.without.map(|_| self.manifest.clone());
+        if !is_noted {
+            // What BuildKit wrote keeps every byte.
+            written.without = written.without.map(|_| self.manifest.clone());
+        }
         Ok(written)
     }
 

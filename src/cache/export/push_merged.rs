@@ -15,10 +15,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::PublishError;
+use super::beside::Beside;
 use crate::cache::config::CacheConfig;
 use crate::cache::descriptor::Descriptor;
 use crate::cache::extras::Extras;
-use crate::cache::extras::store::{self, NewRecord};
+use crate::cache::extras::clean;
+use crate::cache::extras::notes::Notes;
+use crate::cache::extras::store;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents, Dropped};
 use crate::digest::Digest;
@@ -46,8 +49,30 @@ pub struct Place<'a> {
     pub bounds: &'a Bounds,
     /// The present time.
     pub now: Timestamp,
-    /// What is told of the builds.
-    pub record: Option<&'a NewRecord>,
+    /// What goes with it.
+    pub beside: Beside<'a>,
+}
+
+impl Place<'_> {
+    /// Returns the notes of a manifest that is written in place of one. A tag that is not cleaned by this build goes on noting
+    /// what it has begun to note.
+    fn notes(&self, held: &Notes, replaces: Option<&Digest>) -> Notes {
+        match self.beside.cleaning {
+            Some(cleaning) => cleaning.notes(self.reference, held, replaces, self.now),
+            None if held.tag.is_some() => clean::next(self.reference, held, replaces, self.now),
+            None => Notes::default(),
+        }
+    }
+
+    /// Returns the notes of a manifest that is written in place of the one that the tag holds now.
+    pub(super) async fn notes_over_what_is_there(&self) -> Result<Notes, RegistryError> {
+        let Some(raw) = self.repository.manifest(self.reference).await? else {
+            return Ok(self.notes(&Notes::default(), None));
+        };
+        let held = CacheManifest::parse(&raw.bytes, &raw.media_type).ok();
+        let held = held.map_or_else(Notes::default, |held| held.extras.notes().clone());
+        Ok(self.notes(&held, Some(&raw.digest)))
+    }
 }
 
 /// A cache that the reference holds.
@@ -147,6 +172,7 @@ pub async fn merge<S: BuildHasher>(
         replaced: None,
         refused: false,
         stored: None,
+        untagged: Vec::new(),
     };
     writer.run().await
 }
@@ -159,12 +185,13 @@ pub async fn merge<S: BuildHasher>(
 pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<Merged, PublishError> {
     let mut contents = contents.clone();
     let dropped = contents.bound(place.bounds, place.now)?;
-    let record = match place.record {
+    let record = match place.beside.record {
         Some(new) => store::store(place.repository, None, new, false, contents.form()).await,
         None => None,
     };
     let mut extras = Extras::default();
     extras.set_record(record);
+    extras.set_notes(place.notes_over_what_is_there().await?);
     contents.set_extras(extras);
     let parts = contents.to_parts()?;
     put_config(place.repository, &parts.config_digest, &parts.config, true).await?;
@@ -224,6 +251,8 @@ struct Writer<'a> {
     refused: bool,
     /// The entry of the record that was stored last, with the entry that it follows on.
     stored: Option<(Option<Descriptor>, Option<Descriptor>)>,
+    /// Manifests of this writer that another one was quicker than, or has overwritten.
+    untagged: Vec<Digest>,
 }
 
 impl Writer<'_> {
@@ -304,9 +333,12 @@ impl Writer<'_> {
                 }
                 merged.merge(&contents);
             }
+            self.note(&mut merged, held);
             let dropped = merged.bound(self.place.bounds, self.place.now)?;
+            self.take_in_others(&mut merged)?;
             if let Some(contents) = &held.contents
                 && contents.is_still(&merged, self.stale())
+                && contents.extras().notes().holds == merged.extras().notes().holds
                 && (any_form || contents.form() == merged.form())
             {
                 return Ok(None);
@@ -325,6 +357,37 @@ impl Writer<'_> {
             }
             self.lost.extend(lost);
         }
+    }
+
+    /// Notes what the new manifest replaces.
+    fn note(&self, merged: &mut Contents, held: &RemoteState) {
+        let before = held.contents.as_ref();
+        let before = before.map(|contents| contents.extras().notes().clone());
+        let before = before.unwrap_or_default();
+        let mut notes = self.place.notes(&before, held.digest.as_ref());
+        if notes.tag.is_some() {
+            for digest in &self.untagged {
+                notes.note(digest, self.place.now);
+            }
+        }
+        let mut extras = merged.extras().clone();
+        extras.set_notes(notes);
+        merged.set_extras(extras);
+    }
+
+    /// Adds the other caches, without what the registry has lost of them.
+    fn take_in_others(&self, merged: &mut Contents) -> Result<(), serde_json::Error> {
+        let Some(others) = self.place.beside.others else {
+            return Ok(());
+        };
+        let mut others = others.clone();
+        if !self.lost.is_empty() {
+            others.contents.drop_layers(&self.lost);
+        }
+        if let Some(both) = others.add_to(merged, self.place.bounds, self.place.now)? {
+            *merged = both;
+        }
+        Ok(())
     }
 
     fn stale(&self) -> Duration {
@@ -360,9 +423,10 @@ impl Writer<'_> {
         let (digest, refused) = store::put(repository, None, &parts.written()).await?;
         if let (true, Some(plain)) = (refused, parts.plain.take()) {
             self.refused = true;
-            merged.set_extras(Extras::default());
+            merged.set_extras(merged.extras().without_entries());
             parts.manifest = plain;
         }
+        self.untagged.push(digest.clone());
         let now = repository.manifest_descriptor(reference).await?;
         if now.map(|now| now.digest) != held.digest {
             tracing::debug!(reference, "another build was quicker");
@@ -384,8 +448,8 @@ impl Writer<'_> {
     async fn add_record(&mut self, merged: &mut Contents) {
         let mut extras = merged.extras().clone();
         if self.refused {
-            extras = Extras::default();
-        } else if let Some(new) = self.place.record {
+            extras = extras.without_entries();
+        } else if let Some(new) = self.place.beside.record {
             let old = extras.record().cloned();
             let entry = match &self.stored {
                 Some((after, entry)) if *after == old => entry.clone(),

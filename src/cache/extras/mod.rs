@@ -3,6 +3,8 @@
 //! | file | holds |
 //! |---|---|
 //! | [`attach`] | the record added to a cache that BuildKit has written |
+//! | [`clean`] | manifests that a tag held before, deleted |
+//! | [`notes`] | what this program notes in a manifest's annotations |
 //! | [`store`] | the record of a build stored, and a manifest written with it |
 //!
 //! An entry stands among the layers, because registries keep only what a manifest names, and looks like one:
@@ -15,30 +17,38 @@
 //! | `dev.docker-cachex.record` | the [record](super::record) of the builds that wrote the cache |
 
 pub mod attach;
+pub mod clean;
+pub mod notes;
 pub mod store;
 
 use serde_json::Value;
 
+use self::notes::Notes;
 use super::descriptor::{Descriptor, UNCOMPRESSED};
-
 use super::media::Form;
 use super::media::layer_type;
 use super::record::Blob;
+use super::unknown::Unknown;
 use crate::compress::Algorithm;
 
 /// Annotation of the record's entry.
 const RECORD: &str = "dev.docker-cachex.record";
 
-/// The entries of this program in one manifest.
+/// The entries and notes of this program in one manifest.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Extras {
     record: Option<Descriptor>,
+    notes: Notes,
 }
 
 impl Extras {
-    /// Takes the entries out of those of a manifest. Of several of one kind the first counts.
-    pub(super) fn take(entries: &mut Vec<Descriptor>) -> Self {
-        let mut extras = Self::default();
+    /// Takes the entries out of those of a manifest, and the notes out of its other fields. Of several entries of one
+    /// kind the first counts.
+    pub(super) fn take(entries: &mut Vec<Descriptor>, fields: &mut Unknown) -> Self {
+        let mut extras = Self {
+            record: None,
+            notes: Notes::take(fields),
+        };
         entries.retain(|entry| {
             let is_record = entry.annotations.contains_key(RECORD);
             if is_record && extras.record.is_none() {
@@ -49,9 +59,28 @@ impl Extras {
         extras
     }
 
-    /// Returns whether there is none.
-    pub fn is_empty(&self) -> bool {
+    /// Returns whether there is no entry.
+    pub fn has_no_entry(&self) -> bool {
         self.record.is_none()
+    }
+
+    /// Returns the notes alone, without entries.
+    #[must_use]
+    pub fn without_entries(&self) -> Self {
+        Self {
+            record: None,
+            notes: self.notes.clone(),
+        }
+    }
+
+    /// Returns the notes.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Sets the notes.
+    pub fn set_notes(&mut self, notes: Notes) {
+        self.notes = notes;
     }
 
     /// Returns the entries, in the order in which they stand behind the layers.
@@ -71,7 +100,7 @@ impl Extras {
 
     /// Takes the entries of another manifest of which this one has none. Of two records the one with the
     /// greater digest stays, so that the order does not matter; who has a registry at hand
-    /// [merges](store) them.
+    /// [merges](store) them. Notes stay as they are: they are about one tag, and not about what is under it.
     pub(super) fn merge(&mut self, other: &Self) {
         let digest = |extras: &Self| extras.record.as_ref().map(|entry| entry.digest.clone());
         if digest(other) > digest(self) {
@@ -144,10 +173,10 @@ mod tests {
             entry
         };
         let mut entries = vec![entry(b"a"), Descriptor::of("x", b"layer"), entry(b"b")];
-        let first = Extras::take(&mut entries);
+        let first = Extras::take(&mut entries, &mut Unknown::default());
         assert_eq!(first.record(), Some(&entry(b"a")));
         assert_eq!(entries.len(), 1);
-        let second = Extras::take(&mut vec![entry(b"b")]);
+        let second = Extras::take(&mut vec![entry(b"b")], &mut Unknown::default());
         let (mut one, mut other) = (first.clone(), second.clone());
         one.merge(&second);
         other.merge(&first);

@@ -161,7 +161,7 @@ async fn try_store(
 pub struct Written {
     /// With the entries.
     pub with: Bytes,
-    /// Without, for registries that refuse it.
+    /// With the notes alone, for registries that refuse it.
     pub without: Option<Bytes>,
     /// Its media type.
     pub media_type: &'static str,
@@ -176,7 +176,7 @@ impl Written {
     pub fn of(manifest: &CacheManifest) -> Result<Self, serde_json::Error> {
         let media_type = manifest.form.media_type();
         let bytes = Bytes::from(manifest.to_bytes()?);
-        if manifest.extras.is_empty() {
+        if manifest.extras.has_no_entry() {
             return Ok(Self {
                 with: bytes,
                 without: None,
@@ -184,7 +184,7 @@ impl Written {
             });
         }
         let mut plain = manifest.clone();
-        plain.extras = super::Extras::default();
+        plain.extras = manifest.extras.without_entries();
         let plain = Bytes::from(plain.to_bytes()?);
         let is_too_large = bytes.len() > MAX_METADATA && plain.len() <= MAX_METADATA;
         Ok(Self {

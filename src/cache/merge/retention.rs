@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Contents;
 use super::reduce::{Place, reduce};
-use super::times::Times;
+use super::times::{NEAR, Times};
 use crate::cache::MAX_METADATA;
 use crate::options::size::human_size;
 use crate::text::counted;
@@ -84,7 +84,9 @@ impl Contents {
         // One more than may be kept.
         let mut too_many = places.len() + 1;
         if let Some(age) = bounds.max_age {
+            // What a build has just used stays: of a result that is as young as that its use is not noted.
             let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+            let age = age.max(NEAR);
             let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
             let young = places.partition_point(|(used, _)| *used >= Some(oldest));
             if young < places.len() {

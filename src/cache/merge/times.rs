@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 /// Uses that follow the making this closely are not written down: the field costs space.
-const NEAR: SignedDuration = SignedDuration::from_mins(5);
+pub(super) const NEAR: SignedDuration = SignedDuration::from_mins(5);
 
 /// The two times of a result. An unreadable time is the oldest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

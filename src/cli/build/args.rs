@@ -62,6 +62,10 @@ pub struct BuildArgs {
     #[arg(long = "cache-to", value_name = "stringArray")]
     pub cache_to: Vec<String>,
 
+    /// Permissions of the files of folders that are built ("as-is", "git": only whether a file may be run)
+    #[arg(long = "context-mode", value_name = "string")]
+    pub context_mode: Option<String>,
+
     /// Ask for another result than a build ("check", "outline", "targets")
     #[arg(long = "call", value_name = "string", overrides_with_all = ["check", "print"])]
     pub call: Option<String>,

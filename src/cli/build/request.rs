@@ -22,6 +22,7 @@ use crate::options::add_host::AddHost;
 use crate::options::attest::{self, Attest, Attests};
 use crate::options::boolean::parse_bool;
 use crate::options::call::Call;
+use crate::options::context_mode::ContextMode;
 use crate::options::entitlement::Entitlements;
 use crate::options::explain::{Explain, HitRate};
 use crate::options::output::{self, Output, OutputType};
@@ -200,6 +201,7 @@ fn inputs(
         "build-context",
         build_context::parse_list(&args.build_contexts),
     )?;
+    let mode = args.context_mode.as_deref().map(ContextMode::parse);
     Ok(InputSpec {
         context: args.context.clone(),
         dockerfile: args.file.clone(),
@@ -213,6 +215,7 @@ fn inputs(
         keep_git_dir: build_args
             .get(KEEP_GIT_DIR_ARG)
             .and_then(|text| parse_bool(text)),
+        mode: flag("context-mode", mode.transpose())?,
     })
 }
 

@@ -83,7 +83,12 @@ impl Scopes {
     ///
     /// Fails if a scope makes no reference.
     pub(super) fn add_to(&mut self, request: &mut BuildRequest) -> Result<(), CommandError> {
-        for scope in &self.plan.reads {
+        if request.inputs.mode.is_none() {
+            request.inputs.mode = self.cache.context_mode;
+        }
+        // Where BuildKit reads two caches that overlap it loses hits (moby/buildkit#4674), fewer of them where its own comes
+        // last.
+        for scope in self.plan.reads.iter().rev() {
             let import = self.cache.from(scope).map_err(CommandError::failed)?;
             request.cache_from.push(import);
         }

@@ -141,6 +141,7 @@ mod tests {
                 layers: [(Digest::of(b"a"), 1_400_000), (Digest::of(b"b"), 100_000)].into(),
                 results: 7,
                 last_used: "2026-11-28T10:00:00Z".parse().ok(),
+                replaced: Vec::new(),
             }],
             others: vec![("latest".into(), None)],
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cache::copy_blobs::{self, CopySource};
+use crate::cache::export::beside::Beside;
 use crate::cache::export::push_merged::{self, Merged, Place};
 use crate::cache::extras::Extras;
 use crate::cache::extras::store::{self, NewRecord};
@@ -97,7 +98,10 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
         reference: &tag,
         bounds: &bounds,
         now,
-        record: record.as_ref(),
+        beside: Beside {
+            record: record.as_ref(),
+            ..Beside::default()
+        },
     };
     let mut merged = keep(place, &contents, &copied.there, args.replace).await?;
     merged.lost += lost;

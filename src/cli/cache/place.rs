@@ -3,12 +3,17 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use url::Url;
+
 use crate::cache::layout::Layout;
 use crate::cache::source::{CacheSource, SourceError};
 use crate::cli::Context;
 use crate::cli::docker_env::docker_env;
 use crate::cli::invocation::Invocation;
+use crate::docker::credentials::Credential;
+use crate::env;
 use crate::error::CommandError;
+use crate::forge::github::{self, GitHubPackages};
 use crate::options::oci_layout::{LayoutRef, PREFIX};
 use crate::reference::{DEFAULT_TAG, Reference};
 use crate::registry::{Access, Repository, SpoolDir};
@@ -111,6 +116,35 @@ impl<'a> Places<'a> {
         };
         let tag = tag.clone();
         Ok((self.repository(&reference, insecure, Access::Delete)?, tag))
+    }
+
+    /// Returns what the forge of a repository deletes, where the registry deletes nothing: for GHCR, with the password of its
+    /// login.
+    ///
+    /// # Errors
+    ///
+    /// Fails if docker's configuration is broken.
+    pub(super) async fn packages(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<GitHubPackages>, CommandError> {
+        if repository.client().host() != github::REGISTRY {
+            return Ok(None);
+        }
+        let invocation = self.invocation()?;
+        let login = invocation.tokens.credential(github::REGISTRY, &[]).await;
+        let login = login.map_err(CommandError::failed)?;
+        let Credential::Basic { password, .. } = login else {
+            return Ok(None);
+        };
+        let api = self.ctx.env.non_empty(env::GITHUB_API_URL);
+        let api = Url::parse(api.unwrap_or(github::API)).map_err(|error| {
+            CommandError::failed(format!("invalid {}: {error}", env::GITHUB_API_URL))
+        })?;
+        let host = api.host_str().unwrap_or_default();
+        let http = invocation.registries.web(host);
+        let http = http.map_err(CommandError::failed)?;
+        Ok(GitHubPackages::new(http, api, repository.name(), password))
     }
 
     /// Returns where spool files are.

@@ -1,115 +1,201 @@
 //! `cache prune`: caches of a repository that nobody needs any more.
 
+mod choose;
+mod remote;
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cache::survey::{Survey, TaggedCache};
+use crate::cache::orphans::{self, Orphan};
+use crate::cache::removal::Place;
+use crate::cache::survey::Survey;
 use crate::cli::{Context, table};
 use crate::error::CommandError;
+use crate::forge::Packages;
 use crate::options::duration;
 use crate::options::size::human_size;
-use crate::scope::is_scope;
 use crate::text::counted;
 
+use self::choose::{Chosen, closed, old};
 use super::ls::ago;
 use super::place::Places;
-use super::rm::{LOOKED_AT, failed, remove};
+use super::rm::{LOOKED_AT, failed, is_whole, remove};
+
+/// How long nobody has used what is removed where nothing else is asked for.
+const OLD: Duration = Duration::from_secs(336 * 3600);
+/// How long ago manifests were replaced that no tag has: a build that began before may still read them.
+const GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// Remove caches that have not been used for long
 ///
 /// Only scopes of `--cache` count: tags that begin with b-, pr- or s-. Without --yes nothing is removed, and what
-/// would be is shown.
+/// would be is shown. With --closed or --orphans age does not count unless --older-than is given.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PruneArgs {
     /// The repository
     #[arg(value_name = "REPOSITORY")]
     repository: String,
+    /// Remove scopes of branches and pull requests that the Git remote does not have any more
+    #[arg(long)]
+    closed: bool,
     /// Use plain HTTP, or HTTPS with any certificate
     #[arg(long)]
     insecure: bool,
     /// Keep so many of the most recently used caches, however old
     #[arg(long, value_name = "number", default_value_t = 0)]
     keep: usize,
-    /// Remove what no build has used for longer
-    #[arg(long, value_name = "duration", value_parser = duration::parse, default_value = "336h")]
-    older_than: Duration,
+    /// Remove what no build has used for longer (default: 336h)
+    #[arg(long, value_name = "duration", value_parser = duration::parse)]
+    older_than: Option<Duration>,
+    /// Remove manifests that tags have held before (clean=DURATION notes them), a day after they were replaced
+    #[arg(long)]
+    orphans: bool,
+    /// The Git remote, by its name in this folder or by URL, that --closed asks
+    #[arg(long, value_name = "string", default_value = "origin")]
+    remote: String,
     /// Remove what is shown
     #[arg(long)]
     yes: bool,
+}
+
+impl PruneArgs {
+    /// Returns after which time caches are removed, if that counts.
+    fn age(&self) -> Option<Duration> {
+        let is_asked_for_else = self.closed || self.orphans;
+        self.older_than.or((!is_asked_for_else).then_some(OLD))
+    }
+}
+
+/// What is removed.
+struct Choice {
+    caches: Vec<Chosen>,
+    orphans: Vec<Orphan>,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// Fails if the registry does not answer, or refuses.
+/// Fails if the registry or the Git remote does not answer, or refuses.
 pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
     let places = Places::new(ctx);
     let repository = places.whole(&args.repository, args.insecure)?;
+    let packages = places.packages(&repository).await?;
+    let place = Place {
+        repository: &repository,
+        packages: packages.as_ref().map(|packages| packages as &dyn Packages),
+    };
     let waiting = format!("reading the tags of {}", args.repository);
     let survey = Survey::of(&repository, LOOKED_AT);
     let survey = ctx.ui.patiently(&waiting, Box::pin(survey)).await;
     let survey = survey.map_err(CommandError::failed)?;
     let now = Timestamp::now();
-    let chosen = chosen(&survey, args.older_than, args.keep, now);
-    if chosen.is_empty() {
+    let choice = choose(&args, place, &survey, now, ctx).await?;
+    if choice.caches.is_empty() && choice.orphans.is_empty() {
         return Ok(ctx.ui.data("nothing to remove")?);
     }
-    ctx.ui.text(&shown(&survey, &chosen, now))?;
-    let tags = chosen.iter().map(|cache| cache.tag.as_str()).collect();
-    let (count, freed) = (counted(chosen.len(), "cache"), survey.freed_by(&tags));
-    let (freed, all) = (human_size(freed), human_size(survey.size()));
+    ctx.ui.text(&shown(&survey, &choice.caches, now))?;
+    let tags = choice.caches.iter();
+    let tags = tags.map(|chosen| chosen.cache.tag.as_str()).collect();
+    let (freed, all) = (survey.freed_by(&tags), human_size(survey.size()));
+    let (what, freed) = (choice.in_words(), human_size(freed));
     if !args.yes {
-        let text = format!("would remove {count} and free {freed} of {all}; --yes does it");
+        let text = format!("would remove {what} and free {freed} of {all}; --yes does it");
         return Ok(ctx.ui.data(&text)?);
     }
+    remove_all(place, &survey, &choice).await?;
+    Ok(ctx
+        .ui
+        .data(&format!("removed {what}, freed {freed} of {all}"))?)
+}
+
+async fn choose(
+    args: &PruneArgs,
+    place: Place<'_>,
+    survey: &Survey,
+    now: Timestamp,
+    ctx: &Context,
+) -> Result<Choice, CommandError> {
+    let mut caches = Vec::new();
+    if args.closed {
+        let remote = remote::ask(&args.remote, ctx.env.current_dir()).await?;
+        let (chosen, unknown) = closed(survey, &remote);
+        if unknown > 0 {
+            ctx.ui.warning(&format!(
+                "{} does not tell which pull requests are open: {} left; --older-than removes them by age",
+                args.remote,
+                counted(unknown, "scope")
+            ));
+        }
+        caches.extend(chosen);
+    }
+    if let Some(age) = args.age() {
+        let known: HashSet<String> = caches
+            .iter()
+            .map(|c: &Chosen| c.cache.tag.clone())
+            .collect();
+        let old = old(survey, age, args.keep, now).into_iter();
+        caches.extend(old.filter(|chosen| !known.contains(&chosen.cache.tag)));
+    }
+    let orphans = if args.orphans && is_whole(survey) {
+        let grace = args.older_than.map_or(GRACE, |age| age.min(GRACE));
+        let caches = survey.caches.iter();
+        let found = orphans::find(place.repository, survey, caches, grace, now).await;
+        found.map_err(CommandError::failed)?
+    } else {
+        Vec::new()
+    };
+    Ok(Choice { caches, orphans })
+}
+
+async fn remove_all(
+    place: Place<'_>,
+    survey: &Survey,
+    choice: &Choice,
+) -> Result<(), CommandError> {
+    for orphan in &choice.orphans {
+        let deleted = place.delete(&orphan.digest).await;
+        deleted.map_err(|error| failed(&format!("{} of {}", orphan.digest, orphan.tag), &error))?;
+    }
     let mut left = survey.clone();
-    for cache in &chosen {
-        let removed = remove(&repository, &left, cache).await;
+    for Chosen { cache, .. } in &choice.caches {
+        let removed = remove(place, &left, cache).await;
         removed.map_err(|error| failed(&cache.tag, &error))?;
         // The last of several tags with one manifest has it alone.
         left.caches.retain(|other| other.tag != cache.tag);
     }
-    Ok(ctx
-        .ui
-        .data(&format!("removed {count}, freed {freed} of {all}"))?)
+    Ok(())
 }
 
-/// Chooses the scopes that were used longest ago, the oldest first. One whose last use is not known stays.
-fn chosen(survey: &Survey, older_than: Duration, keep: usize, now: Timestamp) -> Vec<TaggedCache> {
-    let mut scopes: Vec<(Timestamp, &TaggedCache)> = survey
-        .caches
-        .iter()
-        .filter(|cache| is_scope(&cache.tag))
-        .filter_map(|cache| Some((cache.last_used?, cache)))
-        .collect();
-    scopes.sort_by(|(a, one), (b, other)| b.cmp(a).then(one.tag.cmp(&other.tag)));
-    let is_old = |used: Timestamp| {
-        Duration::try_from(now.duration_since(used)).is_ok_and(|age| age > older_than)
-    };
-    let old = scopes
-        .into_iter()
-        .skip(keep)
-        .filter(|(used, _)| is_old(*used));
-    let mut old: Vec<TaggedCache> = old.map(|(_, cache)| cache.clone()).collect();
-    old.reverse();
-    old
+impl Choice {
+    fn in_words(&self) -> String {
+        let caches = counted(self.caches.len(), "cache");
+        let orphans = counted(self.orphans.len(), "replaced manifest");
+        match (self.caches.len(), self.orphans.len()) {
+            (_, 0) => caches,
+            (0, _) => orphans,
+            _ => format!("{caches} and {orphans}"),
+        }
+    }
 }
 
-fn shown(survey: &Survey, chosen: &[TaggedCache], now: Timestamp) -> String {
-    let mut text = String::from("SCOPE\tLAST USED\tFREES\n");
+fn shown(survey: &Survey, chosen: &[Chosen], now: Timestamp) -> String {
+    if chosen.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("SCOPE\tLAST USED\tFREES\tWHY\n");
     let mut tags = HashSet::new();
     let mut freed = 0;
-    for cache in chosen {
+    for Chosen { cache, why } in chosen {
         tags.insert(cache.tag.as_str());
         let all = survey.freed_by(&tags);
         let used = ago(cache.last_used, now);
         let (tag, size) = (&cache.tag, human_size(all - freed));
         // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "{tag}\t{used}\t{size}");
+        let _infallible = writeln!(text, "{tag}\t{used}\t{size}\t{why}");
         freed = all;
     }
     table::columns(&text, 10, 3)
@@ -117,63 +203,41 @@ fn shown(survey: &Survey, chosen: &[TaggedCache], now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::choose::testing::survey;
     use super::*;
-    use crate::digest::Digest;
-
-    fn survey() -> (Survey, Timestamp) {
-        let now: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
-        let cache = |tag: &str, hours: Option<i64>| TaggedCache {
-            tag: tag.to_owned(),
-            digest: Digest::of(tag.as_bytes()),
-            layers: [
-                (Digest::of(b"base"), 1000),
-                (Digest::of(tag.as_bytes()), 10),
-            ]
-            .into(),
-            results: 1,
-            last_used: hours.map(|h| now - jiff::SignedDuration::from_hours(h)),
-        };
-        let caches = vec![
-            cache("b-main", Some(400)),
-            cache("pr-1", Some(500)),
-            cache("pr-2", Some(2)),
-            cache("s-x", None),
-            cache("own", Some(9000)),
-        ];
-        let survey = Survey {
-            caches,
-            others: Vec::new(),
-        };
-        (survey, now)
-    }
-
-    fn tags(older_than: u64, keep: usize) -> Vec<String> {
-        let (survey, now) = survey();
-        let age = Duration::from_secs(older_than * 3600);
-        let chosen = chosen(&survey, age, keep, now);
-        chosen.into_iter().map(|cache| cache.tag).collect()
-    }
-
-    #[test]
-    fn only_old_scopes_are_chosen() {
-        assert_eq!(tags(336, 0), ["pr-1", "b-main"]);
-        assert_eq!(tags(450, 0), ["pr-1"]);
-        assert_eq!(tags(1, 0), ["pr-1", "b-main", "pr-2"]);
-        assert_eq!(tags(336, 2), ["pr-1"]);
-        assert!(tags(336, 3).is_empty());
-    }
 
     #[test]
     fn what_each_frees_adds_up() {
         let (survey, now) = survey();
-        let chosen = chosen(&survey, Duration::from_secs(3600), 0, now);
+        let chosen = old(&survey, Duration::from_secs(3600), 0, now);
         let text = shown(&survey, &chosen, now);
         assert_eq!(
             text,
-            "SCOPE     LAST USED     FREES\n\
-             pr-1      2 weeks ago   10B\n\
-             b-main    2 weeks ago   10B\n\
-             pr-2      2 hours ago   10B\n"
+            "SCOPE     LAST USED     FREES     WHY\n\
+             pr-1      2 weeks ago   10B       not used for long\n\
+             b-main    2 weeks ago   10B       not used for long\n\
+             pr-2      2 hours ago   10B       not used for long\n"
         );
+        assert_eq!(shown(&survey, &[], now), "");
+    }
+
+    #[test]
+    fn what_goes_is_said_in_words() {
+        let (survey, now) = survey();
+        let orphan = || Orphan {
+            tag: "b-main".to_owned(),
+            digest: survey.caches[0].digest.clone(),
+        };
+        let caches = old(&survey, Duration::from_secs(3600), 2, now);
+        let of = |caches: &[Chosen], orphans: usize| {
+            let choice = Choice {
+                caches: caches.to_vec(),
+                orphans: std::iter::repeat_with(orphan).take(orphans).collect(),
+            };
+            choice.in_words()
+        };
+        assert_eq!(of(&caches, 0), "1 cache");
+        assert_eq!(of(&[], 2), "2 replaced manifests");
+        assert_eq!(of(&caches, 1), "1 cache and 1 replaced manifest");
     }
 }

@@ -1,10 +1,15 @@
 //! `cache rm`: one tag of a cache removed.
 
-use crate::cache::removal;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::cache::orphans;
+use crate::cache::removal::{Place, RemovalError};
 use crate::cache::survey::{Survey, TaggedCache};
 use crate::cli::Context;
 use crate::error::CommandError;
-use crate::registry::{RegistryError, Repository};
+use crate::forge::Packages;
 
 use super::place::Places;
 
@@ -37,38 +42,58 @@ pub async fn run(args: RmArgs, ctx: &Context) -> Result<(), CommandError> {
         let survey = Survey::of(&repository, LOOKED_AT);
         let survey = Box::pin(survey)
             .await
-            .map_err(|error| failed(text, &error))?;
+            .map_err(|error| failed(text, &error.into()))?;
         let cache = survey.caches.iter().find(|cache| cache.tag == tag);
         let Some(cache) = cache else {
             let is_other = survey.others.iter().any(|(other, _)| *other == tag);
             let why = if is_other { "is no cache" } else { "not found" };
             return Err(CommandError::failed(format!("{text}: {why}")));
         };
-        let removed = remove(&repository, &survey, cache).await;
+        let packages = places.packages(&repository).await?;
+        let place = Place {
+            repository: &repository,
+            packages: packages.as_ref().map(|packages| packages as &dyn Packages),
+        };
+        let removed = remove(place, &survey, cache).await;
         removed.map_err(|error| failed(text, &error))?;
         ctx.ui.data(text)?;
     }
     Ok(())
 }
 
-/// Removes a cache of a survey. Where not all tags were looked at, another one may have its manifest.
+/// Returns whether a survey is of all tags.
+pub(super) fn is_whole(survey: &Survey) -> bool {
+    survey.caches.len() + survey.others.len() < LOOKED_AT
+}
+
+/// Removes a cache of a survey, with the manifests that its tag has held before: nobody else knows of them. Where not all
+/// tags were looked at, another one may have its manifest.
 pub(super) async fn remove(
-    repository: &Repository,
+    place: Place<'_>,
     survey: &Survey,
     cache: &TaggedCache,
-) -> Result<(), RegistryError> {
-    let is_all = survey.caches.len() + survey.others.len() < LOOKED_AT;
-    let is_shared = !is_all || survey.is_shared(cache);
-    removal::remove(repository, &cache.tag, &cache.digest, is_shared).await
+) -> Result<(), RemovalError> {
+    let is_shared = !is_whole(survey) || survey.is_shared(cache);
+    let old = if is_whole(survey) {
+        let (caches, now) = (std::iter::once(cache), Timestamp::now());
+        orphans::find(place.repository, survey, caches, Duration::ZERO, now).await?
+    } else {
+        Vec::new()
+    };
+    place.remove(&cache.tag, &cache.digest, is_shared).await?;
+    for old in old {
+        place.delete(&old.digest).await?;
+    }
+    Ok(())
 }
 
 /// Turns a registry's refusal into the command's error.
-pub(super) fn failed(what: &str, error: &RegistryError) -> CommandError {
+pub(super) fn failed(what: &str, error: &RemovalError) -> CommandError {
     let failed = CommandError::failed(format!("{what}: {}", crate::error::chain(error)));
-    if removal::deletes_nothing(error) {
+    if error.deletes_nothing() {
         return failed.hint(
-            "the registry deletes no manifests over its API, or not for this login: GHCR has its packages page, \
-             distribution needs storage.delete.enabled",
+            "the registry deletes no manifests over its API, or not for this login: GHCR needs a login with the right \
+             to delete packages, distribution needs storage.delete.enabled",
         );
     }
     failed

@@ -155,6 +155,7 @@ fn files_are_named_with_what_is_other() {
             now: 0o664,
             before: 0o644,
             such_as: "src/a.ts".to_owned(),
+            same_in_git: true,
         }),
         ..Files::default()
     };
@@ -163,7 +164,7 @@ fn files_are_named_with_what_is_other() {
         (one(&cause).as_str(), cause.code()),
         (
             "37 of 214 files have the same bytes and other permissions (0664, were 0644), such as \
-             src/a.ts",
+             src/a.ts; with --context-mode=git they do not count",
             "permissions"
         )
     );

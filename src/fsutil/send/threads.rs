@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::super::attributes::Attributes;
 use super::super::filter::{Filter, PathFilter};
 use super::super::walk::{self, Ended, Sink};
 use super::super::wire::{Packet, Stat};
@@ -63,7 +64,7 @@ impl Offered {
 /// The thread that walks the tree.
 pub(super) struct Walker {
     pub(super) offered: Arc<Offered>,
-    pub(super) reset_owner: bool,
+    pub(super) attributes: Attributes,
     /// STATs that wait until the batch is full.
     pub(super) batch: Vec<Packet>,
     pub(super) batches: mpsc::Sender<Vec<Packet>>,
@@ -104,9 +105,7 @@ impl Sink for Walker {
     fn entry(&mut self, mut stat: Stat) -> Result<(), Ended> {
         let position = self.offered.stats.fetch_add(1, Ordering::Relaxed);
         let id = u32::try_from(position).map_err(|_| Ended::Stopped)?;
-        if self.reset_owner {
-            (stat.uid, stat.gid) = (0, 0);
-        }
+        self.attributes.put_on(&mut stat);
         if stat.has_data() {
             self.offered.offer(id, &stat);
         }

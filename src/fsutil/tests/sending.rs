@@ -14,8 +14,16 @@ fn send_to(
     let (to_sender, from_receiver) = channel();
     let (to_receiver, from_sender) = channel();
     run(async {
-        let sender =
-            async move { send(root, Filter::default(), true, from_receiver, to_receiver).await };
+        let sender = async move {
+            send(
+                root,
+                Filter::default(),
+                Attributes::OfRoot,
+                from_receiver,
+                to_receiver,
+            )
+            .await
+        };
         let peer = async move {
             let mut answers = Vec::new();
             let mut from_sender = from_sender;
@@ -114,7 +122,7 @@ fn sender_that_nobody_reads_ends_when_dropped() {
         let sending = send(
             root.path(),
             Filter::default(),
-            true,
+            Attributes::OfRoot,
             from_receiver,
             to_receiver,
         );
@@ -167,7 +175,7 @@ fn file_that_changes_is_sent_up_to_its_offered_size() {
                 send(
                     root.path(),
                     Filter::default(),
-                    true,
+                    Attributes::OfRoot,
                     from_receiver,
                     to_receiver,
                 )

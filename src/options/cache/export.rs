@@ -15,7 +15,7 @@ use crate::reference::Reference;
 /// The cache types of exports.
 const TYPES: [&str; 6] = ["registry", "inline", "local", "gha", "s3", "azblob"];
 /// The keys of a registry cache export.
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "type",
     "ref",
     "mode",
@@ -36,6 +36,7 @@ pub(super) const KEYS: [&str; 20] = [
     "max-size",
     "max-records",
     "record",
+    "clean",
 ];
 
 /// A cache export to a registry.
@@ -81,6 +82,11 @@ pub struct RegistryCacheTo {
     pub max_records: Option<u64>,
     /// What the cache tells about its builds, where given.
     pub record: Option<Told>,
+    /// How long manifests that the tag held before stay; where nothing is given, for good.
+    pub clean: Option<Duration>,
+    /// Whether it takes in what the build reads of other tags of its repository: a scope of `--cache` that merges. There is no
+    /// key for it.
+    pub takes_in: bool,
 }
 
 impl RegistryCacheTo {
@@ -113,6 +119,8 @@ impl RegistryCacheTo {
             max_size: None,
             max_records: None,
             record: None,
+            clean: None,
+            takes_in: false,
         })
     }
 
@@ -212,6 +220,7 @@ impl RegistryCacheTo {
             self.max_records.map(|count| count.to_string()),
         );
         set("record", self.record.map(|told| told.as_str().to_owned()));
+        set("clean", self.clean.map(duration::format));
         attrs
     }
 
@@ -278,6 +287,12 @@ impl RegistryCacheTo {
         self.max_records =
             pairs.take_with("max-records", "a whole number", |value| value.parse().ok())?;
         self.record = pairs.take_word("record", &Told::WORDS)?;
+        let grace = |value: &str| match value {
+            "off" => Some(None),
+            value => duration::parse(value).ok().map(Some),
+        };
+        let clean = pairs.take_with("clean", "off, or a duration such as 24h", grace)?;
+        self.clean = clean.flatten();
         Ok(())
     }
 }

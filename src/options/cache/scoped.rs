@@ -5,17 +5,20 @@ use std::time::Duration;
 use super::export::{KEYS, RegistryCacheTo};
 use super::import::CacheFrom;
 use super::words::{Compression, Compressor, Mode, Via};
+use crate::options::context_mode::ContextMode;
 use crate::options::csv::KeyValues;
 use crate::options::error::OptionError;
 use crate::reference::{DEFAULT_TAG, Reference};
 
 /// The keys besides those of a registry cache export.
-const OWN_KEYS: [&str; 5] = ["scope", "also", "base", "default", "write"];
+const OWN_KEYS: [&str; 6] = ["scope", "also", "base", "default", "write", "context-mode"];
 /// Keys of a registry cache export that say where it goes.
 const PLACE: [&str; 2] = ["type", "ref"];
 /// How long results are kept that no build uses: of branches, and of pull requests.
 const MAX_AGE: Duration = Duration::from_secs(336 * 3600);
 const MAX_AGE_OF_PULLS: Duration = Duration::from_secs(168 * 3600);
+/// How long manifests stay that a scope held before: a build that began then may still read them.
+const CLEAN: Duration = Duration::from_secs(24 * 3600);
 
 /// The value of `--cache`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct ScopedCache {
     pub default: Option<String>,
     /// Whether the scope is written.
     pub write: WriteScope,
+    /// Which permissions the files of folders have in the build, where given.
+    pub context_mode: Option<ContextMode>,
     /// How it is written, but for the tag.
     export: RegistryCacheTo,
     /// The user said how old results may be.
@@ -85,6 +90,7 @@ impl ScopedCache {
         let also = pairs.take_all("also");
         let mut pairs = pairs.refuse_duplicates()?;
         let write = pairs.take_word("write", &WriteScope::WORDS)?;
+        let context_mode = pairs.take_word("context-mode", &ContextMode::WORDS)?;
         let text = |pairs: &mut KeyValues, key| pairs.take(key).filter(|text| !text.is_empty());
         let (scope, base) = (text(&mut pairs, "scope"), text(&mut pairs, "base"));
         let default = text(&mut pairs, "default");
@@ -95,7 +101,7 @@ impl ScopedCache {
             .collect();
         let known: Vec<&str> = known.into_iter().chain(OWN_KEYS).collect();
         let given = |key| pairs.has(key);
-        let defaults = [given("mode"), given("merge"), given("ignore-error")];
+        let defaults = ["mode", "merge", "ignore-error", "clean"].map(given);
         let keeps_compression = given("compression") || given("force-compression");
         let raw_ref = format!("{repository}:{DEFAULT_TAG}");
         let mut export = RegistryCacheTo::at(&raw_ref, pairs, &known)?;
@@ -110,6 +116,7 @@ impl ScopedCache {
             base,
             default,
             write: write.unwrap_or_default(),
+            context_mode,
             export,
             has_age,
         }))
@@ -132,6 +139,7 @@ impl ScopedCache {
             } else {
                 Some(age)
             },
+            takes_in: self.export.merge,
             ..self.export.clone()
         })
     }
@@ -159,7 +167,7 @@ impl ScopedCache {
 
 impl RegistryCacheTo {
     /// Sets what `--cache` does where the user says nothing. The builder unites nothing and drops nothing.
-    fn fill(&mut self, [mode, merge, ignore_error]: [bool; 3]) {
+    fn fill(&mut self, [mode, merge, ignore_error, clean]: [bool; 4]) {
         if !mode {
             self.mode = Mode::Max;
         }
@@ -168,6 +176,9 @@ impl RegistryCacheTo {
         }
         if !ignore_error {
             self.ignore_error = true;
+        }
+        if !clean && self.via != Via::Builder && self.oci_mediatypes != Some(false) {
+            self.clean = Some(CLEAN);
         }
     }
 }
@@ -192,6 +203,7 @@ mod tests {
         assert_eq!(export.raw_ref, "ghcr.io/acme/app/cache:b-main");
         assert!(export.merge && export.ignore_error && export.mode == Mode::Max);
         assert_eq!(export.compression, Some(Compression::Auto));
+        assert_eq!(export.clean, Some(24 * hour));
         assert_eq!(export.max_age, Some(336 * hour));
         assert_eq!(cache.to("pr-1", true).unwrap().max_age, Some(168 * hour));
         let CacheFrom::Registry {
@@ -216,19 +228,24 @@ mod tests {
         assert_eq!(export.max_age, Some(Duration::from_secs(3600)));
         assert_eq!(export.insecure, Some(true));
         let builder = parse("r.io/c,via=builder").to("b-main", false).unwrap();
-        assert!(!builder.merge && builder.max_age.is_none());
+        assert!(!builder.merge && builder.max_age.is_none() && builder.clean.is_none());
+        let clean = |value: &str| parse(value).to("b-main", false).unwrap().clean;
+        assert_eq!(clean("r.io/c,clean=1h"), Some(Duration::from_secs(3600)));
+        assert_eq!(clean("r.io/c,clean=off"), None);
+        assert_eq!(clean("r.io/c,oci-mediatypes=false"), None);
     }
 
     #[test]
     fn scopes_are_the_users() {
         let cache = parse(
-            "r.io/c,scope=front,also=b-main,also=back,base=stable,default=develop,write=true",
+            "r.io/c,scope=front,also=b-main,also=back,base=stable,default=develop,write=true,context-mode=git",
         );
         assert_eq!(cache.scope.as_deref(), Some("front"));
         assert_eq!(cache.also, ["b-main", "back"]);
         assert_eq!(cache.base.as_deref(), Some("stable"));
         assert_eq!(cache.default.as_deref(), Some("develop"));
         assert_eq!(cache.write, WriteScope::Always);
+        assert_eq!(cache.context_mode, Some(ContextMode::Git));
     }
 
     #[test]

@@ -435,6 +435,7 @@ fn exports() -> impl Strategy<Value = RegistryCacheTo> {
         prop::option::of(0..=i64::MAX.unsigned_abs()),
         prop::option::of(0..1_u64 << 50),
         prop::option::of(any::<u64>()),
+        prop::option::of(0..=i64::MAX.unsigned_abs()),
     );
     let raw_ref = "[a-z]{1,5}(\\.example(:[0-9]{2,4})?/[a-z]{1,5})?(:[A-Za-z0-9_]{1,5})?";
     let first = (
@@ -468,6 +469,7 @@ fn exports() -> impl Strategy<Value = RegistryCacheTo> {
             max_age: limits.1.map(Duration::from_nanos),
             max_size: limits.2,
             max_records: limits.3,
+            clean: limits.4.map(Duration::from_nanos),
             ..RegistryCacheTo::new(&raw_ref).unwrap()
         }
     })

@@ -13,7 +13,8 @@ use docker_cachex::for_tests::cache::config::{
 };
 use docker_cachex::for_tests::cache::descriptor::Descriptor;
 use docker_cachex::for_tests::cache::export::{
-    ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage, publish,
+    Beside, ExportProgress, ExportSettings, PublishError, Published, RegistrySink, Rules, Storage,
+    publish,
 };
 use docker_cachex::for_tests::cache::extras::Extras;
 use docker_cachex::for_tests::cache::manifest::CacheManifest;
@@ -217,7 +218,14 @@ pub(crate) async fn export(exporter: &Exporter, sink: &RegistrySink) -> Result<E
                 Ok(wanted) => read += wanted,
                 Err(heard) => return Err(sink.failure().await.unwrap_or(heard.to_string())),
             }
-            match Box::pin(publish::publish(sink, TAG, &Rules::default(), None)).await {
+            match Box::pin(publish::publish(
+                sink,
+                TAG,
+                &Rules::default(),
+                Beside::default(),
+            ))
+            .await
+            {
                 Ok(published) => {
                     let published = published.expect("something to publish");
                     return Ok(Exported { published, read });

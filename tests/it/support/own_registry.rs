@@ -1,5 +1,6 @@
 //! A real registry of one test, which may be killed and whose files may be damaged.
 
+use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,7 +34,7 @@ impl OwnRegistry {
         let host = format!("127.0.0.1:{port}");
         let config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: \"{host}\"}}\n",
+             storage: {{filesystem: {{rootdirectory: {}/data}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"{host}\"}}\n",
             folder.path().display()
         );
         fs::write(folder.path().join("config.yml"), config).expect("a file");
@@ -70,10 +71,20 @@ impl OwnRegistry {
         }
     }
 
-    /// Removes what no manifest needs. It must not run.
+    /// Removes what no manifest with a tag needs. It must not run.
     pub(crate) fn collect_garbage(&self) {
+        self.collect(&["--delete-untagged"]);
+    }
+
+    /// Removes what no manifest needs, with a tag or without. It must not run.
+    pub(crate) fn collect_deleted(&self) {
+        self.collect(&[]);
+    }
+
+    fn collect(&self, flags: &[&str]) {
         let collected = Command::new(Rig::get().tool("docker-registry"))
-            .args(["garbage-collect", "--delete-untagged"])
+            .arg("garbage-collect")
+            .args(flags)
             .arg(self.folder.path().join("config.yml"))
             .output()
             .expect("the registry");
@@ -97,6 +108,20 @@ impl OwnRegistry {
 }
 
 impl OwnRegistry {
+    /// The digests of all blobs, manifests among them.
+    pub(crate) fn blobs(&self) -> BTreeSet<String> {
+        let all = self
+            .folder
+            .path()
+            .join("data/docker/registry/v2/blobs/sha256");
+        let folders = |of: &Path| fs::read_dir(of).into_iter().flatten().flatten();
+        let blobs = folders(&all).flat_map(|prefix| folders(&prefix.path()));
+        let blobs = blobs.filter(|blob| blob.path().join("data").exists());
+        blobs
+            .map(|blob| format!("sha256:{}", blob.file_name().to_string_lossy()))
+            .collect()
+    }
+
     /// The file that holds the content of a blob.
     pub(crate) fn data(&self, digest: &str) -> PathBuf {
         let hex = digest.strip_prefix("sha256:").expect("a digest");

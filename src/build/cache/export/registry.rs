@@ -10,10 +10,11 @@ use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
 use crate::cache::export::push_merged::REFUSED;
 use crate::cache::export::{
-    ExportProgress, ExportSettings, PartExport, PublishError, Published, RegistrySink, Rules,
-    Storage, keep, publish,
+    Beside, ExportProgress, ExportSettings, Others, PartExport, PublishError, Published,
+    RegistrySink, Rules, Storage, keep, publish,
 };
 use crate::cache::extras::attach::{self, Attached};
+use crate::cache::extras::clean::Cleaning;
 use crate::cache::extras::store::NewRecord;
 use crate::cache::merge::Bounds;
 use crate::cache::record::Detail;
@@ -52,6 +53,10 @@ pub struct RegistryExport {
     observer: Arc<dyn CacheObserver>,
     /// What is told of the build, once it is known.
     record: OnceLock<NewRecord>,
+    /// Other caches of the repository that this one takes in, once they are known.
+    others: OnceLock<Others>,
+    /// Manifests that the tag held before are deleted beside the build.
+    cleaning: Option<Cleaning>,
 }
 
 impl std::fmt::Debug for RegistryExport {
@@ -85,6 +90,15 @@ impl RegistryExport {
             Lookup::Now => RemoteCache::ask(place, tag),
             Lookup::WhenNeeded => RemoteCache::ask_later(place, tag),
         };
+        let cleaning = cache.clean.map(|grace| {
+            let repository =
+                tools
+                    .registries
+                    .repository(&cache.reference, insecure, Access::Delete);
+            let tag = target.tag().to_owned();
+            repository.map(|place| Cleaning::start(place, tag, grace, known.clone()))
+        });
+        let cleaning = cleaning.transpose().map_err(failed)?;
         let settings = settings(target, tools.observer.export(&cache.raw_ref));
         let (workers, dir) = (tools.workers.clone(), tools.spool_dir.clone());
         let sink = RegistrySink::new(repository, settings, known, workers, dir);
@@ -93,6 +107,8 @@ impl RegistryExport {
             sink,
             observer: Arc::clone(&tools.observer),
             record: OnceLock::new(),
+            others: OnceLock::new(),
+            cleaning,
         })
     }
 
@@ -124,6 +140,12 @@ impl RegistryExport {
             .set(NewRecord::Build(Arc::clone(observed), detail));
     }
 
+    /// Takes other caches of the repository that were read, for this one to take in.
+    pub fn take_in(&self, others: Others) {
+        // The first ones stay: a build reads its caches once.
+        let _set = self.others.set(others);
+    }
+
     /// Adds the record to a cache that BuildKit has written, whose manifest has this digest. Nothing fails here: a
     /// cache without a record is as good. Returns the manifest that the reference holds then.
     pub async fn add_record(&self, written: &Digest) -> Option<ManifestDescriptor> {
@@ -150,6 +172,14 @@ impl RegistryExport {
         }
     }
 
+    fn beside(&self) -> Beside<'_> {
+        Beside {
+            record: self.record.get(),
+            cleaning: self.cleaning.as_ref(),
+            others: self.others.get(),
+        }
+    }
+
     /// Returns why the export broke, where a solve failed because of it.
     pub async fn failure(&self) -> Option<RegistryExportError> {
         let error = self.sink.failure().await?;
@@ -169,8 +199,7 @@ impl RegistryExport {
     /// has an error of its own.
     pub async fn keep(&self, parts: Vec<PartExport>, enough: impl Future<Output = ()>) {
         let (tag, bounds) = (self.target.tag(), rules(&self.target.cache).bounds);
-        let record = self.record.get();
-        let kept = keep::keep(&self.sink, parts, tag, &bounds, record, enough).await;
+        let kept = keep::keep(&self.sink, parts, tag, &bounds, self.beside(), enough).await;
         let progress = &self.sink.settings().progress;
         match &kept {
             Ok(kept) => {
@@ -229,12 +258,12 @@ impl RegistryExport {
     {
         let reference = self.target.cache.raw_ref.clone();
         let (tag, rules) = (self.target.tag(), rules(&self.target.cache));
-        let record = self.record.get();
-        let mut result = Box::pin(publish::publish(&self.sink, tag, &rules, record)).await;
+        let beside = self.beside();
+        let mut result = Box::pin(publish::publish(&self.sink, tag, &rules, beside)).await;
         if let Err(PublishError::Lost(lost)) = &result {
             tracing::debug!(reference, lost = lost.len(), "the old cache has lost blobs");
             result = match again(self.target.entry()).await {
-                Ok(()) => Box::pin(publish::publish(&self.sink, tag, &rules, record)).await,
+                Ok(()) => Box::pin(publish::publish(&self.sink, tag, &rules, beside)).await,
                 Err(error) => Err(PublishError::NotAgain(Box::new(error))),
             };
         }

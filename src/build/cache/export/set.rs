@@ -13,6 +13,7 @@ use super::layout::{LayoutExport, LayoutExportError};
 use super::registry::{CacheReport, RegistryExport, RegistryExportError};
 use super::targets::{CacheTarget, Carrier};
 use crate::build::cache::cancellation::{Cancellation, deadlines};
+use crate::build::cache::import::Imports;
 use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
@@ -118,6 +119,16 @@ impl CacheSet {
     pub async fn stop(&self) {
         for cache in &self.registries {
             cache.stop().await;
+        }
+    }
+
+    /// Has the scopes that are written take in those that were read beside them.
+    pub fn take_in(&self, read: &Imports) {
+        let takes_in = |cache: &&Arc<RegistryExport>| cache.target().cache.takes_in;
+        for cache in self.registries.iter().filter(takes_in) {
+            if let Some(others) = read.beside(&cache.target().cache.reference) {
+                cache.take_in(others);
+            }
         }
     }
 

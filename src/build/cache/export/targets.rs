@@ -295,9 +295,12 @@ fn result_layers(cache: &RegistryCacheTo, outputs: &[Output]) -> Option<BTreeMap
     Some(given.map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
-/// This program carries a cache where it is asked to, or must because it compresses, merges or cuts.
+/// This program carries a cache where it is asked to, or must because it compresses, merges, cuts or cleans.
 fn carrier(cache: &RegistryCacheTo) -> Carrier {
-    let must = cache.compressor == Compressor::Client || cache.merge || check::is_bounded(cache);
+    let must = cache.compressor == Compressor::Client
+        || cache.merge
+        || cache.clean.is_some()
+        || check::is_bounded(cache);
     match cache.via {
         Via::Client => Carrier::Client,
         Via::Auto if must => Carrier::Client,

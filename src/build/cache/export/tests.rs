@@ -266,7 +266,13 @@ fn layers_come_from_the_repository_of_an_image_that_is_pushed() {
 
 #[test]
 fn what_is_united_or_cut_goes_through_the_session() {
-    for key in ["merge=true", "max-age=1h", "max-size=1g", "max-records=10"] {
+    for key in [
+        "merge=true",
+        "max-age=1h",
+        "max-size=1g",
+        "max-records=10",
+        "clean=24h",
+    ] {
         let line = format!("type=registry,ref=r.io/a:c,{key}");
         assert_eq!(registry(&line, &[], &[]).via, Carrier::Client, "{key}");
         let contradiction = exports_of(&[&format!("{line},via=builder")], &[], &[]);

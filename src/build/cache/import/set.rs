@@ -166,6 +166,7 @@ pub async fn open(
         all.warnings.extend(warning);
     }
     all.drop_twins();
+    all.drop_taken_in();
     all
 }
 
@@ -305,7 +306,7 @@ pub(super) fn serve(import: &RegistryImport, stores: &ContentStores) -> Entry {
     ]))
 }
 
-fn must_be_smaller(raw: &RawManifest) -> bool {
+pub(super) fn must_be_smaller(raw: &RawManifest) -> bool {
     // What is no manifest BuildKit refuses in words of its own.
     CacheManifest::parse(&raw.bytes, &raw.media_type)
         .is_ok_and(|manifest| is_too_large(raw, &manifest))

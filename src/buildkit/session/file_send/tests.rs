@@ -293,10 +293,16 @@ async fn push(
         .await
         .map_err(|status| status.message().to_owned())?
         .into_inner();
-    fsutil::send(root, fsutil::Filter::default(), true, packets, sender)
-        .await
-        .map(drop)
-        .map_err(|error| crate::error::chain(&error))
+    fsutil::send(
+        root,
+        fsutil::Filter::default(),
+        fsutil::Attributes::OfRoot,
+        packets,
+        sender,
+    )
+    .await
+    .map(drop)
+    .map_err(|error| crate::error::chain(&error))
 }
 
 fn tree(root: &std::path::Path, name: &str, data: &[u8]) -> PathBuf {

@@ -113,7 +113,7 @@ async fn an_export_that_is_broken_off_keeps_what_has_arrived() {
     }
 
     let rules = Rules::default();
-    let publishing = Box::pin(publish(&sink, "cache", &rules, None));
+    let publishing = Box::pin(publish(&sink, "cache", &rules, Beside::default()));
     let broken_off = timeout(Duration::from_millis(200), publishing).await;
     assert!(broken_off.is_err(), "{broken_off:?}");
     let (whole, is_sending) = sink.whole();
@@ -122,7 +122,14 @@ async fn an_export_that_is_broken_off_keeps_what_has_arrived() {
     let kept = async {
         let enough = std::future::ready(());
         let bounds = Bounds::default();
-        let kept = keep(&sink, vec![whole], "cache", &bounds, None, enough);
+        let kept = keep(
+            &sink,
+            vec![whole],
+            "cache",
+            &bounds,
+            Beside::default(),
+            enough,
+        );
         timeout(Duration::from_secs(10), kept).await.unwrap()
     };
     for method in ["PUT", "PATCH"] {

@@ -1,8 +1,11 @@
 use super::*;
 use crate::cache::config::{CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::descriptor::Descriptor;
+use crate::cache::export::Others;
 use crate::cache::extras::Extras;
+use crate::cache::extras::clean::Cleaning;
 use crate::cache::media::{DOCKER_LIST, Form, OCI_MANIFEST};
+use crate::cache::remote_cache::RemoteCache;
 use crate::cache::unknown::Unknown;
 use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
 
@@ -59,7 +62,7 @@ fn now() -> Timestamp {
 
 async fn publish_all(repository: &Repository, contents: &Contents) -> Result<Merged, PublishError> {
     let place = Place {
-        record: None,
+        beside: Beside::default(),
         repository,
         reference: TAG,
         bounds: &Bounds::default(),
@@ -186,7 +189,7 @@ async fn lost_blobs_are_not_referred_to() {
 
     let bounds = Bounds::default();
     let place = Place {
-        record: None,
+        beside: Beside::default(),
         repository: &repository,
         reference: TAG,
         bounds: &bounds,
@@ -250,5 +253,113 @@ async fn an_unreachable_registry_is_an_error_and_loses_nothing() {
     assert!(
         matches!(published, Err(PublishError::Registry(_))),
         "{published:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_cleaned_tag_held_is_noted_by_every_writer() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    put_blobs(&registry, &["base", "a", "b", "c"]);
+    let notes = async || held(&repository).await.extras().notes().clone();
+    let digest = async || {
+        let held = repository.manifest_descriptor(TAG).await.unwrap();
+        held.unwrap().digest
+    };
+    let known = RemoteCache::ask_later(repository.clone(), TAG.to_owned());
+    let hour = Duration::from_secs(3600);
+    let cleaning = Cleaning::start(repository.clone(), TAG.to_owned(), hour, known);
+    let cleaned = async |contents: &Contents| {
+        let place = Place {
+            beside: Beside {
+                cleaning: Some(&cleaning),
+                ..Beside::default()
+            },
+            repository: &repository,
+            reference: TAG,
+            bounds: &Bounds::default(),
+            now: now(),
+        };
+        publish(place, contents, &stored(contents)).await.unwrap()
+    };
+
+    // A cache that says of no tag that it is its own is not noted: it is never deleted.
+    publish_all(&repository, &cache("a")).await.unwrap();
+    assert!(notes().await.is_empty());
+    cleaned(&cache("b")).await;
+    let (first, of_first) = (digest().await, notes().await);
+    assert!(of_first.tag.as_deref() == Some(TAG) && of_first.replaced().is_empty());
+    assert!(cleaned(&cache("b")).await.unchanged);
+    assert_eq!(digest().await, first);
+
+    // Who does not clean notes it, too.
+    let bounds = Bounds::default();
+    publish_all(&repository, &cache("c")).await.unwrap();
+    let second = digest().await;
+    assert_eq!(notes().await.replaced()[0].digest, first);
+    let place = Place {
+        beside: Beside::default(),
+        repository: &repository,
+        reference: TAG,
+        bounds: &bounds,
+        now: now(),
+    };
+    replace(place, &cache("a")).await.unwrap();
+    let last = notes().await;
+    let replaced: Vec<_> = last.replaced().iter().map(|old| &old.digest).collect();
+    assert_eq!(replaced, [&first, &second]);
+}
+
+#[tokio::test]
+async fn other_caches_are_taken_in_while_they_are_there_and_fit() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    put_blobs(&registry, &["base", "a", "b"]);
+    let main = Digest::of(b"the manifest of b");
+    let others = Others::of(cache("b"), main.clone());
+    let publish_beside = async |others: &Others, bounds: Bounds| {
+        let place = Place {
+            beside: Beside {
+                others: Some(others),
+                ..Beside::default()
+            },
+            repository: &repository,
+            reference: TAG,
+            bounds: &bounds,
+            now: now(),
+        };
+        let ours = cache("a");
+        publish(place, &ours, &stored(&ours)).await.unwrap()
+    };
+    let holds = async || held(&repository).await.extras().notes().holds.clone();
+    let published = publish_beside(&others, Bounds::default()).await;
+    assert_eq!(published.results, 3);
+    assert_eq!(holds().await, std::slice::from_ref(&main));
+    assert!(publish_beside(&others, Bounds::default()).await.unchanged);
+
+    // Another manifest of it is noted, too.
+    let newer = Digest::of(b"another manifest of b");
+    let same = Others::of(cache("b"), newer.clone());
+    let published = publish_beside(&same, Bounds::default()).await;
+    assert!(!published.unchanged);
+    assert_eq!(holds().await, [newer]);
+
+    // Where a bound leaves no room for all of it the cache stays as it is, and says that it has it not.
+    let bounds = Bounds {
+        max_records: Some(2),
+        ..Bounds::default()
+    };
+    publish_beside(&others, bounds).await;
+    assert!(holds().await.is_empty());
+
+    // What the registry has lost is left out.
+    let lost = Others::of(cache("never sent"), main);
+    let published = publish_beside(&lost, Bounds::default()).await;
+    assert!(published.dropped.is_none());
+    assert!(
+        held(&repository)
+            .await
+            .blobs()
+            .all(|blob| blob.digest != Digest::of(b"never sent"))
     );
 }

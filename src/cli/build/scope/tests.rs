@@ -119,7 +119,7 @@ fn scopes_come_after_what_the_user_names() {
     };
     scopes.add_to(&mut request).unwrap();
     let read: Vec<String> = request.cache_from.iter().map(ToString::to_string).collect();
-    let expected = ["r.io/own", "r.io/c:b-fix", "r.io/c:b-main"];
+    let expected = ["r.io/own", "r.io/c:b-main", "r.io/c:b-fix"];
     for (read, expected) in read.iter().zip(expected) {
         assert!(read.ends_with(&format!("ref={expected}")), "{read}");
     }

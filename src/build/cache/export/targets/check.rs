@@ -55,6 +55,18 @@ pub(super) fn keys(cache: &RegistryCacheTo, outputs: &[Output]) -> Result<(), Ca
             "max-age, max-size and max-records need via=client: the builder drops nothing",
         ));
     }
+    if cache.clean.is_some() {
+        if cache.via == Via::Builder {
+            return Err(CacheError::Contradiction(
+                "clean needs via=client: the builder notes nothing of what it replaces",
+            ));
+        }
+        if cache.oci_mediatypes == Some(false) {
+            return Err(CacheError::Contradiction(
+                "clean needs OCI media types: a manifest list of Docker has no place for what is to be noted",
+            ));
+        }
+    }
     if cache.compressor != Compressor::Client {
         return Ok(());
     }
