@@ -59,11 +59,7 @@ pub(super) fn written(
     let own = |cache: &WrittenCache| format!("exporting cache to {}", shown(&cache.name));
     let names: Vec<String> = caches.iter().map(own).collect();
     let mut others = exports().filter(|export| !names.contains(&export.name));
-    let ends = steps.iter();
-    let steps_end = ends
-        .filter(|found| found.step.counted)
-        .filter_map(|found| Some(found.step.spans.last()?.1))
-        .max();
+    let steps_end = steps_end(steps);
     let one = |(cache, name): (&WrittenCache, &String)| {
         let own = exports().filter(|export| export.name == *name);
         let mut of_it: Vec<&Export> = own.collect();
@@ -91,4 +87,15 @@ pub(super) fn written(
         }
     };
     caches.iter().zip(&names).map(one).collect()
+}
+
+/// Returns when the last step ended that ran. Layers of cached steps may be fetched later, for the exports.
+fn steps_end(steps: &[Found]) -> Option<u64> {
+    let counted = steps.iter().map(|found| &found.step);
+    let counted = counted.filter(|step| step.counted);
+    let ends = counted.filter_map(|step| {
+        let end = step.spans.last()?.1;
+        Some((step.status != Status::Cached, end))
+    });
+    ends.max().map(|(_, end)| end)
 }

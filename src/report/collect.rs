@@ -142,6 +142,7 @@ fn found_steps(number: usize, node: &NodeFacts<'_>, clock: &Clock) -> Vec<Found>
         step.node = node.name.map(shown);
         if let Some(known) = node.known {
             step.describe(&known.plan, &members);
+            step.cache = step.cache.and_then(|told| known.read_of(&told));
         }
         Some(Found {
             step,

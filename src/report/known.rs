@@ -21,6 +21,20 @@ pub struct Known {
     pub times: BTreeMap<usize, u64>,
 }
 
+impl Known {
+    /// Returns those caches that a step may have come from: of the names that are `told`, with `or` between them, those
+    /// that are not known to have been of no use.
+    pub(super) fn read_of(&self, told: &str) -> Option<String> {
+        let is_unread = |name: &&str| {
+            let mut caches = self.caches.iter();
+            caches.any(|cache| cache.name == *name && cache.has.is_none())
+        };
+        let names = told.split(" or ").filter(|name| !is_unread(name));
+        let names = names.collect::<Vec<_>>().join(" or ");
+        (!names.is_empty()).then_some(names)
+    }
+}
+
 /// A cache that the build was to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownCache {

@@ -11,6 +11,8 @@ use super::model::{Export, ExportKind, Span, Status, Step};
 /// Characters of a name that are kept, and of an error.
 const NAME: usize = 200;
 const ERROR: usize = 2000;
+/// From how long on a cached step counts as loaded although no bytes are told, in milliseconds.
+const LOADING: u64 = 50;
 
 /// What all steps of a build have in common.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +62,7 @@ impl Clock {
         let spans = self.spans(vertex);
         let duration_ms = spans.iter().map(|(from, to)| to - from).sum();
         let status = self.status(vertex);
+        let bytes = bytes(vertex);
         let label = name::label(&name).map(place);
         let (platform, stage) = label.unwrap_or_default();
         Step {
@@ -72,11 +75,11 @@ impl Clock {
             dockerfile: None,
             line: None,
             status,
-            loading: status == Status::Cached && duration_ms > 0,
+            loading: status == Status::Cached && (bytes.is_some() || duration_ms >= LOADING),
             critical: false,
             start_ms: spans.first().map(|span| span.0),
             duration_ms,
-            bytes: bytes(vertex),
+            bytes,
             cache: vertex.note.strip_prefix("from ").map(str::to_owned),
             error: error(vertex, status),
             cause: None,

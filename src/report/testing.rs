@@ -215,6 +215,8 @@ fn reported() -> Build {
     }
     // A layer is fetched: BuildKit does not say again that the step was cached.
     build.report(3, names[3].0, (400, 1_400), Vertex::default());
+    // And one for the export, when all steps have run.
+    build.report(2, names[2].0, (33_200, 33_260), Vertex::default());
     let (context, loaded) = (build.digest(0), build.digest(3));
     build.part(&context, "transferring context:", 12_345, (100, 390));
     build.part(
@@ -223,9 +225,10 @@ fn reported() -> Build {
         41_000_000,
         (410, 1_300),
     );
-    build
-        .model
-        .note(&loaded, "from registry.example/demo/app:cache".to_owned());
+    build.model.note(
+        &loaded,
+        "from registry.example/demo/app:cache or registry.example/demo/app:none".to_owned(),
+    );
     build.vertex(
         "i",
         "importing cache manifest from registry.example/demo/app:cache",

@@ -102,7 +102,8 @@ fn lanes(report: &Report) -> Vec<Lane<'_>> {
             },
             bars: Vec::new(),
         };
-        for step in steps {
+        let are_drawn = |step: &&Step| step.status != Status::Cached || step.loading;
+        for step in steps.into_iter().filter(are_drawn) {
             let spans = step.spans.iter().filter(|span| span.1 > span.0);
             lane.bars.extend(spans.map(|span| bar(step, *span)));
         }
