@@ -3,28 +3,34 @@
 //! | file | holds |
 //! |---|---|
 //! | [`watch`] | what is heard of the steps while they run, and a build that may run none |
+//! | `early` | what is asked while steps run |
 //! | `files` | the checksums of the files that steps read |
 //! | `bases` | the layers of base images |
 //! | `caches` | the caches that were read |
 //! | `findings` | the steps looked up in them |
 //! | `fresh` | what the builder has just exported, to see whether its keys are ours |
+//! | `heard` | what the builder says of one step |
 //! | [`forecast`] | what will become of the steps of a build that has not run |
+//! | [`usable`] | what a build that has not run can use of its caches |
 //! | `known` | what a report is told of the steps |
 //! | [`tell`] | why the steps of a build that has ended ran |
 //! | [`recorder`] | what the build tells about itself in the caches that it writes |
 //!
-//! Nothing here makes a build fail. Files are read beside the steps, once one of them has run and some cache was to
-//! be read; whatever is not known by the [`DEADLINE`] is told as unknown, or not at all.
+//! Nothing here makes a build fail. Files are read and questions asked beside the steps, once one of them has run and some
+//! cache was to be read; whatever is not known by the [`DEADLINE`] is told as unknown, or not at all.
 
 mod bases;
 mod caches;
+mod early;
 mod files;
 mod findings;
 pub mod forecast;
 mod fresh;
+mod heard;
 mod known;
 pub mod recorder;
 pub mod tell;
+pub mod usable;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -36,6 +42,7 @@ use bollard_buildkit_proto::pb::Definition;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use self::early::Early;
 use self::files::Reader;
 use self::tell::Evidence;
 pub use self::tell::Explanation;
@@ -54,13 +61,32 @@ use crate::report::Known;
 /// written, and after that.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// What is asked beside the caches.
+/// How long after the first step more is heard before files are read and questions are asked.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The builder, which is asked for base images.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    /// The connection.
+    pub client: Client,
+    /// Identifier of the session, which has the credentials for base images.
+    pub session: String,
+}
+
+/// What an explanation is found out from.
+#[derive(Debug)]
+pub struct Sources {
+    /// The folders of the contexts, by name.
+    pub folders: Folders,
+    /// The caches that the build reads, as far as they can be looked at.
+    pub caches: Vec<FoundCache>,
+    /// The builder.
+    pub builder: Builder,
+}
+
+/// The caches that a build writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Around<'a> {
-    /// The builder.
-    pub client: &'a Client,
-    /// Identifier of the session, which has the credentials for base images.
-    pub session: &'a str,
     /// Registry clients.
     pub registries: &'a Registries,
     /// The caches that the build has written.
@@ -73,20 +99,21 @@ pub struct Explainer {
     request: BuildRequest,
     watch: Arc<Watch>,
     reader: Reader,
+    builder: Builder,
+    early: Early,
     /// The names of the steps, for a report.
     names: Mutex<Vec<String>>,
 }
 
 impl Explainer {
-    /// Makes ready for a build, whose contexts are in these folders by name. `reads_caches` is whether it reads some
-    /// that can be looked at, and `tells_files` whether a cache that it writes tells the files of its contexts. Where
-    /// nothing is wanted there is `None`. A build that may run no step is cancelled
-    /// through `cancel`.
+    /// Makes ready for a build. `reads_caches` is whether it reads some that can be looked at, and `tells_files` whether
+    /// a cache that it writes tells the files of its contexts. Where nothing is wanted there is `None`. A build that may
+    /// run no step is cancelled through `cancel`.
     pub fn new(
         request: &BuildRequest,
         reads_caches: bool,
         tells_files: bool,
-        folders: Folders,
+        sources: Sources,
         cancel: &CancellationToken,
     ) -> Option<Self> {
         let steps = &request.steps;
@@ -98,10 +125,22 @@ impl Explainer {
         }
         let cancel = steps.require_cached.then(|| cancel.clone());
         let watch = Arc::new(Watch::new(cancel));
+        let Sources {
+            folders,
+            caches,
+            builder,
+        } = sources;
+        let early = if tell::is_told(request) && !caches.is_empty() {
+            Early::start(Arc::clone(&watch), caches, builder.clone())
+        } else {
+            Early::default()
+        };
         Some(Self {
             request: request.clone(),
             reader: Reader::start(Arc::clone(&watch), folders, reads_caches || tells_files),
             watch,
+            builder,
+            early,
             names: Mutex::default(),
         })
     }
@@ -123,6 +162,11 @@ impl Explainer {
     /// Hears what the build reports.
     pub fn observe(&self, status: &StatusResponse) {
         self.watch.observe(status);
+    }
+
+    /// The builder says nothing more: nobody waits for a step that runs.
+    pub fn end(&self) {
+        self.watch.end();
     }
 
     /// Returns the name of the step for which the build was ended, because it would have run.
@@ -154,12 +198,7 @@ impl Explainer {
     }
 
     /// Collects what is known when the steps have run.
-    pub async fn collect(&self, found: Vec<FoundCache>, around: Around<'_>) -> Evidence {
-        let collected = Evidence::collect(&self.request, &self.watch, &self.reader, found, around);
-        let mut evidence = Box::pin(collected).await;
-        if self.request.steps.is_reported {
-            evidence.names = Some(self.names.lock().clone());
-        }
-        evidence
+    pub async fn collect(&self, found: Vec<FoundCache>) -> Evidence {
+        Box::pin(Evidence::collect(self, found)).await
     }
 }

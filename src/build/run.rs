@@ -1,6 +1,7 @@
 //! Runs one build on one connected builder: plan, session, solve, publish.
 
 mod attempts;
+mod choose;
 mod error;
 mod forecast;
 mod observer;
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use parking_lot::Mutex;
 
 use self::attempts::{Attempts, LastAttempt};
 use self::ready::ReadyBuild;
@@ -26,7 +28,7 @@ use super::cache::{CacheReport, CacheTarget, CacheTools, Cancellation};
 use super::context::inputs::Inputs;
 use super::context::vcs::Commit;
 use super::explain::recorder::Recorder;
-use super::explain::{Around, Explainer, Explanation};
+use super::explain::{Around, Builder, Explainer, Explanation, Sources};
 use super::output::exporters::{self, Export};
 use super::output::load::ImageLoader;
 use super::plan::NodeFacts;
@@ -69,6 +71,8 @@ pub struct Runner<'a> {
     pub facts: NodeFacts,
     /// Source of secrets from variables and of the agent's socket.
     pub env: &'a Env,
+    /// Takes why the steps of a build ran that fails.
+    pub failed: &'a Mutex<Vec<Explanation>>,
     /// Gets what a report is told of the steps, also where the build fails.
     pub known: Option<Arc<OnceLock<Arc<Known>>>>,
 }
@@ -109,17 +113,37 @@ pub async fn run(
     let stores = ContentStores::default();
     let observer = Arc::clone(&runner.caches.observer);
     let mut status = StatusPipeline::new(runner.raw_status, on_status, observer);
-    let ready = ready(request, &mut inputs, runner, &stores, &mut status);
+    let ready = async {
+        let ready = ready(request, &mut inputs, runner, &stores, &mut status);
+        let (build, mut imports) = Box::pin(ready).await?;
+        Box::pin(choose::choose(
+            &mut imports,
+            request,
+            &inputs,
+            &build,
+            runner,
+        ))
+        .await;
+        Ok::<_, BuildError>((build, imports))
+    };
     let (build, mut imports) = tokio::select! {
         ready = Box::pin(ready) => ready?,
         () = cancellation.graceful.cancelled() => return Err(BuildError::cancelled()),
     };
     let recorder = Recorder::new(request, &inputs, runner.targets);
+    let sources = Sources {
+        folders: inputs.folders(),
+        caches: imports.found(&BTreeMap::new()),
+        builder: Builder {
+            client: runner.client.clone(),
+            session: build.names.id.clone(),
+        },
+    };
     let explainer = Explainer::new(
         request,
         runner.probes.reads_known(),
         recorder.as_ref().is_some_and(Recorder::tells_files),
-        inputs.folders(),
+        sources,
         &cancellation.graceful,
     );
     let attempts = Attempts {
@@ -208,7 +232,13 @@ impl Ending<'_> {
                 }
             }),
             Err(solve) => {
-                let refused = explanation.and_then(|explanation| explanation.refused);
+                let refused = match explanation {
+                    Some(explanation) if explanation.refused.is_none() => {
+                        self.runner.failed.lock().push(explanation);
+                        None
+                    }
+                    explanation => explanation.and_then(|explanation| explanation.refused),
+                };
                 let is_cancelled = self.cancellation.graceful.is_cancelled();
                 let failure = build.failure(solve, &imports, is_cancelled).await;
                 Err(refused.map_or(failure, BuildError::NotCached))
@@ -227,8 +257,6 @@ impl Ending<'_> {
     ) -> (Result<Vec<CacheReport>, BuildError>, Option<Explanation>) {
         let Runner { client, caches, .. } = self.runner;
         let around = Around {
-            client,
-            session: &build.names.id,
             registries: &caches.registries,
             targets: self.runner.targets,
         };
@@ -251,10 +279,11 @@ impl Ending<'_> {
         };
         let evidence = async {
             let Explaining { explainer, found } = explaining?;
-            let is_reported = self.request.steps.is_reported;
-            let is_reported = is_reported && !self.cancellation.graceful.is_cancelled();
-            let is_explained = last.result.is_ok() || is_reported || explainer.refused().is_some();
-            let evidence = is_explained.then(|| explainer.collect(found, around));
+            // The user wants no more of a build that is cancelled, unless that is for a step that would have run.
+            let is_cancelled = self.cancellation.graceful.is_cancelled();
+            let is_explained =
+                last.result.is_ok() || !is_cancelled || explainer.refused().is_some();
+            let evidence = is_explained.then(|| explainer.collect(found));
             Some(Box::pin(evidence?).await)
         };
         let (published, evidence) = tokio::join!(published, evidence);

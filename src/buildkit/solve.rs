@@ -48,14 +48,15 @@ pub trait SolveObserver: Send + Sync {
     /// The frontend has made the definitions, by platform; the steps begin now.
     fn begin(&self, definitions: &BTreeMap<String, Definition>);
 
-    /// Returns whether anything else than [`begin`](Self::begin) matters to it. The steps run before the result is
-    /// returned then, which takes one more call.
+    /// Returns whether anything else than [`begin`](Self::begin) and [`built`](Self::built) matters to it. The steps run
+    /// before the result is returned then, which takes one more call.
     fn watches_steps(&self) -> bool {
         true
     }
 
-    /// All steps have run; what they made is exported next.
-    fn built(&self);
+    /// The result is returned next, and then the daemon exports it and writes its caches. Where the steps are
+    /// [watched](Self::watches_steps) they have all run. The daemon waits until this returns.
+    async fn built(&self);
 
     /// A step has failed, or the user has cancelled. The daemon holds the results of the others until
     /// this returns.
@@ -204,6 +205,9 @@ async fn run_frontend(
     }
     match result {
         Ok(result) => {
+            if let Some(observer) = observer {
+                observer.built().await;
+            }
             let outcome = SolveOutcome {
                 result_metadata: result.metadata.clone(),
                 ..Default::default()
@@ -223,7 +227,7 @@ async fn run_frontend(
     }
 }
 
-/// Lets the daemon run the steps of a result, and tells the observer how that ended.
+/// Lets the daemon run the steps of a result, and tells the observer if that fails.
 async fn run_steps(
     gateway: &GatewayClient,
     made: &gateway::Result,
@@ -231,10 +235,10 @@ async fn run_steps(
     cancel: &CancellationToken,
 ) -> Result<(), Status> {
     let evaluated = evaluate(gateway, made, cancel).await;
-    match &evaluated {
-        Ok(()) => observer.built(),
-        Err(status) if !observer.is_run_again(status) => observer.broken().await,
-        Err(_) => {}
+    if let Err(status) = &evaluated
+        && !observer.is_run_again(status)
+    {
+        observer.broken().await;
     }
     evaluated
 }

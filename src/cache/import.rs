@@ -32,7 +32,7 @@ use crate::registry::{RawManifest, RegistryError, Repository};
 use crate::text::counted;
 
 pub use self::missing_layers::{lost_layers, without};
-pub use self::trim::Trim;
+pub use self::trim::{Trim, Wanted};
 
 /// Why a cache cannot be served.
 #[derive(Debug, Error)]
@@ -64,7 +64,18 @@ pub struct RegistryImport {
     config: Option<Bytes>,
     layers: usize,
     trimmed: Option<Trim>,
+    /// The config as the registry has it, where it was made smaller.
+    whole: Option<Bytes>,
     store: Arc<RegistryStore>,
+}
+
+/// What is known of a cache that is larger than BuildKit reads.
+#[derive(Debug, Clone, Default)]
+pub struct Large {
+    /// Its config, where that was read already.
+    pub config: Option<Bytes>,
+    /// What the build can use of it, where that is known.
+    pub wanted: Option<Arc<Wanted>>,
 }
 
 impl RegistryImport {
@@ -74,13 +85,18 @@ impl RegistryImport {
     /// # Errors
     ///
     /// Fails if the registry refuses, or the manifest is none of a cache.
-    pub async fn of(repository: Repository, raw: RawManifest) -> Result<Self, ImportError> {
+    pub async fn of(
+        repository: Repository,
+        raw: RawManifest,
+        large: Large,
+    ) -> Result<Self, ImportError> {
         let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
         let store = RegistryStore::new(repository);
         let mut served = raw.digest.clone();
-        let mut trimmed = None;
+        let (mut trimmed, mut whole) = (None, None);
         let config;
-        if let Some(smaller) = store.trim(&raw, &manifest).await? {
+        if let Some((all, smaller)) = store.trim(&raw, &manifest, large).await? {
+            whole = Some(all);
             served = Digest::of(&smaller.manifest);
             let mut state = store.state.lock();
             config = Some(smaller.config.clone());
@@ -97,8 +113,14 @@ impl RegistryImport {
             config,
             layers: manifest.layers.len(),
             trimmed,
+            whole,
             store: Arc::new(store),
         })
+    }
+
+    /// Returns the config as the registry has it, where it was made smaller.
+    pub fn whole(&self) -> Option<&Bytes> {
+        self.whole.as_ref()
     }
 
     /// Returns the digest of the manifest that BuildKit is to be told.
@@ -238,7 +260,8 @@ impl RegistryStore {
         &self,
         raw: &RawManifest,
         manifest: &CacheManifest,
-    ) -> Result<Option<Trimmed>, ImportError> {
+        large: Large,
+    ) -> Result<Option<(Bytes, Trimmed)>, ImportError> {
         let Some(config) = manifest
             .config
             .as_ref()
@@ -249,14 +272,19 @@ impl RegistryStore {
         if config.size > CacheConfig::MAX_BYTES as u64 {
             return Err(ImportError::ConfigTooLarge(config.size));
         }
-        let bytes = self
-            .repository
-            .read_blob(&config.digest, config.size)
-            .await?;
+        let bytes = if let Some(bytes) = large.config {
+            bytes
+        } else {
+            let read = self.repository.read_blob(&config.digest, config.size);
+            Bytes::from(read.await?)
+        };
         let manifest = manifest.clone();
         // Some megabytes of JSON take long enough to hold up what else this thread does.
         let trimmed = tokio::task::spawn_blocking(move || {
-            trim::trim(&CacheConfig::parse(&bytes)?, &manifest, MAX_METADATA)
+            let config = CacheConfig::parse(&bytes)?;
+            let wanted = large.wanted.as_deref();
+            let trimmed = trim::trim(&config, &manifest, MAX_METADATA, wanted)?;
+            Ok::<_, ImportError>((bytes, trimmed))
         });
         trimmed.await?.map(Some)
     }

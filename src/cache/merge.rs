@@ -19,7 +19,7 @@ mod root_record;
 mod subsume;
 mod times;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
 use self::normal::Table;
-use self::reduce::{Place, layers_of, reduce};
+use self::reduce::{Place, layers_of, only, reduce};
 use self::times::Times;
 use super::config::{self, CacheConfig, ConfigError};
 use super::descriptor::Descriptor;
@@ -134,6 +134,21 @@ impl Contents {
         contents.config = table.finish();
         contents.forget_unused();
         Ok(contents)
+    }
+
+    /// Creates the contents of a manifest that was read with these records of a config, by their indexes. Of what they lead
+    /// to only the contents of files stay.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the config contradicts itself.
+    pub fn with_records(
+        manifest: &CacheManifest,
+        config: &CacheConfig,
+        records: &BTreeSet<usize>,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        Self::new(manifest, &only(config, records))
     }
 
     /// Creates the contents of a cache that was looked at. An inline cache gets the form of a cache.

@@ -125,6 +125,16 @@ pub struct Loaded {
 }
 
 impl CacheSource {
+    /// Returns the tag or digest, if there is one.
+    pub fn named(&self) -> Option<&str> {
+        match self {
+            Self::Registry { reference, .. } => Some(reference),
+            Self::Layout { tag, digest, .. } => {
+                digest.as_ref().map(Digest::as_str).or(tag.as_deref())
+            }
+        }
+    }
+
     /// Reads the manifest as it is stored.
     ///
     /// # Errors

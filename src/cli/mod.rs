@@ -362,6 +362,30 @@ fn run_command(args: &[OsString], call: Call<'_>, ui: &Ui) -> Result<(), Command
     attend::run(command, ctx)
 }
 
+/// Reads the arguments of a build that stand behind those of another command, and what they say for all commands.
+///
+/// # Errors
+///
+/// Fails if they are not those of a build.
+fn build_args(
+    args: &[OsString],
+    ctx: &Context,
+) -> Result<(build::BuildArgs, Context), CommandError> {
+    let mut root = command_as(&ctx.name);
+    let args: Vec<OsString> = std::iter::once("build".into())
+        .chain(args.iter().cloned())
+        .collect();
+    let read = root.try_get_matches_from_mut(&args);
+    let read = read.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = read.map_err(|error| usage::error(&error, &root, &args))?;
+    let mut ctx = ctx.clone();
+    ctx.global.overlay(&matches);
+    match cli.command {
+        Some(Commands::Build(args)) => Ok((*args, ctx)),
+        _ => Err(CommandError::usage("these are no arguments of a build")),
+    }
+}
+
 fn show_help(error: &clap::Error, ui: &Ui) -> Result<(), CommandError> {
     let text = error.render();
     let text = if ui.stdout_is_terminal() {

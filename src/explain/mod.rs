@@ -112,7 +112,7 @@ impl Outcomes {
         };
         let vertices = plan.vertices().iter().map(|vertex| {
             let status = by_digest.get(&vertex.digest).map(|(_, status)| *status);
-            let status = status.or_else(|| by_name.get(vertex.name.as_str()).copied());
+            let status = status.or_else(|| by_name.get(vertex.told_as.as_str()).copied());
             status.map_or(Outcome::Served, outcome)
         });
         Self(vertices.collect())

@@ -205,7 +205,7 @@ impl Difference {
             .into_iter()
             .map(|file| (file.path.clone(), file))
             .collect();
-        let old_tree = Tree::of(old.values().map(|file| (file.stat(), None)));
+        let old_tree = set.tree(old.values());
         let read_now = content::selected(new, selectors);
         let read_before = content::selected(&old_tree, selectors);
         let mut difference = Self {
@@ -219,7 +219,38 @@ impl Difference {
             let before = old.get(&path);
             difference.compare(path, now.as_ref(), before, set);
         }
+        if set.folders.is_some() {
+            difference.compare_folders(new, &old_tree, selectors);
+        }
         Some(difference)
+    }
+
+    /// Compares folders: those that are empty count as files.
+    fn compare_folders(&mut self, new: &Tree, old: &Tree, selectors: &[content::Selector]) {
+        let read_now = content::folders(new, selectors);
+        let read_before = content::folders(old, selectors);
+        for path in read_now.union(&read_before) {
+            let now = read_now.contains(path).then(|| new.folder(path)).flatten();
+            let before = read_before.contains(path).then(|| old.folder(path));
+            self.total += usize::from(now.as_ref().is_some_and(|now| now.is_empty));
+            let path = String::from_utf8_lossy(path).into_owned();
+            match (now, before.flatten()) {
+                // What is in it is told.
+                (Some(now), None) if now.is_empty => self.changed.push((path, FileChange::New)),
+                (None, Some(before)) if before.is_empty => {
+                    self.changed.push((path, FileChange::Removed));
+                }
+                (Some(now), Some(before)) => self.compare_modes(path, now.mode, before.mode),
+                _ => {}
+            }
+        }
+    }
+
+    fn compare_modes(&mut self, path: String, now: u32, before: u32) {
+        if (now ^ before) & !MODE_TYPE != 0 {
+            let bits = |mode: u32| mode & MODE_PERM;
+            self.permissions.push((path, bits(now), bits(before)));
+        }
     }
 
     fn compare(&mut self, path: String, now: Option<&Entry>, before: Option<&File>, set: &FileSet) {
@@ -240,10 +271,8 @@ impl Difference {
                 if is_other {
                     FileChange::Content
                 } else {
-                    if (now.mode ^ before.mode) & !MODE_TYPE != 0 && !before.is_link() {
-                        let bits = |mode: u32| mode & MODE_PERM;
-                        self.permissions
-                            .push((path, bits(now.mode), bits(before.mode)));
+                    if !before.is_link() {
+                        self.compare_modes(path, now.mode, before.mode);
                     }
                     return;
                 }

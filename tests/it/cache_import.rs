@@ -4,7 +4,8 @@ use fs_err as fs;
 use serde_json::Value;
 
 use crate::support::bench::{Bench, assert_all_cached, steps};
-use crate::support::large::enlarge;
+use crate::support::caches;
+use crate::support::large::enlarge_with;
 use crate::support::locked::{Locked, PASSWORD, auths};
 use crate::support::rig::{Rig, context, unique};
 
@@ -116,7 +117,8 @@ fn a_cache_that_is_too_large_is_trimmed() {
         &["--cache-to", &format!("{cache},mode=max")],
         folder.path(),
     );
-    enlarge(rig.registry.host(), &repository);
+    // All others are younger than the results that the build can use.
+    enlarge_with(rig.registry.host(), &repository, "2199-01-01T00:00:00Z");
 
     bench.prune();
     let progress = bench.build("buildx", &["--cache-from", &cache], folder.path());
@@ -132,7 +134,7 @@ fn a_cache_that_is_too_large_is_trimmed() {
         let progress = bench.build("cachex", &["--cache-from", &from], folder.path());
         assert_all_cached(&progress, 2);
         assert!(
-            progress.contains("of its 10002 results are left out"),
+            progress.contains("only the 2 of its 10002 results that this build can use are read"),
             "{progress}"
         );
     }
@@ -147,4 +149,51 @@ fn a_cache_that_is_too_large_is_trimmed() {
             .contains("the config is over 1 MiB"),
         "{text}"
     );
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn of_many_caches_those_that_have_nothing_of_the_build_are_left_out() {
+    let bench = Bench::new();
+    let rig = Rig::get();
+    let folder = |what: &str| {
+        let dockerfile = format!(
+            "FROM {}\nRUN echo {} > /{what}\n",
+            rig.busybox,
+            unique(what)
+        );
+        context(&[("Dockerfile", &dockerfile)])
+    };
+    let (own, other) = (folder("own"), folder("other"));
+    let reference = |what: &str| caches::reference(&format!("it/{what}"));
+    let (used, others) = (reference("used"), [(); 8].map(|()| reference("other")));
+    bench.build("cachex", &[&caches::export(&used, "mode=max")], own.path());
+    let to: Vec<String> = others
+        .iter()
+        .map(|other| caches::export(other, "mode=max"))
+        .collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    bench.build("cachex", &to, other.path());
+    let from: Vec<String> = others
+        .iter()
+        .chain([&used])
+        .map(|reference| caches::import(reference))
+        .collect();
+    let from: Vec<&str> = from.iter().map(String::as_str).collect();
+    bench.prune();
+    let progress = bench.build("cachex", &from, own.path());
+    assert_all_cached(&progress, 1);
+    let left_out = progress.matches("nothing of this build is in it").count();
+    assert_eq!(left_out, 8, "{progress}");
+    assert!(
+        progress.contains(&format!("importing cache manifest from {used}")),
+        "{progress}"
+    );
+    // Eight are not many, and what is not certain is read.
+    bench.prune();
+    let progress = bench.build("cachex", &from[1..], own.path());
+    assert!(!progress.contains("nothing of this build"), "{progress}");
+    bench.prune();
+    let progress = bench.build("cachex", &from, folder("new").path());
+    assert!(!progress.contains("nothing of this build"), "{progress}");
 }

@@ -42,7 +42,7 @@ impl SolveObserver for Keeper {
         kept.extend(definitions.values().cloned());
     }
 
-    fn built(&self) {}
+    async fn built(&self) {}
 
     async fn broken(&self) {}
 

@@ -209,7 +209,10 @@ fn each_change_is_told_with_a_cache_that_buildx_wrote() {
 fn caches_of_this_program_and_those_without_layers_are_explained() {
     let base = &Rig::get().busybox;
     let folder = project(base);
-    let max = cache_of("cachex", folder.path(), "mode=max,via=client");
+    // The files are told where the steps that read them ran.
+    let max = caches::reference("it/explain");
+    let to = caches::export(&max, "mode=max,via=client");
+    Bench::new().build("cachex", &[&to], folder.path());
     // A builder that has the layers of all steps as blobs puts them also into such a cache.
     let bench = Bench::new();
     let min = caches::reference("it/explain");
@@ -248,8 +251,13 @@ fn caches_of_this_program_and_those_without_layers_are_explained() {
     let from = [&nowhere, &min, &max].map(|reference| caches::import(reference));
     let from: Vec<&str> = from.iter().map(String::as_str).collect();
     let progress = bench.build("cachex", &from, folder.path());
+    // Where a build reads several caches BuildKit may pass over a step that one of them has; then that is told.
     assert!(
-        progress.contains(&format!("why 3 steps ran (compared with {max}, ")),
+        progress.contains("why 3 steps ran") || progress.contains("moby/buildkit#4674"),
+        "{progress}"
+    );
+    assert!(
+        progress.contains(&format!(" ran (compared with {max}, ")),
         "{progress}"
     );
 

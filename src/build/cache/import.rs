@@ -6,11 +6,13 @@
 //! | `probe` | what the registries say about them, asked first |
 //! | `set` | all of them: opened before the solve |
 //! | `beside` | caches that another one has taken in |
+//! | `choose` | large caches cut down to what the build can use, and caches of no use left out |
 //! | `recover`, `unreadable` | a build that fails because of one is run again without what could not be read |
 //! | `found` | what they turned out to be |
 //! | `watch`, `origin`, [`missing`] | what the reports of a solve say about them |
 
 mod beside;
+pub mod choose;
 pub mod found;
 pub mod missing;
 pub mod origin;

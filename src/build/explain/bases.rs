@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bollard_buildkit_proto::pb::{Platform, op};
 use serde::Deserialize;
 
-use super::Around;
+use super::Builder;
 use crate::buildkit::ask::{self, Image};
 use crate::cache::keys::compare::{Comparison, State};
 use crate::cache::keys::{Facts, Kind, Plan, Vertex};
@@ -15,15 +15,21 @@ use crate::digest::Digest;
 /// Diff IDs by the image's digest and the platform, as [`Facts::images`] has them.
 pub(super) type Bases = BTreeMap<(String, String), Vec<Digest>>;
 
-/// Asks the builder for the layers of the images that none of the caches has by their digests. It has just resolved
-/// these images, so it seldom asks a registry.
-pub(super) async fn ask(plan: &Plan, caches: &[Comparison], around: Around<'_>) -> Bases {
+/// Asks the builder for the layers of the images that none of the caches has by their digests, unless they are `known`.
+/// It has just resolved these images, so it seldom asks a registry.
+pub(super) async fn ask(
+    plan: &Plan,
+    caches: &[Comparison],
+    builder: &Builder,
+    known: &Bases,
+) -> Bases {
     let mut images: BTreeMap<(String, String), Image> = BTreeMap::new();
     for (at, vertex) in plan.vertices().iter().enumerate() {
         let is_new = |cache: &Comparison| matches!(cache.state(at), State::New);
         if vertex.kind() == Kind::Image
             && caches.iter().all(is_new)
             && let Some((key, image)) = image(vertex)
+            && !known.contains_key(&key)
         {
             images.insert(key, image);
         }
@@ -32,7 +38,7 @@ pub(super) async fn ask(plan: &Plan, caches: &[Comparison], around: Around<'_>) 
     if images.is_empty() {
         return Bases::new();
     }
-    match ask::image_configs(around.client, around.session, &images).await {
+    match ask::image_configs(&builder.client, &builder.session, &images).await {
         Ok(configs) => {
             let layers = configs.into_iter().map(|config| diff_ids(&config?));
             let known = keys.into_iter().zip(layers);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::build::cache::import::found::{Contents, FoundCache};
@@ -16,7 +17,7 @@ use crate::digest::Digest;
 pub(super) struct ReadCache {
     /// Its name for the user.
     pub(super) name: String,
-    pub(super) config: CacheConfig,
+    pub(super) config: Arc<CacheConfig>,
     /// Blobs that the registry has lost.
     pub(super) lost: HashSet<Digest>,
     /// What it tells of the builds that wrote it.
@@ -38,60 +39,112 @@ pub(super) struct Caches {
     pub(super) unread: Vec<(String, Option<String>)>,
 }
 
+/// A cache that was looked into.
+#[derive(Debug)]
+pub(super) struct Opened {
+    found: FoundCache,
+    configs: Configs,
+    record: Option<Arc<Record>>,
+}
+
+/// The configs of a cache, or why there are none; an inline cache of several images has several.
+type Configs = Result<Vec<Arc<CacheConfig>>, Option<String>>;
+
 /// Looks into the caches.
-pub(super) async fn load(found: Vec<FoundCache>) -> Caches {
+pub(super) async fn open(found: Vec<FoundCache>) -> Vec<Opened> {
+    futures_util::future::join_all(found.into_iter().map(Opened::of)).await
+}
+
+/// Looks into the caches. Of those that are `opened` already nothing is read again.
+pub(super) async fn load(found: Vec<FoundCache>, mut opened: Vec<Opened>) -> Caches {
+    let one = |found: FoundCache| {
+        let known = opened.iter().position(|known| known.is(&found));
+        let known = known.map(|at| opened.swap_remove(at));
+        async move {
+            match known {
+                // What is lost of it may have turned out meanwhile.
+                Some(known) => Opened { found, ..known },
+                None => Opened::of(found).await,
+            }
+        }
+    };
+    let loads: Vec<_> = found.into_iter().map(one).collect();
     let mut caches = Caches::default();
-    let loaded = futures_util::future::join_all(found.into_iter().map(load_one)).await;
-    for (name, contents, record) in loaded {
-        match contents {
+    for opened in futures_util::future::join_all(loads).await {
+        let Opened {
+            found,
+            configs,
+            record,
+        } = opened;
+        let lost: HashSet<Digest> = match &found.contents {
+            Contents::Config(_, lost) => lost.iter().cloned().collect(),
+            _ => HashSet::new(),
+        };
+        match configs {
             Ok(configs) => {
-                let read = configs.into_iter().map(|(config, lost)| ReadCache {
-                    name: name.clone(),
+                let read = configs.into_iter().map(|config| ReadCache {
+                    name: found.name.clone(),
                     config,
-                    lost,
+                    lost: lost.clone(),
                     record: record.clone(),
                 });
                 caches.read.extend(read);
             }
-            Err(error) => caches.unread.push((name, error)),
+            Err(error) => caches.unread.push((found.name, error)),
         }
     }
     caches
 }
 
-/// The configs of a cache with their lost blobs, or why there are none; an inline cache of several images has several.
-type Configs = Result<Vec<(CacheConfig, HashSet<Digest>)>, Option<String>>;
-
-async fn load_one(found: FoundCache) -> (String, Configs, Option<Arc<Record>>) {
-    let mut record = match &found.record {
-        Some((repository, entry)) => told(store::read(repository, entry).await),
-        None => None,
-    };
-    let configs = match found.contents {
-        Contents::Config(bytes, lost) => {
-            // Up to a mebibyte of JSON takes long enough to hold up what else this thread does.
-            let parsed = tokio::task::spawn_blocking(move || CacheConfig::parse(&bytes)).await;
-            match parsed {
-                Ok(Ok(config)) => Ok(vec![(config, lost.into_iter().collect())]),
-                Ok(Err(error)) => Err(Some(crate::error::chain(&error))),
-                Err(error) => Err(Some(error.to_string())),
-            }
-        }
-        Contents::In(source) => match source.load().await {
-            Ok(loaded) => {
-                if let Some(entry) = loaded.manifest.extras.record() {
-                    record = told(store::read_from(&source, entry).await);
+impl Opened {
+    async fn of(found: FoundCache) -> Self {
+        let mut record = match &found.record {
+            Some((repository, entry)) => told(store::read(repository, entry).await),
+            None => None,
+        };
+        let configs = match &found.contents {
+            Contents::Config(bytes, _) => parsed(bytes.clone()).await,
+            Contents::In(source) => match source.load().await {
+                Ok(loaded) => {
+                    if let Some(entry) = loaded.manifest.extras.record() {
+                        record = told(store::read_from(source, entry).await);
+                    }
+                    let parts = loaded.parts.into_iter();
+                    Ok(parts.map(|part| Arc::new(part.config)).collect())
                 }
-                let parts = loaded.parts.into_iter();
-                Ok(parts.map(|part| (part.config, HashSet::new())).collect())
-            }
-            Err(error) if error.is_missing() => Err(None),
-            Err(error) => Err(Some(crate::error::chain(&error))),
-        },
-        Contents::Missing => Err(None),
-        Contents::Unreadable(error) => Err(Some(error)),
-    };
-    (found.name, configs, record)
+                Err(error) if error.is_missing() => Err(None),
+                Err(error) => Err(Some(crate::error::chain(&error))),
+            },
+            Contents::Missing => Err(None),
+            Contents::Unreadable(error) => Err(Some(error.clone())),
+        };
+        Self {
+            found,
+            configs,
+            record,
+        }
+    }
+
+    /// Returns whether this is that cache, of the same contents but for what is lost.
+    fn is(&self, found: &FoundCache) -> bool {
+        self.found.name == found.name && self.found.contents.is_same(&found.contents)
+    }
+
+    /// Returns its configs.
+    pub(super) fn configs(&self) -> impl Iterator<Item = &CacheConfig> {
+        let configs = self.configs.iter().flatten();
+        configs.map(|config| &**config)
+    }
+}
+
+async fn parsed(bytes: Bytes) -> Configs {
+    // Up to a mebibyte of JSON takes long enough to hold up what else this thread does.
+    let parsed = tokio::task::spawn_blocking(move || CacheConfig::parse(&bytes)).await;
+    match parsed {
+        Ok(Ok(config)) => Ok(vec![Arc::new(config)]),
+        Ok(Err(error)) => Err(Some(crate::error::chain(&error))),
+        Err(error) => Err(Some(error.to_string())),
+    }
 }
 
 /// A record that cannot be read is as none.
@@ -118,8 +171,6 @@ pub(super) fn newest(config: &CacheConfig) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn found(name: &str, contents: Contents) -> FoundCache {
@@ -133,19 +184,14 @@ mod tests {
 
     #[tokio::test]
     async fn caches_are_read_or_not() {
-        let caches = load(vec![
-            found(
-                "a",
-                Contents::Config(Bytes::from_static(b"{}"), vec![Digest::of(b"x")]),
-            ),
-            found(
-                "b",
-                Contents::Config(Bytes::from_static(b"no JSON"), Vec::new()),
-            ),
-            found("c", Contents::Missing),
-            found("d", Contents::Unreadable("refused".to_owned())),
-        ])
-        .await;
+        let all = || {
+            let a = Contents::Config(Bytes::from_static(b"{}"), vec![Digest::of(b"x")]);
+            let b = Contents::Config(Bytes::from_static(b"no JSON"), Vec::new());
+            let d = Contents::Unreadable("refused".to_owned());
+            let all = [("a", a), ("b", b), ("c", Contents::Missing), ("d", d)];
+            Vec::from(all.map(|(name, contents)| found(name, contents)))
+        };
+        let caches = load(all(), Vec::new()).await;
         let [read] = &caches.read[..] else {
             panic!("{caches:?}")
         };
@@ -156,6 +202,23 @@ mod tests {
         assert!(broken.0 == "b" && broken.1.is_some());
         assert_eq!(missing, &("c".to_owned(), None));
         assert_eq!(refused, &("d".to_owned(), Some("refused".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn what_was_opened_is_not_read_again() {
+        let with = |config: &'static [u8], lost: &[Digest]| {
+            let contents = Contents::Config(Bytes::from_static(config), lost.to_vec());
+            vec![found("a", contents)]
+        };
+        let opened = open(with(b"{}", &[])).await;
+        let first = Arc::clone(&opened[0].configs.as_ref().unwrap()[0]);
+        // A blob of it turned out to be lost.
+        let caches = load(with(b"{}", &[Digest::of(b"x")]), opened).await;
+        assert!(Arc::ptr_eq(&caches.read[0].config, &first));
+        assert_eq!(caches.read[0].lost.len(), 1);
+        let opened = open(with(b"{}", &[])).await;
+        let caches = load(with(br#"{"layers":[]}"#, &[]), opened).await;
+        assert!(!Arc::ptr_eq(&caches.read[0].config, &first));
     }
 
     #[test]

@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bollard_buildkit_proto::pb::op;
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::PAUSE;
 use super::watch::Watch;
 use crate::build::context::inputs::Folders;
 use crate::cache::keys::header::{FileHash, Sum};
@@ -21,8 +21,6 @@ use crate::fsutil::wire::Stat;
 use crate::fsutil::{Attributes, Filter, ListError, list};
 use crate::platform::names;
 
-/// How long after the first step more is heard before files are read.
-const PAUSE: Duration = Duration::from_millis(100);
 /// How many bytes of files are read for one build.
 const MOST: u64 = 2 << 30;
 /// How much of a file is read at once.
@@ -100,8 +98,9 @@ impl Reader {
             let (folders, kept) = (reader.folders.clone(), Arc::clone(&reader.kept));
             let stop = Arc::clone(&reader.stop_early);
             let early = tokio::spawn(async move {
-                watch.step_runs().await;
-                tokio::time::sleep(PAUSE).await;
+                if !watch.step_runs(PAUSE).await {
+                    return;
+                }
                 let (plan, steps) = watch.due();
                 let read = move || {
                     if let Err(error) = kept.lock().trees(&plan, &folders, &steps, &stop) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::Around;
+use super::Builder;
 use super::bases::{self, Bases};
 use super::caches::{Caches, newest};
 use super::files::{Reader, Trees};
@@ -23,19 +23,20 @@ pub(super) struct Findings {
     pub(super) caches: Caches,
     trees: Trees,
     bases: Bases,
-    keys: Keys,
+    pub(super) keys: Keys,
     /// One for each cache that was read.
     pub(super) comparisons: Vec<Comparison>,
 }
 
 impl Findings {
-    /// Reads the files of the wanted steps, and what else must be known, and looks up all steps.
+    /// Reads the files of the wanted steps, and what else must be known, and looks up all steps. The builder is asked for the
+    /// base images that are not known already.
     pub(super) async fn find(
         plan: Arc<Plan>,
         caches: Caches,
         wanted: &BTreeSet<usize>,
         reader: &Reader,
-        around: Around<'_>,
+        (builder, bases): (&Builder, Bases),
     ) -> Self {
         let trees = reader.trees(&plan, wanted).await;
         let mut findings = Self {
@@ -43,7 +44,7 @@ impl Findings {
             plan,
             caches,
             trees,
-            bases: Bases::default(),
+            bases,
             comparisons: Vec::new(),
         };
         findings.look_up();
@@ -54,8 +55,10 @@ impl Findings {
             findings.trees = reader.trees(&findings.plan, &all).await;
             findings.look_up();
         }
-        findings.bases = bases::ask(&findings.plan, &findings.comparisons, around).await;
-        if !findings.bases.is_empty() {
+        let known = &findings.bases;
+        let more = bases::ask(&findings.plan, &findings.comparisons, builder, known).await;
+        if !more.is_empty() {
+            findings.bases.extend(more);
             findings.look_up();
         }
         findings

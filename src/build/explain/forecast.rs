@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::pb::Definition;
 
+use super::bases::Bases;
 use super::files::Reader;
 use super::findings::Findings;
-use super::{Around, caches};
+use super::{Builder, caches};
 use crate::build::cache::import::found::FoundCache;
 use crate::build::context::inputs::Folders;
 use crate::build::request::BuildRequest;
@@ -25,6 +26,8 @@ pub struct Forecast {
     pub no_cache: Option<String>,
     /// The caches that could not be read, each with the error, or none where it does not exist.
     pub unread: Vec<(String, Option<String>)>,
+    /// The steps as the frontend made them, by platform.
+    pub definitions: BTreeMap<String, Definition>,
 }
 
 /// Tells what will become of the steps of these definitions, of a build whose contexts are in these folders, on a builder
@@ -34,13 +37,18 @@ pub async fn of(
     definitions: &BTreeMap<String, Definition>,
     folders: Folders,
     found: Vec<FoundCache>,
-    around: Around<'_>,
+    builder: &Builder,
 ) -> Forecast {
     let plan = Arc::new(Plan::of(definitions.values()));
-    let all: BTreeSet<usize> = (0..plan.vertices().len()).collect();
     let reader = Reader::new(folders);
-    let caches = caches::load(found).await;
-    let mut findings = Findings::find(Arc::clone(&plan), caches, &all, &reader, around).await;
+    let caches = caches::load(found, Vec::new()).await;
+    let mut all: BTreeSet<usize> = (0..plan.vertices().len()).collect();
+    if caches.read.is_empty() {
+        // Nobody asks what the files are.
+        all.clear();
+    }
+    let bases = (builder, Bases::new());
+    let mut findings = Findings::find(Arc::clone(&plan), caches, &all, &reader, bases).await;
     let outcomes = Outcomes::of_forecast(&forecast(&plan, &findings.comparisons));
     let rows = findings.diagnose(request, &outcomes, table::rows);
     let unread = std::mem::take(&mut findings.caches.unread);
@@ -52,5 +60,6 @@ pub async fn of(
             None
         },
         unread,
+        definitions: definitions.clone(),
     }
 }

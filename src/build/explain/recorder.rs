@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use bollard_buildkit_proto::google::protobuf::Timestamp;
-use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use bollard_buildkit_proto::pb::Definition;
 use parking_lot::Mutex;
 
+use super::heard::Heard;
 use crate::build::BuildRequest;
 use crate::build::cache::CacheTarget;
 use crate::build::context::inputs::{InputSpec, Inputs};
@@ -26,14 +26,26 @@ pub struct Recorder {
     base: Observed,
     /// Lists of files are told.
     tells_files: bool,
-    heard: Mutex<Heard>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Heard {
+struct State {
     definitions: BTreeMap<String, Definition>,
-    /// How long each step took that ran, in milliseconds, by digest.
-    ran: BTreeMap<String, u64>,
+    /// What was said of the steps of this solve, by digest.
+    steps: BTreeMap<String, Heard>,
+    /// How long the steps took that ran in earlier solves, in milliseconds.
+    ran_before: BTreeMap<String, u64>,
+}
+
+impl State {
+    /// Returns how long each step took that ran, in milliseconds, by digest.
+    fn ran(&self) -> BTreeMap<String, u64> {
+        let mut ran = self.ran_before.clone();
+        let steps = self.steps.iter();
+        ran.extend(steps.filter_map(|(digest, heard)| Some((digest.clone(), heard.ran_for()?))));
+        ran
+    }
 }
 
 impl Recorder {
@@ -57,8 +69,15 @@ impl Recorder {
         Some(Self {
             base,
             tells_files: told.contains(&Told::Full),
-            heard: Mutex::default(),
+            state: Mutex::default(),
         })
+    }
+
+    /// A solve begins; what ran in an earlier one is in the builder by now.
+    pub fn solve_begins(&self) {
+        let mut state = self.state.lock();
+        state.ran_before = state.ran();
+        state.steps.clear();
     }
 
     /// Returns whether the files of contexts are told.
@@ -68,20 +87,15 @@ impl Recorder {
 
     /// The frontend has made the definitions.
     pub fn begin(&self, definitions: &BTreeMap<String, Definition>) {
-        self.heard.lock().definitions.clone_from(definitions);
+        self.state.lock().definitions.clone_from(definitions);
     }
 
     /// Hears what the build reports.
     pub fn observe(&self, status: &StatusResponse) {
-        let mut heard = self.heard.lock();
+        let mut state = self.state.lock();
         for vertex in &status.vertexes {
-            if vertex.cached {
-                // Of a step out of a cache the builder tells how long its layers took to load.
-                heard.ran.remove(&vertex.digest);
-            } else if let Some(milliseconds) = milliseconds(vertex) {
-                let took = heard.ran.entry(vertex.digest.clone()).or_default();
-                *took = milliseconds.max(*took);
-            }
+            let heard = state.steps.entry(vertex.digest.clone()).or_default();
+            heard.hear(vertex);
         }
     }
 
@@ -91,29 +105,18 @@ impl Recorder {
         commit: &BTreeMap<String, String>,
         trees: BTreeMap<String, Arc<Tree>>,
     ) -> Option<Arc<Observed>> {
-        let heard = self.heard.lock();
-        if heard.definitions.is_empty() {
+        let state = self.state.lock();
+        if state.definitions.is_empty() {
             return None;
         }
         Some(Arc::new(Observed {
-            definitions: heard.definitions.clone(),
+            definitions: state.definitions.clone(),
             commit: commit.get(COMMIT).cloned(),
-            ran: heard.ran.clone(),
+            ran: state.ran(),
             trees,
             ..self.base.clone()
         }))
     }
-}
-
-/// Returns how long a step ran that has succeeded.
-fn milliseconds(vertex: &Vertex) -> Option<u64> {
-    let time =
-        |time: &Timestamp| i128::from(time.seconds) * 1000 + i128::from(time.nanos) / 1_000_000;
-    let (started, completed) = (vertex.started.as_ref()?, vertex.completed.as_ref()?);
-    if !vertex.error.is_empty() {
-        return None;
-    }
-    u64::try_from(time(completed) - time(started)).ok()
 }
 
 /// Returns the last part of the context's path or URL, which tells apart the builds of one repository.
@@ -143,6 +146,9 @@ pub fn context_name(inputs: &InputSpec) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bollard_buildkit_proto::google::protobuf::Timestamp;
+    use bollard_buildkit_proto::moby::buildkit::v1::Vertex;
+
     use super::*;
 
     fn name(context: &str) -> String {
@@ -165,45 +171,34 @@ mod tests {
     }
 
     #[test]
-    fn only_steps_that_ran_to_their_end_have_a_time() {
+    fn what_ran_before_the_build_was_solved_again_keeps_its_time() {
         let recorder = Recorder {
             base: Observed::default(),
             tells_files: true,
-            heard: Mutex::default(),
+            state: Mutex::default(),
         };
-        let at = |seconds| {
-            Some(Timestamp {
-                seconds,
-                nanos: 5_000_000,
-            })
-        };
-        let vertex = |digest: &str, cached, completed, error: &str| Vertex {
-            digest: digest.to_owned(),
-            cached,
-            started: at(1),
-            completed,
-            error: error.to_owned(),
-            ..Vertex::default()
-        };
-        let vertexes = vec![
-            vertex("ran", false, at(3), ""),
-            vertex("cached", true, at(3), ""),
-            vertex("runs", false, None, ""),
-            vertex("failed", false, at(3), "x"),
-        ];
-        recorder.observe(&StatusResponse {
-            vertexes,
+        let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
+        let report = |cached, end| StatusResponse {
+            vertexes: vec![Vertex {
+                digest: "step".to_owned(),
+                cached,
+                started: at(1),
+                completed: at(end),
+                ..Vertex::default()
+            }],
             ..StatusResponse::default()
-        });
-        assert!(
-            recorder
-                .observed(&BTreeMap::new(), BTreeMap::new())
-                .is_none()
-        );
-        recorder.begin(&BTreeMap::from([(String::new(), Definition::default())]));
+        };
+        recorder.solve_begins();
+        recorder.observe(&report(false, 3));
+        recorder.solve_begins();
+        recorder.observe(&report(true, 1));
+        // Its layers are loaded.
+        recorder.observe(&report(false, 9));
         let commit = BTreeMap::from([(COMMIT.to_owned(), "4f2a91c".to_owned())]);
+        assert!(recorder.observed(&commit, BTreeMap::new()).is_none());
+        recorder.begin(&BTreeMap::from([(String::new(), Definition::default())]));
         let observed = recorder.observed(&commit, BTreeMap::new()).unwrap();
-        assert_eq!(observed.ran, BTreeMap::from([("ran".to_owned(), 2000)]));
+        assert_eq!(observed.ran, BTreeMap::from([("step".to_owned(), 2000)]));
         assert_eq!(observed.commit.as_deref(), Some("4f2a91c"));
     }
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::caches::{self, Caches};
-use super::files::Reader;
+use super::early::Answers;
 use super::findings::{Findings, that_ran};
-use super::watch::Watch;
-use super::{Around, DEADLINE, fresh, known};
+use super::{Around, DEADLINE, Explainer, fresh, known};
 use crate::build::cache::import::found::FoundCache;
 use crate::build::request::BuildRequest;
 use crate::cache::keys::Plan;
@@ -45,6 +44,12 @@ pub struct StepThatRuns {
     pub cause: String,
 }
 
+/// Returns whether anything is told of the steps of a build.
+pub(super) fn is_told(request: &BuildRequest) -> bool {
+    let wishes = &request.steps;
+    wishes.explain != Explain::Off || wishes.require_cached || wishes.is_reported
+}
+
 /// What is known when the steps of a build have run.
 #[derive(Debug)]
 pub struct Evidence {
@@ -58,18 +63,20 @@ pub struct Evidence {
     /// The caches, where nothing had to be found in them.
     caches: Option<Caches>,
     /// The names of the steps, where there is a report.
-    pub(super) names: Option<Vec<String>>,
+    names: Option<Vec<String>>,
 }
 
 impl Evidence {
     /// Collects it, as far as that is done by the deadline.
-    pub(super) async fn collect(
-        request: &BuildRequest,
-        watch: &Watch,
-        reader: &Reader,
-        found: Vec<FoundCache>,
-        around: Around<'_>,
-    ) -> Self {
+    pub(super) async fn collect(explainer: &Explainer, found: Vec<FoundCache>) -> Self {
+        let Explainer {
+            request,
+            watch,
+            reader,
+            builder,
+            early,
+            names,
+        } = explainer;
         let (plan, outcomes) = watch.outcomes();
         let ran = that_ran(&plan, &outcomes);
         let mut evidence = Self {
@@ -79,22 +86,21 @@ impl Evidence {
             refused: watch.refused(),
             findings: None,
             caches: None,
-            names: None,
+            names: request.steps.is_reported.then(|| names.lock().clone()),
             ran,
         };
-        let wishes = &request.steps;
-        let is_told = wishes.explain != Explain::Off || wishes.require_cached || wishes.is_reported;
-        if wishes.is_reported && evidence.ran.is_empty() {
-            let loaded = tokio::time::timeout(DEADLINE, caches::load(found)).await;
+        if request.steps.is_reported && evidence.ran.is_empty() {
+            let loaded = tokio::time::timeout(DEADLINE, caches::load(found, Vec::new())).await;
             evidence.caches = loaded.ok();
             return evidence;
         }
-        if evidence.ran.is_empty() || found.is_empty() || !is_told {
+        if evidence.ran.is_empty() || found.is_empty() || !is_told(request) {
             return evidence;
         }
         let find = async {
-            let caches = caches::load(found).await;
-            Findings::find(plan, caches, &evidence.ran, reader, around).await
+            let Answers { caches, bases } = early.answers().await;
+            let caches = caches::load(found, caches).await;
+            Findings::find(plan, caches, &evidence.ran, reader, (builder, bases)).await
         };
         let late = async {
             // What has been read by then is told.

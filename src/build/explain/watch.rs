@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
+use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use bollard_buildkit_proto::pb::Definition;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::heard::Heard;
 use crate::cache::keys::{self, Plan};
 use crate::explain::{Outcomes, Status};
 
@@ -18,8 +20,19 @@ pub struct Watch {
     /// Ends the build at the first step that runs, where none may.
     cancel: Option<CancellationToken>,
     state: Mutex<State>,
-    /// A step runs.
-    ran: Notify,
+    phase: watch::Sender<Phase>,
+}
+
+/// How far a build is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    /// No step has begun to run.
+    #[default]
+    Waiting,
+    /// One has.
+    Runs,
+    /// The builder says nothing more.
+    Ended,
 }
 
 #[derive(Debug, Default)]
@@ -33,39 +46,13 @@ struct State {
     refused: Option<String>,
 }
 
-#[derive(Debug, Default)]
-struct Heard {
-    name: String,
-    status: Status,
-    is_done: bool,
-}
-
-impl Heard {
-    /// A step out of a cache may be told to begin again while its layers are loaded.
-    fn hear(&mut self, vertex: &Vertex) {
-        if !vertex.name.is_empty() {
-            self.name.clone_from(&vertex.name);
-        }
-        self.status.started |= vertex.started.is_some();
-        if vertex.cached {
-            // A result that could not be loaded is made after all.
-            self.status.cached = vertex.error.is_empty();
-        }
-        self.is_done |= vertex.completed.is_some() && vertex.error.is_empty();
-    }
-
-    fn runs(&self) -> bool {
-        self.status.started && !self.status.cached
-    }
-}
-
 impl Watch {
     /// Begins to watch. With `cancel` no step may run.
     pub fn new(cancel: Option<CancellationToken>) -> Self {
         Self {
             cancel,
             state: Mutex::default(),
-            ran: Notify::new(),
+            phase: watch::Sender::default(),
         }
     }
 
@@ -105,13 +92,38 @@ impl Watch {
         }
         drop(state);
         if runs {
-            self.ran.notify_one();
+            self.phase.send_if_modified(|phase| {
+                let is_first = *phase == Phase::Waiting;
+                if is_first {
+                    *phase = Phase::Runs;
+                }
+                is_first
+            });
         }
     }
 
-    /// Waits until a step runs.
-    pub async fn step_runs(&self) {
-        self.ran.notified().await;
+    /// The builder says nothing more of this build.
+    pub fn end(&self) {
+        self.phase.send_replace(Phase::Ended);
+    }
+
+    /// Waits until a step runs, and then a while for what comes after it. Returns whether one does: not if the build has
+    /// ended before.
+    pub async fn step_runs(&self, pause: Duration) -> bool {
+        let mut phase = self.phase.subscribe();
+        let begun = phase.wait_for(|phase| *phase != Phase::Waiting).await;
+        if !begun.is_ok_and(|phase| *phase == Phase::Runs) {
+            return false;
+        }
+        let ended = phase.wait_for(|phase| *phase == Phase::Ended);
+        // With an end there is nothing to wait for.
+        let _ended = tokio::time::timeout(pause, ended).await;
+        true
+    }
+
+    /// Returns the steps.
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.state.lock().plan)
     }
 
     /// Returns the name of the step for which the build was ended.
@@ -165,13 +177,14 @@ impl State {
         }
         // A builder may give a step another digest than the definition has.
         let mut steps = self.plan.vertices().iter();
-        !name.is_empty() && steps.any(|vertex| vertex.name == name && is_step(vertex))
+        !name.is_empty() && steps.any(|vertex| vertex.told_as == name && is_step(vertex))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bollard_buildkit_proto::google::protobuf::Timestamp;
+    use bollard_buildkit_proto::moby::buildkit::v1::Vertex;
 
     use super::*;
     use crate::cache::keys::testing::{BASE, Maker, image, run};
@@ -253,7 +266,31 @@ mod tests {
         watch.observe(&report(&second, false, false, ""));
         assert!(cancel.is_cancelled());
         assert_eq!(watch.refused(), Some(format!("name of {second}")));
-        watch.step_runs().await;
+        assert!(watch.step_runs(Duration::ZERO).await);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_step_of_a_build_that_has_ended() {
+        let (definitions, [first, second]) = build();
+        let watch = Watch::new(None);
+        watch.begin(&definitions);
+        watch.observe(&report(&first, true, true, ""));
+        watch.observe(&report(&second, true, true, ""));
+        let waits = tokio::join!(watch.step_runs(Duration::MAX), async { watch.end() });
+        assert!(!waits.0 && !watch.step_runs(Duration::MAX).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_cuts_the_pause_short() {
+        let (definitions, [first, _]) = build();
+        let watch = Watch::new(None);
+        watch.begin(&definitions);
+        watch.observe(&report(&first, false, false, ""));
+        let waits = tokio::join!(watch.step_runs(Duration::from_secs(3600)), async {
+            tokio::task::yield_now().await;
+            watch.end();
+        });
+        assert!(waits.0);
     }
 
     #[test]

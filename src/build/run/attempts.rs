@@ -57,6 +57,9 @@ impl Attempts<'_> {
             if let Some(explainer) = self.explainer {
                 explainer.solve_begins();
             }
+            if let Some(recorder) = self.recorder {
+                recorder.solve_begins();
+            }
             let result = self
                 .solve(&request, early.as_deref(), imports, status)
                 .await;
@@ -68,6 +71,9 @@ impl Attempts<'_> {
                 _ => false,
             };
             if !recovers {
+                if let Some(explainer) = self.explainer {
+                    explainer.end();
+                }
                 imports.warn_of_unread(status.unread());
                 status.show_failures();
                 return LastAttempt {
@@ -96,6 +102,7 @@ impl Attempts<'_> {
             early: early.map(|early| EarlyObserver::new(early, &again)),
             explainer: self.explainer,
             recorder: self.recorder,
+            caches: &self.build.caches,
         };
         let observer = (!observers.are_none()).then_some(&observers as &dyn SolveObserver);
         let (client, cancel) = (&self.runner.client, &self.cancellation.graceful);

@@ -6,7 +6,7 @@ use super::status_pipeline::StatusPipeline;
 use super::{BuildError, Runner, ready};
 use crate::build::cache::Cancellation;
 use crate::build::context::inputs::Inputs;
-use crate::build::explain::Around;
+use crate::build::explain::Builder;
 use crate::build::explain::forecast::{self, Forecast};
 use crate::build::request::BuildRequest;
 use crate::buildkit::ask;
@@ -39,15 +39,13 @@ pub async fn forecast(
         let definitions = ask::definitions_of(&runner.client, &solve, |report| status.show(report));
         let result = match Box::pin(definitions).await {
             Ok(definitions) => {
-                let around = Around {
-                    client: &runner.client,
-                    session: &build.names.id,
-                    registries: &runner.caches.registries,
-                    targets: &[],
+                let builder = Builder {
+                    client: runner.client.clone(),
+                    session: build.names.id.clone(),
                 };
                 let folders = inputs.folders();
                 let found = imports.found(status.unread());
-                let forecast = forecast::of(request, &definitions, folders, found, around);
+                let forecast = forecast::of(request, &definitions, folders, found, &builder);
                 Ok(Box::pin(forecast).await)
             }
             Err(error) => Err(build.failure(error, &imports, false).await),

@@ -6,6 +6,7 @@ use bollard_buildkit_proto::pb::Definition;
 use tonic::Status;
 
 use crate::build::cache::early::EarlyObserver;
+use crate::build::cache::export::CacheSet;
 use crate::build::explain::Explainer;
 use crate::build::explain::recorder::Recorder;
 use crate::buildkit::solve::SolveObserver;
@@ -15,6 +16,7 @@ pub(super) struct Observers<'a> {
     pub(super) early: Option<EarlyObserver<'a>>,
     pub(super) explainer: Option<&'a Explainer>,
     pub(super) recorder: Option<&'a Recorder>,
+    pub(super) caches: &'a CacheSet,
 }
 
 impl Observers<'_> {
@@ -43,9 +45,12 @@ impl SolveObserver for Observers<'_> {
         self.early.is_some()
     }
 
-    fn built(&self) {
+    async fn built(&self) {
         if let Some(early) = &self.early {
-            early.built();
+            early.built().await;
+        }
+        if self.recorder.is_some() {
+            self.caches.hold_records().await;
         }
     }
 

@@ -3,7 +3,6 @@ use std::time::Duration;
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::Vertex;
 use bollard_buildkit_proto::pb::{Definition, ExecOp, Input, Mount, Op, op};
-use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
@@ -156,6 +155,7 @@ async fn ran(
         meter: None,
         facts: NodeFacts::default(),
         env: &env,
+        failed: &Mutex::default(),
         known: None,
     };
     let mut shown = Vec::new();

@@ -16,7 +16,7 @@ use crate::cache::MAX_METADATA;
 use crate::cache::config::{CacheConfig, ConfigError};
 use crate::cache::descriptor::Descriptor;
 use crate::cache::extras::Extras;
-use crate::cache::extras::store::{self, Written};
+use crate::cache::extras::store::{self, OldRecord, Written};
 use crate::cache::manifest::{CacheManifest, ManifestError};
 use crate::cache::media::Form;
 use crate::cache::media::layer_type;
@@ -168,8 +168,8 @@ async fn alone(
         let Some(new) = beside.record else {
             return Ok(None);
         };
-        let old = known.extras().record();
-        Ok(store::store(repository, old, new, false, made.form()?).await)
+        let old = OldRecord::at(known.extras().record());
+        Ok(store::store(repository, &old, new, false, made.form()?).await)
     };
     let ((), (), record) = tokio::try_join!(layers, config, record)?;
     let mut extras = Extras::default();

@@ -21,7 +21,7 @@ use crate::cache::descriptor::Descriptor;
 use crate::cache::extras::Extras;
 use crate::cache::extras::clean;
 use crate::cache::extras::notes::Notes;
-use crate::cache::extras::store;
+use crate::cache::extras::store::{self, OldRecord};
 use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::{Bounds, Contents, Dropped};
 use crate::digest::Digest;
@@ -185,8 +185,9 @@ pub async fn merge<S: BuildHasher>(
 pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<Merged, PublishError> {
     let mut contents = contents.clone();
     let dropped = contents.bound(place.bounds, place.now)?;
+    let none = OldRecord::default();
     let record = match place.beside.record {
-        Some(new) => store::store(place.repository, None, new, false, contents.form()).await,
+        Some(new) => store::store(place.repository, &none, new, false, contents.form()).await,
         None => None,
     };
     let mut extras = Extras::default();
@@ -455,7 +456,7 @@ impl Writer<'_> {
                 Some((after, entry)) if *after == old => entry.clone(),
                 _ => {
                     let (repository, form) = (self.place.repository, merged.form());
-                    store::store(repository, old.as_ref(), new, true, form).await
+                    store::store(repository, &OldRecord::at(old.as_ref()), new, true, form).await
                 }
             };
             self.stored = Some((old.clone(), entry.clone()));

@@ -151,11 +151,6 @@ impl RegistrySink {
         self.shared.known().await
     }
 
-    /// Returns what the registry held before, if it has answered.
-    pub fn known_now(&self) -> Option<Arc<RemoteCache>> {
-        self.shared.known().now_or_never()
-    }
-
     /// Prepares for a second export after blobs of the old cache turned out to be gone: those will be
     /// taken from BuildKit, and what the first export has stored counts as stored.
     pub async fn export_again(&self, lost: &[Digest], collected: Collected) {

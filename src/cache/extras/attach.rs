@@ -1,7 +1,6 @@
 //! The record added to a cache that BuildKit has written. Between the two writes readers see the cache without it.
 
-use super::Extras;
-use super::store::{self, NewRecord, Written, is_refusal};
+use super::store::{self, NewRecord, OldRecord, Written, is_refusal};
 use crate::cache::manifest::{CacheManifest, ManifestError};
 use crate::digest::Digest;
 use crate::registry::manifest::ManifestDescriptor;
@@ -30,7 +29,7 @@ pub enum Attached {
     Refused,
 }
 
-/// Adds the record to the cache under a tag, if that still is what was written. `before` are the entries that the cache
+/// Adds the record to the cache under a tag, if that still is what was written. `before` is the record that the cache
 /// had before that. `None` where it is not added.
 ///
 /// # Errors
@@ -40,7 +39,7 @@ pub async fn attach(
     repository: &Repository,
     tag: &str,
     written: &Digest,
-    before: &Extras,
+    before: &OldRecord,
     new: &NewRecord,
 ) -> Result<Option<Attached>, AttachError> {
     let Some(raw) = repository
@@ -58,7 +57,7 @@ pub async fn attach(
     if !manifest.is_cache() {
         return Ok(None);
     }
-    let record = store::store(repository, before.record(), new, false, manifest.form).await;
+    let record = store::store(repository, before, new, false, manifest.form).await;
     if record.is_none() {
         return Ok(None);
     }
@@ -117,7 +116,7 @@ mod tests {
 
     async fn attached(repository: &Repository, to: &Digest) -> Option<Attached> {
         let new = NewRecord::Of(Arc::new(Record::default()));
-        let before = Extras::default();
+        let before = OldRecord::default();
         attach(repository, TAG, to, &before, &new).await.unwrap()
     }
 

@@ -91,11 +91,55 @@ pub async fn read_from(source: &CacheSource, entry: &Descriptor) -> Result<Recor
     Ok(Record::from_blob(&blob)?)
 }
 
+/// The record that a cache had.
+#[derive(Debug, Clone, Default)]
+pub struct OldRecord {
+    entry: Option<Descriptor>,
+    /// The blob, where it was read.
+    blob: Option<Bytes>,
+}
+
+impl OldRecord {
+    /// Names a record, which is read when it is needed; without an entry there was none.
+    pub fn at(entry: Option<&Descriptor>) -> Self {
+        Self {
+            entry: entry.cloned(),
+            blob: None,
+        }
+    }
+
+    /// Reads a record. What cannot be read now may be read later.
+    pub async fn read(repository: &Repository, entry: Option<&Descriptor>) -> Self {
+        let mut old = Self::at(entry);
+        if let Some(entry) = entry.filter(|entry| entry.size <= MAX_BYTES as u64) {
+            match repository.read_blob(&entry.digest, entry.size).await {
+                Ok(blob) => old.blob = Some(blob.into()),
+                Err(error) => log_unread(&error),
+            }
+        }
+        old
+    }
+
+    /// Returns the record. One that cannot be read, or of another version, is as none: it is replaced.
+    async fn load(&self, repository: &Repository) -> Option<Record> {
+        let read = match (&self.blob, &self.entry) {
+            (Some(blob), _) => Record::from_blob(blob).map_err(ReadError::from),
+            (None, Some(entry)) => read(repository, entry).await,
+            (None, None) => return None,
+        };
+        read.inspect_err(|error| log_unread(error)).ok()
+    }
+}
+
+fn log_unread(error: &(dyn std::error::Error + 'static)) {
+    tracing::debug!(error = %crate::error::chain(error), "the old record is not read");
+}
+
 /// Stores a record, and returns its entry; `None` where it cannot be stored. `keep` is whether the other builds of the
 /// old record stay.
 pub async fn store(
     repository: &Repository,
-    old: Option<&Descriptor>,
+    old: &OldRecord,
     new: &NewRecord,
     keep: bool,
     form: Form,
@@ -116,22 +160,12 @@ pub async fn store(
 
 async fn try_store(
     repository: &Repository,
-    old: Option<&Descriptor>,
+    old: &OldRecord,
     new: &NewRecord,
     keep: bool,
     form: Form,
 ) -> Result<Descriptor, ReadError> {
-    let before = match old {
-        Some(entry) => match read(repository, entry).await {
-            Ok(record) => Some(record),
-            Err(error) => {
-                // Then there is none, or one of another version: it is replaced.
-                tracing::debug!(error = %crate::error::chain(&error), "the old record is not read");
-                None
-            }
-        },
-        None => None,
-    };
+    let before = old.load(repository).await;
     let (new, was) = (new.clone(), before.clone());
     // The lists of files of a large context take long enough to hold up what else this thread does.
     let made = tokio::task::spawn_blocking(move || {
@@ -142,10 +176,10 @@ async fn try_store(
     let made = made.await.map_err(std::io::Error::other);
     let made = made.map_err(RecordError::from)??;
     let Some(blob) = made else {
-        return old.cloned().ok_or(RecordError::TooLarge.into());
+        return old.entry.clone().ok_or(RecordError::TooLarge.into());
     };
     let options = UploadOptions {
-        check_exists: old.is_some(),
+        check_exists: old.entry.is_some(),
         ..UploadOptions::default()
     };
     let source = BlobSource::Bytes(blob.bytes.clone());

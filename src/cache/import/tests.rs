@@ -67,7 +67,9 @@ async fn store(repository: &Repository, layer: &[u8], records: usize) -> CacheMa
 /// Opens a cache that is there.
 async fn open(repository: Repository, tag: &str) -> RegistryImport {
     let raw = repository.manifest(tag).await.unwrap().expect("a cache");
-    RegistryImport::of(repository, raw).await.unwrap()
+    RegistryImport::of(repository, raw, Large::default())
+        .await
+        .unwrap()
 }
 
 async fn upload(repository: &Repository, blob: &[u8]) {
@@ -286,7 +288,7 @@ async fn what_is_no_manifest_is_an_error() {
     put(&repository, "text", b"{}", "text/plain").await;
     let raw = repository.manifest("text").await.unwrap().unwrap();
     assert!(matches!(
-        RegistryImport::of(repository, raw).await,
+        RegistryImport::of(repository, raw, Large::default()).await,
         Err(ImportError::Manifest(_))
     ));
 }
@@ -300,7 +302,7 @@ async fn a_config_that_does_not_come_is_too_slow() {
     let raw = repository.manifest("cache").await.unwrap().unwrap();
     assert!(config_in_time(&repository, &raw).await.is_ok());
 
-    let import = RegistryImport::of(repository.clone(), raw.clone()).await;
+    let import = RegistryImport::of(repository.clone(), raw.clone(), Large::default()).await;
     let asked = registry.count("GET", config.as_str());
     let read = import
         .unwrap()
@@ -314,7 +316,7 @@ async fn a_config_that_does_not_come_is_too_slow() {
 
     registry.fault("GET", config.as_str(), (0, 99), Fault::StallAnswer(10));
     assert!(config_in_time(&repository, &raw).await == Err(TooSlow));
-    let error = RegistryImport::of(repository.clone(), raw.clone()).await;
+    let error = RegistryImport::of(repository.clone(), raw.clone(), Large::default()).await;
     assert!(
         matches!(&error, Err(ImportError::Registry(error)) if error.is_slow()),
         "{error:?}"

@@ -9,6 +9,28 @@ use super::compare::{Comparison, State};
 use super::plan::{Kind, Plan, Vertex};
 use super::{Content, Keys, Unknown};
 
+/// Returns whether caches prove that all kinds of keys of a plan are computed here as by who wrote them: of each kind one
+/// of them has a step, and of steps that read local files one with the same files. Without that, a step that is not found
+/// may be there all the same, under a key that is computed in another way.
+pub fn are_proven(plan: &Plan, keys: &Keys, caches: &[Comparison]) -> bool {
+    let mut kinds: BTreeMap<Kind, bool> = BTreeMap::new();
+    for (at, vertex) in plan.vertices().iter().enumerate() {
+        let mut states = caches.iter().map(|cache| cache.state(at));
+        let is_there = |state: &State| !matches!(state, State::New | State::Unknown(_));
+        let is_source = vertex.kind() == Kind::Image;
+        if is_source || (vertex.makes_layers() && !vertex.inputs.is_empty()) {
+            *kinds.entry(vertex.kind()).or_default() |= states.clone().any(is_there);
+        }
+        let mut contents = (0..vertex.inputs.len()).map(|input| keys.content(at, input));
+        if contents.any(|content| matches!(content, Content::Keys(_))) {
+            let fits =
+                |state: &State| matches!(state, State::Hit | State::NoLayer | State::LayerLost(_));
+            *kinds.entry(Kind::Local).or_default() |= states.any(fits);
+        }
+    }
+    kinds.values().all(|is_proven| *is_proven)
+}
+
 /// How many steps of each kind a fresh export holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Calibration {

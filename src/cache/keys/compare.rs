@@ -63,6 +63,7 @@ pub enum Fate {
 pub struct Comparison {
     states: Vec<State>,
     records: BTreeSet<usize>,
+    unsure: BTreeSet<usize>,
 }
 
 impl Comparison {
@@ -73,11 +74,31 @@ impl Comparison {
             .map(|vertex| search.vertex(vertex))
             .collect();
         let found = search.found.values();
-        let records = found.flat_map(|found| found.records.union(&found.perhaps));
+        let records = found.clone();
+        let records = records.flat_map(|found| found.records.union(&found.perhaps));
         Self {
             states,
             records: records.copied().collect(),
+            unsure: found.flat_map(|found| &found.unsure).copied().collect(),
         }
+    }
+
+    /// Returns the records of steps of the plan of which it cannot be told whether they fit.
+    pub fn unsure(&self) -> &BTreeSet<usize> {
+        &self.unsure
+    }
+
+    /// Returns whether everything can be told of all steps.
+    pub fn is_known(&self) -> bool {
+        let is_unknown = |state: &State| matches!(state, State::Unknown(_));
+        self.unsure.is_empty() && !self.states.iter().any(is_unknown)
+    }
+
+    /// Returns whether the cache has nothing of a step that makes a layer, and will not turn out to have something.
+    pub fn is_useless(&self, plan: &Plan) -> bool {
+        let states = plan.vertices().iter().zip(&self.states);
+        let mut states = states.filter(|(vertex, _)| vertex.makes_layers());
+        states.all(|(_, state)| matches!(state, State::New | State::OtherInputs(_)))
     }
 
     /// Returns the records that are those of steps of the plan, or may turn out to be: what of a cache is
@@ -149,6 +170,8 @@ struct Found {
     records: HashSet<usize>,
     /// Records that may turn out to be its own.
     perhaps: HashSet<usize>,
+    /// Records of which this cannot be told.
+    unsure: HashSet<usize>,
     /// Whether its key is unknown, so that any record may be its own.
     unknown: Option<Unknown>,
 }
@@ -223,7 +246,8 @@ impl<'a> Search<'a> {
             match inputs.iter().max().unwrap_or(&Fit::Yes) {
                 Fit::Yes => _ = found.records.insert(*at),
                 Fit::Perhaps => _ = found.perhaps.insert(*at),
-                Fit::Unknown | Fit::No => {}
+                Fit::Unknown => _ = found.unsure.insert(*at),
+                Fit::No => {}
             }
             fits.push(inputs);
         }

@@ -120,6 +120,22 @@ pub fn selected(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
     &read_by(tree, selectors) | &links
 }
 
+/// Returns the folders that selectors select, as paths below the root with a slash at the end. What cannot be found is left
+/// out.
+pub fn folders(tree: &Tree, selectors: &[Selector]) -> BTreeSet<Vec<u8>> {
+    collect(
+        tree,
+        selectors,
+        |path, follow_links, folders| tree.folders_below(path, follow_links, folders),
+        |one, folders| {
+            let path = one.path.trim_start_matches('/');
+            if matches!(one.node, Node::Header { .. }) && !path.is_empty() {
+                folders.insert(format!("{path}/").into_bytes());
+            }
+        },
+    )
+}
+
 /// Collects paths: from each selector without patterns those that `whole` adds of its path and whether links are
 /// followed, from each with patterns those that `one` adds of what it finds. No selector selects all.
 fn collect(
@@ -338,7 +354,7 @@ impl<'s> Search<'s> {
         {
             walk.parents.pop();
         }
-        let is_header = matches!(node, Node::Header(_));
+        let is_header = matches!(node, Node::Header { .. });
         if is_header {
             path.pop();
             if path.is_empty() && self.path.is_empty() {

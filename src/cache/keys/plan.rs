@@ -1,6 +1,7 @@
 //! The steps of a build, each after its inputs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard_buildkit_proto::pb::{self, Definition, Op, op};
 use prost::Message as _;
@@ -40,8 +41,10 @@ pub struct Vertex {
     pub inputs: Vec<Option<Edge>>,
     /// The platform it runs on, where the definition says so.
     pub platform: Option<pb::Platform>,
-    /// Its name, as the frontend wrote it.
+    /// Its name: that of the instruction.
     pub name: String,
+    /// Its name as the frontend wrote it, by which the status stream tells it.
+    pub told_as: String,
     /// Whether the build said that it must run.
     pub ignores_cache: bool,
     /// Where it stands in the Dockerfile.
@@ -157,7 +160,8 @@ impl Plan {
     /// Reads the definitions of a result's parts. What cannot be read in them is kept as an unknown
     /// step.
     pub fn of<'a>(definitions: impl IntoIterator<Item = &'a Definition>) -> Self {
-        let mut read = BTreeMap::new();
+        let mut read = HashMap::new();
+        let mut order = Vec::new();
         let mut results = Vec::new();
         for definition in definitions {
             let places = places(definition);
@@ -173,17 +177,28 @@ impl Plan {
                 }
                 let digest = Digest::of(bytes).to_string();
                 let step = Read::new(bytes, op, &digest, definition, &places);
-                read.entry(digest).or_insert(step);
+                if let Entry::Vacant(place) = read.entry(digest) {
+                    order.push(place.key().clone());
+                    place.insert(step);
+                }
             }
         }
-        Self::in_order(read, &results)
+        Self::in_order(read, order, &results)
     }
 
-    /// Puts the steps behind their inputs, without recursion: a definition may be as deep as it is
-    /// long.
-    fn in_order(mut read: BTreeMap<String, Read>, results: &[pb::Input]) -> Self {
+    /// Puts the steps in the order in which the results need them, each behind its inputs. Digests do not count: that of
+    /// a folder of the client holds the session, and is another one in each build. Works without recursion: a
+    /// definition may be as deep as it is long.
+    fn in_order(
+        mut read: HashMap<String, Read>,
+        order: Vec<String>,
+        results: &[pb::Input],
+    ) -> Self {
         let mut plan = Self::default();
-        let mut open: Vec<(String, bool)> = read.keys().rev().map(|d| (d.clone(), false)).collect();
+        let needed = results.iter().map(|result| result.digest.clone());
+        // What no result needs comes last, as the definitions have it.
+        let mut open: Vec<(String, bool)> = needed.chain(order).map(|d| (d, false)).collect();
+        open.reverse();
         let mut begun = BTreeSet::new();
         while let Some((digest, inputs_done)) = open.pop() {
             if inputs_done {
@@ -273,13 +288,15 @@ impl Read {
     ) -> Self {
         let metadata = definition.metadata.get(digest);
         let name = metadata.and_then(|m| m.description.get("llb.customname"));
+        let told_as = name.cloned().unwrap_or_default();
         let mut read = Self {
             vertex: Vertex {
                 digest: digest.to_owned(),
                 op: Err(Unknown::Unreadable),
                 inputs: Vec::new(),
                 platform: None,
-                name: name.cloned().unwrap_or_default(),
+                name: own_name(&told_as, op.as_ref().ok()),
+                told_as,
                 ignores_cache: metadata.is_some_and(|metadata| metadata.ignore_cache),
                 place: places.get(digest).cloned(),
             },
@@ -297,6 +314,20 @@ impl Read {
             };
         }
         read
+    }
+}
+
+/// Returns the name of a step as the Dockerfile has it. Of `COPY --link` the frontend makes two vertices, of which the
+/// second, a merge, is called `LINK COPY --link …` (BuildKit `frontend/dockerfile/dockerfile2llb`).
+fn own_name(name: &str, op: Option<&Op>) -> String {
+    let is_merge = matches!(op.and_then(|op| op.op.as_ref()), Some(op::Op::Merge(_)));
+    let (label, text) = match name.split_once("] ") {
+        Some((label, text)) if label.starts_with('[') => (name.get(..label.len() + 2), text),
+        _ => (None, name),
+    };
+    match text.strip_prefix("LINK ").filter(|_| is_merge) {
+        Some(text) => format!("{}{text}", label.unwrap_or_default()),
+        None => name.to_owned(),
     }
 }
 

@@ -32,7 +32,10 @@ pub(super) enum Node {
     /// All that is in a folder.
     Folder(Option<Hash>),
     /// The folder itself.
-    Header(Hash),
+    Header {
+        sum: Hash,
+        mode: u32,
+    },
     /// A file.
     File(File),
     Symlink {
@@ -65,13 +68,24 @@ pub struct Entry {
     pub target: Option<String>,
 }
 
+/// A folder of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Its path below the root; what is not UTF-8 becomes U+FFFD.
+    pub path: String,
+    /// Kind and permissions as Go's `os.FileMode`.
+    pub mode: u32,
+    /// Nothing is in it.
+    pub is_empty: bool,
+}
+
 impl Node {
     /// Returns the checksum as text.
     pub(super) fn digest(&self) -> Result<String, Unknown> {
         let sum = match self {
             Self::Folder(sum) => sum.ok_or(Unknown::NotRead)?,
             Self::File(file) => file.sum.ok_or(Unknown::NotRead)?.file,
-            Self::Header(sum) | Self::Symlink { sum, .. } => *sum,
+            Self::Header { sum, .. } | Self::Symlink { sum, .. } => *sum,
         };
         Ok(Digest::from_sha256(sum).to_string())
     }
@@ -117,6 +131,19 @@ impl Tree {
         });
     }
 
+    /// Adds the folders at a path, as paths below the root with a slash at the end. The root is none.
+    pub(super) fn folders_below(
+        &self,
+        path: &[u8],
+        follow_links: bool,
+        into: &mut BTreeSet<Vec<u8>>,
+    ) {
+        self.add_below(path, follow_links, into, |node| {
+            matches!(node, Node::Header { .. })
+        });
+        into.remove(&[][..]);
+    }
+
     fn add_below(
         &self,
         path: &[u8],
@@ -142,6 +169,32 @@ impl Tree {
     /// Returns the files and symbolic links, in the order of BuildKit's index.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         self.nodes.iter().filter_map(|(key, node)| entry(key, node))
+    }
+
+    /// Returns the folders below the root.
+    pub fn folders(&self) -> impl Iterator<Item = Folder> {
+        let headers = self.nodes.keys().filter_map(|key| key.strip_suffix(&[0]));
+        let folders = headers.filter(|folder| !folder.is_empty());
+        folders.filter_map(|folder| self.folder_at(folder))
+    }
+
+    /// Returns the folder at a path below the root.
+    pub fn folder(&self, path: &[u8]) -> Option<Folder> {
+        self.folder_at(&key(path))
+    }
+
+    fn folder_at(&self, key: &[u8]) -> Option<Folder> {
+        let header = [key, &[0]].concat();
+        let Node::Header { mode, .. } = self.nodes.get(&header)? else {
+            return None;
+        };
+        let next = (Bound::Excluded(header), Bound::<Vec<u8>>::Unbounded);
+        let next = self.nodes.range(next).next();
+        Some(Folder {
+            path: path(key.strip_prefix(&[0]).unwrap_or(key)),
+            mode: *mode,
+            is_empty: !next.is_some_and(|(next, _)| is_in(next, key)),
+        })
     }
 
     /// Returns the file or link at a path below the root.
@@ -204,7 +257,7 @@ fn entry(key: &[u8], node: &Node) -> Option<Entry> {
         target: None,
     };
     match node {
-        Node::Folder(_) | Node::Header(_) => return None,
+        Node::Folder(_) | Node::Header { .. } => return None,
         Node::File(file) => {
             entry.mode = file.mode;
             entry.size = file.size;
@@ -232,7 +285,7 @@ impl Default for Builder {
         Self {
             nodes: BTreeMap::from([
                 (Vec::new(), Node::Folder(None)),
-                (vec![0], Node::Header(root)),
+                (vec![0], Node::Header { sum: root, mode: 0 }),
             ]),
             links: Vec::new(),
         }
@@ -250,7 +303,8 @@ impl Builder {
         let node = if stat.is_dir() {
             let header = [&key[..], &[0]].concat();
             let sum = FileHash::new(stat).finish().file;
-            self.nodes.insert(header, Node::Header(sum));
+            let mode = stat.mode;
+            self.nodes.insert(header, Node::Header { sum, mode });
             Node::Folder(None)
         } else if stat.is_symlink() {
             Node::Symlink {
@@ -361,7 +415,7 @@ fn folder_sums(nodes: &BTreeMap<Vec<u8>, Node>) -> Vec<(Vec<u8>, Option<Hash>)> 
                 });
                 continue;
             }
-            Node::Header(sum) | Node::Symlink { sum, .. } => Some(*sum),
+            Node::Header { sum, .. } | Node::Symlink { sum, .. } => Some(*sum),
             Node::File(file) => file.sum.map(|sum| sum.file),
         };
         if let Some(folder) = open.last_mut() {

@@ -1,6 +1,6 @@
 //! A config with some of its results.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::cache::config::{CacheConfig, CacheRecord, Parent};
 
@@ -55,6 +55,50 @@ pub(super) fn reduce(config: &CacheConfig, kept: &HashSet<Place>) -> CacheConfig
         smaller.records.push(record);
     }
     smaller
+}
+
+/// Keeps some records by their indexes, with the contents of files that they lead to. Links to all others go, and with
+/// them what no result of these records needs.
+pub(super) fn only(config: &CacheConfig, wanted: &BTreeSet<usize>) -> CacheConfig {
+    let record = |at: &usize| Some((*at, config.records.get(*at)?));
+    let mut kept: BTreeSet<usize> = BTreeSet::new();
+    for (at, record) in wanted.iter().filter_map(record) {
+        kept.insert(at);
+        let links = record.inputs.iter().flatten().map(|input| input.link);
+        let is_root = |at: &usize| {
+            let record = config.records.get(*at);
+            record.is_some_and(|record| record.inputs.is_empty())
+        };
+        kept.extend(links.filter(is_root));
+    }
+    let new_at: HashMap<usize, usize> =
+        kept.iter().zip(0..).map(|(old, new)| (*old, new)).collect();
+    let moved = |record: &CacheRecord| {
+        let mut record = record.clone();
+        for links in &mut record.inputs {
+            links.retain_mut(|link| match new_at.get(&link.link) {
+                Some(new) => {
+                    link.link = *new;
+                    true
+                }
+                None => false,
+            });
+        }
+        record
+    };
+    let records = kept.iter().filter_map(record);
+    let smaller = CacheConfig {
+        layers: config.layers.clone(),
+        records: records.map(|(_, record)| moved(record)).collect(),
+        other: config.other.clone(),
+    };
+    let results = smaller.records.iter().enumerate();
+    let results = results.flat_map(|(record, content)| {
+        let count = content.results.len() + content.chains.len();
+        (0..count).map(move |result| Place { record, result })
+    });
+    let results: HashSet<Place> = results.collect();
+    reduce(&smaller, &results)
 }
 
 fn only_kept(record: &CacheRecord, index: usize, kept: &HashSet<Place>) -> CacheRecord {

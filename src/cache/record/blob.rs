@@ -66,6 +66,7 @@ impl Record {
             match largest.filter(|set| !set.files.is_empty()) {
                 Some(set) => {
                     set.files.clear();
+                    set.folders = None;
                     set.truncated = true;
                 }
                 None if smaller.builds.len() > 1 => drop(smaller.builds.pop()),

@@ -1,14 +1,16 @@
 //! Lists of the files of a context.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use super::hash::{Hashed, Salt};
 use crate::cache::keys::Tree;
 use crate::cache::keys::tree::Entry;
-use crate::fsutil::wire::{MODE_SYMLINK, Stat};
+use crate::fsutil::wire::{MODE_DIR, MODE_SYMLINK, Stat};
 
+/// The permissions that most folders have.
+const USUAL: u32 = 0o755;
 /// Bytes of a path that are read.
 const MAX_PATH: usize = 4096;
 /// Bytes of all paths of a list that are read: each one may repeat most of the one before.
@@ -30,6 +32,9 @@ pub struct FileSet {
     /// The files, in order.
     #[serde(default)]
     pub files: Vec<FileRecord>,
+    /// Folders that are empty or have other permissions than 0755: path and mode. Missing where nobody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folders: Option<Vec<(String, u32)>>,
     /// The list was left out because it was too long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
@@ -80,7 +85,35 @@ impl FileSet {
                 .push(FileRecord(shared, rest, entry.mode, size, content));
             before = entry.path;
         }
+        let told = tree
+            .folders()
+            .filter(|folder| folder.is_empty || folder.mode & !MODE_DIR != USUAL);
+        set.folders = Some(told.map(|folder| (folder.path, folder.mode)).collect());
         set
+    }
+
+    /// Returns the tree of the files, without contents; folders that are not told are as usual.
+    pub fn tree<'a>(&self, files: impl Iterator<Item = &'a File>) -> Tree {
+        let mut folders: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut stats = Vec::new();
+        for file in files {
+            stats.push(file.stat());
+            let mut path = file.path.as_str();
+            while let Some((folder, _)) = path.rsplit_once('/') {
+                if folders.insert(folder, MODE_DIR | USUAL).is_some() {
+                    break;
+                }
+                path = folder;
+            }
+        }
+        let told = self.folders.iter().flatten();
+        folders.extend(told.map(|(path, mode)| (path.as_str(), MODE_DIR | *mode)));
+        stats.extend(folders.into_iter().map(|(path, mode)| Stat {
+            path: path.as_bytes().to_vec(),
+            mode,
+            ..Stat::default()
+        }));
+        Tree::of(stats.into_iter().map(|stat| (stat, None)))
     }
 
     /// Takes the content of files that were not read from a list with the same salt, if they look as they did.

@@ -151,15 +151,18 @@ fn is_unchanged(build: &BuildRecord, before: &BuildRecord) -> bool {
     build.steps.len() == before.steps.len() && build.steps.iter().zip(&before.steps).all(same)
 }
 
-/// Steps that did not run keep the time that they took when they did.
+/// Steps that did not run keep the time that they took when they did. The key alone is not enough: it is the same for the
+/// same command on other files.
 fn remember_times(build: &mut BuildRecord, old: &Record) {
-    let known: BTreeMap<&Digest, u64> = old
+    let known: BTreeMap<(&Digest, &str), u64> = old
         .steps()
-        .filter_map(|(_, step)| Some((step.key.as_ref()?, step.milliseconds?)))
+        .filter_map(|(_, step)| {
+            Some(((step.key.as_ref()?, step.name.as_str()), step.milliseconds?))
+        })
         .collect();
     for step in build.steps.iter_mut().filter(|s| s.milliseconds.is_none()) {
-        let key = step.key.as_ref();
-        step.milliseconds = key.and_then(|key| known.get(key).copied());
+        let key = step.key.as_ref().map(|key| (key, step.name.as_str()));
+        step.milliseconds = key.and_then(|key| known.get(&key).copied());
     }
 }
 
@@ -261,7 +264,8 @@ fn source_parts(source: &SourceOp, salt: &Salt, step: &mut StepRecord) {
     step.reference = Some(salt.hash("ref", name.as_bytes()));
     step.digest = digest;
     // The session, and what a session is told apart by, change with every build.
-    let counts = |name: &str| !name.starts_with("local.");
+    let counts =
+        |name: &str| !name.starts_with("local.") && !["oci.session", "oci.store"].contains(&name);
     let attrs = source.attrs.iter().filter(|(name, _)| counts(name));
     let attrs: BTreeMap<&String, &String> = attrs.collect();
     let rest = format!("{attrs:?}");

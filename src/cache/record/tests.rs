@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bollard_buildkit_proto::pb::Definition;
+use bollard_buildkit_proto::pb::{Definition, SourceOp, op};
 use proptest::prelude::*;
 
 use super::files::{FileRecord, FileSet};
@@ -135,6 +135,78 @@ fn a_build_without_news_carries_the_record_over() {
     assert_ne!(changed, old);
     assert_eq!((changed.builds.len(), changed.sets.len()), (1, 1));
     assert_eq!(changed.builds[0].salt, old.builds[0].salt);
+}
+
+/// A build of two contexts and two stages in a session, whose identifier is a part of the contexts' digests.
+fn in_session(session: &str) -> Observed {
+    let mut maker = Maker::default();
+    let local = |name: &str| {
+        let attrs = [("local.session", session), ("local.unique", session)];
+        op::Op::Source(SourceOp {
+            identifier: format!("local://{name}"),
+            attrs: attrs.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        })
+    };
+    let base = maker.add("[build 1/3] FROM debian", image(BASE), &[]);
+    let context = maker.add("[internal] load build context", local("context"), &[]);
+    let named = maker.add("[context named] load from client", local("named"), &[]);
+    let first = maker.add("[build 2/3] COPY a /", copy("/a", "/"), &[&base, &context]);
+    let made = maker.add(
+        "[build 3/3] RUN make",
+        run("make", &[], Vec::new()),
+        &[&first],
+    );
+    let second = maker.add(
+        "[stage-1 2/3] COPY --from=named x /",
+        copy("/x", "/"),
+        &[&base, &named],
+    );
+    let last = maker.add(
+        "[stage-1 3/3] COPY --from=build a /",
+        copy("/a", "/"),
+        &[&second, &made],
+    );
+    let definitions = BTreeMap::from([(String::new(), maker.end(&last))]);
+    Observed {
+        definitions,
+        ran: BTreeMap::from([(last, 7)]),
+        ..observed(&[("a", "x")])
+    }
+}
+
+#[test]
+fn the_session_is_nowhere_in_a_record() {
+    let first = in_session("session").record(Detail::Full, None, false);
+    let blob = first.to_blob().unwrap();
+    // Depth first from the result, over the inputs.
+    let order = [
+        "[build 1/3]",
+        "[context named]",
+        "[stage-1 2/3]",
+        "[internal]",
+        "[build 2/3]",
+        "[build 3/3]",
+        "[stage-1 3/3]",
+    ];
+    let names = |record: &Record| -> Vec<String> {
+        let steps = record.builds[0].steps.iter();
+        steps.map(|step| step.name.clone()).collect()
+    };
+    for (name, label) in names(&first).iter().zip(order) {
+        assert!(name.starts_with(label), "{name}: {label}");
+    }
+    for session in 0..20 {
+        let mut again = in_session(&session.to_string());
+        let fresh = again.record(Detail::Full, None, false);
+        assert_eq!(names(&fresh), names(&first));
+        for has_run in [true, false] {
+            if !has_run {
+                again.ran.clear();
+            }
+            let record = again.record(Detail::Full, Some(&first), false);
+            assert_eq!(record.to_blob().unwrap(), blob);
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What will become of the steps of a build: everything that comes before it, and then the frontend alone.
 
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::args::BuildArgs;
@@ -73,6 +74,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
         provenance: provenance::Mode::Disabled,
         noted: &[],
         scopes: None,
+        failed: &Mutex::default(),
         ctx,
     };
     let cancellation = Cancellation {

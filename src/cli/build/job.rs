@@ -5,6 +5,8 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::cache_progress::CacheSteps;
 use super::report::NodeNotes;
 use super::scope::Scopes;
@@ -16,6 +18,7 @@ use crate::build::cache::import::Probes;
 use crate::build::cache::{CacheImport, CacheTarget, CacheTools, Cancellation};
 use crate::build::context::inputs::Inputs;
 use crate::build::context::vcs::Commit;
+use crate::build::explain::Explanation;
 use crate::build::explain::forecast::Forecast;
 use crate::build::output::provenance;
 use crate::build::plan::NodeFacts;
@@ -53,6 +56,8 @@ pub(super) struct Common<'a> {
     pub(super) noted: &'a [NodeNotes],
     /// The caches that `--cache` chose.
     pub(super) scopes: Option<&'a Scopes>,
+    /// Takes why the steps of builds ran that fail.
+    pub(super) failed: &'a Mutex<Vec<Explanation>>,
     /// The command's context.
     pub(super) ctx: &'a Context,
 }
@@ -230,6 +235,7 @@ impl Job<'_> {
             },
             raw_status: self.common.mode == Mode::RawJson,
             env: &ctx.env,
+            failed: self.common.failed,
             known: self.notes.map(NodeNotes::known),
         }
     }

@@ -1,5 +1,6 @@
 //! `docker cachex build`: resolve the arguments, run the build on the builder, show the end.
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::BuildRequest;
@@ -12,7 +13,7 @@ use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
 use crate::options::explain::Explain;
 use crate::options::output::apply_push_load;
-use crate::progress::Mode;
+use crate::progress::{Mode, Progress, Summary};
 
 use self::job::Common;
 use self::multi_node::Division;
@@ -81,6 +82,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let invocation = Invocation::new(&docker_env, ctx);
     let progress = display::start(shown.mode, &builder, request.call.is_some(), ctx)?;
     let noted = reports.notes(nodes.len());
+    let failed_nodes = Mutex::default();
     let common = Common {
         targets: &division.targets,
         imports: &imports,
@@ -93,16 +95,11 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         provenance: files.provenance,
         noted: &noted,
         scopes: scopes.as_ref(),
+        failed: &failed_nodes,
         ctx,
     };
     let result = Box::pin(division.run(&nodes, inputs, &common)).await;
-    let in_order = ctx.orderly.token();
-    invocation.registries.close().await;
-    let summary = progress.finish().await;
-    drop(in_order);
-    if let Some(remark) = invocation.spool.remark() {
-        ctx.ui.warning(remark);
-    }
+    let summary = end(&invocation, progress, ctx).await;
     if is_talkative && is_kept_nowhere {
         warn_without_output(&builder, ctx);
     }
@@ -115,8 +112,8 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         result: &result,
     };
     reports.write(ended, ctx);
+    steps::explain(result.as_ref().ok(), &failed_nodes.lock(), ctx);
     let outcome = result?;
-    steps::explain(&outcome, ctx);
     if is_talkative && request.call.is_none() {
         show_details(&builder, nodes[0], &outcome, ctx);
     }
@@ -131,6 +128,18 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         None => finish::inline_message(&outcome.response, ctx),
     }?;
     steps::check_rate(&outcome.explanations, request.steps.min_hit_rate)
+}
+
+/// Ends what is still under way, and the display.
+async fn end(invocation: &Invocation, progress: Progress, ctx: &Context) -> Summary {
+    let in_order = ctx.orderly.token();
+    invocation.registries.close().await;
+    let summary = progress.finish().await;
+    drop(in_order);
+    if let Some(remark) = invocation.spool.remark() {
+        ctx.ui.warning(remark);
+    }
+    summary
 }
 
 /// Creates the request, and shows what there is to say about it.

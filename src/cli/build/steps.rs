@@ -7,9 +7,10 @@ use crate::error::{CommandError, ErrorKind};
 use crate::explain::rate::Rate;
 use crate::options::explain::HitRate;
 
-/// Shows why steps ran.
-pub(super) fn explain(outcome: &BuildOutcome, ctx: &Context) {
-    for line in outcome.explanations.iter().flat_map(|node| &node.lines) {
+/// Shows why steps ran, those of `failed` nodes if the build failed.
+pub(super) fn explain(outcome: Option<&BuildOutcome>, failed: &[Explanation], ctx: &Context) {
+    let nodes = outcome.map_or(failed, |outcome| &outcome.explanations);
+    for line in nodes.iter().flat_map(|node| &node.lines) {
         ctx.ui.status(line);
     }
 }

@@ -4,12 +4,14 @@ use serde_json::{Value, json};
 
 use crate::build::explain::forecast::Forecast;
 use crate::cli::Context;
-use crate::cli::build::{self, BuildArgs, NodeForecast};
+use crate::cli::build::{BuildArgs, NodeForecast};
 use crate::error::{CommandError, ErrorKind};
 use crate::exit;
 use crate::explain::Outcome;
 use crate::explain::table::{self, Row};
 use crate::text::foreign;
+
+use super::like;
 
 /// Tell which steps of a build would run, and why, without building
 ///
@@ -43,11 +45,7 @@ enum Format {
 ///
 /// Fails if the arguments are wrong, the builder cannot be used, or the frontend fails.
 pub async fn run(args: ExplainArgs, ctx: &Context) -> Result<(), CommandError> {
-    let mut build = args.build;
-    if build.progress.is_none() {
-        build.quiet = true;
-    }
-    let nodes = Box::pin(build::forecast(&build, ctx)).await?;
+    let nodes = Box::pin(like::forecast(args.build, ctx)).await?;
     match args.format {
         Format::Table => show(&nodes, ctx)?,
         Format::Json => {
@@ -70,6 +68,7 @@ fn show(nodes: &[NodeForecast], ctx: &Context) -> Result<(), CommandError> {
             rows,
             no_cache,
             unread,
+            ..
         } = &node.forecast;
         match no_cache {
             Some(line) => ctx.ui.warning(line),

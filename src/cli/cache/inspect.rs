@@ -1,5 +1,7 @@
 //! `cache inspect`: what is in a cache.
 
+use std::collections::HashSet;
+
 use crate::cache::extras::store;
 use crate::cache::inspect::Inspection;
 use crate::cache::outline::Outline;
@@ -9,6 +11,7 @@ use crate::cli::Context;
 use crate::digest::Digest;
 use crate::error::CommandError;
 
+use super::like::LikeArgs;
 use super::output::Format;
 use super::place::{self, Places};
 
@@ -24,7 +27,7 @@ mod render;
 /// totalSize, sharedSize, unreachableSize, oldest, newest, warnings. Fields of a layer: digest, size,
 /// mediaType, compression (gzip, estargz, zstd, uncompressed or unknown), diffId, createdAt, step, stage, platform,
 /// milliseconds (how long the step ran), results (how many use it), present (with --check). Sizes are bytes. Steps have
-/// names where the cache has a record of its builds.
+/// names where the cache has a record of its builds, or where a build given with --like has such steps.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InspectArgs {
     /// The cache: a reference or a folder
@@ -57,6 +60,8 @@ pub struct InspectArgs {
         value_enum
     )]
     raw: Option<Raw>,
+    #[command(flatten)]
+    like: LikeArgs,
 }
 
 /// What is shown as it is stored.
@@ -76,6 +81,7 @@ enum Raw {
 /// after everything was shown.
 pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
     let format = Format::parse(&args.format).map_err(CommandError::failed)?;
+    let like = args.like.read(ctx)?;
     let source = Places::new(ctx).find(&args.cache, args.insecure)?;
     let failed = |error: SourceError| place::failure(&args.cache, &error, ctx);
     let waiting = format!("reading the cache {}", args.cache);
@@ -87,11 +93,14 @@ pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
         let text = text.map_err(failed)?;
         return Ok(ctx.ui.text(&text)?);
     }
-    let inspection = ctx
-        .ui
-        .patiently(&waiting, Box::pin(inspect(&source, &args)))
-        .await;
-    let inspection = inspection.map_err(failed)?;
+    let read = Box::pin(read(&source, args.check));
+    let (loaded, record, missing) = ctx.ui.patiently(&waiting, read).await.map_err(failed)?;
+    let record = match like {
+        Some(like) => Some(Box::pin(like.add_to(record)).await?),
+        None => record,
+    };
+    let mut inspection = Inspection::new(&args.cache, &loaded, missing.as_ref());
+    inspection.name_steps(&Outline::of(&loaded, record.as_ref()));
     let now = jiff::Timestamp::now();
     let text = format
         .render(&inspection, || {
@@ -108,9 +117,13 @@ pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
     Ok(())
 }
 
-async fn inspect(source: &CacheSource, args: &InspectArgs) -> Result<Inspection, SourceError> {
+/// Reads a cache with its record and, if that is wanted, which of its blobs are missing.
+async fn read(
+    source: &CacheSource,
+    check: bool,
+) -> Result<(Loaded, Option<Record>, Option<HashSet<Digest>>), SourceError> {
     let (loaded, record) = load_with_record(source).await?;
-    let missing = if args.check {
+    let missing = if check {
         let layers = loaded.parts.iter().flat_map(|part| &part.layers);
         let mut blobs: Vec<Digest> = layers.map(|layer| layer.digest.clone()).collect();
         let extras = loaded.manifest.extras.entries();
@@ -121,9 +134,7 @@ async fn inspect(source: &CacheSource, args: &InspectArgs) -> Result<Inspection,
     } else {
         None
     };
-    let mut inspection = Inspection::new(&args.cache, &loaded, missing.as_ref());
-    inspection.name_steps(&Outline::of(&loaded, record.as_ref()));
-    Ok(inspection)
+    Ok((loaded, record, missing))
 }
 
 /// Reads a cache, and its record where it has one that can be read.

@@ -1,4 +1,4 @@
-//! `cache`: commands about registry caches themselves. But for `explain` they need no builder.
+//! `cache`: commands about registry caches themselves. But for `explain` and `--like` they need no builder.
 //!
 //! To add one: its `mod` line, a variant of [`CacheCommands`] and its arm in [`run`].
 
@@ -9,6 +9,7 @@ use super::Context;
 pub mod diff;
 pub mod explain;
 pub mod inspect;
+mod like;
 pub mod ls;
 pub mod merge;
 mod output;
@@ -62,11 +63,11 @@ fn help() -> String {
 pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
     match args.command {
         Some(CacheCommands::Explain(args)) => Box::pin(explain::run(*args, ctx)).await,
-        Some(CacheCommands::Inspect(args)) => inspect::run(args, ctx).await,
+        Some(CacheCommands::Inspect(args)) => Box::pin(inspect::run(args, ctx)).await,
         Some(CacheCommands::Ls(args)) => Box::pin(ls::run(args, ctx)).await,
         Some(CacheCommands::Merge(args)) => merge::run(args, ctx).await,
         Some(CacheCommands::Diff(args)) => diff::run(args, ctx).await,
-        Some(CacheCommands::Tree(args)) => tree::run(args, ctx).await,
+        Some(CacheCommands::Tree(args)) => Box::pin(tree::run(args, ctx)).await,
         Some(CacheCommands::Prune(args)) => Box::pin(prune::run(args, ctx)).await,
         Some(CacheCommands::Rm(args)) => Box::pin(rm::run(args, ctx)).await,
         None => Ok(ctx.ui.data(help().trim_end())?),

@@ -5,6 +5,7 @@ use crate::cli::Context;
 use crate::error::CommandError;
 
 use super::inspect::load_with_record;
+use super::like::LikeArgs;
 use super::output::Format;
 use super::place::{self, Places};
 
@@ -13,7 +14,8 @@ mod render;
 /// Show the steps of a cache, each under the one that it lies on
 ///
 /// The cache is one as in `cache inspect`. Names, stages, platforms and run times come from the record that this
-/// program writes into caches; without one steps are shown by their keys.
+/// program writes into caches; without one steps are shown by their keys, or by the names that a build given with --like
+/// has for them.
 ///
 /// Fields of `--format`: steps (key, parent, name, stage, platform, size, layer, diffId, createdAt, lastUsed,
 /// milliseconds, otherWays), leftOut. A parent is the index of a step. Sizes are bytes.
@@ -28,6 +30,8 @@ pub struct TreeArgs {
     /// Use plain HTTP, or HTTPS with any certificate
     #[arg(long)]
     insecure: bool,
+    #[command(flatten)]
+    like: LikeArgs,
 }
 
 /// Runs the command.
@@ -37,6 +41,7 @@ pub struct TreeArgs {
 /// Fails if there is no cache, or it cannot be read.
 pub async fn run(args: TreeArgs, ctx: &Context) -> Result<(), CommandError> {
     let format = Format::parse(&args.format).map_err(CommandError::failed)?;
+    let like = args.like.read(ctx)?;
     let source = Places::new(ctx).find(&args.cache, args.insecure)?;
     let waiting = format!("reading the cache {}", args.cache);
     let loaded = ctx
@@ -44,6 +49,10 @@ pub async fn run(args: TreeArgs, ctx: &Context) -> Result<(), CommandError> {
         .patiently(&waiting, Box::pin(load_with_record(&source)))
         .await;
     let (loaded, record) = loaded.map_err(|error| place::failure(&args.cache, &error, ctx))?;
+    let record = match like {
+        Some(like) => Some(Box::pin(like.add_to(record)).await?),
+        None => record,
+    };
     let outline = Outline::of(&loaded, record.as_ref());
     let now = jiff::Timestamp::now();
     let text = format.render(&outline, || render::table(&outline, now));

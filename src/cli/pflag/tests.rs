@@ -127,7 +127,13 @@ fn values_take_every_form() {
     for place in places() {
         // A value that may be left out is taken only behind `=`.
         let separate = |flag: &&Arg| !is_truth(flag) && !flag.is_require_equals_set();
-        for flag in place.flags().filter(separate) {
+        // One that takes all that is behind it is checked elsewhere.
+        let takes_rest = |flag: &&Arg| {
+            let count = flag.get_num_args();
+            count.is_some_and(|count| count.max_values() == usize::MAX)
+        };
+        let separate = place.flags().filter(separate);
+        for flag in separate.filter(|flag| !takes_rest(flag)) {
             let name = &names(flag)[0];
             let taken = VALUES.iter().find(|v| place.parse(&[name, v]).is_ok());
             let value = taken.unwrap_or_else(|| panic!("no value for {:?} {name}", place.path));

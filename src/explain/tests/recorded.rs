@@ -93,6 +93,17 @@ fn files_are_named() {
 }
 
 #[test]
+fn empty_folders_are_named() {
+    let before = with_files(&[("src/gone/", ""), ("src/kept/", "")]);
+    let now = with_files(&[("src/kept/", ""), ("src/new/", "")]);
+    assert_eq!(
+        against(&now, &before),
+        "Dockerfile:9  [build 4/6] COPY . .\n\
+         2 of 4 files differ: src/gone/ (removed), src/new/ (new)"
+    );
+}
+
+#[test]
 fn only_the_files_that_the_step_reads_are_named() {
     let mut now = with_files(&[]);
     now.files[0].1 = "{1}";

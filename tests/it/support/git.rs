@@ -14,7 +14,7 @@ use super::rig::{context, text};
 pub(crate) struct GitServer {
     daemon: Child,
     pub(crate) port: u16,
-    _repositories: TempDir,
+    repositories: TempDir,
 }
 
 fn git(folder: &Path, args: &[&str]) -> String {
@@ -59,7 +59,7 @@ impl GitServer {
         let server = Self {
             daemon,
             port,
-            _repositories: repositories,
+            repositories,
         };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -67,6 +67,16 @@ impl GitServer {
             thread::sleep(Duration::from_millis(20));
         }
         server
+    }
+
+    /// Makes another commit with these files.
+    pub(crate) fn commit(&self, files: &[(&str, &str)]) {
+        let folder = self.repositories.path().join("r.git");
+        for (name, text) in files {
+            fs_err::write(folder.join(name), text).expect("a file");
+        }
+        git(&folder, &["add", "."]);
+        git(&folder, &["commit", "-q", "-m", "another"]);
     }
 }
 

@@ -16,6 +16,11 @@ pub(crate) const OLD: usize = 10_000;
 /// Gives the cache under the tag `c` a config of more than 1 MiB: what it says, and many records with old
 /// results. Returns the config's digest.
 pub(crate) fn enlarge(host: &str, repository: &str) -> String {
+    enlarge_with(host, repository, "2001-01-01T00:00:00Z")
+}
+
+/// As [`enlarge`], with records whose results were made at this time.
+pub(crate) fn enlarge_with(host: &str, repository: &str, created: &str) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let client = RegistryClient::new(
@@ -38,7 +43,7 @@ pub(crate) fn enlarge(host: &str, repository: &str) -> String {
         let records = config["records"].as_array_mut().expect("records");
         for n in 0..OLD {
             let digest = Digest::of(format!("old {n}").as_bytes());
-            let result = json!({"layer": 0, "createdAt": "2001-01-01T00:00:00Z"});
+            let result = json!({"layer": 0, "createdAt": created});
             records.push(json!({"digest": digest, "layers": [result]}));
         }
         let config = Bytes::from(config.to_string());

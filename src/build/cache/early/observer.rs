@@ -38,7 +38,7 @@ impl SolveObserver for EarlyObserver<'_> {
         self.early.begin(definitions);
     }
 
-    fn built(&self) {
+    async fn built(&self) {
         self.early.built();
     }
 

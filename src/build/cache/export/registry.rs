@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
-use super::targets::{Lookup, RegistryTarget};
+use super::before::Before;
+use super::targets::{Carrier, Lookup, RegistryTarget};
 use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
@@ -57,6 +58,8 @@ pub struct RegistryExport {
     others: OnceLock<Others>,
     /// Manifests that the tag held before are deleted beside the build.
     cleaning: Option<Cleaning>,
+    /// What the cache tells already, where BuildKit writes it anew.
+    before: Option<Before>,
 }
 
 impl std::fmt::Debug for RegistryExport {
@@ -99,6 +102,8 @@ impl RegistryExport {
             repository.map(|place| Cleaning::start(place, tag, grace, known.clone()))
         });
         let cleaning = cleaning.transpose().map_err(failed)?;
+        let adds_record = target.via == Carrier::Builder && cache.told() != Told::Off;
+        let before = adds_record.then(|| Before::ask(known.clone(), repository.clone()));
         let settings = settings(target, tools.observer.export(&cache.raw_ref));
         let (workers, dir) = (tools.workers.clone(), tools.spool_dir.clone());
         let sink = RegistrySink::new(repository, settings, known, workers, dir);
@@ -109,6 +114,7 @@ impl RegistryExport {
             record: OnceLock::new(),
             others: OnceLock::new(),
             cleaning,
+            before,
         })
     }
 
@@ -146,17 +152,21 @@ impl RegistryExport {
         let _set = self.others.set(others);
     }
 
+    /// Learns what the cache tells before BuildKit writes it anew.
+    pub async fn hold_record(&self) {
+        if let Some(before) = &self.before {
+            before.hold().await;
+        }
+    }
+
     /// Adds the record to a cache that BuildKit has written, whose manifest has this digest. Nothing fails here: a
     /// cache without a record is as good. Returns the manifest that the reference holds then.
     pub async fn add_record(&self, written: &Digest) -> Option<ManifestDescriptor> {
         let new = self.record.get()?;
         // A registry that did not answer when it was asked beside the build is not waited for.
-        let known = self.sink.known_now()?;
-        if known.is_unasked() {
-            return None;
-        }
+        let before = self.before.as_ref()?.record()?;
         let (repository, tag) = (self.sink.repository(), self.target.tag());
-        let added = attach::attach(repository, tag, written, known.extras(), new).await;
+        let added = attach::attach(repository, tag, written, before, new).await;
         match added {
             Ok(Some(Attached::With(manifest))) => Some(manifest),
             Ok(Some(Attached::Refused)) => {

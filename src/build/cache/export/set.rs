@@ -139,6 +139,12 @@ impl CacheSet {
         }
     }
 
+    /// Learns what the caches tell that BuildKit is about to write anew, and waits for it, but not long.
+    pub async fn hold_records(&self) {
+        let held = self.registries.iter().map(|cache| cache.hold_record());
+        futures_util::future::join_all(held).await;
+    }
+
     /// Adds the record of the build to the caches that BuildKit has written, and corrects what the answer of the solve
     /// says of them.
     pub async fn add_records(&self, response: &mut BTreeMap<String, String>) {

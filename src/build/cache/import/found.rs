@@ -36,6 +36,19 @@ pub enum Contents {
     Unreadable(String),
 }
 
+impl Contents {
+    /// Returns whether these are the same, but for what is lost.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Config(one, _), Self::Config(other, _)) => one == other,
+            (Self::In(one), Self::In(other)) => one.named() == other.named(),
+            (Self::Missing, Self::Missing) => true,
+            (Self::Unreadable(one), Self::Unreadable(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 impl Imports {
     /// Returns what the caches turned out to be, in the order of the flags. Of those that only the builder can read
     /// nothing is known. `unread` are those that the builder did not read, by name, with its errors.
@@ -90,6 +103,16 @@ impl Folder {
 }
 
 impl Remote {
+    /// Returns the config that a build is explained with: of a cache that was cut down to what the build can use the whole,
+    /// which tells what was there instead of what is missing.
+    fn told_config(&self) -> Option<&Bytes> {
+        let is_sure = self.wanted.as_ref().is_none_or(|wanted| wanted.is_sure);
+        self.whole
+            .as_ref()
+            .filter(|_| is_sure)
+            .or(self.config.as_ref())
+    }
+
     fn record(&self) -> Option<(Repository, Descriptor)> {
         let ProbeResult::Found(repository, raw) = self.answer.as_deref()? else {
             return None;
@@ -106,7 +129,7 @@ impl Remote {
             ProbeResult::Missing => Some(Contents::Missing),
             ProbeResult::Found(repository, raw) if is_read => {
                 let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).ok()?;
-                Some(match &self.config {
+                Some(match self.told_config() {
                     Some(config) if manifest.is_cache() => {
                         Contents::Config(config.clone(), self.lost.clone())
                     }

@@ -16,7 +16,7 @@ use super::unreadable;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::Entry;
-use crate::cache::import::{RegistryImport, lost_layers, without};
+use crate::cache::import::{Large, RegistryImport, lost_layers, without};
 use crate::cache::manifest::CacheManifest;
 use crate::digest::Digest;
 use crate::error::chain;
@@ -182,7 +182,7 @@ impl Remote {
         self.lost.clone_from(&lost);
         let served = match self.found().filter(|_| !self.healed) {
             Some((repository, raw)) => {
-                let smaller = smaller(repository.clone(), raw, lost);
+                let smaller = smaller(repository.clone(), raw, lost, self.large());
                 tokio::time::timeout(DEADLINE, smaller).await.ok().flatten()
             }
             None => None,
@@ -205,6 +205,7 @@ async fn smaller(
     repository: Repository,
     raw: &RawManifest,
     mut lost: Vec<Digest>,
+    large: Large,
 ) -> Option<(Vec<Digest>, RegistryImport)> {
     let made = async {
         let manifest =
@@ -218,7 +219,7 @@ async fn smaller(
         let Some(smaller) = without(raw, &lost).map_err(|error| chain(&error))? else {
             return Ok(None);
         };
-        let import = RegistryImport::of(repository, smaller)
+        let import = RegistryImport::of(repository, smaller, large)
             .await
             .map_err(|error| chain(&error))?;
         Ok::<_, String>(Some((lost, import)))

@@ -44,7 +44,7 @@ use crate::build::cache::unsupported::UnsupportedBackends;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::Entry;
 use crate::cache::import::{
-    CONFIG_PATIENCE, RegistryImport, TooSlow, config_in_time, is_too_large,
+    CONFIG_PATIENCE, Large, RegistryImport, TooSlow, Wanted, config_in_time, is_too_large,
 };
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 use crate::cache::manifest::CacheManifest;
@@ -84,8 +84,14 @@ pub(super) struct Remote {
     pub(super) source: RegistrySource,
     /// What the registry said.
     pub(super) answer: Option<Arc<ProbeResult>>,
-    /// Its config, where it was read.
+    /// Its config, where it was read, as it is served.
     pub(super) config: Option<Bytes>,
+    /// The config as the registry has it, where it is larger than BuildKit reads.
+    pub(super) whole: Option<Bytes>,
+    /// What the build can use of such a cache, where that is known.
+    pub(super) wanted: Option<Arc<Wanted>>,
+    /// What was left out of it, until that is shown.
+    pub(super) remark: Option<String>,
     /// Why it was left out, where that is an error.
     pub(super) unread: Option<String>,
     /// It is served without layers that could not be read.
@@ -216,6 +222,9 @@ impl Remote {
             source: source.clone(),
             answer: None,
             config: None,
+            whole: None,
+            wanted: None,
+            remark: None,
             unread: None,
             healed: false,
             lost: Vec::new(),
@@ -240,7 +249,7 @@ impl Remote {
                 }
             }
             ProbeResult::Found(repository, raw) => {
-                let import = RegistryImport::of(repository.clone(), raw.clone());
+                let import = RegistryImport::of(repository.clone(), raw.clone(), Large::default());
                 match tokio::time::timeout(probe::DEADLINE, import).await {
                     Ok(Ok(import)) => Decision::Served(Box::new(import)),
                     // BuildKit may say it better.
@@ -269,29 +278,50 @@ impl Remote {
         tools: &CacheTools,
         stores: &ContentStores,
     ) -> Option<String> {
-        let step = tools.observer.import(&self.source.raw_ref);
+        let step = || tools.observer.import(&self.source.raw_ref);
         match decision {
             Decision::AsGiven(config) => {
                 self.config = config;
                 None
             }
             Decision::Served(import) => {
-                step.done(&import.summary());
-                *entry = Some(serve(&import, stores));
-                self.config = import.config().cloned();
+                if import.whole().is_some() {
+                    // Perhaps less is to be left out, once it is known what the build can use.
+                    self.remark = Some(import.summary());
+                } else {
+                    step().done(&import.summary());
+                }
+                *entry = Some(self.served(&import, stores));
                 None
             }
             Decision::LeftOut(remark) => {
-                step.done(remark);
+                step().done(remark);
                 *entry = None;
                 None
             }
             Decision::Unreadable(why) => {
-                step.failed(&why);
+                step().failed(&why);
                 *entry = None;
                 self.unread = Some(why.clone());
                 Some(unread_warning(&self.source.raw_ref, &why))
             }
+        }
+    }
+}
+
+impl Remote {
+    /// Serves a cache in the session and returns what BuildKit is told.
+    pub(super) fn served(&mut self, import: &RegistryImport, stores: &ContentStores) -> Entry {
+        self.config = import.config().cloned();
+        self.whole = import.whole().cloned();
+        serve(import, stores)
+    }
+
+    /// Returns what is known of a cache that is larger than BuildKit reads.
+    pub(super) fn large(&self) -> Large {
+        Large {
+            config: self.whole.clone(),
+            wanted: self.wanted.clone(),
         }
     }
 }

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::cache::config::{self, CacheLayer, CacheRecord, CacheResult, Parent};
+use crate::cache::config::{self, CacheInput, CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::descriptor::Descriptor;
 use crate::cache::extras::Extras;
 use crate::cache::media::Form;
@@ -50,7 +50,7 @@ fn manifest(config: &CacheConfig) -> CacheManifest {
 }
 
 fn trimmed(config: &CacheConfig, limit: usize) -> (CacheConfig, Trim) {
-    let made = trim(config, &manifest(config), limit).unwrap();
+    let made = trim(config, &manifest(config), limit, None).unwrap();
     assert!(made.config.len() <= limit && made.manifest.len() <= limit);
     let smaller = CacheConfig::parse(&made.config).unwrap();
     let listed = CacheManifest::parse(&made.manifest, "").unwrap();
@@ -95,7 +95,7 @@ fn the_oldest_results_go_with_what_only_they_need() {
 #[test]
 fn nothing_may_be_left() {
     let empty = CacheConfig::default();
-    let empty = trim(&empty, &manifest(&empty), 1 << 20).unwrap();
+    let empty = trim(&empty, &manifest(&empty), 1 << 20, None).unwrap();
     let (smaller, what) = trimmed(&branches(3), empty.manifest.len());
     assert_eq!(what.kept, 0);
     assert!(smaller.records.is_empty() && smaller.layers.is_empty());
@@ -113,4 +113,91 @@ fn unknown_fields_stay() {
     assert_eq!(smaller.records[1].other, config.records[1].other);
     let z = |layer: &CacheLayer| layer.other == config.layers[1].other;
     assert!(smaller.layers.iter().any(z));
+}
+
+/// What a build can use of 5000 results: a base, and 12 steps on each other of which the last but one reads files. They
+/// are the oldest.
+fn large() -> (CacheConfig, BTreeSet<usize>) {
+    let mut config = branches(5000);
+    for record in &mut config.records {
+        record.results[0].created_at = "2026-11-01T00:00:00Z".to_owned();
+    }
+    let link = |link| CacheInput {
+        selector: String::new(),
+        link,
+        other: Unknown::default(),
+    };
+    let root = |name: &str| CacheRecord {
+        digest: name.to_owned(),
+        ..CacheRecord::default()
+    };
+    let base = config.records.len();
+    config.records.push(root("base"));
+    config.records.push(root("files"));
+    config.records[7].inputs = vec![vec![link(base)]];
+    for step in 0..12 {
+        let below = if step == 0 { base } else { base + 1 + step };
+        let mut record = root(&format!("step {step}"));
+        record.inputs = vec![vec![link(below)]];
+        if step == 10 {
+            record.inputs.push(vec![link(base + 1), link(7)]);
+        }
+        record.results = config.records[step].results.clone();
+        record.results[0].created_at = "2020-01-01T00:00:00Z".to_owned();
+        config.records.push(record);
+    }
+    let wanted = (base + 2..base + 14).chain([base]).collect();
+    (config, wanted)
+}
+
+#[test]
+fn what_the_build_can_use_is_left_however_large_the_cache_is() {
+    let (config, records) = large();
+    let wanted = Wanted {
+        records,
+        is_sure: true,
+    };
+    let made = trim(&config, &manifest(&config), 1 << 20, Some(&wanted)).unwrap();
+    assert!(made.config.len() < 20_000 && made.manifest.len() < 20_000);
+    assert_eq!((made.what.results, made.what.kept), (5012, 12));
+    assert_eq!(
+        made.what.to_string(),
+        "the cache is larger than BuildKit reads (1 MiB): only the 12 of its 5012 results that this build can use are \
+         read"
+    );
+    let smaller = CacheConfig::parse(&made.config).unwrap();
+    let names: BTreeSet<&str> = smaller.records.iter().map(|r| r.digest.as_str()).collect();
+    assert_eq!(smaller.records.len(), 14);
+    assert!(names.contains("base") && names.contains("files"));
+    let reads = smaller.records.iter().find(|r| r.digest == "step 10");
+    let links: Vec<usize> = reads.unwrap().inputs.iter().map(Vec::len).collect();
+    assert_eq!(links, [1, 1], "what is left out is linked to");
+    assert_eq!(smaller.layers.len(), 12);
+}
+
+#[test]
+fn where_that_is_not_sure_it_only_stays_longest() {
+    let (config, records) = large();
+    let wanted = Wanted {
+        records,
+        is_sure: false,
+    };
+    let limit = manifest(&config).to_bytes().unwrap().len() / 2;
+    let made = trim(&config, &manifest(&config), limit, Some(&wanted)).unwrap();
+    let smaller = CacheConfig::parse(&made.config).unwrap();
+    let steps = smaller.records.iter();
+    let steps = steps
+        .filter(|record| record.digest.starts_with("step "))
+        .count();
+    assert_eq!(steps, 12);
+    assert!(
+        made.what.kept > 1000 && made.what.kept < 4000,
+        "{:?}",
+        made.what
+    );
+    assert!(
+        made.what
+            .to_string()
+            .ends_with("but for those that this build can use")
+    );
 }

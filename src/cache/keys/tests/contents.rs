@@ -200,6 +200,43 @@ fn entries_are_files_and_links_with_what_they_hold() {
 }
 
 #[test]
+fn folders_are_found_with_what_is_in_them() {
+    let tree = tree(&[
+        ("a/", ""),
+        ("a/b/", ""),
+        ("a/b/f", "x"),
+        ("a/c/", ""),
+        ("d/", ""),
+    ]);
+    let folders: Vec<_> = tree.folders().collect();
+    let told: Vec<_> = folders
+        .iter()
+        .map(|f| (f.path.as_str(), f.is_empty))
+        .collect();
+    assert_eq!(
+        told,
+        [("a", false), ("a/b", false), ("a/c", true), ("d", true)]
+    );
+    assert_eq!(tree.folder(b"a/c/"), Some(folders[2].clone()));
+    assert_eq!((tree.folder(b"a/b/f"), tree.folder(b"x")), (None, None));
+    let selected = |path: &str, wildcard| {
+        let selector = Selector {
+            path: path.to_owned(),
+            wildcard,
+            ..Selector::default()
+        };
+        let paths = content::folders(&tree, &[selector]).into_iter();
+        paths
+            .map(|path| String::from_utf8(path).unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(selected("/", false), ["a/", "a/b/", "a/c/", "d/"]);
+    assert_eq!(selected("/a/b", false), ["a/b/"]);
+    assert_eq!(selected("/a/[bc]", true), ["a/b/", "a/c/"]);
+    assert!(selected("/a/b/f", false).is_empty());
+}
+
+#[test]
 fn permissions_leave_the_content_as_it_is() {
     let sum = |mode| {
         let stat = Stat {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use bollard_buildkit_proto::pb::Definition;
+use bollard_buildkit_proto::pb::{Definition, MergeInput, MergeOp, op};
 use proptest::prelude::*;
 
 use crate::cache::config::CacheConfig;
@@ -42,6 +42,33 @@ fn bad_definitions_have_unknown_steps() {
     let plan = Plan::of([&maker.end(&step)]);
     let keys = Keys::of(&plan, &Facts::default());
     assert_eq!(keys.step(0), Err(Unknown::MissingInput));
+}
+
+#[test]
+fn the_merge_of_a_linked_copy_has_the_name_of_the_copy() {
+    let mut maker = Maker::default();
+    let base = maker.add("[1/2] FROM debian", image(BASE), &[]);
+    let context = maker.add("", source("local://context"), &[]);
+    let copied = maker.add(
+        "[2/2] COPY --link a /",
+        copy("/a", "/"),
+        &[&context, &context],
+    );
+    let merge = || {
+        let inputs = [0, 1].map(|input| MergeInput { input });
+        op::Op::Merge(MergeOp {
+            inputs: inputs.into(),
+        })
+    };
+    let merged = maker.add("[2/2] LINK COPY --link a /", merge(), &[&base, &copied]);
+    let unlabelled = maker.add("LINK COPY a /", merge(), &[&merged, &copied]);
+    let command = run("LINK", &[], Vec::new());
+    let command = maker.add("[3/3] LINK x", command, &[&unlabelled]);
+    let plan = Plan::of([&maker.end(&command)]);
+    let name = |digest: &str| plan.vertices()[plan.index_of(digest).unwrap()].name.clone();
+    assert_eq!(name(&merged), name(&copied));
+    assert_eq!(name(&unlabelled), "COPY a /");
+    assert_eq!(name(&command), "[3/3] LINK x");
 }
 
 #[test]

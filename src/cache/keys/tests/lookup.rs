@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{PATH, X};
 use crate::cache::config::CacheConfig;
-use crate::cache::keys::calibrate::Calibration;
+use crate::cache::keys::calibrate::{Calibration, are_proven};
 use crate::cache::keys::compare::{Comparison, Fate, State, forecast};
 use crate::cache::keys::testing::*;
 use crate::cache::keys::*;
@@ -130,6 +130,35 @@ fn a_changed_command_is_new() {
 }
 
 #[test]
+fn a_cache_proves_keys_and_may_be_of_no_use() {
+    let files = tree(&[("a", "1")]);
+    let build = example("make");
+    let keys = build.keys(&files);
+    let compared = |keys: &Keys, cache: &CacheConfig| {
+        Comparison::new(&build.plan, keys, cache, &HashSet::new())
+    };
+    let (own, empty) = (build.cache(&keys, [true; 3]), CacheConfig::default());
+    let proven = |keys: &Keys, caches: &[&CacheConfig]| {
+        let caches: Vec<_> = caches.iter().map(|cache| compared(keys, cache)).collect();
+        are_proven(&build.plan, keys, &caches)
+    };
+    assert!(proven(&keys, &[&empty, &own]) && !proven(&keys, &[&empty]));
+    assert!(compared(&keys, &empty).is_useless(&build.plan));
+    assert!(!compared(&keys, &own).is_useless(&build.plan));
+    // What comes out of a step may be the same although all before it differs.
+    let changed = tree(&[("a", "2")]);
+    let other = build.keys(&changed);
+    assert!(!compared(&other, &own).is_useless(&build.plan));
+    // Nothing proves the checksums of files, and the commands of the other build say nothing about this one.
+    assert!(!proven(&other, &[&own]));
+    let with = example("make all");
+    let with = with.cache(&with.keys(&files), [true; 3]);
+    assert!(!proven(&keys, &[&with]));
+    let own = compared(&keys, &own);
+    assert!(own.is_known() && own.records().len() > 4);
+}
+
+#[test]
 fn files_that_are_not_known_make_all_unknown_that_lies_on_them() {
     let build = example("make");
     let cache = build.cache(&build.keys(&tree(&[("a", "1")])), [true; 3]);
@@ -145,6 +174,8 @@ fn files_that_are_not_known_make_all_unknown_that_lies_on_them() {
     let keys = build.keys(&unread);
     let unknown = State::Unknown(Unknown::NotRead);
     let states = build.states(&keys, &cache);
+    let comparison = Comparison::new(&build.plan, &keys, &cache, &HashSet::new());
+    assert!(!comparison.is_known() && !comparison.unsure().is_empty());
     assert_eq!(states[..2], [unknown.clone(), unknown]);
     assert_eq!(build.fates(&keys, &cache)[0], Fate::Unknown);
 }
