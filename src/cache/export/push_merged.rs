@@ -335,8 +335,11 @@ impl Writer<'_> {
                 merged.merge(&contents);
             }
             self.note(&mut merged, held);
+            let before = merged.results();
             let dropped = merged.bound(self.place.bounds, self.place.now)?;
             self.take_in_others(&mut merged)?;
+            // What is too old for this cache may be young enough for one that it takes in.
+            let dropped = dropped.filter(|_| merged.results() < before);
             if let Some(contents) = &held.contents
                 && contents.is_still(&merged, self.stale())
                 && contents.extras().notes().holds == merged.extras().notes().holds

@@ -363,3 +363,34 @@ async fn other_caches_are_taken_in_while_they_are_there_and_fit() {
             .all(|blob| blob.digest != Digest::of(b"never sent"))
     );
 }
+
+#[tokio::test]
+async fn what_is_taken_in_again_was_not_dropped() {
+    let registry = ScriptedRegistry::start().await;
+    let repository = pushable(&registry);
+    put_blobs(&registry, &["base", "a", "b"]);
+    let day = Duration::from_secs(24 * 3600);
+    let publish_after = async |days: u32| {
+        let others = Others::of(cache("b"), Digest::of(&days.to_be_bytes()));
+        let bounds = Bounds {
+            max_age: Some(day),
+            ..Bounds::default()
+        };
+        let place = Place {
+            beside: Beside {
+                others: Some(&others),
+                ..Beside::default()
+            },
+            repository: &repository,
+            reference: TAG,
+            bounds: &bounds,
+            now: now() + day * days,
+        };
+        let ours = cache("a");
+        publish(place, &ours, &stored(&ours)).await.unwrap()
+    };
+    for days in [0, 10] {
+        let published = publish_after(days).await;
+        assert_eq!((published.results, published.dropped), (3, None));
+    }
+}
