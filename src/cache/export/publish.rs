@@ -132,7 +132,7 @@ pub async fn publish(
         } else {
             None
         };
-        let alone = alone(sink, reference, &mut made, beside).await;
+        let alone = Box::pin(alone(sink, reference, &mut made, beside)).await;
         alone.map(|published| Published {
             dropped,
             ..published

@@ -65,7 +65,7 @@ pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
         Some(CacheCommands::Explain(args)) => Box::pin(explain::run(*args, ctx)).await,
         Some(CacheCommands::Inspect(args)) => Box::pin(inspect::run(args, ctx)).await,
         Some(CacheCommands::Ls(args)) => Box::pin(ls::run(args, ctx)).await,
-        Some(CacheCommands::Merge(args)) => merge::run(args, ctx).await,
+        Some(CacheCommands::Merge(args)) => Box::pin(merge::run(args, ctx)).await,
         Some(CacheCommands::Diff(args)) => diff::run(args, ctx).await,
         Some(CacheCommands::Tree(args)) => Box::pin(tree::run(args, ctx)).await,
         Some(CacheCommands::Prune(args)) => Box::pin(prune::run(args, ctx)).await,

@@ -390,7 +390,7 @@ async fn what_is_taken_in_again_was_not_dropped() {
         publish(place, &ours, &stored(&ours)).await.unwrap()
     };
     for days in [0, 10] {
-        let published = publish_after(days).await;
+        let published = Box::pin(publish_after(days)).await;
         assert_eq!((published.results, published.dropped), (3, None));
     }
 }
