@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use super::attributes::Attributes;
-use super::filter::{Filter, FilterError};
+use super::filter::Filter;
 use super::report::report;
-use super::walk::WalkError;
+use super::tree::TreeError;
 use super::wire::{Packet, PacketType};
 use crate::platform::names;
 use threads::{Offered, Reader, Request, Walker};
@@ -39,21 +39,9 @@ pub struct SendStats {
 /// Why a tree could not be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The root is not there, not readable or no directory.
-    #[error("cannot open the directory {}", path.display())]
-    Root {
-        /// The root.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// What the peer asked for is wrong.
+    /// The tree cannot be read.
     #[error(transparent)]
-    Filter(#[from] FilterError),
-    /// Something in the tree cannot be read.
-    #[error(transparent)]
-    Walk(#[from] WalkError),
+    Tree(#[from] TreeError),
     /// A file cannot be opened or read.
     #[error("cannot read {}", path.display())]
     Read {

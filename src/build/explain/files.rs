@@ -18,7 +18,7 @@ use crate::cache::keys::header::{FileHash, Sum};
 use crate::cache::keys::tree::Builder;
 use crate::cache::keys::{Facts, Keys, Plan, Tree, Vertex};
 use crate::fsutil::wire::Stat;
-use crate::fsutil::{Attributes, Filter, ListError, list};
+use crate::fsutil::{Attributes, Filter, TreeError, list};
 use crate::platform::names;
 
 /// How many bytes of files are read for one build.
@@ -58,7 +58,7 @@ impl Kept {
         folders: &Folders,
         steps: &BTreeSet<usize>,
         stop: &AtomicBool,
-    ) -> Result<Trees, ListError> {
+    ) -> Result<Trees, TreeError> {
         if let Some((of, read, trees)) = &self.last
             && Arc::ptr_eq(of, plan)
             && steps.is_subset(read)
@@ -151,7 +151,7 @@ impl Drop for Reader {
     }
 }
 
-fn log(error: &ListError) {
+fn log(error: &TreeError) {
     tracing::debug!(error = %crate::error::chain(error), "the files of a context cannot be read");
 }
 
@@ -163,7 +163,7 @@ fn read(
     steps: &BTreeSet<usize>,
     sums: &mut Sums,
     stop: &AtomicBool,
-) -> Result<Trees, ListError> {
+) -> Result<Trees, TreeError> {
     let mut trees = Trees::new();
     let mut links = BTreeMap::new();
     let filters = filters(plan);
@@ -214,7 +214,7 @@ fn plain_tree(
     filter: &Filter,
     attributes: Attributes,
     links: &mut BTreeMap<Vec<u8>, Vec<u8>>,
-) -> Result<Tree, ListError> {
+) -> Result<Tree, TreeError> {
     let mut builder = Builder::default();
     list(folder, filter, attributes, |stat| {
         builder.add(&stat, None);

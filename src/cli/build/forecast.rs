@@ -6,15 +6,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::BuildArgs;
 use super::job::{Common, Job};
-use super::multi_node::Division;
-use super::{cache_failure, cancellable, display, failed, finish, nodes, resolve, scope};
-use crate::build::cache::{Cancellation, import};
-use crate::build::context::policy;
+use super::place::Place;
+use super::{cancellable, display, resolve, scope};
+use crate::build::cache::Cancellation;
 use crate::build::explain::forecast::Forecast;
 use crate::build::output::provenance;
-use crate::builder::{self, BuilderError, Node};
 use crate::cli::Context;
-use crate::cli::docker_env::docker_env;
 use crate::cli::invocation::Invocation;
 use crate::error::CommandError;
 
@@ -46,28 +43,17 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
     request.attests.clear();
     request.default_provenance = false;
     let shown = display::choose(args, ctx)?;
-    let docker_env = docker_env(ctx)?;
-    let builder = builder::resolve(&docker_env, ctx.builder_name(None));
-    let builder = cancellable(&ctx.cancel, builder).await??;
-    let shares = cancellable(&ctx.cancel, nodes::choose(&builder, &request)).await??;
-    let nodes: Vec<&Node> = shares.iter().map(|s| &builder.nodes()[s.node]).collect();
-    let division = Division::new(&request, &shares)?;
-    let imports = import::imports(&request.cache_from).map_err(cache_failure)?;
-    let store = docker_env.store();
-    let node_id = store.node_id().map_err(BuilderError::Store)?;
-    let inputs = division.inputs(&node_id).map_err(failed)?;
-    if !request.policy_off {
-        let refused = policy::refuse_beside_dockerfile(&inputs[0]);
-        refused.map_err(|error| finish::failure(error.into()))?;
-    }
-    let invocation = Invocation::new(&docker_env, ctx);
-    let progress = display::start(shown.mode, &builder, true, ctx)?;
+    let place = Place::choose(&request, ctx).await?;
+    let nodes = place.nodes();
+    let checked = place.check(&request)?;
+    let invocation = Invocation::new(&place.docker_env, ctx);
+    let progress = display::start(shown.mode, &place.builder, true, ctx)?;
     let common = Common {
-        targets: &division.targets,
-        imports: &imports,
-        docker_env: &docker_env,
+        targets: &checked.division.targets,
+        imports: &checked.imports,
+        docker_env: &place.docker_env,
         invocation: &invocation,
-        builder: &builder,
+        builder: &place.builder,
         progress: &progress,
         mode: shown.mode,
         has_several_nodes: nodes.len() > 1,
@@ -82,7 +68,12 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
         force: ctx.hurry.clone(),
         failed: CancellationToken::new(),
     };
-    let jobs = division.requests.iter().zip(&nodes).zip(inputs);
+    let jobs = checked
+        .division
+        .requests
+        .iter()
+        .zip(&nodes)
+        .zip(checked.inputs);
     let forecasts = jobs.map(async |((request, node), inputs)| {
         let common = &common;
         let job = Job {

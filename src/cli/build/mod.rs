@@ -4,10 +4,9 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::BuildRequest;
-use crate::build::cache::{CacheError, import};
-use crate::build::context::policy;
+use crate::build::cache::CacheError;
 use crate::build::run::{BuildError, BuildOutcome};
-use crate::builder::{self, Builder, BuilderError, Node};
+use crate::builder::{Builder, Node};
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
@@ -16,7 +15,7 @@ use crate::options::output::apply_push_load;
 use crate::progress::{Mode, Progress, Summary};
 
 use self::job::Common;
-use self::multi_node::Division;
+use self::place::Place;
 use self::report::{Ended, Reports};
 use self::request::Files;
 use self::scope::Scopes;
@@ -35,6 +34,7 @@ mod loader;
 mod meter;
 mod multi_node;
 mod nodes;
+mod place;
 mod records;
 mod report;
 mod request;
@@ -60,35 +60,24 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     if !is_talkative {
         request.steps.explain = Explain::Off;
     }
-    let docker_env = super::docker_env::docker_env(ctx)?;
-    let builder = builder::resolve(&docker_env, ctx.builder_name(None));
-    let builder = cancellable(&ctx.cancel, builder).await??;
-    let shares = cancellable(&ctx.cancel, nodes::choose(&builder, &request)).await??;
-    let nodes: Vec<&Node> = shares.iter().map(|s| &builder.nodes()[s.node]).collect();
+    let place = Place::choose(&request, ctx).await?;
+    let (nodes, builder) = (place.nodes(), &place.builder);
     let (request, is_kept_nowhere) = with_default_output(request, nodes[0], ctx);
-    // All that can be wrong with the request is said before the builder is booted for nothing.
-    let division = Division::new(&request, &shares)?;
-    let imports = import::imports(&request.cache_from).map_err(cache_failure)?;
-    let node_id = docker_env.store().node_id().map_err(BuilderError::Store)?;
-    let inputs = division.inputs(&node_id).map_err(failed)?;
-    let dockerfile = inputs[0].dockerfile_name.clone();
-    if !request.policy_off {
-        let refused = policy::refuse_beside_dockerfile(&inputs[0]);
-        refused.map_err(|error| finish::failure(error.into()))?;
-    }
+    let checked = place.check(&request)?;
+    let dockerfile = checked.inputs[0].dockerfile_name.clone();
     finish::prepare(&files)?;
 
     // Warnings are printed before the live display begins.
-    let invocation = Invocation::new(&docker_env, ctx);
-    let progress = display::start(shown.mode, &builder, request.call.is_some(), ctx)?;
+    let invocation = Invocation::new(&place.docker_env, ctx);
+    let progress = display::start(shown.mode, builder, request.call.is_some(), ctx)?;
     let noted = reports.notes(nodes.len());
     let failed_nodes = Mutex::default();
     let common = Common {
-        targets: &division.targets,
-        imports: &imports,
-        docker_env: &docker_env,
+        targets: &checked.division.targets,
+        imports: &checked.imports,
+        docker_env: &place.docker_env,
         invocation: &invocation,
-        builder: &builder,
+        builder,
         progress: &progress,
         mode: shown.mode,
         has_several_nodes: nodes.len() > 1,
@@ -98,15 +87,15 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         failed: &failed_nodes,
         ctx,
     };
-    let result = Box::pin(division.run(&nodes, inputs, &common)).await;
+    let result = Box::pin(checked.division.run(&nodes, checked.inputs, &common)).await;
     let summary = end(&invocation, progress, ctx).await;
     if is_talkative && is_kept_nowhere {
-        warn_without_output(&builder, ctx);
+        warn_without_output(builder, ctx);
     }
     let ended = Ended {
         request: &request,
-        targets: &division.targets,
-        builder: &builder,
+        targets: &checked.division.targets,
+        builder,
         nodes: &nodes,
         noted: &noted,
         result: &result,
@@ -115,7 +104,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     steps::explain(result.as_ref().ok(), &failed_nodes.lock(), ctx);
     let outcome = result?;
     if is_talkative && request.call.is_none() {
-        show_details(&builder, nodes[0], &outcome, ctx);
+        show_details(builder, nodes[0], &outcome, ctx);
     }
     warn(&outcome, ctx);
     if let Some(scopes) = scopes.filter(|_| is_talkative && request.call.is_none()) {

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd as _;
 use std::pin::pin;
 
 use tokio_util::sync::CancellationToken;
@@ -20,6 +19,7 @@ use crate::error::CommandError;
 use crate::options::cache::{CacheTo, Via};
 use crate::options::output::{Output, OutputType};
 use crate::options::tag;
+use crate::platform::files;
 
 use super::job::{Common, Job};
 use super::{cache_failure, failed};
@@ -122,8 +122,7 @@ impl Division {
         }
         let one = |request: &BuildRequest| match &kept {
             Some(file) => {
-                let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-                let file = fs_err::File::open(again).map_err(InputError::Stdin)?;
+                let file = files::open_again(file).map_err(InputError::Stdin)?;
                 Inputs::resolve(&request.inputs, node_id, || Stdin::new(file))
             }
             None => Inputs::resolve(&request.inputs, node_id, Stdin::from_process),

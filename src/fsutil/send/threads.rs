@@ -1,7 +1,7 @@
 //! The threads of a sender: one walks the tree, some read files.
 
 use std::collections::HashMap;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as queue;
@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::super::attributes::Attributes;
-use super::super::filter::{Filter, PathFilter};
-use super::super::walk::{self, Ended, Sink};
+use super::super::filter::Filter;
+use super::super::tree::{self, Visited};
+use super::super::walk::{Ended, Sink};
 use super::super::wire::{Packet, Stat};
 use super::{SendError, SendStats};
 use crate::platform::{files, names};
@@ -73,21 +74,13 @@ pub(super) struct Walker {
 impl Walker {
     /// Sends a STAT of everything, then the one that ends the sequence. Blocks.
     pub(super) fn run(mut self, root: &Path, filter: &Filter) -> Result<(), SendError> {
-        let open = |source| SendError::Root {
-            path: root.to_path_buf(),
-            source,
-        };
-        let real = fs_err::canonicalize(root).map_err(open)?;
-        if !fs_err::metadata(&real).map_err(open)?.is_dir() {
-            return Err(open(io::ErrorKind::NotADirectory.into()));
-        }
-        let filter = PathFilter::new(&real, filter)?;
-        match walk::walk(&real, &filter, &mut self) {
-            Ok(()) => {}
-            Err(Ended::Failed(error)) => return Err(error.into()),
-            Err(Ended::Filter(error)) => return Err(error.into()),
-            Err(Ended::Stopped) if self.batches.is_closed() => return Err(SendError::Closed),
-            Err(Ended::Stopped) => return Err(SendError::TooMany),
+        if tree::visit(root, filter, &mut self)? == Visited::Stopped {
+            let end = if self.batches.is_closed() {
+                SendError::Closed
+            } else {
+                SendError::TooMany
+            };
+            return Err(end);
         }
         self.batch.push(Packet::stat(None));
         self.flush().map_err(|_| SendError::Closed)

@@ -210,7 +210,10 @@ fn root_that_cannot_be_sent_is_reported() {
     let file = put(root.path(), "file", "x");
     for bad in [file.as_path(), &root.path().join("none")] {
         let (result, answers) = send_to(bad, vec![], true);
-        assert!(matches!(result, Err(SendError::Root { .. })), "{result:?}");
+        assert!(
+            matches!(result, Err(SendError::Tree(TreeError::Root { .. }))),
+            "{result:?}"
+        );
         assert_eq!(types(&answers), [PacketType::PacketErr]);
     }
     let (sent, received) = copy_filtered(
@@ -224,7 +227,7 @@ fn root_that_cannot_be_sent_is_reported() {
     );
     assert!(matches!(
         sent,
-        Err(SendError::Filter(FilterError::Exclude(_)))
+        Err(SendError::Tree(TreeError::Filter(FilterError::Exclude(_))))
     ));
     assert!(
         matches!(received, Err(ReceiveError::Peer { message }) if message.contains("syntax error in pattern"))

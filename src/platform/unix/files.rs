@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, FileType, Metadata, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
@@ -147,6 +147,19 @@ pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
         Err(error) => return Err(error.into()),
     };
     Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// Opens a file that has no name once more, from its start on.
+///
+/// # Errors
+///
+/// Fails if it cannot be opened. Only Linux can do it.
+pub fn open_again(file: &File) -> io::Result<File> {
+    if cfg!(target_os = "linux") {
+        return File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    }
+    // What other systems offer shares the place up to which it was read.
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Returns permissions such as `0o644`.

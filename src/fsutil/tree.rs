@@ -1,4 +1,4 @@
-//! The entries of a tree as a sender offers them, for other purposes than to send them.
+//! The entries of a tree as a sender offers them, to be sent or for other purposes.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -9,10 +9,10 @@ use super::filter::{Filter, FilterError, PathFilter};
 use super::walk::{self, Ended, Sink, WalkError};
 use super::wire::Stat;
 
-/// Why a tree cannot be listed.
+/// Why a tree cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// The root is not there, or not readable.
+pub enum TreeError {
+    /// The root is not there, not readable or no directory.
     #[error("cannot open the directory {}", path.display())]
     Root {
         /// The root.
@@ -34,20 +34,43 @@ pub enum ListError {
 ///
 /// # Errors
 ///
-/// See [`ListError`].
+/// See [`TreeError`].
 pub fn list(
     root: &Path,
     filter: &Filter,
     attributes: Attributes,
     each: impl FnMut(Stat) -> ControlFlow<()>,
-) -> Result<(), ListError> {
-    let real = fs_err::canonicalize(root).map_err(|source| ListError::Root {
+) -> Result<(), TreeError> {
+    visit(root, filter, &mut Each { attributes, each }).map(|_| ())
+}
+
+/// How far a tree was visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visited {
+    /// To its end.
+    All,
+    /// As far as the sink wanted.
+    Stopped,
+}
+
+/// Hands over the entries of the tree at `root` that the filter lets through. Blocks.
+pub(super) fn visit(
+    root: &Path,
+    filter: &Filter,
+    sink: &mut impl Sink,
+) -> Result<Visited, TreeError> {
+    let open = |source| TreeError::Root {
         path: root.to_path_buf(),
         source,
-    })?;
+    };
+    let real = fs_err::canonicalize(root).map_err(open)?;
+    if !fs_err::metadata(&real).map_err(open)?.is_dir() {
+        return Err(open(io::ErrorKind::NotADirectory.into()));
+    }
     let filter = PathFilter::new(&real, filter)?;
-    match walk::walk(&real, &filter, &mut Each { attributes, each }) {
-        Ok(()) | Err(Ended::Stopped) => Ok(()),
+    match walk::walk(&real, &filter, sink) {
+        Ok(()) => Ok(Visited::All),
+        Err(Ended::Stopped) => Ok(Visited::Stopped),
         Err(Ended::Failed(error)) => Err(error.into()),
         Err(Ended::Filter(error)) => Err(error.into()),
     }
@@ -110,6 +133,6 @@ mod tests {
             ControlFlow::Continue(())
         })
         .unwrap_err();
-        assert!(matches!(error, ListError::Root { .. }));
+        assert!(matches!(error, TreeError::Root { .. }));
     }
 }
