@@ -85,6 +85,10 @@ pub const DEBUG: &str = "DEBUG";
 /// True: `docker cachex` too hands on to buildx what it does not have.
 pub const CACHEX_HAND_ON: &str = "CACHEX_HAND_ON";
 
+/// Private key to sign caches with, as PEM or the path of its file.
+pub const CACHEX_SIGN_KEY: &str = "CACHEX_SIGN_KEY";
+/// Public keys to verify caches with, as PEM or the paths of files, joined by `+`.
+pub const CACHEX_VERIFY_KEYS: &str = "CACHEX_VERIFY_KEYS";
 /// Default of `--cache`.
 pub const CACHEX_CACHE: &str = "CACHEX_CACHE";
 /// File with the event that GitHub Actions runs for.

@@ -217,7 +217,7 @@ impl Ending<'_> {
         }
         if let (Ok(outcome), Ok(_)) = (&mut last.result, &published) {
             let response = &mut outcome.exporter_response;
-            build.caches.add_records(response).await;
+            build.caches.add_extras(response).await;
         }
         build.session.end().await;
         let result = match last.result {
@@ -318,6 +318,7 @@ async fn ready(
     let (build, mut imports) = tokio::try_join!(build, imports)?;
     build.caches.take_in(&imports);
     imports.leave_out(&build.unsupported);
+    build.caches.reads_unverified(&imports.unverified());
     Ok((build, imports))
 }
 

@@ -14,6 +14,7 @@ use super::config;
 use super::descriptor::Descriptor;
 use super::extras::Extras;
 use super::media::Form;
+use super::sign;
 use super::unknown::{Unknown, keeps_unknown};
 
 /// A cache manifest.
@@ -27,7 +28,7 @@ pub struct CacheManifest {
     pub layers: Vec<Descriptor>,
     /// Entries and notes of this program: the entries stand behind the layers, the notes among the annotations.
     pub extras: Extras,
-    /// Top-level fields besides those above, such as other annotations.
+    /// Top-level fields besides those above, such as other annotations, but for a signature.
     pub other: Unknown,
 }
 
@@ -119,6 +120,8 @@ impl CacheManifest {
         };
         if manifest.is_cache() {
             manifest.extras = Extras::take(&mut manifest.layers, &mut manifest.other);
+            // It is about these bytes, and about none that are made of them.
+            manifest.other.drop_annotation(sign::ANNOTATION);
         }
         Ok(manifest)
     }

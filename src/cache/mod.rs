@@ -14,6 +14,7 @@
 //! | [`keys`] | the keys of a build's steps, and the steps looked up in a cache |
 //! | [`record`] | what a cache tells about the builds that wrote it |
 //! | [`extras`] | entries of this program in a cache's manifest |
+//! | [`sign`] | signatures in manifests, and which keys count |
 //! | [`remote_cache`] | what a cache in the registry holds already |
 //! | [`export`] | a cache taken out of BuildKit through the session, stored and published |
 //! | [`import`] | a cache of a registry served to BuildKit through the session |
@@ -42,6 +43,7 @@ pub mod record;
 pub mod registries;
 pub mod remote_cache;
 pub mod removal;
+pub mod sign;
 pub mod source;
 pub mod survey;
 pub mod unknown;

@@ -12,6 +12,7 @@ use super::extras::Extras;
 use super::manifest::{CacheManifest, ManifestError};
 use super::media::Form;
 use super::media::algorithm_of;
+use super::sign::writer::Signing;
 use crate::compress::Algorithm;
 use crate::digest::Digest;
 use crate::registry::{RegistryError, Repository};
@@ -35,8 +36,12 @@ pub type KnownLater = Shared<BoxFuture<'static, Arc<RemoteCache>>>;
 impl RemoteCache {
     /// Asks the registry beside other work. A registry that does not answer counts as empty: the
     /// error comes again where something is stored.
-    pub fn ask(repository: Repository, reference: String) -> KnownLater {
-        let asked = tokio::spawn(Self::ask_later(repository, reference));
+    pub fn ask(
+        repository: Repository,
+        reference: String,
+        signing: Option<Arc<Signing>>,
+    ) -> KnownLater {
+        let asked = tokio::spawn(Self::ask_later(repository, reference, signing));
         let asked = AbortOnDropHandle::new(asked);
         async move {
             asked.await.unwrap_or_else(|error| {
@@ -49,9 +54,13 @@ impl RemoteCache {
     }
 
     /// Asks the registry as [`ask`](Self::ask) does, once somebody waits for the answer.
-    pub fn ask_later(repository: Repository, reference: String) -> KnownLater {
+    pub fn ask_later(
+        repository: Repository,
+        reference: String,
+        signing: Option<Arc<Signing>>,
+    ) -> KnownLater {
         async move {
-            let known = Self::fetch(&repository, &reference).await;
+            let known = Self::fetch(&repository, &reference, signing.as_deref()).await;
             Arc::new(known.unwrap_or_else(|error| {
                 log_unasked(&error);
                 Self::unasked()
@@ -62,15 +71,24 @@ impl RemoteCache {
     }
 
     /// Asks the registry. What cannot be read as a cache is no reason not to write one: it counts
-    /// as empty.
+    /// as empty. So does, where a cache is signed, one that is not signed or not trusted: it says which blob has which
+    /// content, and a signature must not vouch for that.
     ///
     /// # Errors
     ///
     /// Fails if the registry does not answer, or refuses.
-    pub async fn fetch(repository: &Repository, reference: &str) -> Result<Self, RegistryError> {
+    pub async fn fetch(
+        repository: &Repository,
+        reference: &str,
+        signing: Option<&Signing>,
+    ) -> Result<Self, RegistryError> {
         let Some(raw) = repository.manifest(reference).await? else {
             return Ok(Self::default());
         };
+        if let Some(why) = signing.and_then(|signing| signing.distrusts(&raw.bytes)) {
+            tracing::debug!(reference, why, "the old cache counts as empty");
+            return Ok(Self::default());
+        }
         Ok(match CacheManifest::parse(&raw.bytes, &raw.media_type) {
             Ok(manifest) if manifest.is_cache() => Self::of(&manifest, raw.digest),
             Ok(_) => Self::default(),

@@ -12,7 +12,11 @@ use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
+
+/// The field of a manifest that has its annotations.
+const ANNOTATIONS: &str = "annotations";
 
 /// Fields of newer formats, in the order of their names.
 #[derive(Clone, Default)]
@@ -65,6 +69,18 @@ impl Unknown {
         }
         merged.extend(others.cloned());
         self.0 = merged;
+    }
+
+    /// Removes an annotation.
+    pub(super) fn drop_annotation(&mut self, name: &str) {
+        let text = self.get(ANNOTATIONS).filter(|text| text.contains(name));
+        let all = text.and_then(|text| serde_json::from_str(text).ok());
+        let Some(mut all): Option<Map<String, Value>> = all else {
+            return;
+        };
+        all.shift_remove(name);
+        let left = (!all.is_empty()).then(|| to_raw_value(&all).ok());
+        self.set(ANNOTATIONS, left.flatten());
     }
 
     /// Puts fields as they came in order; of those of one name the last counts.

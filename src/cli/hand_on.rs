@@ -22,7 +22,7 @@ use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search};
 use crate::plugin::{self, Name, alias};
 
 /// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
-const OWN_KEYS: [&str; 9] = [
+const OWN_KEYS: [&str; 13] = [
     "via",
     "compressor",
     "merge",
@@ -32,15 +32,20 @@ const OWN_KEYS: [&str; 9] = [
     "max-size",
     "max-records",
     "clean",
+    "sign",
+    "sign-unverified",
+    "verify",
+    "max-signature-age",
 ];
 /// Flags of `build` that only this program has, by their identifiers.
-const OWN_FLAGS: [&str; 6] = [
+const OWN_FLAGS: [&str; 7] = [
     "cache",
     "context_mode",
     "explain",
     "require_cached",
     "min_hit_rate",
     "reports",
+    "trust",
 ];
 
 /// This call of the program.

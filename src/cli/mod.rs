@@ -43,6 +43,7 @@ mod global;
 mod hand_on;
 pub mod inspect;
 mod invocation;
+mod keys;
 mod logging;
 pub mod ls;
 pub mod man;

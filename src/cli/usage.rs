@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 
 use crate::error::{CommandError, ErrorKind};
 use crate::options::OptionError;
+use crate::options::signing::holds_private_key;
 
 /// Turns an error of clap into one of ours. The exit codes are those of buildx under docker: a flag
 /// that is unknown, has no value or one that cannot be parsed is a usage error; an unknown command, a
@@ -77,10 +78,20 @@ pub(super) fn error(error: &clap::Error, root: &Command, args: &[OsString]) -> C
 
 /// Joins what clap noted of one kind.
 fn text(error: &clap::Error, kind: ContextKind) -> String {
-    match error.get(kind) {
+    let text = match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(", "),
         _ => String::new(),
+    };
+    hidden(text)
+}
+
+/// Hides a private key that stands among the arguments by mistake.
+fn hidden(text: String) -> String {
+    if holds_private_key(&text) {
+        "…".to_owned()
+    } else {
+        text
     }
 }
 
@@ -92,7 +103,7 @@ fn flag_name(shown: &str) -> &str {
 fn first_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let line = text.lines().next().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
+    hidden(line.trim_start_matches("error: ").to_owned())
 }
 
 /// Finds the command that the arguments lead to, for the hint.

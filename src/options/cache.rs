@@ -77,6 +77,13 @@ fn other_attrs(
     mut pairs: KeyValues,
     folder: &'static str,
 ) -> Result<BTreeMap<String, String>, OptionError> {
+    for key in ["sign", "verify"] {
+        if pairs.has(key) {
+            return Err(pairs.error(OptionError::other(format!(
+                "{key} is of caches in registries, and none of type={kind} has a signature"
+            ))));
+        }
+    }
     let mut attrs = BTreeMap::new();
     if let Some(mode) = pairs.take_word("mode", &Mode::WORDS)? {
         attrs.insert("mode".to_owned(), mode.as_str().to_owned());

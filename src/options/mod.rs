@@ -28,6 +28,7 @@ pub mod report;
 pub mod resource;
 pub mod secret;
 pub mod secret_keys;
+pub mod signing;
 pub mod size;
 pub mod ssh;
 pub mod suggest;

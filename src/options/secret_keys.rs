@@ -18,6 +18,11 @@ pub(super) fn has_secret_key(line: &str) -> bool {
 fn is_secret_field(field: &str) -> bool {
     let key = field.split('=').next().unwrap_or_default();
     let key = key.trim_matches(|c: char| c == '"' || c.is_whitespace());
+    let value = field.split_once('=').map_or(field, |(_, value)| value);
+    // A key in place of the name of its file.
+    if super::signing::holds_private_key(value) {
+        return true;
+    }
     SECRET_KEYS
         .iter()
         .any(|secret| key.eq_ignore_ascii_case(secret))
@@ -32,9 +37,11 @@ pub(super) fn mask_secrets(line: &str) -> String {
             shown.push(',');
         }
         if is_secret_field(field) {
-            let key = field.split('=').next().unwrap_or_default();
-            shown.push_str(key);
-            shown.push_str("=…");
+            if let Some((key, _)) = field.split_once('=') {
+                shown.push_str(key);
+                shown.push('=');
+            }
+            shown.push('…');
             return shown;
         }
         shown.push_str(field);
@@ -55,6 +62,12 @@ mod tests {
             ),
             (r#"type=gha,"token=a,b",c=d"#, r#"type=gha,"token=…"#),
             ("TOKEN=a", "TOKEN=…"),
+            ("-----BEGIN PRIVATE KEY-----\nMC4C", "…"),
+            (
+                "ref=a,sign=MC4CAQAwBQYDK2VwBCIEIJ1hsZ3vVpguoRK9JLsLMREScVpe",
+                "ref=a,sign=…",
+            ),
+            ("ref=a,sign=my.key", "ref=a,sign=my.key"),
             ("type=s3,region=token", "type=s3,region=token"),
         ] {
             assert_eq!(mask_secrets(line), shown);

@@ -64,6 +64,7 @@ mod rig;
 mod scope;
 mod scope_week;
 mod sharing;
+mod signed;
 mod spare;
 mod starting;
 mod support;

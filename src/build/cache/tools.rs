@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cache::export::ExportProgress;
 use crate::cache::registries::Registries;
+use crate::cache::sign::keyring::Keyring;
 use crate::compress::Workers;
 use crate::registry::SpoolDir;
 
@@ -30,6 +31,8 @@ pub struct CacheTools {
     pub workers: Workers,
     /// Where spool files are.
     pub spool_dir: SpoolDir,
+    /// The keys that sign and verify caches.
+    pub keyring: Arc<Keyring>,
     /// Shows exports.
     pub observer: Arc<dyn CacheObserver>,
 }

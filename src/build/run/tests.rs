@@ -143,11 +143,12 @@ async fn ran(
         loader: Arc::new(NoLoader),
         config_dir: folder.path(),
         targets: &targets,
-        probes: Probes::start(cache_from, &registries),
+        probes: Probes::start(cache_from, &registries, &Arc::default()),
         caches: CacheTools {
             registries,
             workers: Workers::new(std::num::NonZeroUsize::MIN),
             spool_dir: SpoolDir::new([folder.path().to_owned()]),
+            keyring: Arc::default(),
             observer: Arc::new(told.clone()),
         },
         commit: Commit::none(),

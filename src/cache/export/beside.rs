@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::cache::extras::clean::Cleaning;
 use crate::cache::extras::store::NewRecord;
 use crate::cache::merge::{Bounds, Contents};
+use crate::cache::sign::writer::Signing;
 use crate::digest::Digest;
 
 /// What goes with a cache that is kept under a reference.
@@ -16,6 +17,8 @@ pub struct Beside<'a> {
     pub cleaning: Option<&'a Cleaning>,
     /// Other caches of the repository that the cache takes in.
     pub others: Option<&'a Others>,
+    /// How it is signed. Then it is merged only with what is signed and trusted itself.
+    pub signing: Option<&'a Signing>,
 }
 
 /// Caches of a repository that another one of it takes in, so that whoever reads both need read only that one. Reading two

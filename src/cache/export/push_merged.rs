@@ -92,7 +92,7 @@ pub struct Merged {
     pub dropped: Option<Dropped>,
     /// Results that were there and whose blobs the registry has lost.
     pub lost: usize,
-    /// Why what the reference held before was not merged but replaced.
+    /// Why what the reference held before was replaced and not merged.
     pub replaced: Option<String>,
     /// The registry refuses the record, and it was left out.
     pub refused: bool,
@@ -109,7 +109,7 @@ impl fmt::Display for Merged {
             write!(f, "{results} in {}", counted(self.layers, "layer"))?;
         }
         if let Some(why) = &self.replaced {
-            write!(f, "; replaced what was there, which is no cache: {why}")?;
+            write!(f, "; replaced what was there: {why}")?;
         }
         if self.lost > 0 {
             let results = counted(self.lost, "result");
@@ -197,7 +197,8 @@ pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<Merged, Pu
     let parts = contents.to_parts()?;
     put_config(place.repository, &parts.config_digest, &parts.config, true).await?;
     let tag = Some(place.reference);
-    let (manifest, refused) = store::put(place.repository, tag, &parts.written()).await?;
+    let written = parts.written().signed(place.beside.signing);
+    let (manifest, refused) = store::put(place.repository, tag, &written).await?;
     Ok(Merged {
         manifest,
         unchanged: false,
@@ -302,7 +303,7 @@ impl Writer<'_> {
                 contents: None,
             },
             Some(raw) => {
-                let contents = match read_contents(repository, &raw).await? {
+                let contents = match self.read_trusted(&raw).await? {
                     Ok(contents) => Some(contents),
                     Err(why) => {
                         self.replaced.get_or_insert(why);
@@ -317,6 +318,18 @@ impl Writer<'_> {
         };
         self.last = Some(held.clone());
         Ok(held)
+    }
+
+    /// Reads a cache; the inner error says why it is not merged.
+    async fn read_trusted(
+        &self,
+        raw: &RawManifest,
+    ) -> Result<Result<Contents, String>, RegistryError> {
+        let signing = self.place.beside.signing;
+        match signing.and_then(|signing| signing.distrusts(&raw.bytes)) {
+            Some(why) => Ok(Err(why)),
+            None => read_contents(self.place.repository, raw).await,
+        }
     }
 
     /// Builds the union; `None` if it is what is there.
@@ -420,15 +433,16 @@ impl Writer<'_> {
         let (repository, reference) = (self.place.repository, self.place.reference);
         let mut merged = merged.clone();
         self.add_record(&mut merged).await;
-        let mut parts = merged.to_parts()?;
+        let parts = merged.to_parts()?;
         let known = held.digest.is_some();
         put_config(repository, &parts.config_digest, &parts.config, known).await?;
         let begun = Instant::now();
-        let (digest, refused) = store::put(repository, None, &parts.written()).await?;
-        if let (true, Some(plain)) = (refused, parts.plain.take()) {
+        let mut written = parts.written().signed(self.place.beside.signing);
+        let (digest, refused) = store::put(repository, None, &written).await?;
+        if let (true, Some(plain)) = (refused, written.without.take()) {
             self.refused = true;
             merged.set_extras(merged.extras().without_entries());
-            parts.manifest = plain;
+            written.with = plain;
         }
         self.untagged.push(digest.clone());
         let now = repository.manifest_descriptor(reference).await?;
@@ -438,7 +452,7 @@ impl Writer<'_> {
             return Ok(None);
         }
         repository
-            .put_manifest(reference, parts.media_type, &parts.manifest)
+            .put_manifest(reference, written.media_type, &written.with)
             .await?;
         self.wait = (begun.elapsed() * 2).clamp(WAIT.0, WAIT.1);
         self.last = Some(RemoteState {

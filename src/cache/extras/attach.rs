@@ -1,7 +1,9 @@
-//! The record added to a cache that BuildKit has written. Between the two writes readers see the cache without it.
+//! The record and the signature added to a cache that BuildKit has written. Between the two writes readers see the cache
+//! without them.
 
 use super::store::{self, NewRecord, OldRecord, Written, is_refusal};
 use crate::cache::manifest::{CacheManifest, ManifestError};
+use crate::cache::sign::writer::Signing;
 use crate::digest::Digest;
 use crate::registry::manifest::ManifestDescriptor;
 use crate::registry::{RegistryError, Repository};
@@ -29,8 +31,17 @@ pub enum Attached {
     Refused,
 }
 
-/// Adds the record to the cache under a tag, if that still is what was written. `before` is the record that the cache
-/// had before that. `None` where it is not added.
+/// What is added to a cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct New<'a> {
+    /// The record of the build.
+    pub record: Option<&'a NewRecord>,
+    /// How it is signed.
+    pub signing: Option<&'a Signing>,
+}
+
+/// Adds record and signature to the cache under a tag, if that still is what was written. `before` is the record that
+/// the cache had before that. `None` where nothing is added.
 ///
 /// # Errors
 ///
@@ -40,7 +51,7 @@ pub async fn attach(
     tag: &str,
     written: &Digest,
     before: &OldRecord,
-    new: &NewRecord,
+    new: New<'_>,
 ) -> Result<Option<Attached>, AttachError> {
     let Some(raw) = repository
         .manifest(tag)
@@ -49,7 +60,7 @@ pub async fn attach(
     else {
         tracing::debug!(
             tag,
-            "another build has written the cache meanwhile: no record is added"
+            "another build has written the cache meanwhile: nothing is added"
         );
         return Ok(None);
     };
@@ -57,19 +68,30 @@ pub async fn attach(
     if !manifest.is_cache() {
         return Ok(None);
     }
-    let record = store::store(repository, before, new, false, manifest.form).await;
-    if record.is_none() {
-        return Ok(None);
-    }
+    let record = match new.record {
+        Some(new) => store::store(repository, before, new, false, manifest.form).await,
+        None => None,
+    };
     manifest.extras.set_record(record);
     let with = Written::of(&manifest)?;
-    if with.without.is_none() {
-        // There is no room for it.
+    // Where there is no room for a record it is as if there were none.
+    if with.without.is_none() && new.signing.is_none() {
         return Ok(None);
     }
+    let with = with.signed(new.signing);
     let now = repository.manifest_descriptor(tag).await?;
     if now.is_none_or(|now| now.digest != *written) {
         return Ok(None);
+    }
+    if new.signing.is_some() {
+        // Without the record it is better than without the signature.
+        let (digest, refused) = store::put(repository, Some(tag), &with).await?;
+        let bytes = with.without.filter(|_| refused).unwrap_or(with.with);
+        return Ok(Some(Attached::With(ManifestDescriptor {
+            media_type: with.media_type.to_owned(),
+            digest,
+            size: bytes.len() as u64,
+        })));
     }
     let size = with.with.len() as u64;
     match repository
@@ -117,7 +139,11 @@ mod tests {
     async fn attached(repository: &Repository, to: &Digest) -> Option<Attached> {
         let new = NewRecord::Of(Arc::new(Record::default()));
         let before = OldRecord::default();
-        attach(repository, TAG, to, &before, &new).await.unwrap()
+        let new = New {
+            record: Some(&new),
+            signing: None,
+        };
+        attach(repository, TAG, to, &before, new).await.unwrap()
     }
 
     async fn holds(repository: &Repository) -> CacheManifest {

@@ -15,6 +15,7 @@ use crate::cache::media::Form;
 use crate::cache::record::blob::MAX_BYTES;
 use crate::cache::record::observe::Observed;
 use crate::cache::record::{Detail, Record, RecordError};
+use crate::cache::sign::writer::Signing;
 use crate::cache::source::{CacheSource, SourceError};
 use crate::digest::Digest;
 use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
@@ -191,7 +192,7 @@ async fn try_store(
 }
 
 /// A manifest with entries of this program, as it is to be written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Written {
     /// With the entries.
     pub with: Bytes,
@@ -226,6 +227,19 @@ impl Written {
             without: (!is_too_large).then_some(plain),
             media_type,
         })
+    }
+}
+
+impl Written {
+    /// Signs the manifest, if it is to be signed.
+    #[must_use]
+    pub fn signed(self, signing: Option<&Signing>) -> Self {
+        let Some(signing) = signing else { return self };
+        Self {
+            with: signing.sign(&self.with),
+            without: self.without.map(|plain| signing.sign(&plain)),
+            media_type: self.media_type,
+        }
     }
 }
 

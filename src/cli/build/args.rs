@@ -186,6 +186,10 @@ pub struct BuildArgs {
     #[arg(long, value_name = "string")]
     pub target: Option<String>,
 
+    /// Trust file, which says whose caches are read (default: ".cachex/trust.toml" in the repository)
+    #[arg(long, value_name = "string")]
+    pub trust: Option<String>,
+
     /// Limit of RUN steps (format: "name=soft[:hard]")
     #[arg(long = "ulimit", value_name = "ulimit", value_parser = Ulimit::parse)]
     pub ulimits: Vec<Ulimit>,

@@ -31,7 +31,7 @@ pub struct NodeForecast {
 /// Fails if the arguments are wrong, the builder cannot be used, or the frontend fails.
 pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecast>, CommandError> {
     let scopes = cancellable(&ctx.cancel, scope::resolve(args, ctx)).await??;
-    let (mut request, ..) = resolve(args, scopes, ctx)?;
+    let (mut request, .., keyring) = resolve(args, scopes, ctx)?;
     if request.call.is_some() {
         return Err(CommandError::usage(
             "a question to the frontend (--call, --check) has no steps that a cache could serve",
@@ -61,6 +61,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
         noted: &[],
         scopes: None,
         failed: &Mutex::default(),
+        keyring: &keyring,
         ctx,
     };
     let cancellation = Cancellation {

@@ -25,6 +25,7 @@ use crate::build::plan::NodeFacts;
 use crate::build::run::{self, BuildError, BuildOutcome, Runner};
 use crate::builder::{Absent, Builder, DockerEnv, Node, ReachError};
 use crate::buildkit::{self, Client, RpcError};
+use crate::cache::sign::keyring::Keyring;
 use crate::cli::Context;
 use crate::cli::boot_progress::BootProgress;
 use crate::cli::connect::connect;
@@ -58,6 +59,8 @@ pub(super) struct Common<'a> {
     pub(super) scopes: Option<&'a Scopes>,
     /// Takes why the steps of builds ran that fail.
     pub(super) failed: &'a Mutex<Vec<Explanation>>,
+    /// The keys that sign and verify caches.
+    pub(super) keyring: &'a Arc<Keyring>,
     /// The command's context.
     pub(super) ctx: &'a Context,
 }
@@ -95,7 +98,7 @@ impl Job<'_> {
         self.record_activity();
         let caches = self.cache_tools();
         // Registries and git answer while the builder is being reached.
-        let probes = Probes::start(self.common.imports, &caches.registries);
+        let probes = Probes::start(self.common.imports, &caches.registries, &caches.keyring);
         let pushes = Pushes::start(self.common.targets, &caches.registries);
         let commit = run::ask_commit(self.request, &inputs);
         let reached = cancellable(&cancellation.graceful, Box::pin(self.reach())).await??;
@@ -140,7 +143,7 @@ impl Job<'_> {
         cancellation: &Cancellation,
     ) -> Result<Forecast, CommandError> {
         let caches = self.cache_tools();
-        let probes = Probes::start(self.common.imports, &caches.registries);
+        let probes = Probes::start(self.common.imports, &caches.registries, &caches.keyring);
         let commit = run::ask_commit(self.request, &inputs);
         let reached = cancellable(&cancellation.graceful, Box::pin(self.reach())).await??;
         let runner = self.runner(reached, caches, (probes, Pushes::default()), commit);
@@ -254,6 +257,7 @@ impl Job<'_> {
             registries: Arc::clone(&invocation.registries),
             workers: invocation.workers.clone(),
             spool_dir: invocation.spool.clone(),
+            keyring: Arc::clone(self.common.keyring),
             observer: Arc::new(CacheSteps::new(self.sender())),
         }
     }

@@ -1,5 +1,7 @@
 //! `docker cachex build`: resolve the arguments, run the build on the builder, show the end.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -7,6 +9,7 @@ use crate::build::BuildRequest;
 use crate::build::cache::CacheError;
 use crate::build::run::{BuildError, BuildOutcome};
 use crate::builder::{Builder, Node};
+use crate::cache::sign::keyring::Keyring;
 use crate::env;
 use crate::error::{CommandError, ErrorKind};
 use crate::options::boolean::parse_bool;
@@ -21,6 +24,7 @@ use self::request::Files;
 use self::scope::Scopes;
 use super::Context;
 use super::invocation::Invocation;
+use super::keys;
 
 mod args;
 mod cache_progress;
@@ -52,7 +56,7 @@ pub use request::switches_policy_off;
 /// Fails if the arguments are wrong, the builder cannot be used, or the build fails.
 pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let scopes = cancellable(&ctx.cancel, scope::resolve(&args, ctx)).await??;
-    let (mut request, files, scopes) = resolve(&args, scopes, ctx)?;
+    let (mut request, files, scopes, keyring) = resolve(&args, scopes, ctx)?;
     let reports = Reports::resolve(&args, &request, &ctx.env)?;
     request.steps.is_reported = reports.are_wanted();
     let shown = display::choose(&args, ctx)?;
@@ -85,6 +89,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         noted: &noted,
         scopes: scopes.as_ref(),
         failed: &failed_nodes,
+        keyring: &keyring,
         ctx,
     };
     let result = Box::pin(checked.division.run(&nodes, checked.inputs, &common)).await;
@@ -131,23 +136,27 @@ async fn end(invocation: &Invocation, progress: Progress, ctx: &Context) -> Summ
     summary
 }
 
+/// What the arguments come to: the request, the files to write, the scopes of `--cache` and the keys.
+type Resolved = (BuildRequest, Files, Option<Scopes>, Arc<Keyring>);
+
 /// Creates the request, and shows what there is to say about it.
 fn resolve(
     args: &BuildArgs,
     mut scopes: Option<Scopes>,
     ctx: &Context,
-) -> Result<(BuildRequest, Files, Option<Scopes>), CommandError> {
+) -> Result<Resolved, CommandError> {
     for warning in args.legacy.warnings() {
         ctx.ui.warning(&warning);
     }
-    let (mut request, files, warnings) = request::resolve(args, ctx)?;
+    let (mut request, files, mut warnings) = request::resolve(args, ctx)?;
     if let Some(scopes) = &mut scopes {
         scopes.add_to(&mut request)?;
     }
+    let keyring = keys::of_build(&request, args.trust.as_deref(), &ctx.env, &mut warnings)?;
     for warning in &warnings {
         ctx.ui.warning(warning);
     }
-    Ok((request, files, scopes))
+    Ok((request, files, scopes, Arc::new(keyring)))
 }
 
 /// Returns the request with the output that the node has where none is asked for, and whether the result then goes

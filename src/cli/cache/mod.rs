@@ -9,6 +9,7 @@ use super::Context;
 pub mod diff;
 pub mod explain;
 pub mod inspect;
+pub mod keygen;
 mod like;
 pub mod ls;
 pub mod merge;
@@ -16,9 +17,11 @@ mod output;
 mod place;
 pub mod prune;
 pub mod rm;
+pub mod sign;
 pub mod tree;
+pub mod verify;
 
-/// Look into registry caches, compare, merge and remove them
+/// Look into registry caches, compare, merge, sign and remove them
 #[derive(Debug, Clone, clap::Args)]
 #[command(subcommand_value_name = "COMMAND")]
 pub struct CacheArgs {
@@ -35,6 +38,8 @@ pub enum CacheCommands {
     Explain(Box<explain::ExplainArgs>),
     /// Show what is in a cache
     Inspect(inspect::InspectArgs),
+    /// Make a pair of keys to sign caches with
+    Keygen(keygen::KeygenArgs),
     /// Show the caches of a repository
     Ls(ls::LsArgs),
     /// Merge caches in one reference
@@ -43,8 +48,12 @@ pub enum CacheCommands {
     Prune(prune::PruneArgs),
     /// Remove caches from a registry
     Rm(rm::RmArgs),
+    /// Sign a cache that exists
+    Sign(sign::SignArgs),
     /// Show the steps of a cache, each under the one that it lies on
     Tree(tree::TreeArgs),
+    /// Tell whether a cache is signed, by whom and when
+    Verify(verify::VerifyArgs),
 }
 
 /// The help of the group, which stands in for a missing command as in buildx.
@@ -70,6 +79,9 @@ pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
         Some(CacheCommands::Tree(args)) => Box::pin(tree::run(args, ctx)).await,
         Some(CacheCommands::Prune(args)) => Box::pin(prune::run(args, ctx)).await,
         Some(CacheCommands::Rm(args)) => Box::pin(rm::run(args, ctx)).await,
+        Some(CacheCommands::Keygen(args)) => keygen::run(&args, ctx),
+        Some(CacheCommands::Sign(args)) => Box::pin(sign::run(args, ctx)).await,
+        Some(CacheCommands::Verify(args)) => Box::pin(verify::run(args, ctx)).await,
         None => Ok(ctx.ui.data(help().trim_end())?),
     }
 }

@@ -9,13 +9,14 @@ use super::{Entry, line, other_attrs};
 use crate::options::boolean::{self, parse_bool};
 use crate::options::csv::KeyValues;
 use crate::options::error::OptionError;
+use crate::options::signing::Sign;
 use crate::options::{duration, size};
 use crate::reference::Reference;
 
 /// The cache types of exports.
 const TYPES: [&str; 6] = ["registry", "inline", "local", "gha", "s3", "azblob"];
 /// The keys of a registry cache export.
-pub(super) const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 23] = [
     "type",
     "ref",
     "mode",
@@ -37,6 +38,8 @@ pub(super) const KEYS: [&str; 21] = [
     "max-records",
     "record",
     "clean",
+    "sign",
+    "sign-unverified",
 ];
 
 /// A cache export to a registry.
@@ -87,6 +90,10 @@ pub struct RegistryCacheTo {
     /// Whether it takes in what the build reads of other tags of its repository: a scope of `--cache` that merges. There is no
     /// key for it.
     pub takes_in: bool,
+    /// Whether and with which key it is signed.
+    pub sign: Sign,
+    /// Whether it is signed though the build reads caches that are not verified.
+    pub sign_unverified: bool,
 }
 
 impl RegistryCacheTo {
@@ -121,6 +128,8 @@ impl RegistryCacheTo {
             record: None,
             clean: None,
             takes_in: false,
+            sign: Sign::default(),
+            sign_unverified: false,
         })
     }
 
@@ -221,6 +230,14 @@ impl RegistryCacheTo {
         );
         set("record", self.record.map(|told| told.as_str().to_owned()));
         set("clean", self.clean.map(duration::format));
+        set(
+            "sign",
+            (self.sign != Sign::Auto).then(|| self.sign.to_string()),
+        );
+        set(
+            "sign-unverified",
+            self.sign_unverified.then(|| true.to_string()),
+        );
         attrs
     }
 
@@ -293,6 +310,10 @@ impl RegistryCacheTo {
         };
         let clean = pairs.take_with("clean", "off, or a duration such as 24h", grace)?;
         self.clean = clean.flatten();
+        if let Some(value) = pairs.take("sign") {
+            self.sign = Sign::parse(&value).map_err(|error| pairs.error(error))?;
+        }
+        self.sign_unverified = pairs.take_bool("sign-unverified")?.unwrap_or_default();
         Ok(())
     }
 }

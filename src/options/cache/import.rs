@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::words::Via;
 use super::{Entry, export, line, other_attrs};
 use crate::options::csv::KeyValues;
+use crate::options::duration;
 use crate::options::error::{OptionError, Problem};
+use crate::options::signing::Verify;
 use crate::reference::Reference;
 
 /// The cache types of imports.
 const TYPES: [&str; 5] = ["registry", "local", "gha", "s3", "azblob"];
+
+/// The keys about signatures.
+pub(super) const VERIFY_KEYS: [&str; 2] = ["verify", "max-signature-age"];
 
 /// A cache import.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,6 +31,10 @@ pub enum CacheFrom {
         insecure: Option<bool>,
         /// Who downloads.
         via: Via,
+        /// Whether and by whom it must be signed.
+        verify: Verify,
+        /// How old its signature may be, where given.
+        max_signature_age: Option<Duration>,
     },
     /// From one of BuildKit's other backends: `local`, `gha`, `s3`, `azblob`.
     Other {
@@ -53,7 +63,7 @@ impl CacheFrom {
             Entry::Bare(references) => references
                 .into_iter()
                 .map(|raw_ref| {
-                    let import = Self::registry(raw_ref, None, Via::Auto);
+                    let import = Self::registry(raw_ref);
                     Ok((import.map_err(|error| error.within(value))?, None))
                 })
                 .collect(),
@@ -111,28 +121,62 @@ impl CacheFrom {
         }
     }
 
-    fn registry(raw_ref: String, insecure: Option<bool>, via: Via) -> Result<Self, OptionError> {
+    fn registry(raw_ref: String) -> Result<Self, OptionError> {
         Ok(Self::Registry {
             reference: super::reference(&raw_ref, "src")?,
             raw_ref,
-            insecure,
-            via,
+            insecure: None,
+            via: Via::Auto,
+            verify: Verify::default(),
+            max_signature_age: None,
         })
     }
 
     /// Reads the fields of a registry cache; with it comes an error that names an unknown key.
     fn from_pairs(mut pairs: KeyValues) -> Result<(Self, Option<OptionError>), OptionError> {
         let raw_ref = pairs.take_required("ref")?;
-        let insecure = pairs.take_bool("registry.insecure")?;
-        let via = pairs.take_word("via", &Via::WORDS)?.unwrap_or_default();
-        let import = Self::registry(raw_ref, insecure, via).map_err(|error| pairs.error(error))?;
+        let reference = super::reference(&raw_ref, "src").map_err(|error| pairs.error(error))?;
+        let (verify, max_signature_age) = take_verify(&mut pairs)?;
+        let import = Self::Registry {
+            reference,
+            raw_ref,
+            insecure: pairs.take_bool("registry.insecure")?,
+            via: pairs.take_word("via", &Via::WORDS)?.unwrap_or_default(),
+            verify,
+            max_signature_age,
+        };
         // Many CI files give the line of --cache-to here too (`mode=max`). What only an export reads
         // does no harm to an import, so such a file keeps working.
         for key in export::KEYS {
             pairs.take(key);
         }
-        Ok((import, pairs.finish(&export::KEYS).err()))
+        let known: Vec<&str> = export::KEYS.into_iter().chain(VERIFY_KEYS).collect();
+        match pairs.finish(&known) {
+            // A cache that was meant to be verified is never read without.
+            Err(error) if error.suggestion.as_deref().is_some_and(is_about_signatures) => {
+                Err(error)
+            }
+            unknown => Ok((import, unknown.err())),
+        }
     }
+}
+
+fn is_about_signatures(key: &str) -> bool {
+    VERIFY_KEYS.contains(&key)
+}
+
+/// Takes whether and by whom a cache must be signed, and how old its signature may be.
+pub(super) fn take_verify(
+    pairs: &mut KeyValues,
+) -> Result<(Verify, Option<Duration>), OptionError> {
+    let verify = match pairs.take("verify") {
+        Some(value) => Verify::parse(&value).map_err(|error| pairs.error(error))?,
+        None => Verify::Auto,
+    };
+    let max_age = pairs.take_with("max-signature-age", duration::EXPECTED, |value| {
+        duration::parse(value).ok()
+    })?;
+    Ok((verify, max_age))
 }
 
 /// What is wrong with a cache that a build does without.
@@ -196,10 +240,22 @@ fn meant(error: OptionError, value: &str) -> OptionError {
 impl fmt::Display for CacheFrom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut attrs = self.attrs();
-        if let Self::Registry { via, .. } = self
-            && *via != Via::Auto
+        if let Self::Registry {
+            via,
+            verify,
+            max_signature_age,
+            ..
+        } = self
         {
-            attrs.insert("via".to_owned(), via.as_str().to_owned());
+            if *via != Via::Auto {
+                attrs.insert("via".to_owned(), via.as_str().to_owned());
+            }
+            if *verify != Verify::Auto {
+                attrs.insert("verify".to_owned(), verify.to_string());
+            }
+            if let Some(age) = max_signature_age {
+                attrs.insert("max-signature-age".to_owned(), duration::format(*age));
+            }
         }
         f.write_str(&line(self.kind(), &attrs))
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::export::{KEYS, RegistryCacheTo};
-use super::import::CacheFrom;
+use super::import::{CacheFrom, VERIFY_KEYS, take_verify};
 use super::words::{Compression, Compressor, Mode, Via};
 use crate::options::context_mode::ContextMode;
 use crate::options::csv::KeyValues;
 use crate::options::error::OptionError;
+use crate::options::signing::Verify;
 use crate::reference::{DEFAULT_TAG, Reference};
 
 /// The keys besides those of a registry cache export.
@@ -39,6 +40,10 @@ pub struct ScopedCache {
     pub context_mode: Option<ContextMode>,
     /// How it is written, but for the tag.
     export: RegistryCacheTo,
+    /// Whether and by whom the scopes must be signed.
+    verify: Verify,
+    /// How old their signatures may be.
+    max_signature_age: Option<Duration>,
     /// The user said how old results may be.
     has_age: bool,
 }
@@ -95,11 +100,13 @@ impl ScopedCache {
         let (scope, base) = (text(&mut pairs, "scope"), text(&mut pairs, "base"));
         let default = text(&mut pairs, "default");
         let has_age = pairs.has("max-age");
+        let (verify, max_signature_age) = take_verify(&mut pairs)?;
         let known: Vec<&str> = KEYS
             .into_iter()
             .filter(|key| !PLACE.contains(key))
             .collect();
-        let known: Vec<&str> = known.into_iter().chain(OWN_KEYS).collect();
+        let known = known.into_iter().chain(OWN_KEYS).chain(VERIFY_KEYS);
+        let known: Vec<&str> = known.collect();
         let given = |key| pairs.has(key);
         let defaults = ["mode", "merge", "ignore-error", "clean"].map(given);
         let keeps_compression = given("compression") || given("force-compression");
@@ -118,6 +125,8 @@ impl ScopedCache {
             write: write.unwrap_or_default(),
             context_mode,
             export,
+            verify,
+            max_signature_age,
             has_age,
         }))
     }
@@ -156,6 +165,8 @@ impl ScopedCache {
             raw_ref,
             insecure: self.export.insecure,
             via: Via::Auto,
+            verify: self.verify.clone(),
+            max_signature_age: self.max_signature_age,
         })
     }
 

@@ -198,7 +198,7 @@ pub(crate) fn sink(
         shares_repository: false,
         progress: Arc::new(Unseen),
     };
-    let known = RemoteCache::ask(repository.clone(), TAG.to_owned());
+    let known = RemoteCache::ask(repository.clone(), TAG.to_owned(), None);
     RegistrySink::new(
         repository.clone(),
         settings,

@@ -97,19 +97,58 @@ impl Registry {
         self.ask("DELETE", path).status
     }
 
+    /// Stores a manifest under a tag.
+    pub(crate) fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, json: &[u8]) {
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let answer = self.send("PUT", &path, media_type, json);
+        assert_eq!(answer.status, 201, "manifest {repository}:{tag}");
+    }
+
+    /// Stores a blob, and returns its digest.
+    pub(crate) fn put_blob(&self, repository: &str, blob: &[u8]) -> String {
+        let begun = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"));
+        let location = begun.header("location");
+        let path = location.split_once(&self.host).expect("a location").1;
+        let (digest, mark) = (digest(blob), if path.contains('?') { '&' } else { '?' });
+        let path = format!("{path}{mark}digest={digest}");
+        let answer = self.send("PUT", &path, "application/octet-stream", blob);
+        assert_eq!(answer.status, 201, "blob of {repository}");
+        digest
+    }
+
+    /// The bytes of a manifest.
+    pub(crate) fn raw_manifest(&self, repository: &str, reference: &str) -> Vec<u8> {
+        let answer = self.get(&format!("/v2/{repository}/manifests/{reference}"));
+        assert_eq!(answer.status, 200, "manifest {repository}:{reference}");
+        answer.body
+    }
+
     fn get(&self, path: &str) -> Answer {
         self.ask("GET", path)
     }
 
     fn ask(&self, method: &str, path: &str) -> Answer {
+        self.send(method, path, "", b"")
+    }
+
+    fn send(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(&self.host).expect("the registry");
         // HTTP/1.0: the body ends with the connection and is never chunked.
         write!(
             stream,
-            "{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: {MANIFEST_TYPES}, */*\r\n\r\n",
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: {MANIFEST_TYPES}, */*\r\n",
             self.host
         )
         .expect("a request");
+        if method != "GET" && method != "DELETE" {
+            let length = body.len();
+            write!(stream, "Content-Length: {length}\r\n").expect("a request");
+        }
+        if !media_type.is_empty() {
+            write!(stream, "Content-Type: {media_type}\r\n").expect("a request");
+        }
+        stream.write_all(b"\r\n").expect("a request");
+        stream.write_all(body).expect("a request");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer");
         Answer::parse(&bytes)

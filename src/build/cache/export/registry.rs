@@ -14,13 +14,15 @@ use crate::cache::export::{
     Beside, ExportProgress, ExportSettings, Others, PartExport, PublishError, Published,
     RegistrySink, Rules, Storage, keep, publish,
 };
-use crate::cache::extras::attach::{self, Attached};
+use crate::cache::extras::attach::{self, Attached, New};
 use crate::cache::extras::clean::Cleaning;
-use crate::cache::extras::store::NewRecord;
+use crate::cache::extras::store::{NewRecord, OldRecord};
 use crate::cache::merge::Bounds;
 use crate::cache::record::Detail;
 use crate::cache::record::observe::Observed;
 use crate::cache::remote_cache::RemoteCache;
+use crate::cache::sign::CacheName;
+use crate::cache::sign::writer::Signing;
 use crate::compress::{Algorithm, Level};
 use crate::digest::Digest;
 use crate::options::cache::{Compression, Compressor, RegistryCacheTo, Told};
@@ -60,6 +62,8 @@ pub struct RegistryExport {
     cleaning: Option<Cleaning>,
     /// What the cache tells already, where BuildKit writes it anew.
     before: Option<Before>,
+    /// How the cache is signed, unless the build turns out to read what is not verified.
+    signing: Option<Arc<Signing>>,
 }
 
 impl std::fmt::Debug for RegistryExport {
@@ -89,9 +93,14 @@ impl RegistryExport {
             .repository(&cache.reference, insecure, Access::Push)
             .map_err(failed)?;
         let (place, tag) = (repository.clone(), target.tag().to_owned());
+        let name = CacheName::of(&cache.reference);
+        let signing = tools
+            .keyring
+            .signing(&cache.sign, name, cache.sign_unverified)
+            .map(Arc::new);
         let known = match target.lookup {
-            Lookup::Now => RemoteCache::ask(place, tag),
-            Lookup::WhenNeeded => RemoteCache::ask_later(place, tag),
+            Lookup::Now => RemoteCache::ask(place, tag, signing.clone()),
+            Lookup::WhenNeeded => RemoteCache::ask_later(place, tag, signing.clone()),
         };
         let cleaning = cache.clean.map(|grace| {
             let repository =
@@ -115,6 +124,7 @@ impl RegistryExport {
             others: OnceLock::new(),
             cleaning,
             before,
+            signing,
         })
     }
 
@@ -159,12 +169,58 @@ impl RegistryExport {
         }
     }
 
-    /// Adds the record to a cache that BuildKit has written, whose manifest has this digest. Nothing fails here: a
-    /// cache without a record is as good. Returns the manifest that the reference holds then.
-    pub async fn add_record(&self, written: &Digest) -> Option<ManifestDescriptor> {
-        let new = self.record.get()?;
-        // A registry that did not answer when it was asked beside the build is not waited for.
-        let before = self.before.as_ref()?.record()?;
+    /// Takes the names of caches that the build reads and that are not verified: then nothing is signed, unless the user
+    /// said so.
+    pub fn reads_unverified(&self, caches: &[String]) {
+        if let Some(signing) = &self.signing {
+            signing.reads_unverified(caches);
+        }
+    }
+
+    /// Returns how the cache is signed, if it is.
+    fn signing(&self) -> Option<&Signing> {
+        self.signing.as_deref().filter(|signing| signing.is_on())
+    }
+
+    /// Returns what became of the signature, where the cache was to have one.
+    fn signature(&self) -> Option<String> {
+        let signing = self.signing.as_ref()?;
+        Some(signing.remark())
+    }
+
+    /// Adds record and signature to a cache that BuildKit has written, whose manifest has this digest; `None` where the
+    /// builder does not say. Nothing fails here: a cache without a record is as good, and one without a signature is
+    /// remarked on. Returns the manifest that the reference holds then.
+    pub async fn add_extras(&self, written: Option<&Digest>) -> Option<ManifestDescriptor> {
+        let signing = self.signing.as_ref();
+        let added = match written {
+            Some(written) => self.attach(written).await,
+            None => None,
+        };
+        if let Some(signing) = signing {
+            if added.is_none() {
+                signing.give_up("the registry cannot be asked from here what the builder has written, or another build has written meanwhile");
+            }
+            self.sink.settings().progress.done(&signing.remark());
+        }
+        added
+    }
+
+    async fn attach(&self, written: &Digest) -> Option<ManifestDescriptor> {
+        let new = New {
+            record: self.record.get(),
+            signing: self.signing(),
+        };
+        if new.record.is_none() && new.signing.is_none() {
+            return None;
+        }
+        // What the tag held before may be anybody's, and a signature must not vouch for it.
+        let nothing = OldRecord::default();
+        let before = match new.signing {
+            Some(_) => &nothing,
+            // A registry that did not answer when it was asked beside the build is not waited for.
+            None => self.before.as_ref()?.record()?,
+        };
         let (repository, tag) = (self.sink.repository(), self.target.tag());
         let added = attach::attach(repository, tag, written, before, new).await;
         match added {
@@ -176,7 +232,7 @@ impl RegistryExport {
             Ok(None) => None,
             Err(error) => {
                 let error = crate::error::chain(&error);
-                tracing::debug!(error, "the cache has no record of the build");
+                tracing::debug!(error, "nothing is added to the cache");
                 None
             }
         }
@@ -187,6 +243,7 @@ impl RegistryExport {
             record: self.record.get(),
             cleaning: self.cleaning.as_ref(),
             others: self.others.get(),
+            signing: self.signing(),
         }
     }
 
@@ -213,7 +270,8 @@ impl RegistryExport {
         let progress = &self.sink.settings().progress;
         match &kept {
             Ok(kept) => {
-                progress.done(&kept_summary(kept.as_ref()));
+                let signature = self.signature().filter(|_| kept.is_some());
+                progress.done(&joined(kept_summary(kept.as_ref()), signature));
                 self.observer
                     .sent(kept.as_ref().map_or(0, |kept| kept.sent_bytes));
             }
@@ -283,7 +341,11 @@ impl RegistryExport {
         });
         let progress = &self.sink.settings().progress;
         match &outcome {
-            Ok(published) => progress.done(&summary(published.as_ref())),
+            Ok(published) => {
+                let is_new = published.as_ref().is_some_and(|cache| !cache.unchanged);
+                let signature = self.signature().filter(|_| is_new);
+                progress.done(&joined(summary(published.as_ref()), signature));
+            }
             Err(error) => progress.failed(&crate::error::chain(error)),
         }
         match outcome {
@@ -298,6 +360,14 @@ fn kept_summary(kept: Option<&Published>) -> String {
     match kept {
         Some(_) => format!("kept what has finished: {}", summary(kept)),
         None => "nothing to keep: no step with a layer has finished".to_owned(),
+    }
+}
+
+/// Adds a remark to a line.
+fn joined(line: String, remark: Option<String>) -> String {
+    match remark {
+        Some(remark) => format!("{line}; {remark}"),
+        None => line,
     }
 }
 

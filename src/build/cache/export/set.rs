@@ -23,7 +23,7 @@ use crate::cache::record::observe::Observed;
 
 /// What BuildKit's answer calls the manifest of the cache that it has written; of several caches the last.
 const WRITTEN: &str = "cache.manifest";
-/// How long a build waits for its record to be added.
+/// How long a build waits for its record and signature to be added.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why the caches of a build are not opened or not published.
@@ -145,20 +145,28 @@ impl CacheSet {
         futures_util::future::join_all(held).await;
     }
 
-    /// Adds the record of the build to the caches that BuildKit has written, and corrects what the answer of the solve
+    /// Takes the names of caches that the build reads and that are not verified.
+    pub fn reads_unverified(&self, caches: &[String]) {
+        for cache in &self.registries {
+            cache.reads_unverified(caches);
+        }
+    }
+
+    /// Adds record and signature to the caches that BuildKit has written, and corrects what the answer of the solve
     /// says of them.
-    pub async fn add_records(&self, response: &mut BTreeMap<String, String>) {
+    pub async fn add_extras(&self, response: &mut BTreeMap<String, String>) {
         let written = response.get(WRITTEN);
         let written = written.and_then(|json| serde_json::from_str::<Descriptor>(json).ok());
-        let Some(written) = written else { return };
         let by_builder = self.registries.iter();
         let by_builder = by_builder.filter(|cache| cache.target().via == Carrier::Builder);
-        let added = by_builder.map(|cache| cache.add_record(&written.digest));
+        let digest = written.as_ref().map(|written| &written.digest);
+        let added = by_builder.map(|cache| cache.add_extras(digest));
         let added = tokio::time::timeout(PATIENCE, futures_util::future::join_all(added)).await;
         let Ok(added) = added else {
-            tracing::debug!("the registry takes too long to take the record");
+            tracing::debug!("the registry takes too long to take record and signature");
             return;
         };
+        let Some(written) = written else { return };
         if let Some(manifest) = added.into_iter().flatten().next_back() {
             let manifest = Descriptor {
                 media_type: manifest.media_type,

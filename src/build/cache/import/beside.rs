@@ -128,7 +128,7 @@ mod tests {
             bytes: bytes.into(),
             media_type: raw.media_type.clone(),
         };
-        let answer = ProbeResult::Found(repository.clone(), raw);
+        let answer = ProbeResult::Found(repository.clone(), raw, None);
         remote.answer = Some(Arc::new(answer));
         slot
     }

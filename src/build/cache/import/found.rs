@@ -67,6 +67,9 @@ impl Slot {
         let name = remote.source.raw_ref.clone();
         let by_builder = unread.get(&name);
         let by_builder = by_builder.or_else(|| unread.get(&remote.source.reference.to_string()));
+        // One that was verified is pinned to its digest.
+        let told = self.entry.as_ref().and_then(|entry| entry.attrs.get("ref"));
+        let by_builder = by_builder.or_else(|| unread.get(told?));
         let contents = match by_builder {
             Some(error) => Contents::Unreadable(error.clone()),
             None => remote.contents(self.entry.is_some())?,
@@ -114,7 +117,7 @@ impl Remote {
     }
 
     fn record(&self) -> Option<(Repository, Descriptor)> {
-        let ProbeResult::Found(repository, raw) = self.answer.as_deref()? else {
+        let ProbeResult::Found(repository, raw, _) = self.answer.as_deref()? else {
             return None;
         };
         let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).ok()?;
@@ -127,7 +130,7 @@ impl Remote {
         }
         match self.answer.as_deref()? {
             ProbeResult::Missing => Some(Contents::Missing),
-            ProbeResult::Found(repository, raw) if is_read => {
+            ProbeResult::Found(repository, raw, _) if is_read => {
                 let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).ok()?;
                 Some(match self.told_config() {
                     Some(config) if manifest.is_cache() => {
@@ -140,7 +143,10 @@ impl Remote {
                 })
             }
             // The same cache as one before it, or given up.
-            ProbeResult::Found(..) | ProbeResult::Unknown(_) | ProbeResult::Silent => None,
+            ProbeResult::Found(..)
+            | ProbeResult::Refused(_)
+            | ProbeResult::Unknown(_)
+            | ProbeResult::Silent => None,
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::cache::descriptor::CREATED_AT;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::media::algorithm_of;
 use crate::cache::registries::Registries;
+use crate::cache::sign::CacheName;
+use crate::cache::sign::keyring::Keyring;
+use crate::cache::sign::verdict::{Policy, Signed};
 use crate::compress::Algorithm;
 use crate::error::chain;
 use crate::later::{Later, later};
@@ -30,8 +33,10 @@ const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
 /// What a registry said.
 #[derive(Debug)]
 pub(super) enum ProbeResult {
-    /// There is a manifest.
-    Found(Repository, RawManifest),
+    /// There is a manifest; who signed it, where that was asked for.
+    Found(Repository, RawManifest, Option<Signed>),
+    /// There is a manifest that is not signed as it must be.
+    Refused(String),
     /// There is nothing.
     Missing,
     /// It cannot be told from here, which says nothing about the builder.
@@ -68,7 +73,11 @@ pub(super) struct Probe {
 
 impl Probes {
     /// Asks for every registry cache.
-    pub fn start(imports: &[CacheImport], registries: &Arc<Registries>) -> Self {
+    pub fn start(
+        imports: &[CacheImport],
+        registries: &Arc<Registries>,
+        keyring: &Arc<Keyring>,
+    ) -> Self {
         let ask = |import: &CacheImport| {
             let (source, through_session) = match import {
                 CacheImport::Registry(source, _) => (source.clone(), false),
@@ -76,12 +85,15 @@ impl Probes {
                 CacheImport::Builder(_) | CacheImport::Layout(_) => return None,
             };
             let registries = Arc::clone(registries);
+            let policy = keyring.policy(&source.verify, source.max_signature_age);
             let asked = async move {
-                Arc::new(if through_session {
+                // Nobody else may read what must be verified here.
+                let answer = if through_session || policy.is_some() {
                     probe_patiently(&source, &registries).await
                 } else {
                     probe_once(&source, &registries).await
-                })
+                };
+                Arc::new(answer.verified(&source, policy.as_ref()))
             };
             let lost = |error| Arc::new(ProbeResult::Unknown(chain(&error)));
             Some(later(asked, lost))
@@ -124,7 +136,9 @@ impl Probes {
         let answer = self.0.iter().find(is_it)?.result().await?;
         Some(match &*answer {
             ProbeResult::Missing => Holding::Nothing,
-            ProbeResult::Unknown(_) | ProbeResult::Silent => Holding::Unknown,
+            ProbeResult::Refused(_) | ProbeResult::Unknown(_) | ProbeResult::Silent => {
+                Holding::Unknown
+            }
             ProbeResult::Found(..) => {
                 let manifest = answer.manifest();
                 let layers = manifest.iter().flat_map(|manifest| &manifest.layers);
@@ -140,10 +154,22 @@ impl Probes {
 }
 
 impl ProbeResult {
+    /// Judges what was found by the policy for the cache.
+    fn verified(self, source: &RegistrySource, policy: Option<&Policy>) -> Self {
+        let (Some(policy), Self::Found(repository, raw, _)) = (policy, &self) else {
+            return self;
+        };
+        let name = CacheName::of(&source.reference);
+        match policy.judge(&raw.bytes, &name, Timestamp::now()) {
+            Ok(signed) => Self::Found(repository.clone(), raw.clone(), signed),
+            Err(refusal) => Self::Refused(chain(&refusal)),
+        }
+    }
+
     fn manifest(&self) -> Option<CacheManifest> {
         match self {
-            Self::Found(_, raw) => CacheManifest::parse(&raw.bytes, &raw.media_type).ok(),
-            Self::Missing | Self::Unknown(_) | Self::Silent => None,
+            Self::Found(_, raw, _) => CacheManifest::parse(&raw.bytes, &raw.media_type).ok(),
+            Self::Missing | Self::Refused(_) | Self::Unknown(_) | Self::Silent => None,
         }
     }
 }
@@ -190,7 +216,7 @@ fn answer(
     found: Result<Option<RawManifest>, RegistryError>,
 ) -> ProbeResult {
     match found {
-        Ok(Some(raw)) => ProbeResult::Found(repository, raw),
+        Ok(Some(raw)) => ProbeResult::Found(repository, raw, None),
         Ok(None) => ProbeResult::Missing,
         Err(error) => ProbeResult::Unknown(chain(&error)),
     }

@@ -42,7 +42,7 @@ impl Imports {
                 .filter(|remote| remote.knows_layers());
             let manifest = remote.and_then(Remote::manifest);
             let layers = manifest.map(|m| m.layers.into_iter().map(|layer| layer.digest).collect());
-            Some(OriginCache::new(name(slot, entry), layers))
+            Some(OriginCache::new(slot.name(entry), layers))
         });
         Origins::new(caches.collect())
     }
@@ -111,7 +111,7 @@ impl Imports {
         for slot in &mut self.slots {
             let unknown = slot.is_unknown();
             if let Some(entry) = slot.entry.take_if(|_| unknown) {
-                left_out.push(name(slot, &entry));
+                left_out.push(slot.name(&entry));
             }
         }
         for cache in &left_out {
@@ -140,15 +140,6 @@ impl Slot {
     /// Returns whether it is not known here which layers the cache has.
     fn is_unknown(&self) -> bool {
         self.registry.as_ref().is_none_or(|r| !r.knows_layers())
-    }
-}
-
-/// The name of a cache for the user.
-fn name(slot: &Slot, entry: &Entry) -> String {
-    match (&slot.registry, entry.attrs.get("src")) {
-        (Some(remote), _) => remote.source.raw_ref.clone(),
-        (None, Some(folder)) => folder.clone(),
-        (None, None) => format!("of type {}", entry.kind),
     }
 }
 

@@ -15,6 +15,8 @@
 //! - the registry takes connections but is silent: left out. BuildKit would wait for it without end, and in its
 //!   scheduler (`solver/llbsolver/bridge.go`, `lazyCacheManager`), so that breaking the build off and beginning
 //!   it again does not help; that was tried. So the answers are waited for before the solve,
+//! - it must be signed: it is read as the digest that was verified, and left out where it is not signed as it must be,
+//!   or nobody here can tell,
 //! - its config comes slowly or never: left out, for the same reason. So it is read here first,
 //! - the reference before it holds the very same cache: left out.
 //!
@@ -34,6 +36,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::missing::MISSING;
 use super::probe::{self, ProbeResult, Probes, no_answer, not_read};
@@ -48,6 +51,7 @@ use crate::cache::import::{
 };
 use crate::cache::layout::{Layout, LayoutError, LayoutStore};
 use crate::cache::manifest::CacheManifest;
+use crate::cache::sign::verdict::Signed;
 use crate::digest::Digest;
 use crate::registry::{RawManifest, Repository};
 
@@ -98,6 +102,8 @@ pub(super) struct Remote {
     pub(super) healed: bool,
     /// Those layers.
     pub(super) lost: Vec<Digest>,
+    /// It must be signed.
+    verifies: bool,
 }
 
 /// What an answer makes of a cache.
@@ -110,6 +116,8 @@ enum Decision {
     LeftOut(&'static str),
     /// It is left out though it may be there.
     Unreadable(String),
+    /// It is left out because it is not signed as it must be.
+    Refused(String),
 }
 
 impl Slot {
@@ -118,6 +126,15 @@ impl Slot {
             entry,
             registry: None,
             folder: None,
+        }
+    }
+
+    /// Returns the name of the cache for the user.
+    pub(super) fn name(&self, entry: &Entry) -> String {
+        match (&self.registry, entry.attrs.get("src")) {
+            (Some(remote), _) => remote.source.raw_ref.clone(),
+            (None, Some(folder)) => folder.clone(),
+            (None, None) => format!("of type {}", entry.kind),
         }
     }
 }
@@ -153,6 +170,10 @@ pub async fn open(
         let warning = match &remote.answer {
             Some(answer) => {
                 let answer = Arc::clone(answer);
+                remote.verifies = tools
+                    .keyring
+                    .policy(&remote.source.verify, remote.source.max_signature_age)
+                    .is_some();
                 let decision = remote.decide(&answer, slot.entry.is_some()).await;
                 remote.follow(decision, &mut slot.entry, tools, stores)
             }
@@ -183,6 +204,16 @@ impl Imports {
             .iter()
             .filter_map(|slot| slot.entry.clone())
             .collect()
+    }
+
+    /// Returns the names of the caches that are read and not verified.
+    pub fn unverified(&self) -> Vec<String> {
+        let read = self.slots.iter().filter_map(|slot| {
+            let entry = slot.entry.as_ref()?;
+            let is_verified = slot.registry.as_ref().is_some_and(|r| r.signed().is_some());
+            (!is_verified).then(|| slot.name(entry))
+        });
+        read.collect()
     }
 
     /// Leaves out the caches that the builder does not have.
@@ -228,27 +259,38 @@ impl Remote {
             unread: None,
             healed: false,
             lost: Vec::new(),
+            verifies: false,
+        }
+    }
+
+    /// Returns who signed it, where it was verified.
+    fn signed(&self) -> Option<&Signed> {
+        match self.answer.as_deref()? {
+            ProbeResult::Found(_, _, signed) => signed.as_ref(),
+            _ => None,
         }
     }
 
     /// Returns what the registry holds, as far as it is known here.
     pub(super) fn found(&self) -> Option<(&Repository, &RawManifest)> {
         match self.answer.as_deref()? {
-            ProbeResult::Found(repository, raw) => Some((repository, raw)),
+            ProbeResult::Found(repository, raw, _) => Some((repository, raw)),
             _ => None,
         }
     }
 
     /// Decides what becomes of a cache. `builder_reads` is whether BuildKit may read it by itself.
     async fn decide(&self, answer: &ProbeResult, builder_reads: bool) -> Decision {
+        // What the builder finds by itself nobody has verified.
+        let builder_looks = builder_reads && !self.verifies;
         match answer {
-            ProbeResult::Found(repository, raw) if builder_reads && !must_be_smaller(raw) => {
+            ProbeResult::Found(repository, raw, _) if builder_reads && !must_be_smaller(raw) => {
                 match config_in_time(repository, raw).await {
                     Ok(config) => Decision::AsGiven(config),
                     Err(TooSlow) => Decision::Unreadable(not_read(CONFIG_PATIENCE)),
                 }
             }
-            ProbeResult::Found(repository, raw) => {
+            ProbeResult::Found(repository, raw, _) => {
                 let import = RegistryImport::of(repository.clone(), raw.clone(), Large::default());
                 match tokio::time::timeout(probe::DEADLINE, import).await {
                     Ok(Ok(import)) => Decision::Served(Box::new(import)),
@@ -259,10 +301,11 @@ impl Remote {
                 }
             }
             ProbeResult::Silent => Decision::Unreadable(no_answer(probe::DEADLINE)),
+            ProbeResult::Refused(why) => Decision::Refused(why.clone()),
             // BuildKit looks for itself, and says the same if it is so.
-            ProbeResult::Missing if builder_reads => Decision::AsGiven(None),
+            ProbeResult::Missing if builder_looks => Decision::AsGiven(None),
             ProbeResult::Missing => Decision::LeftOut(MISSING),
-            ProbeResult::Unknown(why) if builder_reads => {
+            ProbeResult::Unknown(why) if builder_looks => {
                 tracing::debug!(cache = self.source.raw_ref, why, "left to the builder");
                 Decision::AsGiven(None)
             }
@@ -282,14 +325,28 @@ impl Remote {
         match decision {
             Decision::AsGiven(config) => {
                 self.config = config;
+                if let (Some(signed), Some((_, raw))) = (self.signed(), self.found()) {
+                    step().done(&signed.text(Timestamp::now()));
+                    pin(entry, &raw.digest);
+                }
                 None
             }
+            Decision::Refused(why) => {
+                step().failed(&why);
+                *entry = None;
+                let warning = format!("the cache {} is passed over: {why}", self.source.raw_ref);
+                self.unread = Some(why);
+                Some(warning)
+            }
             Decision::Served(import) => {
+                let signed = self.signed();
+                let signed = signed.map(|signed| format!("; {}", signed.text(Timestamp::now())));
+                let summary = format!("{}{}", import.summary(), signed.unwrap_or_default());
                 if import.whole().is_some() {
                     // Perhaps less is to be left out, once it is known what the build can use.
-                    self.remark = Some(import.summary());
+                    self.remark = Some(summary);
                 } else {
-                    step().done(&import.summary());
+                    step().done(&summary);
                 }
                 *entry = Some(self.served(&import, stores));
                 None
@@ -334,6 +391,16 @@ pub(super) fn serve(import: &RegistryImport, stores: &ContentStores) -> Entry {
         ("src".to_owned(), id.attr()),
         ("digest".to_owned(), import.manifest().to_string()),
     ]))
+}
+
+/// Has BuildKit read the manifest that was verified, whatever the tag holds by then.
+fn pin(entry: &mut Option<Entry>, digest: &Digest) {
+    let attrs = entry.as_mut().map(|entry| &mut entry.attrs);
+    if let Some(reference) = attrs.and_then(|attrs| attrs.get_mut("ref"))
+        && !reference.contains('@')
+    {
+        *reference = format!("{reference}@{digest}");
+    }
 }
 
 pub(super) fn must_be_smaller(raw: &RawManifest) -> bool {

@@ -92,7 +92,7 @@ async fn an_export_that_is_broken_off_keeps_what_has_arrived() {
         shares_repository: false,
         progress: Arc::new(Unseen),
     };
-    let known = RemoteCache::ask(repository.clone(), "cache".to_owned());
+    let known = RemoteCache::ask(repository.clone(), "cache".to_owned(), None);
     let dir = tempfile::tempdir().unwrap();
     let workers = Workers::new(NonZeroUsize::MIN);
     let folder = dir.path().into();

@@ -266,7 +266,7 @@ async fn what_a_cleaned_tag_held_is_noted_by_every_writer() {
         let held = repository.manifest_descriptor(TAG).await.unwrap();
         held.unwrap().digest
     };
-    let known = RemoteCache::ask_later(repository.clone(), TAG.to_owned());
+    let known = RemoteCache::ask_later(repository.clone(), TAG.to_owned(), None);
     let hour = Duration::from_secs(3600);
     let cleaning = Cleaning::start(repository.clone(), TAG.to_owned(), hour, known);
     let cleaned = async |contents: &Contents| {

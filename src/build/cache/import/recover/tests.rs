@@ -5,6 +5,7 @@ use crate::build::cache::import::probe::ProbeResult;
 use crate::build::cache::import::sources::RegistrySource;
 use crate::cache::media::OCI_MANIFEST;
 use crate::docker::token::Tokens;
+use crate::options::signing::Verify;
 use crate::reference::Reference;
 use crate::registry::{Access, HostConfig, RegistryClient, RetryPolicy, SystemClock};
 
@@ -47,10 +48,12 @@ pub(in crate::build::cache::import) fn cache(layer: &Digest) -> Slot {
     let source = RegistrySource {
         reference: Reference::parse_normalized("127.0.0.1:1/a:c").unwrap(),
         raw_ref: "127.0.0.1:1/a:c".to_owned(),
+        verify: Verify::default(),
+        max_signature_age: None,
         insecure: false,
     };
     let mut remote = Remote::new(&source);
-    remote.answer = Some(Arc::new(ProbeResult::Found(repository, raw)));
+    remote.answer = Some(Arc::new(ProbeResult::Found(repository, raw, None)));
     Slot {
         entry: Some(entry("registry")),
         registry: Some(remote),

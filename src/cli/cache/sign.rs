@@ -1,0 +1,113 @@
+//! `cache sign`: the signature of a cache that exists.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::cache::sign::CacheName;
+use crate::cache::sign::verdict::{self, Expected};
+use crate::cache::sign::writer::{self, Signer};
+use crate::cli::{Context, keys};
+use crate::env::CACHEX_SIGN_KEY;
+use crate::error::{CommandError, chain};
+use crate::options::signing::KeyPlace;
+use crate::reference::Reference;
+use crate::registry::{RawManifest, Repository};
+
+use super::place::Places;
+
+/// Sign a cache that exists
+///
+/// The signature becomes part of the manifest that REF holds, in place of one that it has. One that was made with the same
+/// key for the same reference stays. What builds write they sign themselves (sign= of --cache-to, CACHEX_SIGN_KEY).
+#[derive(Debug, Clone, clap::Args)]
+pub struct SignArgs {
+    /// The cache
+    #[arg(value_name = "REF")]
+    cache: String,
+    /// Use plain HTTP, or HTTPS with any certificate
+    #[arg(long)]
+    insecure: bool,
+    /// The private key: a file, or a variable as env://NAME (default: CACHEX_SIGN_KEY)
+    // A key in place of its file must not become part of an error, so it is taken whatever it is.
+    #[arg(long, value_name = "FILE | env://NAME", allow_hyphen_values = true)]
+    key: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Fails if there is no key or no cache, or the registry refuses.
+pub async fn run(args: SignArgs, ctx: &Context) -> Result<(), CommandError> {
+    let key = key(args.key.as_deref(), ctx)?;
+    let places = Places::new(ctx);
+    let (repository, tag) = places.destination(&args.cache, args.insecure)?;
+    let reference = Reference::parse_normalized(&args.cache).map_err(CommandError::usage)?;
+    let name = CacheName::of(&reference);
+    let signing = sign(&repository, &tag, &name, &key);
+    let waiting = format!("signing the cache {}", args.cache);
+    let signed = ctx.ui.patiently(&waiting, Box::pin(signing)).await;
+    let text =
+        signed.map_err(|why| CommandError::failed(format!("cache {}: {why}", args.cache)))?;
+    Ok(ctx.ui.data(&format!("{}: {text}", args.cache))?)
+}
+
+fn key(named: Option<&str>, ctx: &Context) -> Result<Signer, CommandError> {
+    let place = match named {
+        Some(text) => KeyPlace::parse(text)
+            .map_err(|error| CommandError::usage(format!("invalid --key: {error}")))?,
+        None => KeyPlace::Env(CACHEX_SIGN_KEY.to_owned()),
+    };
+    let found = keys::signer(&place, &ctx.env)?;
+    found.ok_or_else(|| {
+        CommandError::failed("there is no key to sign with").hint(format!(
+            "name it with --key or set {CACHEX_SIGN_KEY}; docker cachex cache keygen makes one"
+        ))
+    })
+}
+
+/// Signs what a tag holds, and returns what came of it; the error says why nothing did.
+async fn sign(
+    repository: &Repository,
+    tag: &str,
+    name: &CacheName,
+    key: &Signer,
+) -> Result<String, String> {
+    let found = repository.manifest(tag).await;
+    let found = found.map_err(|error| chain(&error))?;
+    let raw = found.ok_or("not found")?;
+    let now = Timestamp::now();
+    let own = [key.named()];
+    let expected = Expected {
+        keys: &own,
+        name: Some(name),
+        max_age: None,
+        now,
+    };
+    if let Ok(signed) = verdict::judge(&raw.bytes, &expected) {
+        return Ok(format!("is {}\n{}", signed.text(now), raw.digest));
+    }
+    let signed = writer::sign(key, &raw.bytes, name, now).map_err(|error| chain(&error))?;
+    let digest = put(repository, tag, &raw, signed.into()).await?;
+    Ok(format!(
+        "signed with the key {}\n{digest}",
+        own[0].key.short()
+    ))
+}
+
+/// Writes the signed manifest, unless another one has taken its place.
+async fn put(
+    repository: &Repository,
+    tag: &str,
+    raw: &RawManifest,
+    signed: Bytes,
+) -> Result<String, String> {
+    let now = repository.manifest_descriptor(tag).await;
+    let now = now.map_err(|error| chain(&error))?;
+    if now.is_none_or(|now| now.digest != raw.digest) {
+        return Err("another build has written it meanwhile: nothing was signed".to_owned());
+    }
+    let put = repository.put_manifest(tag, &raw.media_type, &signed).await;
+    put.map(|digest| digest.to_string())
+        .map_err(|error| chain(&error))
+}
