@@ -125,7 +125,7 @@ pub async fn publish(
     };
     let mut made = rewrite(&collected, manifest, sink.settings().oci_types)?;
     let published = if rules.merge {
-        merge(sink.repository(), reference, rules, &made, beside).await
+        Box::pin(merge(sink.repository(), reference, rules, &made, beside)).await
     } else {
         let dropped = if rules.cut() {
             made.cut(&rules.bounds)?

@@ -18,7 +18,7 @@ use super::place::Places;
 /// Sign a cache that exists
 ///
 /// The signature becomes part of the manifest that REF holds, in place of one that it has. One that was made with the same
-/// key for the same reference stays. What builds write they sign themselves (sign= of --cache-to, CACHEX_SIGN_KEY).
+/// key for the same reference stays. What builds write they sign themselves (sign= of --cache-to, `CACHEX_SIGN_KEY`).
 #[derive(Debug, Clone, clap::Args)]
 pub struct SignArgs {
     /// The cache
@@ -27,7 +27,7 @@ pub struct SignArgs {
     /// Use plain HTTP, or HTTPS with any certificate
     #[arg(long)]
     insecure: bool,
-    /// The private key: a file, or a variable as env://NAME (default: CACHEX_SIGN_KEY)
+    /// The private key: a file, or a variable as `env://NAME` (default: `CACHEX_SIGN_KEY`)
     // A key in place of its file must not become part of an error, so it is taken whatever it is.
     #[arg(long, value_name = "FILE | env://NAME", allow_hyphen_values = true)]
     key: Option<String>,

@@ -27,7 +27,7 @@ use super::place::{self, Places};
 /// Tell whether a cache is signed, by whom and when
 ///
 /// Ends with exit code 1 if it is not signed by one of the keys for this very reference. Without --key the keys of
-/// CACHEX_VERIFY_KEYS count, or those of .cachex/trust.toml in the repository of the working folder.
+/// `CACHEX_VERIFY_KEYS` count, or those of .cachex/trust.toml in the repository of the working folder.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VerifyArgs {
     /// The cache
@@ -45,7 +45,7 @@ pub struct VerifyArgs {
     /// Use plain HTTP, or HTTPS with any certificate
     #[arg(long)]
     insecure: bool,
-    /// A public key: a file, or a variable as env://NAME
+    /// A public key: a file, or a variable as `env://NAME`
     // A key in place of its file must not become part of an error, so it is taken whatever it is.
     #[arg(long, value_name = "FILE | env://NAME", allow_hyphen_values = true)]
     key: Vec<String>,

@@ -214,12 +214,12 @@ impl RegistryExport {
         if new.record.is_none() && new.signing.is_none() {
             return None;
         }
-        // What the tag held before may be anybody's, and a signature must not vouch for it.
         let nothing = OldRecord::default();
+        let before = self.before.as_ref().and_then(Before::record);
         let before = match new.signing {
-            Some(_) => &nothing,
+            Some(_) => before.unwrap_or(&nothing),
             // A registry that did not answer when it was asked beside the build is not waited for.
-            None => self.before.as_ref()?.record()?,
+            None => before?,
         };
         let (repository, tag) = (self.sink.repository(), self.target.tag());
         let added = attach::attach(repository, tag, written, before, new).await;

@@ -124,6 +124,7 @@ mod tests {
         Imports {
             slots,
             tools: CacheTools {
+                keyring: Arc::default(),
                 registries: Arc::new(registries),
                 workers: Workers::new(std::num::NonZeroUsize::MIN),
                 spool_dir: SpoolDir::new([std::env::temp_dir()]),
