@@ -22,12 +22,14 @@ use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search};
 use crate::plugin::{self, Name, alias};
 
 /// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
-const OWN_KEYS: [&str; 13] = [
+const OWN_KEYS: [&str; 15] = [
     "via",
     "compressor",
     "merge",
     "alongside",
     "on-failure",
+    "on-failure-timeout",
+    "record",
     "max-age",
     "max-size",
     "max-records",
