@@ -332,15 +332,19 @@ async fn other_caches_are_taken_in_while_they_are_there_and_fit() {
         publish(place, &ours, &stored(&ours)).await.unwrap()
     };
     let holds = async || held(&repository).await.extras().notes().holds.clone();
-    let published = publish_beside(&others, Bounds::default()).await;
+    let published = Box::pin(publish_beside(&others, Bounds::default())).await;
     assert_eq!(published.results, 3);
     assert_eq!(holds().await, std::slice::from_ref(&main));
-    assert!(publish_beside(&others, Bounds::default()).await.unchanged);
+    assert!(
+        Box::pin(publish_beside(&others, Bounds::default()))
+            .await
+            .unchanged
+    );
 
     // Another manifest of it is noted, too.
     let newer = Digest::of(b"another manifest of b");
     let same = Others::of(cache("b"), newer.clone());
-    let published = publish_beside(&same, Bounds::default()).await;
+    let published = Box::pin(publish_beside(&same, Bounds::default())).await;
     assert!(!published.unchanged);
     assert_eq!(holds().await, [newer]);
 
@@ -349,12 +353,12 @@ async fn other_caches_are_taken_in_while_they_are_there_and_fit() {
         max_records: Some(2),
         ..Bounds::default()
     };
-    publish_beside(&others, bounds).await;
+    Box::pin(publish_beside(&others, bounds)).await;
     assert!(holds().await.is_empty());
 
     // What the registry has lost is left out.
     let lost = Others::of(cache("never sent"), main);
-    let published = publish_beside(&lost, Bounds::default()).await;
+    let published = Box::pin(publish_beside(&lost, Bounds::default())).await;
     assert!(published.dropped.is_none());
     assert!(
         held(&repository)
