@@ -22,6 +22,8 @@ pub(super) async fn dial(
             Err(reason) => tracing::debug!(%reason, "the engine connects to the builder"),
         }
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = docker_env;
     let command = ["buildctl", "dial-stdio"];
     let (stream, _) = engine.exec_stdio(container, &command, &[], None).await?;
     Ok(Box::new(stream))
