@@ -28,7 +28,7 @@
 //! | room | holds | may use |
 //! |---|---|---|
 //! | [`cli`] | one file per command: arguments, resolve to a typed request, call, render | all below |
-//! | [`build`] | a build: request, context, caches, output, plan, run, explanation | [`options`], [`cache`], [`explain`], [`report`], [`registry`], [`buildkit`] |
+//! | [`build`] | a build: request, context, caches, mounts, output, plan, run, explanation | [`options`], [`cache`], [`explain`], [`mounts`], [`report`], [`registry`], [`buildkit`] |
 //! | [`plugin`] | metadata handshake, plugin argv form, cancel socket, buildx's name and the real buildx behind it | – |
 //! | [`options`] | the values of flags: parse, display, no I/O | [`mod@reference`] |
 //! | [`scope`] | which caches a build reads and writes, by CI and git | – |
@@ -36,7 +36,8 @@
 //! | [`builder`] | instances, drivers, boot, byte stream to buildkitd | [`docker`], [`options`] |
 //! | [`buildkit`] | gRPC client: control, gateway, session services | [`fsutil`], [`docker`] |
 //! | [`fsutil`] | DiffCopy: walk, pattern matcher, follow links, send, receive | – |
-//! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`forge`], [`registry`], [`compress`], [`fsutil`], [`options`] |
+//! | [`cache`] | **the heart**: model, export, import and publishing of the registry cache | [`buildkit`], [`forge`], [`registry`], [`compress`], [`fsutil`], [`mounts`], [`options`] |
+//! | [`mounts`] | the tree of a cache mount as packs and an index | [`mod@digest`] |
 //! | [`explain`] | why steps ran: causes, and their text | [`cache`] |
 //! | [`report`] | the report of a build: model; md, json, html | [`explain`], [`progress`], [`cache`] |
 //! | [`forge`] | what hosts of registries delete by APIs of their own | [`docker`], [`registry`] |
@@ -69,6 +70,7 @@ pub mod for_tests;
 pub(crate) mod forge;
 pub(crate) mod fsutil;
 pub(crate) mod later;
+pub(crate) mod mounts;
 pub(crate) mod options;
 pub(crate) mod output_file;
 pub(crate) mod platform;

@@ -29,6 +29,8 @@ use super::context::inputs::Inputs;
 use super::context::vcs::Commit;
 use super::explain::recorder::Recorder;
 use super::explain::{Around, Builder, Explainer, Explanation, Sources};
+use super::mounts::save::{Saved, Saver};
+use super::mounts::watch::MountWatch;
 use super::output::exporters::{self, Export};
 use super::output::load::ImageLoader;
 use super::plan::NodeFacts;
@@ -131,8 +133,9 @@ pub async fn run(
         () = cancellation.graceful.cancelled() => return Err(BuildError::cancelled()),
     };
     let recorder = Recorder::new(request, &inputs, runner.targets);
+    let folders = inputs.folders();
     let sources = Sources {
-        folders: inputs.folders(),
+        folders: folders.clone(),
         caches: imports.found(&BTreeMap::new()),
         builder: Builder {
             client: runner.client.clone(),
@@ -146,6 +149,7 @@ pub async fn run(
         sources,
         &cancellation.graceful,
     );
+    let mounts = MountWatch::new(request, runner.targets, &imports);
     let attempts = Attempts {
         build: &build,
         runner,
@@ -153,6 +157,9 @@ pub async fn run(
         cancellation,
         explainer: explainer.as_ref(),
         recorder: recorder.as_ref(),
+        mounts: mounts.as_ref(),
+        wishes: request,
+        folders: &folders,
     };
     let last = attempts.run(&mut imports, build_ref.to_owned(), &mut status);
     let last = Box::pin(last).await;
@@ -180,6 +187,7 @@ pub async fn run(
         request,
         runner,
         cancellation,
+        mounts: mounts.as_ref(),
     };
     ending.finish(build, imports, last, explaining).await
 }
@@ -196,6 +204,7 @@ struct Ending<'a> {
     request: &'a BuildRequest,
     runner: &'a Runner<'a>,
     cancellation: &'a Cancellation,
+    mounts: Option<&'a MountWatch>,
 }
 
 impl Ending<'_> {
@@ -208,7 +217,9 @@ impl Ending<'_> {
         explaining: Option<Explaining<'_>>,
     ) -> Result<BuildOutcome, BuildError> {
         let explainer = explaining.as_ref().map(|explaining| explaining.explainer);
-        let (published, explanation) = self.publish(&build, &last, explaining).await;
+        let saving = self.save_mounts(&build, &imports, &last);
+        let publishing = self.publish(&build, &last, explaining);
+        let (saved, (published, explanation)) = tokio::join!(Box::pin(saving), publishing);
         if let Some(place) = &self.runner.known {
             let known = explanation.as_ref().and_then(|told| told.known.clone());
             let known = known.or_else(|| explainer?.known());
@@ -218,11 +229,14 @@ impl Ending<'_> {
         if let (Ok(outcome), Ok(_)) = (&mut last.result, &published) {
             let response = &mut outcome.exporter_response;
             build.caches.add_extras(response).await;
+            build.caches.add_mounts(&saved.changed, response).await;
         }
         build.session.end().await;
         let result = match last.result {
             Ok(outcome) => published.map(|caches| {
-                let warnings = imports.take_warnings();
+                let mut warnings = imports.take_warnings();
+                let remarks = self.mounts.map(MountWatch::take_remarks);
+                warnings.extend(remarks.into_iter().flatten().chain(saved.remarks));
                 BuildOutcome {
                     caches,
                     not_written: std::mem::take(&mut build.refused),
@@ -246,6 +260,23 @@ impl Ending<'_> {
         };
         build.caches.stop().await;
         result
+    }
+
+    /// Takes the mounts of steps that ran out of the builder, where the build succeeded. A cancellation ends it.
+    async fn save_mounts(self, build: &ReadyBuild, imports: &Imports, last: &LastAttempt) -> Saved {
+        let used = self.mounts.map(MountWatch::used).unwrap_or_default();
+        if last.result.is_err() || used.is_empty() {
+            return Saved::default();
+        }
+        let saver = Saver {
+            client: &self.runner.client,
+            session: &build.names.id,
+            found: &imports.mounts(),
+        };
+        tokio::select! {
+            done = saver.save(build.caches.registries(), &used) => done,
+            () = self.cancellation.graceful.cancelled() => Saved::default(),
+        }
     }
 
     /// Publishes the caches of a build that succeeded, and finds out meanwhile why its steps ran.

@@ -91,7 +91,7 @@ pub async fn image_configs(
 }
 
 /// Plays a frontend that asks something and whose result is empty.
-async fn ask<T>(
+pub(super) async fn ask<T>(
     client: &Client,
     solve: control::SolveRequest,
     on_status: impl FnMut(control::StatusResponse),

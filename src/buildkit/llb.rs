@@ -121,13 +121,34 @@ impl Graph {
         chain
     }
 
+    /// Returns the source that the layers of a step begin with, the first of several.
+    pub fn bottom_of<'a>(&'a self, digest: &'a str) -> Option<&'a str> {
+        let mut at = digest;
+        // A step stands behind what it is made of, but nothing says so of others' definitions.
+        for _ in 0..=self.nodes.len() {
+            let node = self.nodes.get(at)?;
+            match node.below.first() {
+                Some(below) => at = node.inputs.get(*below)?.digest.as_str(),
+                None if node.makes_layers => return None,
+                None => return Some(at),
+            }
+        }
+        None
+    }
+
     /// Returns the definition whose result is that of one step; `None` for a step of no definition.
     ///
     /// The metadata comes along but for `ignore_cache`, which is not part of a step's digest: while the
     /// build holds its results nothing would run either way, but afterwards `--no-cache` would make
     /// the steps run again.
     pub fn ending_at(&self, digest: &str) -> Option<Definition> {
-        let last = self.nodes.get(digest)?;
+        let outputs = &self.nodes.get(digest)?.outputs;
+        self.ending_at_output(digest, outputs.first().copied().unwrap_or(0))
+    }
+
+    /// Returns the definition whose result is one output of a step, as [`ending_at`](Self::ending_at) does.
+    pub fn ending_at_output(&self, digest: &str, output: i64) -> Option<Definition> {
+        self.nodes.get(digest)?;
         let mut definition = Definition::default();
         for digest in self.inputs_first(digest) {
             let Some(node) = self.nodes.get(digest) else {
@@ -145,7 +166,7 @@ impl Graph {
         let end = Op {
             inputs: vec![Input {
                 digest: digest.to_owned(),
-                index: last.outputs.first().copied().unwrap_or(0),
+                index: output,
             }],
             ..Op::default()
         };
@@ -313,6 +334,10 @@ mod tests {
         let below_two = [&base, &one, &two].map(String::as_str);
         assert_eq!(graph.chain_of(&two), HashSet::from(below_two));
         assert!(graph.chain_of("sha256:unknown").is_empty());
+        for step in [&base, &one, &tool, &two, &merge] {
+            assert_eq!(graph.bottom_of(step), Some(base.as_str()));
+        }
+        assert_eq!(graph.bottom_of(&copy), None);
     }
 
     #[test]

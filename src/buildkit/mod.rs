@@ -7,6 +7,7 @@
 //! | [`ask`] | questions about a build that run none of its steps |
 //! | [`read_file`], [`source`] | a file of what the daemon fetches; definitions of single sources |
 //! | [`llb`] | the graph of a build's steps, and definitions that end at one of them |
+//! | [`container`] | a process in the builder, with a cache mount |
 //! | [`content_read`] | small blobs of the daemon's content store |
 //! | [`subrequest`] | questions to a frontend, and a frontend that answers them where another does not |
 //! | [`disk`] | what the daemon's cache takes, and freeing it |
@@ -15,6 +16,7 @@
 
 pub mod ask;
 pub mod client;
+pub mod container;
 pub mod content_read;
 pub mod disk;
 pub mod error;

@@ -45,8 +45,11 @@ pub struct SolveOutcome {
 /// Learns how a solve goes, and works beside it on the results of its steps.
 #[tonic::async_trait]
 pub trait SolveObserver: Send + Sync {
-    /// The frontend has made the definitions, by platform; the steps begin now.
+    /// The frontend has made the definitions, by platform; the steps begin next.
     fn begin(&self, definitions: &BTreeMap<String, Definition>);
+
+    /// Called after [`begin`](Self::begin): the steps wait for it.
+    async fn prepare(&self, _definitions: &BTreeMap<String, Definition>) {}
 
     /// Returns whether anything else than [`begin`](Self::begin) and [`built`](Self::built) matters to it. The steps run
     /// before the result is returned then, which takes one more call.
@@ -196,7 +199,9 @@ async fn run_frontend(
     let mut gateway = client.gateway(&request.build_ref)?;
     let mut result = call_frontend(&mut gateway, request).await;
     if let (Ok(made), Some(observer)) = (&result, observer) {
-        observer.begin(&definitions(made));
+        let definitions = definitions(made);
+        observer.begin(&definitions);
+        observer.prepare(&definitions).await;
         if observer.watches_steps()
             && let Err(status) = run_steps(&gateway, made, observer, cancel).await
         {

@@ -1,4 +1,5 @@
-//! Blobs of caches copied into one repository: mounted where the host is the same, else streamed.
+//! Blobs of caches copied into one repository, those of cache mounts among them: mounted from there where the host is the
+//! same, else streamed.
 
 use std::collections::HashSet;
 use std::io;
@@ -65,13 +66,13 @@ pub async fn copy_blobs(
 ) -> Result<CopyReport, CopyError> {
     let mut has: Vec<HashSet<Digest>> = Vec::new();
     for given in given {
-        let blobs = given.contents.blobs().map(|blob| blob.digest.clone());
+        let blobs = moved(&given.contents).map(|blob| blob.digest.clone());
         let blobs: Vec<Digest> = blobs.collect();
         let missing = given.source.missing(&blobs).await?;
         let there = blobs.into_iter().filter(|blob| !missing.contains(blob));
         has.push(there.collect());
     }
-    let mut moves = stream::iter(wanted.blobs())
+    let mut moves = stream::iter(moved(wanted))
         .map(|blob| {
             let having = given.iter().zip(&has);
             let having = having.filter(|(_, has)| has.contains(&blob.digest));
@@ -98,6 +99,11 @@ pub async fn copy_blobs(
         set.insert(blob.digest.clone());
     }
     Ok(report)
+}
+
+/// Returns the blobs of a cache that are copied as they are.
+fn moved(contents: &Contents) -> impl Iterator<Item = &Descriptor> {
+    contents.blobs().chain(contents.extras().mounts().entries())
 }
 
 /// Brings one blob from the best of the sources that have it; `None` if there is no such source.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::MAX_METADATA;
 use super::config::CacheConfig;
 use super::descriptor::{CREATED_AT, Descriptor};
+use super::extras::mounts::Mount;
 use super::media::Form;
 use super::media::algorithm_of;
 use super::outline::{Outline, OutlineStep};
@@ -54,8 +55,42 @@ pub struct Inspection {
     pub oldest: Option<String>,
     /// Time of the youngest result or layer.
     pub newest: Option<String>,
+    /// The cache mounts that it brings along.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountRow>,
     /// What is wrong with the cache.
     pub warnings: Vec<String>,
+}
+
+/// A cache mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountRow {
+    /// Its id.
+    pub id: String,
+    /// The platform of the steps that use it.
+    pub platform: String,
+    /// Bytes of its files, where known.
+    pub size: Option<u64>,
+    /// Number of its files, where known.
+    pub files: Option<u64>,
+    /// Bytes of its blobs.
+    pub stored_size: u64,
+    /// When it was packed, where known.
+    pub created_at: Option<String>,
+}
+
+impl MountRow {
+    fn of(mount: &Mount) -> Self {
+        Self {
+            id: mount.id().to_owned(),
+            platform: mount.platform().to_owned(),
+            size: mount.size(),
+            files: mount.files(),
+            stored_size: mount.stored(),
+            created_at: mount.created().map(|time| time.to_string()),
+        }
+    }
 }
 
 /// A blob.
@@ -140,6 +175,13 @@ impl Inspection {
             layers: list,
             oldest,
             newest,
+            mounts: loaded
+                .manifest
+                .extras
+                .mounts()
+                .iter()
+                .map(MountRow::of)
+                .collect(),
             warnings: Vec::new(),
         };
         inspection.warnings = inspection.find_faults(inline, layers.unlisted);

@@ -258,7 +258,7 @@ impl Contents {
     }
 
     /// Returns whether merging these contents with others has added nothing: `merged` has the same
-    /// results under the same keys, and none whose last use is later by more than `stale`.
+    /// results under the same keys, the same mounts, and none whose last use is later by more than `stale`.
     pub fn is_still(&self, merged: &Self, stale: Duration) -> bool {
         let stale = SignedDuration::try_from(stale).unwrap_or(SignedDuration::MAX);
         let (old, new) = (self.timeless(), merged.timeless());
@@ -267,7 +267,11 @@ impl Contents {
             (Some(old), Some(new)) => new.duration_since(old) <= stale,
             (_, new) => new.is_none(),
         };
-        old.0 == new.0 && self.blobs.keys().eq(merged.blobs.keys()) && times.into_iter().all(fresh)
+        let mounts = [self, merged].map(|contents| contents.extras.mounts());
+        mounts[0] == mounts[1]
+            && old.0 == new.0
+            && self.blobs.keys().eq(merged.blobs.keys())
+            && times.into_iter().all(fresh)
     }
 
     /// The config without the times of its results, and these in the same order.

@@ -22,7 +22,7 @@ use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search};
 use crate::plugin::{self, Name, alias};
 
 /// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
-const OWN_KEYS: [&str; 15] = [
+const OWN_KEYS: [&str; 17] = [
     "via",
     "compressor",
     "merge",
@@ -38,6 +38,8 @@ const OWN_KEYS: [&str; 15] = [
     "sign-unverified",
     "verify",
     "max-signature-age",
+    "mounts",
+    "mounts-max-size",
 ];
 /// Flags of `build` that only this program has, by their identifiers.
 const OWN_FLAGS: [&str; 7] = [

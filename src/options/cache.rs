@@ -7,6 +7,7 @@
 mod env;
 mod export;
 mod import;
+mod mounts;
 mod scoped;
 mod words;
 
@@ -19,6 +20,7 @@ use crate::reference::Reference;
 
 pub use export::{CacheTo, RegistryCacheTo};
 pub use import::CacheFrom;
+pub use mounts::Mounts;
 pub use scoped::{ScopedCache, WriteScope};
 pub use words::{Compression, Compressor, Mode, OnFailure, Told, Via};
 

@@ -52,6 +52,7 @@ mod layout_output;
 mod login;
 mod lost;
 mod metadata;
+mod mounts;
 mod nodes;
 mod parity;
 mod policy;

@@ -1,5 +1,5 @@
-//! Signed caches: written and read in every form, refused when they are not what was signed, and never vouching for
-//! what was not verified.
+//! Signed caches: written and read in every form, with cache mounts, refused when they are not what was signed, and never
+//! vouching for what was not verified.
 
 use std::path::Path;
 use std::process::Output;
@@ -273,6 +273,67 @@ fn a_poisoned_cache_is_refused_where_it_must_be_signed() {
     let (right, log) = said(&bench, "cachex", &verified, good.path());
     assert_eq!(right, "good", "{log}");
     assert!(log.contains("is passed over: it is not signed"), "{log}");
+}
+
+/// A build of one step that tells what its cache mount has, and writes there.
+fn mount_project(seed: &str, writes: &str) -> TempDir {
+    let base = &Rig::get().busybox;
+    let dockerfile = format!(
+        "FROM {base}\nRUN --mount=type=cache,target=/c : {seed}; \
+         echo \"it had $(cat /c/said || echo nothing)\"; echo {writes} > /c/said\n"
+    );
+    context(&[("Dockerfile", &dockerfile)])
+}
+
+/// The entries of cache mounts in a manifest.
+fn mount_entries(manifest: &Value) -> Vec<Value> {
+    let layers = manifest["layers"].as_array().expect("layers").iter();
+    let is_mount = |entry: &&Value| entry["annotations"]["dev.docker-cachex.mount"].is_string();
+    layers.filter(is_mount).cloned().collect()
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn cache_mounts_are_signed_and_come_only_from_what_was_signed() {
+    for via in ["client", "builder"] {
+        let bench = Bench::new();
+        let keys = Keys::new(&bench.client, &["main"]);
+        let (reference, seed) = (reference("mounts"), unique("s"));
+        let how = format!("mode=max,via={via},mounts=all");
+        let to = export(&reference, &format!("{how},{}", keys.sign("main")));
+        let first = mount_project(&seed, "good");
+        let log = bench.build("cachex", &[&to], first.path());
+        let ours = mount_entries(&manifest(&reference));
+        assert!(ours.len() >= 2, "{via}: {log}");
+        let public = keys.path("main.pub");
+        let told = verify(&bench.client, &[&reference, "--key", &public, "--deep"]);
+        assert!(told.is_ok(), "{via}: {told:?}\n{log}");
+        let verified = format!("{},{}", import(&reference), keys.verify("main"));
+        let changed = mount_project(&format!("{seed} changed"), "more");
+        let log = Bench::new().build("cachex", &[&verified], changed.path());
+        assert!(log.contains("it had good"), "{via}: {log}");
+
+        // One who may push puts his own mount in the place of theirs.
+        let (repository, tag) = place(&reference);
+        let theirs = format!("{}/{repository}:evil", registry().host());
+        let evil = mount_project(&format!("{seed} evil"), "EVIL");
+        let to = export(&theirs, &format!("{how},sign=false"));
+        Bench::new().build("cachex", &[&to], evil.path());
+        let mut poisoned = manifest(&reference);
+        let layers = poisoned["layers"].as_array_mut().expect("layers");
+        layers.retain(|entry| !ours.contains(entry));
+        layers.extend(mount_entries(&manifest(&theirs)));
+        let media_type = poisoned["mediaType"].as_str().expect("a type").to_owned();
+        let bytes = poisoned.to_string();
+        registry().put_manifest(&repository, &tag, &media_type, bytes.as_bytes());
+        let log = Bench::new().build("cachex", &[&import(&reference)], changed.path());
+        assert!(log.contains("it had EVIL"), "{via}: {log}");
+        let log = Bench::new().build("cachex", &[&verified], changed.path());
+        assert!(log.contains("it had nothing"), "{via}: {log}");
+        assert!(!log.contains("restoring cache mount"), "{via}: {log}");
+        let warned = "is passed over: its signature does not fit the manifest";
+        assert!(log.contains(warned), "{via}: {log}");
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub trait CacheObserver: Send + Sync {
     fn export(&self, reference: &str) -> Arc<dyn ExportProgress>;
     /// Begins to show how a cache is opened that this program reads.
     fn import(&self, reference: &str) -> Arc<dyn ExportProgress>;
+    /// Begins to show what becomes of a cache mount.
+    fn mount(&self, what: &str) -> Arc<dyn ExportProgress>;
     /// So many bytes of layers were sent to caches.
     fn sent(&self, bytes: u64);
     /// So many bytes of layers were received from caches.

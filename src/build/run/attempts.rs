@@ -11,8 +11,12 @@ use super::status_pipeline::StatusPipeline;
 use crate::build::cache::Cancellation;
 use crate::build::cache::early::{EarlyExports, EarlyObserver};
 use crate::build::cache::import::Imports;
-use crate::build::explain::Explainer;
+use crate::build::context::inputs::Folders;
 use crate::build::explain::recorder::Recorder;
+use crate::build::explain::{Builder, Explainer};
+use crate::build::mounts::restore::Restorer;
+use crate::build::mounts::watch::MountWatch;
+use crate::build::request::BuildRequest;
 use crate::buildkit::RpcError;
 use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, SolveObserver, SolveOutcome, SolveRequest};
@@ -25,6 +29,11 @@ pub(super) struct Attempts<'a> {
     pub(super) cancellation: &'a Cancellation,
     pub(super) explainer: Option<&'a Explainer>,
     pub(super) recorder: Option<&'a Recorder>,
+    pub(super) mounts: Option<&'a MountWatch>,
+    /// The build.
+    pub(super) wishes: &'a BuildRequest,
+    /// The folders of its contexts.
+    pub(super) folders: &'a Folders,
 }
 
 /// The last attempt, with the build's result.
@@ -103,6 +112,7 @@ impl Attempts<'_> {
             explainer: self.explainer,
             recorder: self.recorder,
             caches: &self.build.caches,
+            mounts: self.restorer(imports),
         };
         let observer = (!observers.are_none()).then_some(&observers as &dyn SolveObserver);
         let (client, cancel) = (&self.runner.client, &self.cancellation.graceful);
@@ -113,9 +123,27 @@ impl Attempts<'_> {
             if let Some(recorder) = self.recorder {
                 recorder.observe(&report);
             }
+            if let Some(mounts) = self.mounts {
+                mounts.observe(&report);
+            }
             status.push(report);
         })
         .await
+    }
+
+    fn restorer<'a>(&'a self, imports: &'a Imports) -> Option<Restorer<'a>> {
+        let caches = &self.runner.caches;
+        Some(Restorer {
+            watch: self.mounts?,
+            request: self.wishes,
+            folders: self.folders,
+            imports,
+            builder: Builder {
+                client: self.runner.client.clone(),
+                session: self.build.names.id.clone(),
+            },
+            observer: caches.observer.as_ref(),
+        })
     }
 
     fn early_exports(&self, request: &SolveRequest) -> Option<Arc<EarlyExports>> {

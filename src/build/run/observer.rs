@@ -1,4 +1,5 @@
-//! Who learns how a solve goes: the exports beside it, who explains it, and who notes what caches tell of it.
+//! Who learns how a solve goes: the exports beside it, who explains it, who notes what caches tell of it, and who looks after
+//! its cache mounts.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use crate::build::cache::early::EarlyObserver;
 use crate::build::cache::export::CacheSet;
 use crate::build::explain::Explainer;
 use crate::build::explain::recorder::Recorder;
+use crate::build::mounts::restore::Restorer;
 use crate::buildkit::solve::SolveObserver;
 
 /// Passes on what is observed of a solve.
@@ -17,12 +19,14 @@ pub(super) struct Observers<'a> {
     pub(super) explainer: Option<&'a Explainer>,
     pub(super) recorder: Option<&'a Recorder>,
     pub(super) caches: &'a CacheSet,
+    pub(super) mounts: Option<Restorer<'a>>,
 }
 
 impl Observers<'_> {
     /// Returns whether there is anybody.
     pub(super) fn are_none(&self) -> bool {
-        self.early.is_none() && self.explainer.is_none() && self.recorder.is_none()
+        let hears = self.explainer.is_some() || self.recorder.is_some();
+        self.early.is_none() && !hears && self.mounts.is_none()
     }
 }
 
@@ -40,6 +44,12 @@ impl SolveObserver for Observers<'_> {
         }
     }
 
+    async fn prepare(&self, definitions: &BTreeMap<String, Definition>) {
+        if let Some(mounts) = &self.mounts {
+            Box::pin(mounts.restore(definitions)).await;
+        }
+    }
+
     fn watches_steps(&self) -> bool {
         // The status of the steps is enough for an explanation.
         self.early.is_some()
@@ -49,7 +59,7 @@ impl SolveObserver for Observers<'_> {
         if let Some(early) = &self.early {
             early.built().await;
         }
-        if self.recorder.is_some() {
+        if self.recorder.is_some() || self.mounts.is_some() {
             self.caches.hold_records().await;
         }
     }

@@ -121,6 +121,10 @@ mod tests {
             unreachable!("nothing is opened")
         }
 
+        fn mount(&self, _: &str) -> Arc<dyn ExportProgress> {
+            unreachable!("there are no cache mounts")
+        }
+
         fn sent(&self, _: u64) {}
 
         fn received(&self, bytes: u64) {

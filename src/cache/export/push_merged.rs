@@ -18,7 +18,6 @@ use super::PublishError;
 use super::beside::Beside;
 use crate::cache::config::CacheConfig;
 use crate::cache::descriptor::Descriptor;
-use crate::cache::extras::Extras;
 use crate::cache::extras::clean;
 use crate::cache::extras::notes::Notes;
 use crate::cache::extras::store::{self, OldRecord};
@@ -190,7 +189,7 @@ pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<Merged, Pu
         Some(new) => store::store(place.repository, &none, new, false, contents.form()).await,
         None => None,
     };
-    let mut extras = Extras::default();
+    let mut extras = contents.extras().clone();
     extras.set_record(record);
     extras.set_notes(place.notes_over_what_is_there().await?);
     contents.set_extras(extras);

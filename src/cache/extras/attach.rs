@@ -1,14 +1,21 @@
-//! The record and the signature added to a cache that BuildKit has written. Between the two writes readers see the cache
-//! without them.
+//! Record and signature added to a cache that BuildKit has written, and mounts added to any. Between the two writes readers
+//! see the cache without them.
 
+use jiff::Timestamp;
+
+use super::mounts::Mounts;
 use super::store::{self, NewRecord, OldRecord, Written, is_refusal};
 use crate::cache::manifest::{CacheManifest, ManifestError};
+use crate::cache::sign::embedded::take_apart;
 use crate::cache::sign::writer::Signing;
 use crate::digest::Digest;
 use crate::registry::manifest::ManifestDescriptor;
 use crate::registry::{RegistryError, Repository};
 
-/// Why a record is not added.
+/// How often a tag is read that others write at the same time.
+const TRIES: usize = 5;
+
+/// Why a record or mounts are not added.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// The registry does not answer, or refuses.
@@ -22,7 +29,7 @@ pub enum AttachError {
     Json(#[from] serde_json::Error),
 }
 
-/// What became of a record.
+/// What became of a record, or of mounts.
 #[derive(Debug)]
 pub enum Attached {
     /// The reference holds this manifest, which has it.
@@ -73,36 +80,102 @@ pub async fn attach(
         None => None,
     };
     manifest.extras.set_record(record);
-    let with = Written::of(&manifest)?;
-    // Where there is no room for a record it is as if there were none.
-    if with.without.is_none() && new.signing.is_none() {
-        return Ok(None);
-    }
-    let with = with.signed(new.signing);
-    let now = repository.manifest_descriptor(tag).await?;
-    if now.is_none_or(|now| now.digest != *written) {
-        return Ok(None);
-    }
-    if new.signing.is_some() {
+    let with = Written::of(&manifest)?.signed(new.signing);
+    let with = match new.signing {
         // Without the record it is better than without the signature.
-        let (digest, refused) = store::put(repository, Some(tag), &with).await?;
-        let bytes = with.without.filter(|_| refused).unwrap_or(with.with);
-        return Ok(Some(Attached::With(ManifestDescriptor {
-            media_type: with.media_type.to_owned(),
-            digest,
-            size: bytes.len() as u64,
-        })));
+        Some(_) => with,
+        // Where there is no room for a record it is as if there were none.
+        None if with.without.is_none() => return Ok(None),
+        // Without the record it is there already.
+        None => with.or_nothing(),
+    };
+    replace(repository, tag, written, &with).await
+}
+
+/// Adds mounts to the cache under a tag, in place of those that it has of the same names; what it had `before` and has not
+/// now comes back. The manifest is signed anew if the cache is. `None` where there is nothing to add, no cache, no room, or
+/// a signature that is not this build's.
+///
+/// # Errors
+///
+/// Fails if the registry cannot be asked.
+pub async fn attach_mounts(
+    repository: &Repository,
+    tag: &str,
+    before: &Mounts,
+    new: &Mounts,
+    signing: Option<&Signing>,
+) -> Result<Option<Attached>, AttachError> {
+    for _ in 0..TRIES {
+        let Some(raw) = repository.manifest(tag).await? else {
+            return Ok(None);
+        };
+        let mut manifest = CacheManifest::parse(&raw.bytes, &raw.media_type)?;
+        let mut mounts = manifest.extras.mounts().clone();
+        mounts.merge(before);
+        mounts.merge(new);
+        if !manifest.is_cache() || mounts == *manifest.extras.mounts() {
+            return Ok(None);
+        }
+        if let Some(why) = keeps_signature(&raw.bytes, signing) {
+            tracing::debug!(tag, why, "no mounts are added");
+            return Ok(None);
+        }
+        manifest.extras.set_mounts(mounts);
+        let mut notes = manifest.extras.notes().clone();
+        if notes.tag.as_deref() == Some(tag) {
+            notes.note(&raw.digest, Timestamp::now());
+            manifest.extras.set_notes(notes);
+        }
+        manifest.extras = manifest.extras.in_form(manifest.form);
+        let with = Written::of(&manifest)?.signed(signing);
+        let is_signed = signing.is_none_or(|signing| signing.distrusts(&with.with).is_none());
+        if with.without.is_none() || !is_signed {
+            tracing::debug!(
+                tag,
+                is_signed,
+                "the mounts have no room, or cannot be signed"
+            );
+            return Ok(None);
+        }
+        let with = with.or_nothing();
+        if let Some(attached) = replace(repository, tag, &raw.digest, &with).await? {
+            return Ok(Some(attached));
+        }
     }
-    let size = with.with.len() as u64;
-    match repository
-        .put_manifest(tag, with.media_type, &with.with)
-        .await
-    {
-        Ok(digest) => Ok(Some(Attached::With(ManifestDescriptor {
-            media_type: with.media_type.to_owned(),
-            digest,
-            size,
-        }))),
+    Ok(None)
+}
+
+/// Returns why a manifest must stay as it is: a signature must not vouch for what others have written, and one that this
+/// build cannot make again is worth more than mounts.
+fn keeps_signature(manifest: &[u8], signing: Option<&Signing>) -> Option<String> {
+    match (signing, take_apart(manifest)) {
+        (Some(signing), _) => signing.distrusts(manifest),
+        (None, Ok(None)) => None,
+        (None, _) => Some("it is signed, and this build does not sign".to_owned()),
+    }
+}
+
+/// Writes a manifest under a tag in place of another one; `None` where that is there no more.
+async fn replace(
+    repository: &Repository,
+    tag: &str,
+    old: &Digest,
+    new: &Written,
+) -> Result<Option<Attached>, AttachError> {
+    let now = repository.manifest_descriptor(tag).await?;
+    if now.is_none_or(|now| now.digest != *old) {
+        return Ok(None);
+    }
+    match store::put(repository, Some(tag), new).await {
+        Ok((digest, refused)) => {
+            let plain = new.without.as_ref().filter(|_| refused);
+            Ok(Some(Attached::With(ManifestDescriptor {
+                media_type: new.media_type.to_owned(),
+                digest,
+                size: plain.unwrap_or(&new.with).len() as u64,
+            })))
+        }
         Err(error) if is_refusal(&error) => Ok(Some(Attached::Refused)),
         Err(error) => Err(error.into()),
     }
@@ -116,8 +189,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cache::extras::mounts::{Mount, MountName};
     use crate::cache::media::OCI_MANIFEST;
     use crate::cache::record::Record;
+    use crate::cache::sign::CacheName;
+    use crate::cache::sign::key::{Algorithm, SigningKey};
+    use crate::cache::sign::writer::Signer;
     use crate::registry::tests::{Fault, ScriptedRegistry, pushable};
 
     const TAG: &str = "cache";
@@ -144,6 +221,29 @@ mod tests {
             signing: None,
         };
         attach(repository, TAG, to, &before, new).await.unwrap()
+    }
+
+    fn mount(id: &str) -> Mounts {
+        let name = MountName {
+            id: id.to_owned(),
+            platform: String::new(),
+            base: String::new(),
+        };
+        let mut mounts = Mounts::default();
+        let index = crate::mounts::Index::default();
+        let now = Timestamp::UNIX_EPOCH;
+        mounts.set(&name, Mount::new(&name, id.as_bytes(), &index, now));
+        mounts
+    }
+
+    fn signing() -> Signing {
+        let pem = SigningKey::generate(Algorithm::Ed25519).unwrap();
+        let signer = Signer::new(SigningKey::parse(&pem).unwrap(), "k");
+        let name = CacheName {
+            repository: "r.io/a".into(),
+            tag: Some(TAG.into()),
+        };
+        Signing::new(Arc::new(signer), name, Vec::new(), false)
     }
 
     async fn holds(repository: &Repository) -> CacheManifest {
@@ -174,6 +274,76 @@ mod tests {
         assert!(matches!(refused, Some(Attached::Refused)));
         let stored = registry.manifest("team/app", TAG).unwrap();
         assert_eq!(Digest::of(&stored), before);
+    }
+
+    #[tokio::test]
+    async fn mounts_are_added_and_come_back_once_lost() {
+        let registry = ScriptedRegistry::start().await;
+        let repository = pushable(&registry);
+        let none = Mounts::default();
+        assert!(
+            attach_mounts(&repository, TAG, &none, &mount("go"), None)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        written(&repository, 2).await;
+        let added = attach_mounts(&repository, TAG, &none, &mount("go"), None)
+            .await
+            .unwrap();
+        assert!(matches!(added, Some(Attached::With(_))));
+        let before = holds(&repository).await.extras.mounts().clone();
+        let again = attach_mounts(&repository, TAG, &before, &none, None)
+            .await
+            .unwrap();
+        assert!(again.is_none());
+        written(&repository, 3).await;
+        assert!(holds(&repository).await.extras.has_no_entry());
+        attach_mounts(&repository, TAG, &before, &mount("npm"), None)
+            .await
+            .unwrap();
+        assert_eq!(holds(&repository).await.extras.mounts().iter().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn mounts_are_signed_with_their_cache_or_not_added() {
+        let registry = ScriptedRegistry::start().await;
+        let repository = pushable(&registry);
+        let (ours, theirs, none) = (signing(), signing(), Mounts::default());
+        let held = || registry.manifest("team/app", TAG).unwrap();
+        let add = async |id: &str, signing: Option<&Signing>| {
+            let new = mount(id);
+            let added = attach_mounts(&repository, TAG, &none, &new, signing).await;
+            added.unwrap()
+        };
+        // A signature vouches for no manifest of others.
+        let before = written(&repository, 2).await;
+        assert!(add("go", Some(&ours)).await.is_none());
+        assert_eq!(Digest::of(&held()), before);
+        let new = New {
+            record: None,
+            signing: Some(&ours),
+        };
+        let old = OldRecord::default();
+        attach(&repository, TAG, &before, &old, new).await.unwrap();
+        assert_eq!(ours.distrusts(&held()), None);
+        let added = add("go", Some(&ours)).await;
+        let Some(Attached::With(with)) = &added else {
+            panic!("{added:?}")
+        };
+        assert_eq!(
+            (&with.digest, with.size),
+            (&Digest::of(&held()), held().len() as u64)
+        );
+        assert_eq!(ours.distrusts(&held()), None);
+        assert_eq!(holds(&repository).await.extras.mounts().iter().count(), 1);
+        // Nor is one given up: by another key, without a key, by a build that reads what is not verified.
+        ours.reads_unverified(&["r.io/b:c".to_owned()]);
+        let signed = held();
+        for signing in [Some(&theirs), None, Some(&ours)] {
+            assert!(add("npm", signing).await.is_none());
+            assert_eq!(held(), signed);
+        }
     }
 
     #[tokio::test]

@@ -2,8 +2,9 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`attach`] | the record added to a cache that BuildKit has written |
+//! | [`attach`] | record, signature and mounts added to a cache that has been written |
 //! | [`clean`] | manifests that a tag held before, deleted |
+//! | [`mounts`] | the entries of cache mounts |
 //! | [`notes`] | what this program notes in a manifest's annotations |
 //! | [`store`] | the record of a build stored, and a manifest written with it |
 //!
@@ -15,14 +16,17 @@
 //! | annotation | what the entry is |
 //! |---|---|
 //! | `dev.docker-cachex.record` | the [record](super::record) of the builds that wrote the cache |
+//! | `dev.docker-cachex.mount` | the index or a pack of a [mount](mounts), which is the value |
 
 pub mod attach;
 pub mod clean;
+pub mod mounts;
 pub mod notes;
 pub mod store;
 
 use serde_json::Value;
 
+use self::mounts::Mounts;
 use self::notes::Notes;
 use super::descriptor::{Descriptor, UNCOMPRESSED};
 use super::media::Form;
@@ -38,6 +42,7 @@ const RECORD: &str = "dev.docker-cachex.record";
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Extras {
     record: Option<Descriptor>,
+    mounts: Mounts,
     notes: Notes,
 }
 
@@ -47,6 +52,7 @@ impl Extras {
     pub(super) fn take(entries: &mut Vec<Descriptor>, fields: &mut Unknown) -> Self {
         let mut extras = Self {
             record: None,
+            mounts: Mounts::default(),
             notes: Notes::take(fields),
         };
         entries.retain(|entry| {
@@ -56,12 +62,13 @@ impl Extras {
             }
             !is_record
         });
+        extras.mounts = Mounts::take(entries);
         extras
     }
 
     /// Returns whether there is no entry.
     pub fn has_no_entry(&self) -> bool {
-        self.record.is_none()
+        self.record.is_none() && self.mounts.is_empty()
     }
 
     /// Returns the notes alone, without entries.
@@ -69,6 +76,7 @@ impl Extras {
     pub fn without_entries(&self) -> Self {
         Self {
             record: None,
+            mounts: Mounts::default(),
             notes: self.notes.clone(),
         }
     }
@@ -85,7 +93,7 @@ impl Extras {
 
     /// Returns the entries, in the order in which they stand behind the layers.
     pub fn entries(&self) -> impl Iterator<Item = &Descriptor> {
-        self.record.iter()
+        self.record.iter().chain(self.mounts.entries())
     }
 
     /// Returns the entry of the record.
@@ -98,6 +106,16 @@ impl Extras {
         self.record = record;
     }
 
+    /// Returns the mounts.
+    pub fn mounts(&self) -> &Mounts {
+        &self.mounts
+    }
+
+    /// Sets the mounts.
+    pub fn set_mounts(&mut self, mounts: Mounts) {
+        self.mounts = mounts;
+    }
+
     /// Takes the entries of another manifest of which this one has none. Of two records the one with the
     /// greater digest stays, so that the order does not matter; who has a registry at hand
     /// [merges](store) them. Notes stay as they are: they are about one tag, and not about what is under it.
@@ -106,14 +124,16 @@ impl Extras {
         if digest(other) > digest(self) {
             self.record.clone_from(&other.record);
         }
+        self.mounts.merge(&other.mounts);
     }
 
     /// Writes the entries for a manifest of this form.
     pub(super) fn in_form(&self, form: Form) -> Self {
         let mut extras = self.clone();
-        if let Some(record) = &mut extras.record {
-            let oci = form != Form::DockerList;
-            layer_type(Algorithm::Gzip, oci).clone_into(&mut record.media_type);
+        let oci = form != Form::DockerList;
+        let entries = extras.record.iter_mut();
+        for entry in entries.chain(extras.mounts.entries_mut()) {
+            layer_type(Algorithm::Gzip, oci).clone_into(&mut entry.media_type);
         }
         extras
     }

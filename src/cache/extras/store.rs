@@ -221,25 +221,43 @@ impl Written {
         let mut plain = manifest.clone();
         plain.extras = manifest.extras.without_entries();
         let plain = Bytes::from(plain.to_bytes()?);
-        let is_too_large = bytes.len() > MAX_METADATA && plain.len() <= MAX_METADATA;
-        Ok(Self {
-            with: if is_too_large { plain.clone() } else { bytes },
-            without: (!is_too_large).then_some(plain),
+        let written = Self {
+            with: bytes,
+            without: Some(plain),
             media_type,
-        })
+        };
+        Ok(written.fitting())
     }
-}
 
-impl Written {
+    /// Leaves the entries out where they make it too large.
+    fn fitting(self) -> Self {
+        match self.without {
+            Some(plain) if self.with.len() > MAX_METADATA && plain.len() <= MAX_METADATA => Self {
+                with: plain,
+                without: None,
+                media_type: self.media_type,
+            },
+            without => Self { without, ..self },
+        }
+    }
+
+    /// Returns the manifest to be written with its entries or not at all.
+    #[must_use]
+    pub(super) fn or_nothing(self) -> Self {
+        let without = None;
+        Self { without, ..self }
+    }
+
     /// Signs the manifest, if it is to be signed.
     #[must_use]
     pub fn signed(self, signing: Option<&Signing>) -> Self {
         let Some(signing) = signing else { return self };
-        Self {
+        let signed = Self {
             with: signing.sign(&self.with),
             without: self.without.map(|plain| signing.sign(&plain)),
             media_type: self.media_type,
-        }
+        };
+        signed.fitting()
     }
 }
 
@@ -263,7 +281,7 @@ pub async fn put(
     };
     match (put(&manifest.with).await, &manifest.without) {
         (Err(error), Some(without)) if is_refusal(&error) => {
-            tracing::debug!(error = %crate::error::chain(&error), "the registry refuses the record");
+            tracing::debug!(error = %crate::error::chain(&error), "the registry refuses the entries");
             Ok((put(without).await?, true))
         }
         (written, _) => Ok((written?, false)),

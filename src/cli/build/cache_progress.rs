@@ -38,6 +38,10 @@ impl CacheObserver for CacheSteps {
         self.begin(format!("importing cache from {reference}"))
     }
 
+    fn mount(&self, what: &str) -> Arc<dyn ExportProgress> {
+        self.begin(what.to_owned())
+    }
+
     fn sent(&self, bytes: u64) {
         self.0.traffic(Traffic {
             sent: Some(bytes),

@@ -24,10 +24,11 @@ mod render;
 ///
 /// Fields of `--format`: name, form (image-manifest, index, manifest-list or inline), mediaType, digest,
 /// manifestSize, configs (digest, size), platforms (empty where not known), records, results, layers,
-/// totalSize, sharedSize, unreachableSize, oldest, newest, warnings. Fields of a layer: digest, size,
+/// totalSize, sharedSize, unreachableSize, oldest, newest, mounts, warnings. Fields of a layer: digest, size,
 /// mediaType, compression (gzip, estargz, zstd, uncompressed or unknown), diffId, createdAt, step, stage, platform,
-/// milliseconds (how long the step ran), results (how many use it), present (with --check). Sizes are bytes. Steps have
-/// names where the cache has a record of its builds, or where a build given with --like has such steps.
+/// milliseconds (how long the step ran), results (how many use it), present (with --check). Fields of a mount: id,
+/// platform, size, files, storedSize, createdAt. Sizes are bytes. Steps have names where the cache has a record of its
+/// builds, or where a build given with --like has such steps.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InspectArgs {
     /// The cache: a reference or a folder

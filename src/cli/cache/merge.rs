@@ -92,7 +92,9 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     let copied = copied.map_err(CommandError::failed)?;
     let lost = contents.drop_layers(&copied.lost);
     let record = records(&given).await;
-    contents.set_extras(Extras::default());
+    let mut extras = Extras::default();
+    extras.set_mounts(contents.extras().mounts().without(&copied.lost));
+    contents.set_extras(extras);
     let place = Place {
         repository: &repository,
         reference: &tag,

@@ -13,6 +13,7 @@ pub mod keygen;
 mod like;
 pub mod ls;
 pub mod merge;
+pub mod mounts;
 mod output;
 mod place;
 pub mod prune;
@@ -44,6 +45,8 @@ pub enum CacheCommands {
     Ls(ls::LsArgs),
     /// Merge caches in one reference
     Merge(merge::MergeArgs),
+    /// Look into the cache mounts that a cache brings along
+    Mounts(mounts::MountsArgs),
     /// Remove caches that have not been used for long
     Prune(prune::PruneArgs),
     /// Remove caches from a registry
@@ -56,12 +59,15 @@ pub enum CacheCommands {
     Verify(verify::VerifyArgs),
 }
 
-/// The help of the group, which stands in for a missing command as in buildx.
-fn help() -> String {
+/// The help of a group below this program, which stands in for a missing command as in buildx.
+fn help(group: &[&str]) -> String {
     let mut root = super::command();
     root.build();
-    let group = root.find_subcommand_mut("cache");
-    group.map_or_else(String::new, |group| group.render_help().to_string())
+    let mut group = group
+        .iter()
+        .try_fold(&mut root, |found, name| found.find_subcommand_mut(name));
+    let help = group.as_mut().map(|group| group.render_help().to_string());
+    help.unwrap_or_default()
 }
 
 /// Runs the command: without one of its commands the help.
@@ -75,6 +81,7 @@ pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
         Some(CacheCommands::Inspect(args)) => Box::pin(inspect::run(args, ctx)).await,
         Some(CacheCommands::Ls(args)) => Box::pin(ls::run(args, ctx)).await,
         Some(CacheCommands::Merge(args)) => Box::pin(merge::run(args, ctx)).await,
+        Some(CacheCommands::Mounts(args)) => Box::pin(mounts::run(args, ctx)).await,
         Some(CacheCommands::Diff(args)) => diff::run(args, ctx).await,
         Some(CacheCommands::Tree(args)) => Box::pin(tree::run(args, ctx)).await,
         Some(CacheCommands::Prune(args)) => Box::pin(prune::run(args, ctx)).await,
@@ -82,6 +89,6 @@ pub async fn run(args: CacheArgs, ctx: &Context) -> Result<(), CommandError> {
         Some(CacheCommands::Keygen(args)) => keygen::run(&args, ctx),
         Some(CacheCommands::Sign(args)) => Box::pin(sign::run(args, ctx)).await,
         Some(CacheCommands::Verify(args)) => Box::pin(verify::run(args, ctx)).await,
-        None => Ok(ctx.ui.data(help().trim_end())?),
+        None => Ok(ctx.ui.data(help(&["cache"]).trim_end())?),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::mounts::{self, Mounts};
 use super::words::{Compression, Compressor, Mode, OnFailure, Told, Via};
 use super::{Entry, line, other_attrs};
 use crate::options::boolean::{self, parse_bool};
@@ -16,7 +17,7 @@ use crate::reference::Reference;
 /// The cache types of exports.
 const TYPES: [&str; 6] = ["registry", "inline", "local", "gha", "s3", "azblob"];
 /// The keys of a registry cache export.
-pub(super) const KEYS: [&str; 23] = [
+pub(super) const KEYS: [&str; 25] = [
     "type",
     "ref",
     "mode",
@@ -40,6 +41,8 @@ pub(super) const KEYS: [&str; 23] = [
     "clean",
     "sign",
     "sign-unverified",
+    "mounts",
+    "mounts-max-size",
 ];
 
 /// A cache export to a registry.
@@ -94,6 +97,12 @@ pub struct RegistryCacheTo {
     pub sign: Sign,
     /// Whether it is signed though the build reads caches that are not verified.
     pub sign_unverified: bool,
+    /// Which cache mounts it brings along, where given.
+    pub mounts: Option<Mounts>,
+    /// The size in bytes over which a mount is left out, where given.
+    pub mounts_max_size: Option<u64>,
+    /// Whether a build says that cache mounts could be brought along.
+    pub hints_at_mounts: bool,
 }
 
 impl RegistryCacheTo {
@@ -130,6 +139,9 @@ impl RegistryCacheTo {
             takes_in: false,
             sign: Sign::default(),
             sign_unverified: false,
+            mounts: None,
+            mounts_max_size: None,
+            hints_at_mounts: false,
         })
     }
 
@@ -140,6 +152,13 @@ impl RegistryCacheTo {
             Mode::Max => Told::Full,
             Mode::Min => Told::Steps,
         })
+    }
+
+    /// Returns the cache mounts that it brings along, and the size in bytes over which one is left out; `None` where it
+    /// brings none.
+    pub fn kept_mounts(&self) -> Option<(&Mounts, u64)> {
+        let mounts = self.mounts.as_ref().filter(|mounts| !mounts.is_none())?;
+        Some((mounts, self.mounts_max_size.unwrap_or(mounts::MAX_SIZE)))
     }
 
     /// Returns what goes to BuildKit with `via=builder`: only keys that BuildKit knows, and of them
@@ -238,6 +257,11 @@ impl RegistryCacheTo {
             "sign-unverified",
             self.sign_unverified.then(|| true.to_string()),
         );
+        set("mounts", self.mounts.as_ref().map(ToString::to_string));
+        set(
+            "mounts-max-size",
+            self.mounts_max_size.map(|bytes| bytes.to_string()),
+        );
         attrs
     }
 
@@ -314,6 +338,10 @@ impl RegistryCacheTo {
             self.sign = Sign::parse(&value).map_err(|error| pairs.error(error))?;
         }
         self.sign_unverified = pairs.take_bool("sign-unverified")?.unwrap_or_default();
+        self.mounts = pairs.take_with("mounts", mounts::EXPECTED, Mounts::parse)?;
+        self.mounts_max_size = pairs.take_with("mounts-max-size", size::EXPECTED, |value| {
+            size::ram_in_bytes(value).ok()
+        })?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::mounts::{self, Mounts};
 use super::words::Via;
 use super::{Entry, export, line, other_attrs};
 use crate::options::csv::KeyValues;
@@ -35,6 +36,8 @@ pub enum CacheFrom {
         verify: Verify,
         /// How old its signature may be, where given.
         max_signature_age: Option<Duration>,
+        /// Which cache mounts are taken out of it.
+        mounts: Mounts,
     },
     /// From one of BuildKit's other backends: `local`, `gha`, `s3`, `azblob`.
     Other {
@@ -129,6 +132,7 @@ impl CacheFrom {
             via: Via::Auto,
             verify: Verify::default(),
             max_signature_age: None,
+            mounts: Mounts::All,
         })
     }
 
@@ -137,6 +141,7 @@ impl CacheFrom {
         let raw_ref = pairs.take_required("ref")?;
         let reference = super::reference(&raw_ref, "src").map_err(|error| pairs.error(error))?;
         let (verify, max_signature_age) = take_verify(&mut pairs)?;
+        let mounts = pairs.take_with("mounts", mounts::EXPECTED, Mounts::parse)?;
         let import = Self::Registry {
             reference,
             raw_ref,
@@ -144,6 +149,7 @@ impl CacheFrom {
             via: pairs.take_word("via", &Via::WORDS)?.unwrap_or_default(),
             verify,
             max_signature_age,
+            mounts: mounts.unwrap_or(Mounts::All),
         };
         // Many CI files give the line of --cache-to here too (`mode=max`). What only an export reads
         // does no harm to an import, so such a file keeps working.
@@ -244,6 +250,7 @@ impl fmt::Display for CacheFrom {
             via,
             verify,
             max_signature_age,
+            mounts,
             ..
         } = self
         {
@@ -255,6 +262,9 @@ impl fmt::Display for CacheFrom {
             }
             if let Some(age) = max_signature_age {
                 attrs.insert("max-signature-age".to_owned(), duration::format(*age));
+            }
+            if *mounts != Mounts::All {
+                attrs.insert("mounts".to_owned(), mounts.to_string());
             }
         }
         f.write_str(&line(self.kind(), &attrs))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::export::{KEYS, RegistryCacheTo};
 use super::import::{CacheFrom, VERIFY_KEYS, take_verify};
+use super::mounts::Mounts;
 use super::words::{Compression, Compressor, Mode, Via};
 use crate::options::context_mode::ContextMode;
 use crate::options::csv::KeyValues;
@@ -113,6 +114,7 @@ impl ScopedCache {
         let raw_ref = format!("{repository}:{DEFAULT_TAG}");
         let mut export = RegistryCacheTo::at(&raw_ref, pairs, &known)?;
         export.fill(defaults);
+        export.hints_at_mounts = export.mounts.is_none();
         if !keeps_compression && export.compressor != Compressor::Client {
             export.compression = Some(Compression::Auto);
         }
@@ -167,6 +169,10 @@ impl ScopedCache {
             via: Via::Auto,
             verify: self.verify.clone(),
             max_signature_age: self.max_signature_age,
+            mounts: match &self.export.mounts {
+                Some(Mounts::None) => Mounts::None,
+                _ => Mounts::All,
+            },
         })
     }
 

@@ -470,6 +470,8 @@ fn exports() -> impl Strategy<Value = RegistryCacheTo> {
             max_size: limits.2,
             max_records: limits.3,
             clean: limits.4.map(Duration::from_nanos),
+            mounts: Some(Mounts::parse("go;/root/.npm").unwrap()),
+            mounts_max_size: limits.2,
             ..RegistryCacheTo::new(&raw_ref).unwrap()
         }
     })

@@ -16,6 +16,7 @@ use crate::cache::export::{
 };
 use crate::cache::extras::attach::{self, Attached, New};
 use crate::cache::extras::clean::Cleaning;
+use crate::cache::extras::mounts::Mounts;
 use crate::cache::extras::store::{NewRecord, OldRecord};
 use crate::cache::merge::Bounds;
 use crate::cache::record::Detail;
@@ -28,8 +29,11 @@ use crate::digest::Digest;
 use crate::options::cache::{Compression, Compressor, RegistryCacheTo, Told};
 use crate::options::size;
 use crate::registry::manifest::ManifestDescriptor;
-use crate::registry::{Access, RegistryError};
+use crate::registry::{Access, RegistryError, Repository};
 use crate::text::counted;
+
+/// The remark about a registry that does not take the mounts.
+const REFUSED_MOUNTS: &str = "the registry refuses the cache mounts: left out";
 
 /// Why a cache was not exported.
 #[derive(Debug, Error)]
@@ -111,8 +115,10 @@ impl RegistryExport {
             repository.map(|place| Cleaning::start(place, tag, grace, known.clone()))
         });
         let cleaning = cleaning.transpose().map_err(failed)?;
-        let adds_record = target.via == Carrier::Builder && cache.told() != Told::Off;
-        let before = adds_record.then(|| Before::ask(known.clone(), repository.clone()));
+        // What BuildKit's manifest will not have must be known before that is written.
+        let is_continued = cache.told() != Told::Off || cache.kept_mounts().is_some();
+        let is_continued = is_continued && target.via == Carrier::Builder;
+        let before = is_continued.then(|| Before::ask(known.clone(), repository.clone()));
         let settings = settings(target, tools.observer.export(&cache.raw_ref));
         let (workers, dir) = (tools.workers.clone(), tools.spool_dir.clone());
         let sink = RegistrySink::new(repository, settings, known, workers, dir);
@@ -244,6 +250,46 @@ impl RegistryExport {
             cleaning: self.cleaning.as_ref(),
             others: self.others.get(),
             signing: self.signing(),
+        }
+    }
+
+    /// Returns where it is stored.
+    pub fn repository(&self) -> &Repository {
+        self.sink.repository()
+    }
+
+    /// Returns the cache mounts that the reference had before the build.
+    pub async fn mounts_before(&self) -> Mounts {
+        self.sink.known().await.extras().mounts().clone()
+    }
+
+    /// Begins to show what becomes of a cache mount.
+    pub fn shows_mount(&self, what: &str) -> Arc<dyn ExportProgress> {
+        self.observer.mount(what)
+    }
+
+    /// Adds cache mounts to the cache that the reference holds now, with those that it had before and that this build did
+    /// not change, and signs it anew if it is signed. Nothing fails here. Returns the manifest that the reference holds then.
+    pub async fn add_mounts(&self, new: &Mounts) -> Option<ManifestDescriptor> {
+        self.target.cache.kept_mounts()?;
+        let before = self.mounts_before().await;
+        if before.is_empty() && new.is_empty() {
+            return None;
+        }
+        let (repository, tag) = (self.sink.repository(), self.target.tag());
+        let added = attach::attach_mounts(repository, tag, &before, new, self.signing());
+        match added.await {
+            Ok(Some(Attached::With(manifest))) => Some(manifest),
+            Ok(Some(Attached::Refused)) => {
+                self.sink.settings().progress.done(REFUSED_MOUNTS);
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::debug!(error, "the cache has no mounts");
+                None
+            }
         }
     }
 

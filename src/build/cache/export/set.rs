@@ -19,7 +19,9 @@ use crate::buildkit::session::content::ContentStores;
 use crate::buildkit::solve::{self, Entry, SolveRequest};
 use crate::buildkit::{Client, RpcError};
 use crate::cache::descriptor::Descriptor;
+use crate::cache::extras::mounts::Mounts;
 use crate::cache::record::observe::Observed;
+use crate::registry::manifest::ManifestDescriptor;
 
 /// What BuildKit's answer calls the manifest of the cache that it has written; of several caches the last.
 const WRITTEN: &str = "cache.manifest";
@@ -166,17 +168,27 @@ impl CacheSet {
             tracing::debug!("the registry takes too long to take record and signature");
             return;
         };
-        let Some(written) = written else { return };
         if let Some(manifest) = added.into_iter().flatten().next_back() {
-            let manifest = Descriptor {
-                media_type: manifest.media_type,
-                digest: manifest.digest,
-                size: manifest.size,
-                ..written
-            };
-            if let Ok(json) = serde_json::to_string(&manifest) {
-                response.insert(WRITTEN.to_owned(), json);
-            }
+            tell(response, manifest);
+        }
+    }
+
+    /// Adds cache mounts to the registry caches, of which these are for each, in their order.
+    pub async fn add_mounts(&self, new: &[Mounts], response: &mut BTreeMap<String, String>) {
+        let none = Mounts::default();
+        let new = new.iter().chain(std::iter::repeat(&none));
+        let added = self.registries.iter().zip(new);
+        let added = added.map(async |(cache, new)| {
+            let is_by_builder = cache.target().via == Carrier::Builder;
+            cache.add_mounts(new).await.filter(|_| is_by_builder)
+        });
+        let added = tokio::time::timeout(PATIENCE, futures_util::future::join_all(added)).await;
+        let Ok(added) = added else {
+            tracing::debug!("the registry takes too long to take the mounts");
+            return;
+        };
+        if let Some(manifest) = added.into_iter().flatten().next_back() {
+            tell(response, manifest);
         }
     }
 
@@ -220,6 +232,22 @@ impl CacheSet {
             .iter()
             .filter_map(|report| report.outcome.as_ref().ok()?.as_ref());
         observer.sent(published.map(|published| published.sent_bytes).sum());
+    }
+}
+
+/// Corrects what the answer of a solve says of the manifest that BuildKit has written.
+fn tell(response: &mut BTreeMap<String, String>, manifest: ManifestDescriptor) {
+    let written = response.get(WRITTEN);
+    let written = written.and_then(|json| serde_json::from_str::<Descriptor>(json).ok());
+    let Some(written) = written else { return };
+    let manifest = Descriptor {
+        media_type: manifest.media_type,
+        digest: manifest.digest,
+        size: manifest.size,
+        ..written
+    };
+    if let Ok(json) = serde_json::to_string(&manifest) {
+        response.insert(WRITTEN.to_owned(), json);
     }
 }
 

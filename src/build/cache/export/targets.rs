@@ -269,6 +269,8 @@ fn registry(cache: &RegistryCacheTo, build: CacheContext<'_>) -> RegistryTarget 
             Carrier::Client => Lookup::Now,
             // What the record of the cache says must be read before BuildKit writes another.
             Carrier::Builder if cache.told() != Told::Off => Lookup::Now,
+            // As must its mounts, which BuildKit's manifest will not have.
+            Carrier::Builder if cache.kept_mounts().is_some() => Lookup::Now,
             Carrier::Builder => Lookup::WhenNeeded,
         },
         early,

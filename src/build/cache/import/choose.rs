@@ -107,6 +107,9 @@ mod tests {
         fn import(&self, _: &str) -> Arc<dyn ExportProgress> {
             Arc::new(Self)
         }
+        fn mount(&self, _: &str) -> Arc<dyn ExportProgress> {
+            Arc::new(Self)
+        }
         fn sent(&self, _: u64) {}
         fn received(&self, _: u64) {}
         fn origin(&self, _: &str, _: &str) {}

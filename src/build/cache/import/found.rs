@@ -7,9 +7,11 @@ use bytes::Bytes;
 use super::set::{Folder, Imports, Remote, Slot};
 use crate::build::cache::import::probe::ProbeResult;
 use crate::cache::descriptor::Descriptor;
+use crate::cache::extras::mounts::Mounts;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::source::CacheSource;
 use crate::digest::Digest;
+use crate::options::cache;
 use crate::registry::Repository;
 
 /// A cache that the build was to read.
@@ -21,6 +23,17 @@ pub struct FoundCache {
     pub contents: Contents,
     /// Where the record of its builds is, if it has one that is not in `contents`.
     pub record: Option<(Repository, Descriptor)>,
+}
+
+/// The cache mounts that a cache has.
+#[derive(Debug)]
+pub struct FoundMounts {
+    /// Where their blobs are.
+    pub repository: Repository,
+    /// The mounts.
+    pub mounts: Mounts,
+    /// Which of them the user wants.
+    pub wanted: cache::Mounts,
 }
 
 /// What a cache turned out to be.
@@ -56,6 +69,11 @@ impl Imports {
         let slots = self.slots.iter();
         slots.filter_map(|slot| slot.found(unread)).collect()
     }
+
+    /// Returns the cache mounts that caches of registries have which the build reads, in the order of the flags.
+    pub fn mounts(&self) -> Vec<FoundMounts> {
+        self.slots.iter().filter_map(Slot::mounts).collect()
+    }
 }
 
 impl Slot {
@@ -83,6 +101,15 @@ impl Slot {
             contents,
             record,
         })
+    }
+}
+
+impl Slot {
+    /// Returns the cache mounts of a cache that is read, from the very manifest that was verified if it must be signed. One
+    /// that is left out has none: it does not count among [those that are not verified](Imports::unverified).
+    fn mounts(&self) -> Option<FoundMounts> {
+        let _read = self.entry.as_ref()?;
+        self.registry.as_ref()?.mounts()
     }
 }
 
@@ -117,11 +144,22 @@ impl Remote {
     }
 
     fn record(&self) -> Option<(Repository, Descriptor)> {
-        let ProbeResult::Found(repository, raw, _) = self.answer.as_deref()? else {
-            return None;
-        };
-        let manifest = CacheManifest::parse(&raw.bytes, &raw.media_type).ok()?;
+        let ((repository, _), manifest) = (self.found()?, self.manifest()?);
         Some((repository.clone(), manifest.extras.record()?.clone()))
+    }
+
+    fn mounts(&self) -> Option<FoundMounts> {
+        let wanted = self.source.mounts.clone();
+        if wanted.is_none() {
+            return None;
+        }
+        let ((repository, _), manifest) = (self.found()?, self.manifest()?);
+        let mounts = manifest.extras.mounts().clone();
+        (!mounts.is_empty()).then(|| FoundMounts {
+            repository: repository.clone(),
+            mounts,
+            wanted,
+        })
     }
 
     fn contents(&self, is_read: bool) -> Option<Contents> {
@@ -153,9 +191,21 @@ impl Remote {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
     use super::super::recover::tests::{cache, entry};
     use super::*;
+    use crate::cache::extras::mounts::{Mount, MountName};
     use crate::cache::layout::Layout;
+    use crate::cache::sign::CacheName;
+    use crate::cache::sign::key::{Algorithm, SigningKey};
+    use crate::cache::sign::trust::Trust;
+    use crate::cache::sign::verdict::Policy;
+    use crate::cache::sign::writer::{Signer, sign};
+    use crate::mounts::Index;
+    use crate::registry::RawManifest;
 
     #[test]
     fn caches_are_what_registry_and_builder_said() {
@@ -194,6 +244,56 @@ mod tests {
             all.iter()
                 .all(|found| matches!(&found.contents, Contents::Unreadable(why) if why == "no"))
         );
+    }
+
+    #[test]
+    fn mounts_come_only_of_a_cache_that_is_verified_and_read() {
+        let pem = SigningKey::generate(Algorithm::Ed25519).unwrap();
+        let key = Signer::new(SigningKey::parse(&pem).unwrap(), "k");
+        let policy = Policy {
+            trust: Arc::new(Trust::of(vec![key.named()])),
+            max_age: None,
+        };
+        let slot = cache(&Digest::of(b"layer"));
+        let remote = slot.registry.as_ref().unwrap();
+        let (repository, raw) = remote.found().unwrap();
+        let mut manifest = remote.manifest().unwrap();
+        let mut mounts = Mounts::default();
+        let name = MountName {
+            id: "good".to_owned(),
+            platform: String::new(),
+            base: String::new(),
+        };
+        let now = Timestamp::now();
+        mounts.set(&name, Mount::new(&name, b"x", &Index::default(), now));
+        manifest.extras.set_mounts(mounts);
+        let bare = manifest.to_bytes().unwrap();
+        let place = CacheName::of(&remote.source.reference);
+        let signed = sign(&key, &bare, &place, now).unwrap();
+        let poisoned = String::from_utf8(signed.clone()).unwrap();
+        let poisoned = poisoned.replace("\"good\"", "\"evil\"").into_bytes();
+        let mounts = |bytes: &[u8], policy: Option<&Policy>, is_read: bool| {
+            let mut slot = slot.clone();
+            let remote = slot.registry.as_mut().unwrap();
+            let raw = RawManifest {
+                digest: Digest::of(bytes),
+                bytes: bytes.to_vec().into(),
+                media_type: raw.media_type.clone(),
+            };
+            let found = ProbeResult::Found(repository.clone(), raw, None);
+            remote.answer = Some(Arc::new(found.verified(&remote.source, policy)));
+            slot.entry = slot.entry.filter(|_| is_read);
+            let found = slot.mounts()?;
+            let ids = found.mounts.iter().map(|mount| mount.id().to_owned());
+            Some(ids.collect::<Vec<_>>())
+        };
+        let ids = |id: &str| Some(vec![id.to_owned()]);
+        assert_eq!(mounts(&signed, Some(&policy), true), ids("good"));
+        assert_eq!(mounts(&poisoned, None, true), ids("evil"));
+        for bytes in [&poisoned, &bare] {
+            assert_eq!(mounts(bytes, Some(&policy), true), None);
+        }
+        assert_eq!(mounts(&signed, Some(&policy), false), None);
     }
 
     #[test]

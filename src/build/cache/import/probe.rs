@@ -155,7 +155,7 @@ impl Probes {
 
 impl ProbeResult {
     /// Judges what was found by the policy for the cache.
-    fn verified(self, source: &RegistrySource, policy: Option<&Policy>) -> Self {
+    pub(super) fn verified(self, source: &RegistrySource, policy: Option<&Policy>) -> Self {
         let (Some(policy), Self::Found(repository, raw, _)) = (policy, &self) else {
             return self;
         };

@@ -150,11 +150,6 @@ impl Remote {
             .is_some_and(|manifest| manifest.config.is_some())
     }
 
-    fn manifest(&self) -> Option<CacheManifest> {
-        let (_, raw) = self.found()?;
-        CacheManifest::parse(&raw.bytes, &raw.media_type).ok()
-    }
-
     /// Returns which of the blobs are layers of this cache.
     fn listed(&self, blobs: &[Digest]) -> Vec<Digest> {
         let Some(manifest) = self.manifest() else {

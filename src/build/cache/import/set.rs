@@ -279,6 +279,12 @@ impl Remote {
         }
     }
 
+    /// Returns the manifest that the registry holds, where it can be read.
+    pub(super) fn manifest(&self) -> Option<CacheManifest> {
+        let (_, raw) = self.found()?;
+        CacheManifest::parse(&raw.bytes, &raw.media_type).ok()
+    }
+
     /// Decides what becomes of a cache. `builder_reads` is whether BuildKit may read it by itself.
     async fn decide(&self, answer: &ProbeResult, builder_reads: bool) -> Decision {
         // What the builder finds by itself nobody has verified.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::build::cache::error::{CacheError, local_tag};
 use crate::buildkit::solve::Entry;
 use crate::digest::Digest;
-use crate::options::cache::{CacheFrom, Via};
+use crate::options::cache::{CacheFrom, Mounts, Via};
 use crate::options::signing::Verify;
 use crate::reference::{DEFAULT_TAG, Reference};
 
@@ -36,6 +36,8 @@ pub struct RegistrySource {
     pub verify: Verify,
     /// How old its signature may be.
     pub max_signature_age: Option<Duration>,
+    /// Which cache mounts are taken out of it.
+    pub mounts: Mounts,
 }
 
 impl RegistrySource {
@@ -75,6 +77,7 @@ pub fn imports(caches: &[CacheFrom]) -> Result<Vec<CacheImport>, CacheError> {
                 via,
                 verify,
                 max_signature_age,
+                mounts,
             } => {
                 let source = RegistrySource {
                     reference: reference.clone(),
@@ -82,6 +85,7 @@ pub fn imports(caches: &[CacheFrom]) -> Result<Vec<CacheImport>, CacheError> {
                     insecure: *insecure == Some(true),
                     verify: verify.clone(),
                     max_signature_age: *max_signature_age,
+                    mounts: mounts.clone(),
                 };
                 Ok(match via {
                     Via::Client => CacheImport::Client(source),

@@ -21,7 +21,7 @@ const PADDING: usize = 3;
 
 /// Renders the cache for people: a summary and a table of its layers.
 pub(super) fn table(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
-    summary(cache, now) + &layers(cache, now, truncate)
+    summary(cache, now) + &layers(cache, now, truncate) + &mounts(cache, now)
 }
 
 fn summary(cache: &Inspection, now: Timestamp) -> String {
@@ -96,6 +96,28 @@ fn layers(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
             layer.results,
             if timed { runs_of(layer) } else { String::new() },
             step(layer, truncate),
+        );
+    }
+    format!("\n{}", trim_lines(&columns(&text, 0, PADDING)))
+}
+
+/// A table of the cache mounts.
+fn mounts(cache: &Inspection, now: Timestamp) -> String {
+    if cache.mounts.is_empty() {
+        return String::new();
+    }
+    let mut text = "MOUNT\tPLATFORM\tFILES\tSIZE\tSTORED\tAGE\n".to_owned();
+    for mount in &cache.mounts {
+        let unknown = || UNKNOWN.to_owned();
+        let _written = writeln!(
+            text,
+            "{}\t{}\t{}\t{}\t{}\t{}",
+            plain(&mount.id),
+            plain(&mount.platform),
+            mount.files.map_or_else(unknown, |files| files.to_string()),
+            mount.size.map_or_else(unknown, human_size),
+            human_size(mount.stored_size),
+            age(mount.created_at.as_deref(), now),
         );
     }
     format!("\n{}", trim_lines(&columns(&text, 0, PADDING)))

@@ -51,6 +51,7 @@ pub(in crate::build::cache::import) fn cache(layer: &Digest) -> Slot {
         verify: Verify::default(),
         max_signature_age: None,
         insecure: false,
+        mounts: crate::options::cache::Mounts::All,
     };
     let mut remote = Remote::new(&source);
     remote.answer = Some(Arc::new(ProbeResult::Found(repository, raw, None)));

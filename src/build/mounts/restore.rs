@@ -1,0 +1,276 @@
+//! Mounts put in a builder that lacks them, before the steps begin that use them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bollard_buildkit_proto::pb::Definition;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::DEST;
+use super::held::{self, Held, HeldMounts};
+use super::script;
+use super::uses::MountUse;
+use super::watch::MountWatch;
+use crate::build::cache::CacheObserver;
+use crate::build::cache::import::Imports;
+use crate::build::cache::import::found::FoundMounts;
+use crate::build::context::inputs::Folders;
+use crate::build::explain::{Builder, forecast};
+use crate::build::request::{BuildRequest, NoCache};
+use crate::buildkit::RpcError;
+use crate::buildkit::container::{Process, Said};
+use crate::cache::extras::mounts::{Mount, MountError, read_whole};
+use crate::error::chain;
+use crate::explain::Outcome;
+use crate::mounts::Index;
+use crate::mounts::index::PackRef;
+use crate::mounts::pipe::PipeWriter;
+use crate::mounts::unpack::unpack;
+use crate::options::size::human_size;
+use crate::registry::Repository;
+use crate::text::foreign;
+
+/// How long it is found out which steps will run. After that all may.
+const FORECAST: Duration = Duration::from_secs(10);
+/// Pieces of the stream that wait to be sent, and bytes of one.
+const PIECES: usize = 4;
+const PIECE: usize = 128 << 10;
+
+/// What is shown while it goes on.
+const FILES: &str = "its files";
+
+/// Why a mount is not restored.
+#[derive(Debug, Error)]
+enum RestoreError {
+    #[error("another build uses it now")]
+    InUse,
+    #[error("no step that uses it has a base image, whose tar would carry it")]
+    NoImage,
+    #[error("it begins with the result of a step, which has not run yet")]
+    NeedsSteps,
+    #[error("its base image has no tar")]
+    NoTar,
+    #[error("tar ended with code {0}: {1}")]
+    Tar(u32, String),
+    #[error("tar said what nobody expects")]
+    Odd,
+    #[error(transparent)]
+    Builder(#[from] RpcError),
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error("its files cannot be had")]
+    Files(#[source] std::io::Error),
+    #[error("the thread that unpacks it ended")]
+    Thread,
+}
+
+/// Restores the mounts of one build.
+pub struct Restorer<'a> {
+    /// What the build is to do about mounts.
+    pub watch: &'a MountWatch,
+    /// The build.
+    pub request: &'a BuildRequest,
+    /// The folders of its contexts.
+    pub folders: &'a Folders,
+    /// The caches that it reads.
+    pub imports: &'a Imports,
+    /// The builder.
+    pub builder: Builder,
+    /// Shows what is restored.
+    pub observer: &'a dyn CacheObserver,
+}
+
+/// A mount that a cache has.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    one: &'a MountUse,
+    repository: &'a Repository,
+    mount: &'a Mount,
+}
+
+impl Restorer<'_> {
+    /// Restores the mounts that the builder lacks, that a cache has, and that a step will use which may run.
+    pub async fn restore(&self, definitions: &BTreeMap<String, Definition>) {
+        let uses = self.watch.begin(definitions);
+        let found = self.imports.mounts();
+        let wanted = uses.iter().filter_map(|one| wanted(one, &found));
+        let mut wanted: Vec<Wanted<'_>> = wanted.collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let held = match HeldMounts::ask(&self.builder.client).await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::debug!(error = %chain(&error), "which mounts there are is not known");
+                return;
+            }
+        };
+        wanted.retain(|wanted| held.of(wanted.one.builder_id()) != Held::Used);
+        if wanted.is_empty() {
+            return;
+        }
+        let served = self.served(definitions).await;
+        wanted.retain(|wanted| !wanted.one.steps.is_subset(&served));
+        let restored = wanted.iter().map(|wanted| self.restore_one(*wanted, &held));
+        let remarks = join_all(restored).await;
+        self.watch.remark(remarks.into_iter().flatten().collect());
+    }
+
+    /// Returns the steps that a cache serves.
+    async fn served(&self, definitions: &BTreeMap<String, Definition>) -> BTreeSet<String> {
+        if self.request.no_cache != NoCache::Never {
+            return BTreeSet::new();
+        }
+        let found = self.imports.found(&BTreeMap::new());
+        let folders = self.folders.clone();
+        let forecast = forecast::of(self.request, definitions, folders, found, &self.builder);
+        let forecast = tokio::time::timeout(FORECAST, Box::pin(forecast)).await;
+        let rows = forecast.unwrap_or_default().rows.into_iter();
+        let served = rows.filter(|row| row.outcome == Outcome::Served);
+        served.map(|row| row.digest).collect()
+    }
+
+    async fn restore_one(&self, wanted: Wanted<'_>, held: &HeldMounts) -> Option<String> {
+        let id = foreign::line(&wanted.one.name.id);
+        if held.of(wanted.one.builder_id()) == Held::InUse {
+            return Some(remark(&id, &RestoreError::InUse));
+        }
+        let progress = self.observer.mount(&format!("restoring cache mount {id}"));
+        progress.part(FILES, 0, 0);
+        let tried = Box::pin(self.try_one(wanted)).await;
+        progress.part_done(FILES);
+        match tried {
+            Ok(Some(bytes)) => {
+                progress.done(&format!("received {}", human_size(bytes)));
+                None
+            }
+            Ok(None) => {
+                progress.done("it is there");
+                None
+            }
+            Err(error) => {
+                progress.done("left out");
+                Some(remark(&id, &error))
+            }
+        }
+    }
+
+    /// Restores a mount, and returns the bytes of its packs; `None` where it is there.
+    async fn try_one(&self, wanted: Wanted<'_>) -> Result<Option<u64>, RestoreError> {
+        let Wanted {
+            one,
+            repository,
+            mount,
+        } = wanted;
+        if one.needs_steps {
+            return Err(RestoreError::NeedsSteps);
+        }
+        let container = one.container(held::new_container(), &self.builder.session);
+        let container = container.ok_or(RestoreError::NoImage)?;
+        let index = mount.read(repository).await?;
+        let mut restored = None;
+        let script = script::restore(DEST);
+        let run = container.run(&self.builder.client, &script, async |process| {
+            restored = Some(talk(process, index, repository).await);
+            Ok::<(), Status>(())
+        });
+        Box::pin(run).await?;
+        let is_new = restored.ok_or(RestoreError::Thread)??;
+        Ok(is_new.then(|| mount.stored()))
+    }
+}
+
+/// Returns the mount of the first cache that has it.
+fn wanted<'a>(one: &'a MountUse, found: &'a [FoundMounts]) -> Option<Wanted<'a>> {
+    let found = found
+        .iter()
+        .filter(|found| found.wanted.wants(&one.name.id));
+    let mut wanted = found.filter_map(|found| {
+        Some(Wanted {
+            one,
+            repository: &found.repository,
+            mount: found.mounts.get(&one.name)?,
+        })
+    });
+    wanted.next()
+}
+
+/// Sends the mount to the script if that wants it, and returns whether it did.
+async fn talk(
+    mut process: Process,
+    index: Index,
+    repository: &Repository,
+) -> Result<bool, RestoreError> {
+    let mut said = Vec::new();
+    while !said.ends_with(b"\n") {
+        match process.first().await.map_err(RpcError::from)? {
+            Said::Output(bytes) => said.extend(bytes),
+            Said::Ended(code) => return Err(failed(code, &process)),
+        }
+    }
+    if said != script::WANT {
+        process.stdin().close().await.map_err(RpcError::from)?;
+        ended(&mut process).await?;
+        return match said.as_slice() {
+            script::HAVE => Ok(false),
+            script::NONE => Err(RestoreError::NoTar),
+            _ => Err(RestoreError::Odd),
+        };
+    }
+    let (pieces, mut output) = mpsc::channel::<Bytes>(PIECES);
+    let (handle, repository) = (Handle::current(), repository.clone());
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let to = std::io::BufWriter::with_capacity(PIECE, PipeWriter(pieces));
+        let fetch = &mut |pack: &PackRef| handle.block_on(fetch(&repository, pack));
+        unpack(&index, fetch, to, true)
+    });
+    let stdin = process.stdin();
+    let write = async {
+        while let Some(piece) = output.recv().await {
+            stdin.write(&piece).await?;
+        }
+        stdin.close().await
+    };
+    let (written, ended) = tokio::join!(write, ended(&mut process));
+    drop(output);
+    let unpacked = unpacking.await.map_err(|_| RestoreError::Thread)?;
+    if let Err(error) = unpacked
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(RestoreError::Files(error));
+    }
+    ended?;
+    written.map_err(RpcError::from)?;
+    Ok(true)
+}
+
+/// Waits until the script has ended.
+async fn ended(process: &mut Process) -> Result<(), RestoreError> {
+    loop {
+        match process.next().await.map_err(RpcError::from)? {
+            Said::Output(_) => {}
+            Said::Ended(0) => return Ok(()),
+            Said::Ended(code) => return Err(failed(code, process)),
+        }
+    }
+}
+
+fn failed(code: u32, process: &Process) -> RestoreError {
+    RestoreError::Tar(code, process.errors())
+}
+
+async fn fetch(repository: &Repository, pack: &PackRef) -> std::io::Result<Vec<u8>> {
+    let digest = pack.digest.parse().map_err(std::io::Error::other)?;
+    let read = read_whole(repository, &digest, pack.stored).await;
+    read.map_err(std::io::Error::other)
+}
+
+fn remark(id: &str, error: &RestoreError) -> String {
+    let why = foreign::excerpt(&chain(error), 300);
+    format!("cache mount {id} is not restored: {why}")
+}

@@ -1,0 +1,243 @@
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::mounts::unpack::unpack;
+
+/// Bytes that do not compress and differ by seed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next)
+        .flatten()
+        .take(length)
+        .collect()
+}
+
+/// A tar stream of files in a folder, as `tar -c .` writes it.
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut folder = |path: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o750);
+        header.set_size(0);
+        builder.append_data(&mut header, path, io::empty()).unwrap();
+    };
+    folder("./");
+    folder("./d/");
+    for (path, content) in files {
+        let time = [("mtime", "1764374400.5".as_bytes())];
+        builder.append_pax_extensions(time).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o4755);
+        header.set_uid(7);
+        header.set_size(content.len() as u64);
+        builder
+            .append_data(&mut header, format!("./d/{path}"), *content)
+            .unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Packs, and returns the new packs by digest.
+fn packed(tar: &[u8], old: Option<&Index>) -> (Index, BTreeMap<String, Bytes>) {
+    let packs = RefCell::new(BTreeMap::new());
+    let mut store = |pack: Pack| {
+        packs
+            .borrow_mut()
+            .insert(pack.digest.to_string(), pack.bytes);
+        true
+    };
+    let index = pack(tar, old.cloned(), u64::MAX, &mut store).unwrap();
+    let blob = index.to_blob().unwrap();
+    assert_eq!(Index::from_blob(&blob).unwrap(), index);
+    (index, packs.into_inner())
+}
+
+fn files_of(index: &Index, packs: &BTreeMap<String, Bytes>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut tar = Vec::new();
+    let mut fetch = |pack: &PackRef| Ok(packs[&pack.digest].to_vec());
+    unpack(index, &mut fetch, &mut tar, false).unwrap();
+    let (again, _) = packed(&tar, None);
+    let tree = |index: &Index| {
+        let mut nodes = index.nodes.clone();
+        nodes
+            .iter_mut()
+            .flat_map(|n| &mut n.chunks)
+            .for_each(|c| (c.pack, c.offset) = (0, 0));
+        nodes
+    };
+    assert_eq!(tree(&again), tree(index));
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        (entry.path_bytes().into_owned(), content)
+    });
+    entries.collect()
+}
+
+#[test]
+fn a_tree_comes_back_from_its_packs() {
+    let (large, small) = (noise(1, 20 << 20), noise(2, 100));
+    let tar = tar_of(&[
+        ("large", &large),
+        ("small", &small),
+        ("empty", b""),
+        ("twin", &small),
+    ]);
+    let (index, packs) = packed(&tar, None);
+    assert_eq!((index.files(), index.size()), (4, (20 << 20) + 200));
+    assert_eq!(packs.len(), 3);
+    let files = files_of(&index, &packs);
+    assert_eq!(files[&b"d/large"[..]], large);
+    assert_eq!(files[&b"d/small"[..]], small);
+    let node = &index.nodes[1];
+    assert_eq!(
+        (node.mode, node.uid, node.seconds, node.nanos),
+        (0o4755, 7, 1_764_374_400, 500_000_000)
+    );
+}
+
+#[test]
+fn only_what_is_new_is_packed() {
+    let mut content = noise(3, 10 << 20);
+    let (first, mut packs) = packed(&tar_of(&[("a", &content)]), None);
+    let (same, none) = packed(&tar_of(&[("a", &content)]), Some(&first));
+    assert!(same == first && none.is_empty());
+    // Bytes that are inserted move all that is behind them.
+    content.splice(3 << 20..3 << 20, noise(4, 1000));
+    let (second, new) = packed(&tar_of(&[("a", &content), ("b", &content)]), Some(&first));
+    let sent: usize = new.values().map(Bytes::len).sum();
+    assert!(sent < 1 << 20, "{sent}");
+    packs.extend(new);
+    let files = files_of(&second, &packs);
+    assert_eq!(files[&b"d/a"[..]], content);
+    assert_eq!(files[&b"d/b"[..]], content);
+}
+
+#[test]
+fn packs_of_which_little_is_used_are_left() {
+    let (one, other) = (noise(5, 1 << 20), noise(6, 5 << 20));
+    let (first, _) = packed(&tar_of(&[("a", &one), ("b", &other)]), None);
+    assert_eq!(first.packs.len(), 1);
+    let few = tar_of(&[("a", &one)]);
+    let (second, new) = packed(&few, Some(&first));
+    assert!(new.is_empty() && second.packs == first.packs);
+    let (third, new) = packed(&few, Some(&second));
+    assert_eq!(third.packs.len(), 1);
+    assert!(new.contains_key(&third.packs[0].digest));
+    let (last, new) = packed(&few, Some(&third));
+    assert!(last == third && new.is_empty());
+}
+
+#[test]
+fn an_index_that_calls_a_chunk_what_it_is_not_is_refused() {
+    let (mut index, packs) = packed(&tar_of(&[("a", &noise(8, 1000))]), None);
+    let mut chunks = index.nodes.iter_mut().flat_map(|node| &mut node.chunks);
+    chunks.next().unwrap().hash = vec![7; 32];
+    let blob = index.to_blob().unwrap();
+    let lying = Index::from_blob(&blob).unwrap();
+    let mut fetch = |pack: &PackRef| Ok(packs[&pack.digest].to_vec());
+    let error = unpack(&lying, &mut fetch, io::sink(), true).unwrap_err();
+    assert!(error.to_string().contains("what the index says"), "{error}");
+}
+
+#[test]
+fn links_stay_and_devices_do_not() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, kind: tar::EntryType, target: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o600);
+        header.set_size(0);
+        builder.append_link(&mut header, path, target).unwrap();
+    };
+    add("./file", tar::EntryType::Regular, "x");
+    add("./hard", tar::EntryType::Link, "./file");
+    add("./soft", tar::EntryType::Symlink, "../../etc/passwd");
+    let long = format!("{}/x", "long".repeat(40));
+    add("./to-long", tar::EntryType::Symlink, &long);
+    add("./device", tar::EntryType::Char, "x");
+    add("./to-device", tar::EntryType::Link, "./device");
+    let left = format!("./{}", crate::mounts::RESTORING);
+    add(&left, tar::EntryType::Regular, "x");
+    let (index, packs) = packed(&builder.into_inner().unwrap(), None);
+    let names: Vec<_> = index.nodes.iter().map(|node| node.path.clone()).collect();
+    assert_eq!(names, [&b"file"[..], b"hard", b"soft", b"to-long"]);
+    assert_eq!(index.nodes[3].target, long.as_bytes());
+    assert_eq!(index.nodes[1].target, b"file");
+    assert_eq!(index.nodes[2].target, b"../../etc/passwd");
+    files_of(&index, &packs);
+}
+
+#[test]
+fn the_first_name_of_a_file_is_the_file() {
+    let stream = |names: [&str; 3]| {
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in names {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o640);
+            header.set_size(0);
+            if name == names[0] {
+                header.set_size(4);
+                builder
+                    .append_data(&mut header, name, &b"file"[..])
+                    .unwrap();
+            } else {
+                header.set_entry_type(tar::EntryType::Link);
+                builder.append_link(&mut header, name, names[0]).unwrap();
+            }
+        }
+        packed(&builder.into_inner().unwrap(), None)
+    };
+    let (first, packs) = stream(["a", "b", "c"]);
+    for other in [["b", "a", "c"], ["c", "b", "a"], ["b", "c", "a"]] {
+        assert_eq!(stream(other).0, first);
+    }
+    assert_eq!(files_of(&first, &packs)[&b"a"[..]], b"file");
+}
+
+#[test]
+fn a_tree_that_is_too_large_or_cut_off_is_not_packed() {
+    let tar = tar_of(&[("a", &noise(7, 1000))]);
+    let large = pack(tar.as_slice(), None, 999, &mut |_| true);
+    assert!(matches!(large, Err(PackError::TooLarge(999))));
+    let cut = pack(&tar[..tar.len() - 1700], None, 1000, &mut |_| true);
+    assert!(matches!(cut, Err(PackError::Stream(_))), "{cut:?}");
+    let refused = pack(tar.as_slice(), None, 1000, &mut |_| false);
+    assert!(matches!(refused, Err(PackError::NotStored)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_tree_comes_back(
+        names in prop::collection::btree_set("[^/\0]{1,120}", 1..12),
+        sizes in prop::collection::vec(0_usize..700_000, 12),
+    ) {
+        let names = names.iter().filter(|name| !matches!(name.as_str(), "." | ".."));
+        let contents: Vec<_> = names
+            .zip(&sizes)
+            .zip(0..)
+            .map(|((name, size), seed)| (name.as_str(), noise(seed, *size)))
+            .collect();
+        let files: Vec<_> = contents.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let (index, packs) = packed(&tar_of(&files), None);
+        let found = files_of(&index, &packs);
+        for (name, content) in &contents {
+            let path = format!("d/{name}").into_bytes();
+            prop_assert_eq!(&found[&path], content);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The entries of a tar stream as they stand in an index.
+
+use std::io::{self, Read};
+
+use tar::EntryType;
+
+use super::RESTORING;
+use super::index::{Attribute, Kind, Node};
+
+/// Prefix of extended attributes in pax headers, as GNU tar and star write them.
+pub(super) const XATTR: &str = "SCHILY.xattr.";
+
+/// Returns what stands in an index of an entry, without its content. `None` for the mount itself, for devices, sockets and
+/// pipes, and for what a broken restore has left.
+///
+/// # Errors
+///
+/// Fails if the entry is broken.
+pub(super) fn node<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Option<Node>> {
+    let kind = match entry.header().entry_type() {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+        EntryType::Directory => Kind::Folder,
+        EntryType::Symlink => Kind::Symlink,
+        EntryType::Link => Kind::HardLink,
+        _ => return Ok(None),
+    };
+    let path = relative(&entry.path_bytes());
+    let is_left = path
+        .split(|byte| *byte == b'/')
+        .next()
+        .is_some_and(|first| first == RESTORING.as_bytes());
+    if path.is_empty() || is_left {
+        return Ok(None);
+    }
+    let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+    let header = entry.header();
+    let mut node = Node {
+        path,
+        kind: kind.into(),
+        mode: header.mode()? & 0o7777,
+        // An empty field is as good as none.
+        uid: header.uid().unwrap_or_default(),
+        gid: header.gid().unwrap_or_default(),
+        seconds: i64::try_from(header.mtime().unwrap_or_default()).unwrap_or_default(),
+        target: match kind {
+            Kind::Symlink => target,
+            Kind::HardLink => relative(&target),
+            Kind::File | Kind::Folder => Vec::new(),
+        },
+        ..Node::default()
+    };
+    if kind == Kind::Symlink {
+        // Nobody can change it.
+        node.mode = 0o777;
+    }
+    add_pax(entry, &mut node)?;
+    Ok(Some(node))
+}
+
+/// Takes what only the extended header says: fractions of seconds, attributes, large numbers.
+fn add_pax<R: Read>(entry: &mut tar::Entry<'_, R>, node: &mut Node) -> io::Result<()> {
+    let Some(extensions) = entry.pax_extensions()? else {
+        return Ok(());
+    };
+    for extension in extensions {
+        let extension = extension?;
+        let (Ok(key), value) = (extension.key(), extension.value_bytes()) else {
+            continue;
+        };
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        match key {
+            "mtime" => {
+                if let Some((seconds, nanos)) = time(text) {
+                    (node.seconds, node.nanos) = (seconds, nanos);
+                }
+            }
+            "uid" => node.uid = text.parse().unwrap_or(node.uid),
+            "gid" => node.gid = text.parse().unwrap_or(node.gid),
+            key => {
+                let name = key.strip_prefix(XATTR).unwrap_or_default();
+                // Labels and access lists belong to the builder's machine.
+                if name.starts_with("user.") || name == "security.capability" {
+                    node.attributes.push(Attribute {
+                        name: name.to_owned(),
+                        value: value.to_vec(),
+                    });
+                }
+            }
+        }
+    }
+    node.attributes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(())
+}
+
+/// Reads a time such as `1764374400.123456789`.
+fn time(text: &str) -> Option<(i64, u32)> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = seconds.parse().ok()?;
+    let digits: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
+    let nanos: u32 = digits.parse().ok()?;
+    if text.starts_with('-') && nanos > 0 {
+        // Before 1970 the fraction counts backwards.
+        return Some((seconds - 1, 1_000_000_000 - nanos));
+    }
+    Some((seconds, nanos))
+}
+
+/// Returns a path without `./` before and `/` behind it.
+fn relative(path: &[u8]) -> Vec<u8> {
+    let names = path.split(|byte| *byte == b'/');
+    let names: Vec<&[u8]> = names.filter(|name| !matches!(*name, b"" | b".")).collect();
+    names.join(&b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_fractions() {
+        assert_eq!(time("12"), Some((12, 0)));
+        assert_eq!(time("12.5"), Some((12, 500_000_000)));
+        assert_eq!(time("-1.25"), Some((-2, 750_000_000)));
+        assert_eq!(time("12.1234567891"), Some((12, 123_456_789)));
+        assert_eq!(time("x"), None);
+    }
+
+    #[test]
+    fn paths_are_relative() {
+        assert_eq!(relative(b"./a/b/"), b"a/b");
+        assert_eq!(relative(b"."), b"");
+        assert_eq!(relative(b"/a//b"), b"a/b");
+        assert_eq!(relative(b"../a"), b"../a");
+    }
+}
