@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 
 use crate::error::{CommandError, ErrorKind};
 use crate::options::OptionError;
-use crate::options::signing::holds_private_key;
+use crate::options::secret_keys::holds_private_key;
 
 /// Turns an error of clap into one of ours. The exit codes are those of buildx under docker: a flag
 /// that is unknown, has no value or one that cannot be parsed is a usage error; an unknown command, a

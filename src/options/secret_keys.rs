@@ -10,6 +10,16 @@ pub const SECRET_KEYS: [&str; 6] = [
     "account_key",
 ];
 
+/// A text of this many characters that could be base64 may be a key.
+const LONG: usize = 44;
+
+/// Returns whether a text seems to have a private key in it, and must not be shown.
+pub fn holds_private_key(text: &str) -> bool {
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    let is_body = text.len() >= LONG && text.starts_with('M') && text.chars().all(is_base64);
+    text.contains("PRIVATE KEY") || is_body
+}
+
 /// Returns whether a line seems to hold a key of [`SECRET_KEYS`].
 pub(super) fn has_secret_key(line: &str) -> bool {
     line.split(',').any(is_secret_field)
@@ -20,7 +30,7 @@ fn is_secret_field(field: &str) -> bool {
     let key = key.trim_matches(|c: char| c == '"' || c.is_whitespace());
     let value = field.split_once('=').map_or(field, |(_, value)| value);
     // A key in place of the name of its file.
-    if super::signing::holds_private_key(value) {
+    if holds_private_key(value) {
         return true;
     }
     SECRET_KEYS

@@ -3,12 +3,10 @@
 use std::fmt;
 
 use super::error::OptionError;
+use super::secret_keys::holds_private_key;
 
 /// What a place in the environment begins with.
 const ENV: &str = "env://";
-/// A text of so many characters that could be base64 may be a key.
-const LONG: usize = 44;
-
 /// Where a key is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyPlace {
@@ -71,13 +69,6 @@ impl fmt::Debug for KeyPlace {
 /// Returns whether a text looks like a key in place of the name of its file: PEM, or what is between its lines.
 pub(super) fn is_key_itself(text: &str) -> bool {
     text.contains("-----") || text.contains('\n') || holds_private_key(text)
-}
-
-/// Returns whether a text seems to have a private key in it, and must not be shown.
-pub fn holds_private_key(text: &str) -> bool {
-    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
-    let is_body = text.len() >= LONG && text.starts_with('M') && text.chars().all(is_base64);
-    text.contains("PRIVATE KEY") || is_body
 }
 
 /// `sign=` of a cache that is written.

@@ -1,6 +1,6 @@
 //! The caches of a report.
 
-use super::collect::{Found, NodeFacts, WrittenCache};
+use super::facts::{Found, NodeFacts, WrittenCache};
 use super::model::{
     Export, ExportKind, Outcome, ReadCache, ReadStatus, Status, WriteStatus, Written,
 };

@@ -5,6 +5,7 @@
 //! | [`model`] | the report; its JSON form is an interface |
 //! | [`known`] | what is known of the steps beside their progress |
 //! | [`mod@collect`] | a report made of progress and knowledge |
+//! | `facts` | what it is made of |
 //! | `step` | one step of it |
 //! | `caches`, `sums` | the caches of it, and its sums |
 //! | `critical` | the steps that the build had to wait for |
@@ -17,6 +18,7 @@
 mod caches;
 pub mod collect;
 mod critical;
+mod facts;
 pub mod html;
 pub mod json;
 pub mod known;
@@ -31,6 +33,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use self::collect::{BuildFacts, Ending, NodeFacts, WrittenCache, collect};
+pub use self::collect::collect;
+pub use self::facts::{BuildFacts, Ending, NodeFacts, WrittenCache};
 pub use self::known::{Known, KnownCache};
 pub use self::model::Report;

@@ -1,6 +1,6 @@
 //! The sums of a report.
 
-use super::collect::{Found, NodeFacts};
+use super::facts::{Found, NodeFacts};
 use super::model::{Status, Totals};
 use crate::progress::Traffic;
 
