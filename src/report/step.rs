@@ -179,17 +179,11 @@ fn place(label: &str) -> (Option<String>, Option<String>) {
     (platform, Some(stage).filter(|stage| !stage.is_empty()))
 }
 
+/// Returns the word for a kind. A report also has the steps of builder and client themselves.
 fn kind(kind: Kind) -> &'static str {
     match kind {
-        Kind::Exec => "exec",
-        Kind::File => "file",
-        Kind::Merge => "merge",
-        Kind::Diff => "diff",
-        Kind::Image => "image",
-        Kind::Git => "git",
-        Kind::Http => "http",
-        Kind::Local => "local",
         Kind::Other => "internal",
+        kind => kind.as_str(),
     }
 }
 

@@ -85,6 +85,23 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Returns the word for it in records and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::File => "file",
+            Self::Merge => "merge",
+            Self::Diff => "diff",
+            Self::Image => "image",
+            Self::Git => "git",
+            Self::Http => "http",
+            Self::Local => "local",
+            Self::Other => "other",
+        }
+    }
+}
+
 impl Vertex {
     /// Returns what the step is.
     pub fn kind(&self) -> Kind {

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::files::FileSet;
 use super::hash::Salt;
 use super::{BuildRecord, Detail, Record, StepRecord, name};
-use crate::cache::keys::{Facts, Keys, Kind, Plan, Tree, Vertex, record};
+use crate::cache::keys::{Facts, Keys, Plan, Tree, Vertex, record};
 use crate::digest::Digest;
 
 /// What is known of a build that has just run.
@@ -189,7 +189,7 @@ fn frontend(definition: &Definition) -> String {
 /// Returns the parts that a step is made of, as far as its own bytes go.
 pub fn parts(vertex: &Vertex, salt: &Salt) -> StepRecord {
     let mut step = StepRecord {
-        kind: kind(vertex.kind()).to_owned(),
+        kind: vertex.kind().as_str().to_owned(),
         ..StepRecord::default()
     };
     match &vertex.op {
@@ -201,20 +201,6 @@ pub fn parts(vertex: &Vertex, salt: &Salt) -> StepRecord {
         Ok(op::Op::Build(_)) | Err(_) => {}
     }
     step
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Exec => "exec",
-        Kind::File => "file",
-        Kind::Merge => "merge",
-        Kind::Diff => "diff",
-        Kind::Image => "image",
-        Kind::Git => "git",
-        Kind::Http => "http",
-        Kind::Local => "local",
-        Kind::Other => "other",
-    }
 }
 
 fn exec_parts(exec: &ExecOp, salt: &Salt, step: &mut StepRecord) {
