@@ -21,3 +21,4 @@ pub(crate) mod running;
     reason = "the unit tests of the registry client use the rest"
 )]
 pub(crate) mod scripted_registry;
+pub(crate) mod signing;
