@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--case", action="append", default=[], metavar="NAME",
                         help="only this case, or all whose names begin with it and a dash; can be given again")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples as JSON, too")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the tables of RESULTS.md, too; both files after every case")
     parser.add_argument("--list", action="store_true", help="print the cases and end")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="print the table of RESULTS.md from such a file and end")
     parser.add_argument("--builder", metavar="NAME", help="a builder that is there; needs --registry. It is emptied again and again")
@@ -82,28 +84,30 @@ def surroundings(world: World, runs: int) -> dict:
         "versions": {name: world.quiet(world.plugin(name, "version")).splitlines()[0] for name in world.programs}
         | {"buildkit": buildkit},
         "cases": [],
+        "failed": [],
     }
 
 
 def run_case(world: World, case: Case, args, seconds: float) -> dict | None:
     """A warm-up, then all series in turn, `args.runs` times; 3 times where the time is short. Nothing where the case cannot
     be measured here."""
-    if case.needs_line and not world.registries:
+    if (case.needs_line and not world.registries) or (case.own_builder and not world.own_builder):
         return None
     end = time.monotonic() + seconds
     world.empty()
     series = [one for one in case.make(world) if one.core or args.all]
     # What it warms is builder, registry and machine; the programs of both clients are.
-    world.measure(series[0].command(), series[0].times_steps())
+    world.measure(series[0].command(), series[0].figure)
     for run in range(args.runs):
         if run >= LEAST_RUNS and time.monotonic() > end:
             break
         for one in series:
-            one.samples.append(world.measure(one.command(), one.times_steps()))
+            one.samples.append(world.measure(one.command(), one.figure))
     return report.case_json(case.name, case.about, series)
 
 
-def run_all(world: World, args) -> None:
+def run_all(world: World, args) -> bool:
+    """Measures case after case; one that fails is told at the end. Returns whether all were measured."""
     world.boot()
     result = surroundings(world, args.runs)
     print(report.machine_line(result))
@@ -113,18 +117,32 @@ def run_all(world: World, args) -> None:
     for number, case in enumerate(args.chosen):
         begin = time.monotonic()
         share = case.cost / sum(case.cost for case in args.chosen[number:])
-        measured = run_case(world, case, args, (end - begin) * share * OVERTIME)
-        if measured is None:
-            print(f"{case.name}: cannot be measured here", flush=True)
-            continue
-        result["cases"].append(measured)
-        print(f"{case.name}: {case.about} ({time.monotonic() - begin:.0f} s)")
-        print(*map(report.row, measured["series"]), sep="\n", flush=True)
+        try:
+            measured = run_case(world, case, args, (end - begin) * share * OVERTIME)
+        except (Failed, OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
+            # The others can still be measured.
+            result["failed"].append({"name": case.name, "error": str(error) or type(error).__name__})
+            print(f"{case.name}: FAILED: {error}", flush=True)
+            measured = None
+        else:
+            if measured is None:
+                print(f"{case.name}: cannot be measured here", flush=True)
+        if measured:
+            result["cases"].append(measured)
+            print(f"{case.name}: {case.about} ({time.monotonic() - begin:.0f} s)")
+            print(*map(report.row, measured["series"]), sep="\n", flush=True)
         result["minutes"] = round((time.monotonic() - start) / 60, 1)
-        if args.json:
-            # After each case, so that a run that is broken off leaves what it has.
-            args.json.write_text(json.dumps(result, indent=1) + "\n")
+        keep(result, args)
     print(f"{len(result['cases'])} cases in {result.get('minutes', 0)} minutes")
+    print(*(f"FAILED: {one['name']}: {one['error']}" for one in result["failed"]), sep="\n", end="")
+    return not result["failed"]
+
+
+def keep(result: dict, args) -> None:
+    """Writes the figures so far, so that a run that is broken off leaves what it has."""
+    for path, text in ((args.json, lambda: json.dumps(result, indent=1)), (args.table, lambda: report.readme(result))):
+        if path:
+            path.write_text(text() + "\n")
 
 
 def main() -> int:
@@ -142,13 +160,13 @@ def main() -> int:
         if not args.builder:
             ready.rig()
         with contextlib.closing(World(args, helpers)) as world:
-            run_all(world, args)
+            complete = run_all(world, args)
     except Failed as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Callable
 
 PEER = "buildx"
 CLIENTS = (PEER, "cachex")
+NAMES = ("wall_ms", "steps_ms", "tail_ms", "job_ms", "cpu_ms", "builder_cpu_ms", "peak_mib", "requests", "up_mb", "down_mb")
 
 
 class Failed(Exception):
@@ -22,17 +23,14 @@ class Series:
 
     label: str
     command: Callable[[], list[str]]
-    figure: str = "wall_ms"  # the value that is compared; tail_ms: after the last step, steps_ms: until its end
+    # The value that is compared; tail_ms: after the last step, steps_ms: until its end, job_ms: a job whose phases are told.
+    figure: str = "wall_ms"
     core: bool = True  # measured also where no case is named
     samples: list[dict] = field(default_factory=list)
 
     @property
     def client(self) -> str:
         return self.label.partition(" ")[0]
-
-    def times_steps(self) -> bool:
-        """Whether the progress of the build must tell when its last step ended."""
-        return self.figure != "wall_ms"
 
     def values(self, name: str) -> list[float]:
         return [sample[name] for sample in self.samples if sample.get(name) is not None]
@@ -43,7 +41,7 @@ class Series:
 
     def summary(self, peer: "Series | None") -> dict:
         """The object of this series in the JSON file."""
-        names = ("wall_ms", "steps_ms", "tail_ms", "cpu_ms", "builder_cpu_ms", "peak_mib", "requests", "up_mb", "down_mb")
+        names = (*NAMES, *(name for name in self.samples[0] if name.endswith("_phase_ms")))
         ours, theirs = self.median(self.figure), peer.median(self.figure) if peer else None
         return {
             "label": self.label,
@@ -86,16 +84,18 @@ class Case:
     cost: float
     needs_line: bool  # a registry that the bench can stand before
     core: bool
+    own_builder: bool  # makes builders of its own, in the rig
 
 
 CASES: dict[str, Case] = {}
 
 
-def case(name: str, about: str, cost: float, needs_line: bool = False, core: bool = False):
+def case(name: str, about: str, cost: float, needs_line: bool = False, core: bool = False,
+         own_builder: bool = False):
     """Puts a function into the list of cases."""
 
     def register(make):
-        CASES[name] = Case(name, about, make, cost, needs_line, core)
+        CASES[name] = Case(name, about, make, cost, needs_line, core, own_builder)
         return make
 
     return register

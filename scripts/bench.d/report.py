@@ -1,6 +1,7 @@
 """Figures for readers: the table on the terminal and the one of README.md."""
 
 from model import PEER, Series
+from phases import PHASES
 
 HEAD = ("client", "runs", "time, ms", "min-max", "CPU, ms", "builder's", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
 NOBODY = {"median": {}}
@@ -28,7 +29,18 @@ def row(series: dict) -> str:
         series["label"], series["runs"], time(median[figure]), f"{time(low)}-{time(high)}", time(median["cpu_ms"]),
         time(median.get("builder_cpu_ms")),
         number(median["peak_mib"], 1), number(median.get("requests")), number(median.get("up_mb"), 1),
-        number(median.get("down_mb"), 1), number(series["ratio"], 2))
+        number(median.get("down_mb"), 1), number(series["ratio"], 2)) + phases(series)
+
+
+def phases(series: dict) -> str:
+    """Where the time of a job goes, a line under its row; nothing for other series."""
+    parts = [f"{name} {time(value)}" for name, value in _phases(series).items()]
+    return f"\n    of which {', '.join(parts)}" if parts else ""
+
+
+def _phases(series: dict) -> dict[str, float]:
+    medians = ((name, series["median"].get(f"{name}_phase_ms")) for name in PHASES)
+    return {name: value for name, value in medians if value is not None}
 
 
 def case_json(name: str, about: str, series: list[Series]) -> dict:
@@ -65,7 +77,24 @@ def readme(run: dict) -> str:
                      pair(peer, series, "peak_mib", number), moved(peer, series)]
             lines.append(f"| {' | '.join(cells)} |")
             about = ""
-    return "\n".join([*lines, "", machine_line(run) + "."])
+    return "\n".join([*lines, *jobs(run), *failures(run), "", machine_line(run) + "."])
+
+
+def jobs(run: dict) -> list[str]:
+    """The table of where the time of whole jobs goes, where there are any."""
+    told = [(case, series) for case in run["cases"] for series in case["series"] if _phases(series)]
+    if not told:
+        return []
+    rows = [[case["about"], f"`{series['label']}`", *(time(_phases(series)[name]) for name in PHASES),
+             time(series["median"]["job_ms"]), number(series["ratio"], 2)] for case, series in told]
+    head = ["job, ms", "client", *PHASES, "all", "ratio"]
+    lines = [head, ["---"] * len(head), *rows]
+    return ["", *(f"| {' | '.join(cells)} |" for cells in lines)]
+
+
+def failures(run: dict) -> list[str]:
+    """The cases that could not be measured, and why."""
+    return ["", *(f"Not measured: `{one['name']}`: {one['error']}" for one in run["failed"])] if run.get("failed") else []
 
 
 def pair(peer: dict, ours: dict, name: str, form) -> str:

@@ -1,17 +1,16 @@
 """The surroundings of a case: clients, builder, registry, folders. All of it is gone at the end."""
 
-import datetime
 import itertools
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import engine
+import phases
 from model import Failed
 from registries import Registries
 
@@ -66,9 +65,8 @@ class World:
             self.registries = Registries(self.folder, self.helpers)
             self.host = self.registries.near
         if self.own_builder:
-            image = os.environ["CACHEX_RIG_BUILDER_IMAGE"]
             self.quiet(self.plugin("buildx", "create", "--name", self.builder, "--driver", "docker-container",
-                                   "--driver-opt", f"image={image},network=host", "--bootstrap"))
+                                   "--driver-opt", self.builder_options(), "--bootstrap"))
 
     def at_end(self, command: list[str]):
         """A command that takes away what a case leaves outside of builder and registry."""
@@ -117,6 +115,16 @@ class World:
         (folder / "Dockerfile").write_text(dockerfile)
         return folder
 
+    def builder_options(self) -> str:
+        """The driver's options of a builder of the bench."""
+        return f"image={os.environ['CACHEX_RIG_BUILDER_IMAGE']},network=host"
+
+    def base_at(self, host: str) -> str:
+        """The base image, copied to a registry of the bench."""
+        copy = "base/debian:bookworm"
+        self.quiet(["crane", "copy", "--insecure", self.base, f"{self.registries.near}/{copy}"])
+        return f"{host}/{copy}"
+
     def prune(self, *but: str):
         """Empties the builder."""
         self.quiet(self.plugin("buildx", "prune", "--builder", self.builder, "--all", "--force", *but))
@@ -138,8 +146,8 @@ class World:
 
     # Measuring.
 
-    def measure(self, command: list[str], times_steps: bool) -> dict:
-        """Runs a command and returns its sample."""
+    def measure(self, command: list[str], figure: str) -> dict:
+        """Runs a command and returns its sample, with the figure that is asked for."""
         report, errors = self.folder / "report", self.folder / "stderr"
         before, builder_before = self._counters(), engine.cpu_ms(self.builder)
         with errors.open("wb") as stderr:
@@ -156,7 +164,11 @@ class World:
         if after:
             requests, up, down = (new - old for new, old in zip(after, before))
             sample |= {"requests": requests, "up_mb": up / 1e6, "down_mb": down / 1e6}
-        if times_steps:
+        if figure == "job_ms":
+            sample |= phases.of_job(text)
+            # That of the builder that is there all the time, which does nothing.
+            sample.pop("builder_cpu_ms", None)
+        elif figure != "wall_ms":
             sample["tail_ms"] = took["end"] / 1e6 - last_step(text) * 1000
             sample["steps_ms"] = sample["wall_ms"] - sample["tail_ms"]
         return sample
@@ -172,9 +184,7 @@ def last_step(progress: str) -> float:
         for vertex in json.loads(line).get("vertexes") or [] if line.startswith("{") else []:
             name = vertex.get("name", "")
             if vertex.get("completed") and name.startswith(STEP) and not name.startswith(NO_STEPS):
-                # Nanoseconds are more than Python reads.
-                text = re.sub(r"\.(\d{6})\d*", r".\1", vertex["completed"])
-                ends.append(datetime.datetime.fromisoformat(text).timestamp())
+                ends.append(phases.seconds(vertex["completed"]))
     if not ends:
         raise Failed("the build has shown no step")
     return max(ends)

@@ -1,0 +1,65 @@
+"""Where the time of a whole job goes, by what the client shows: lines `@NAME SECONDS` between its commands, and the rawjson
+progress of the build. Both clients show what BuildKit reports, so it is one method for both."""
+
+import datetime
+import json
+import re
+
+PHASES = ("boot", "import", "fetch", "steps", "image", "cache", "other", "end")
+# A moment of the build in which several go on counts for the first of these.
+ORDER = ("fetch", "steps", "image", "cache", "import")
+LAYER = re.compile(r"^(extracting )?sha256:[0-9a-f]{64}$")
+
+
+def seconds(text: str) -> float:
+    """A time of the progress in seconds since 1970."""
+    # Nanoseconds are more than Python reads.
+    return datetime.datetime.fromisoformat(re.sub(r"\.(\d{6})\d*", r".\1", text).replace("Z", "+00:00")).timestamp()
+
+
+def of_job(text: str) -> dict[str, float]:
+    """The phases of a job in milliseconds, and their sum."""
+    marks = {name: float(at) for name, at in re.findall(r"^@(\w+) (\d+\.\d+)$", text, re.MULTILINE)}
+    begin, boot, build, end = (marks[name] for name in ("begin", "boot", "build", "rm"))
+    spent = _divide(_spans(text), boot, build)
+    spent |= {"boot": boot - begin, "end": end - build, "other": build - boot - sum(spent.values())}
+    return {f"{name}_phase_ms": spent[name] * 1000 for name in PHASES} | {"job_ms": (end - begin) * 1000}
+
+
+def _spans(text: str) -> list[tuple[str, float, float]]:
+    """What went on from when to when."""
+    vertexes, statuses = {}, {}
+    for line in text.splitlines():
+        report = json.loads(line) if line.startswith("{") else {}
+        for vertex in report.get("vertexes") or []:
+            vertexes.setdefault(vertex["digest"], {}).update(vertex)
+        for status in report.get("statuses") or []:
+            statuses.setdefault((status["vertex"], status["id"]), {}).update(status)
+    spans = [(_kind(vertex), vertex) for vertex in vertexes.values()]
+    spans += [("fetch" if LAYER.match(name) else None, status) for (_, name), status in statuses.items()]
+    return [(kind, seconds(one["started"]), seconds(one["completed"]))
+            for kind, one in spans if kind and one.get("started") and one.get("completed")]
+
+
+def _kind(vertex: dict) -> str | None:
+    name = vertex.get("name", "")
+    if name.startswith("importing cache manifest"):
+        return "import"
+    if name.startswith("exporting cache"):
+        return "cache"
+    if name.startswith("exporting to"):
+        return "image"
+    is_step = name.startswith("[") and not name.startswith(("[internal]", "[auth]")) and " FROM " not in name
+    return "steps" if is_step and not vertex.get("cached") else None
+
+
+def _divide(spans: list[tuple[str, float, float]], begin: float, end: float) -> dict[str, float]:
+    """How many seconds count for each kind."""
+    times = sorted({begin, end, *(min(max(at, begin), end) for _, *both in spans for at in both)})
+    spent = dict.fromkeys(ORDER, 0.0)
+    for earlier, later in zip(times, times[1:]):
+        going = {kind for kind, start, stop in spans if start <= earlier and stop >= later}
+        kind = next((kind for kind in ORDER if kind in going), None)
+        if kind:
+            spent[kind] += later - earlier
+    return spent
