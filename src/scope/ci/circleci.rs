@@ -15,6 +15,12 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
         .get("CIRCLE_PULL_REQUEST")
         .and_then(|url| parse_number(url.rsplit('/').next()?));
     let number = vars.number("CIRCLE_PR_NUMBER", &mut facts);
+    let pull = [
+        "CIRCLE_PULL_REQUEST",
+        "CIRCLE_PR_NUMBER",
+        "CIRCLE_PR_USERNAME",
+    ];
+    let is_pull = pull.iter().any(|name| vars.is_set(name));
     if let Some(number) = number.or(by_url).or(by_branch) {
         let is_fork = vars.is_set("CIRCLE_PR_USERNAME")
             || vars.is_set("CIRCLE_PR_NUMBER")
@@ -22,7 +28,8 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
         facts.event = Event::Pull { number, is_fork };
     } else if let Some(tag) = vars.get("CIRCLE_TAG") {
         facts.event = Event::Tag(tag);
-    } else if let Some(branch) = branch {
+    } else if let (Some(branch), false) = (branch, is_pull) {
+        // A pull request whose number cannot be read never becomes a branch, which others read.
         facts.event = Event::Branch(branch);
     }
     facts

@@ -140,6 +140,16 @@ fn circleci() {
             line: "pull request 7 of a fork → reads b-main, b-master, b-trunk; writes nothing (the token may not push)",
         },
         Case {
+            name: "pull request without a number",
+            vars: &[
+                ("CIRCLECI", "true"),
+                ("CIRCLE_BRANCH", "fix"),
+                ("CIRCLE_PULL_REQUEST", "https://github.com/acme/app/pull/x"),
+            ],
+            event: None,
+            line: "a commit in CircleCI → reads b-main, b-master, b-trunk; writes nothing (CACHEX_BRANCH is not set)",
+        },
+        Case {
             name: "tag",
             vars: &[("CIRCLECI", "true"), ("CIRCLE_TAG", "v1.4")],
             event: None,
