@@ -124,12 +124,7 @@ fn digest_of(entry: &Value) -> String {
 /// The layers of the base image, which keep their compression.
 fn base_layers() -> BTreeSet<String> {
     let rig = Rig::get();
-    let (repository, tag) = rig
-        .busybox
-        .strip_prefix(rig.registry.host())
-        .and_then(|name| name.trim_start_matches('/').rsplit_once(':'))
-        .expect("a name");
-    let manifest = rig.registry.manifest(repository, tag).expect("the base");
+    let manifest = rig.registry.manifest_of(&rig.busybox);
     entries(&manifest).iter().map(digest_of).collect()
 }
 

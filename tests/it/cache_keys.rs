@@ -226,10 +226,8 @@ impl RemoteCache {
 /// Reads the config of a cache in the rig's registry.
 fn config(reference: &str) -> CacheConfig {
     let registry = &Rig::get().registry;
-    let (place, tag) = reference.rsplit_once(':').expect("a tag");
-    let repository = place.split_once('/').expect("a repository").1;
-    let manifest = registry.manifest(repository, tag).expect("a cache");
-    let config = registry.config(repository, &manifest);
+    let (repository, _) = registry.place(reference);
+    let config = registry.config(repository, &registry.manifest_of(reference));
     CacheConfig::parse(config.to_string().as_bytes()).expect("a config")
 }
 

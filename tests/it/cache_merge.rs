@@ -104,14 +104,7 @@ fn a_cache_of_buildx_is_united_and_an_unchanged_one_is_left_alone() {
 }
 
 fn manifest(reference: &str) -> Value {
-    let rig = Rig::get();
-    let name = reference.strip_prefix(rig.registry.host());
-    let name = name.and_then(|name| name.trim_start_matches('/').rsplit_once(':'));
-    let (repository, tag) = name.expect("a name");
-    rig.registry
-        .manifest(repository, tag)
-        .expect("a cache")
-        .json
+    Rig::get().registry.manifest_of(reference).json
 }
 
 #[test]
@@ -149,12 +142,9 @@ fn what_the_bounds_do_not_allow_is_dropped_and_said() {
 }
 
 fn config(reference: &str) -> Value {
-    let rig = Rig::get();
-    let name = reference.strip_prefix(rig.registry.host());
-    let name = name.and_then(|name| name.trim_start_matches('/').rsplit_once(':'));
-    let (repository, tag) = name.expect("a name");
-    let manifest = rig.registry.manifest(repository, tag).expect("a cache");
-    rig.registry.config(repository, &manifest)
+    let registry = &Rig::get().registry;
+    let (repository, _) = registry.place(reference);
+    registry.config(repository, &registry.manifest_of(reference))
 }
 
 #[test]

@@ -42,15 +42,9 @@ fn project(seed: &str) -> TempDir {
 }
 
 fn stored(host: &str, reference: &str) -> (String, Manifest) {
-    let name = reference
-        .strip_prefix(host)
-        .expect("a name")
-        .trim_start_matches('/');
-    let (repository, tag) = name.rsplit_once(':').expect("a tag");
-    let manifest = Registry::new(host)
-        .manifest(repository, tag)
-        .expect("a cache");
-    (repository.to_owned(), manifest)
+    let registry = Registry::new(host);
+    let (repository, _) = registry.place(reference);
+    (repository.to_owned(), registry.manifest_of(reference))
 }
 
 /// The entry of the record in a manifest.

@@ -101,14 +101,8 @@ impl Stored {
 
     /// The layers that are not the base image's.
     fn own(&self) -> Vec<&Layer> {
-        let base = &Rig::get().busybox;
-        let registry = &Rig::get().registry;
-        let (repository, tag) = base
-            .strip_prefix(registry.host())
-            .and_then(|name| name.strip_prefix('/'))
-            .and_then(|name| name.split_once(':'))
-            .expect("an image of the rig's registry");
-        let image = registry.manifest(repository, tag).expect("the base image");
+        let rig = Rig::get();
+        let image = rig.registry.manifest_of(&rig.busybox);
         let of_base = image.json["layers"].to_string();
         self.layers
             .iter()

@@ -217,12 +217,8 @@ fn a_mount_that_cannot_be_restored_begins_empty() {
     let to = export(&reference, "mode=max,via=client,mounts=all");
     bench.build("cachex", &[&to], first.path());
     // The registry loses a pack.
-    let name = reference.strip_prefix(rig.registry.host()).expect("a name");
-    let (repository, tag) = name
-        .trim_start_matches('/')
-        .rsplit_once(':')
-        .expect("a tag");
-    let manifest = rig.registry.manifest(repository, tag).expect("a cache");
+    let (repository, _) = rig.registry.place(&reference);
+    let manifest = rig.registry.manifest_of(&reference);
     let mut packs = manifest.json["layers"].as_array().expect("layers").iter();
     let is_pack = |entry: &&Value| {
         let annotations = &entry["annotations"];

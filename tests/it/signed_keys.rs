@@ -9,7 +9,7 @@ use crate::support::bench::{Bench, assert_all_cached};
 use crate::support::caches::{export, import, reference};
 use crate::support::rig::{text, unique};
 use crate::support::signing::{
-    Keys, SIGNATURE, digest, is_signed, manifest, place, project, registry, verify,
+    Keys, SIGNATURE, digest, is_signed, manifest, project, registry, verify,
 };
 
 #[test]
@@ -59,13 +59,13 @@ fn a_cache_is_signed_by_hand_and_counts_where_it_was_signed() {
     assert!(!bare.contains(SIGNATURE));
 
     // Copied to another tag it does not count, nor where a byte of it was changed.
-    let (repository, tag) = place(&reference);
-    let raw = registry().raw_manifest(&repository, &tag);
+    let (repository, tag) = registry().place(&reference);
+    let raw = registry().raw_manifest(repository, tag);
     let media_type = manifest(&reference)["mediaType"]
         .as_str()
         .expect("a type")
         .to_owned();
-    registry().put_manifest(&repository, "copy", &media_type, &raw);
+    registry().put_manifest(repository, "copy", &media_type, &raw);
     let copy = format!("{}/{repository}:copy", registry().host());
     let error = verify(client, &[&copy, "--key", &public]).unwrap_err();
     assert!(
@@ -83,7 +83,7 @@ fn a_cache_is_signed_by_hand_and_counts_where_it_was_signed() {
         String::from_utf8(raw)
             .expect("JSON")
             .replacen("createdat\":\"2", "createdat\":\"3", 1);
-    registry().put_manifest(&repository, &tag, &media_type, changed.as_bytes());
+    registry().put_manifest(repository, tag, &media_type, changed.as_bytes());
     let error = verify(client, &[&reference, "--key", &public]).unwrap_err();
     assert!(error.contains("does not fit the manifest"), "{error}");
 }
@@ -114,8 +114,8 @@ fn a_private_key_is_never_shown() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert_silent("build", &output);
         assert!(is_signed(&reference));
-        let (repository, _) = place(&reference);
-        let stored = registry().raw_manifest(&repository, "cache");
+        let (repository, _) = registry().place(&reference);
+        let stored = registry().raw_manifest(repository, "cache");
         assert!(!String::from_utf8_lossy(&stored).contains(&secrets[0][..40]));
     }
     // A key in place of its file.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::support::bench::Bench;
 use crate::support::caches::{export, import, reference};
 use crate::support::rig::{Rig, context, unique};
-use crate::support::signing::{Keys, manifest, place, project, registry, verify};
+use crate::support::signing::{Keys, manifest, project, registry, verify};
 
 /// What the build of a project has in `/said`, and its progress.
 fn said(bench: &Bench, tool: &str, from: &str, folder: &Path) -> (String, String) {
@@ -27,7 +27,7 @@ fn a_poisoned_cache_is_refused_where_it_must_be_signed() {
     let bench = Bench::new();
     let keys = Keys::new(&bench.client, &["main"]);
     let reference = reference("poisoned");
-    let (repository, tag) = place(&reference);
+    let (repository, tag) = registry().place(&reference);
     let seed = unique("s");
     let (good, evil) = (project(&seed, "good"), project(&seed, "EVIL"));
     let signed = export(
@@ -64,15 +64,15 @@ fn a_poisoned_cache_is_refused_where_it_must_be_signed() {
         .expect("a place");
     poisoned["layers"][place] = theirs[new].clone();
     let config = poisoned["config"]["digest"].as_str().expect("a config");
-    let config = String::from_utf8(registry().blob(&repository, config)).expect("JSON");
+    let config = String::from_utf8(registry().blob(repository, config)).expect("JSON");
     let config = config.replace(mine.as_str(), &their_digests[new]);
-    let stored = registry().put_blob(&repository, config.as_bytes());
+    let stored = registry().put_blob(repository, config.as_bytes());
     poisoned["config"]["digest"] = stored.into();
     poisoned["config"]["size"] = config.len().into();
     let media_type = poisoned["mediaType"].as_str().expect("a type").to_owned();
     registry().put_manifest(
-        &repository,
-        &tag,
+        repository,
+        tag,
         &media_type,
         poisoned.to_string().as_bytes(),
     );
@@ -91,8 +91,8 @@ fn a_poisoned_cache_is_refused_where_it_must_be_signed() {
     // Without the signature it is no better.
     poisoned["annotations"] = serde_json::json!({});
     registry().put_manifest(
-        &repository,
-        &tag,
+        repository,
+        tag,
         &media_type,
         poisoned.to_string().as_bytes(),
     );
@@ -140,7 +140,7 @@ fn cache_mounts_are_signed_and_come_only_from_what_was_signed() {
         assert!(log.contains("it had good"), "{via}: {log}");
 
         // One who may push puts his own mount in the place of theirs.
-        let (repository, tag) = place(&reference);
+        let (repository, tag) = registry().place(&reference);
         let theirs = format!("{}/{repository}:evil", registry().host());
         let evil = mount_project(&format!("{seed} evil"), "EVIL");
         let to = export(&theirs, &format!("{how},sign=false"));
@@ -151,7 +151,7 @@ fn cache_mounts_are_signed_and_come_only_from_what_was_signed() {
         layers.extend(mount_entries(&manifest(&theirs)));
         let media_type = poisoned["mediaType"].as_str().expect("a type").to_owned();
         let bytes = poisoned.to_string();
-        registry().put_manifest(&repository, &tag, &media_type, bytes.as_bytes());
+        registry().put_manifest(repository, tag, &media_type, bytes.as_bytes());
         let log = Bench::new().build("cachex", &[&import(&reference)], changed.path());
         assert!(log.contains("it had EVIL"), "{via}: {log}");
         let log = Bench::new().build("cachex", &[&verified], changed.path());

@@ -52,6 +52,20 @@ impl Registry {
         &self.host
     }
 
+    /// Repository and tag of a reference to this registry.
+    pub(crate) fn place<'a>(&self, reference: &'a str) -> (&'a str, &'a str) {
+        let rest = reference.strip_prefix(&self.host);
+        let rest = rest.and_then(|rest| rest.strip_prefix('/'));
+        let rest = rest.expect("a reference to this registry");
+        rest.rsplit_once(':').expect("a tag")
+    }
+
+    /// The manifest of a reference to this registry, which must be there.
+    pub(crate) fn manifest_of(&self, reference: &str) -> Manifest {
+        let (repository, tag) = self.place(reference);
+        self.manifest(repository, tag).expect("a manifest")
+    }
+
     /// The manifest under a tag or digest; none when the registry has none.
     pub(crate) fn manifest(&self, repository: &str, reference: &str) -> Option<Manifest> {
         let answer = self.get(&format!("/v2/{repository}/manifests/{reference}"));

@@ -71,32 +71,16 @@ impl Keys {
     }
 }
 
-/// Repository and tag of a reference to the rig's registry.
-pub(crate) fn place(reference: &str) -> (String, String) {
-    let rest = reference.strip_prefix(Rig::get().registry.host());
-    let rest = rest.expect("a name").trim_start_matches('/');
-    let (repository, tag) = rest.rsplit_once(':').expect("a tag");
-    (repository.to_owned(), tag.to_owned())
-}
-
 pub(crate) fn registry() -> &'static Registry {
     &Rig::get().registry
 }
 
 pub(crate) fn manifest(reference: &str) -> Value {
-    let (repository, tag) = place(reference);
-    registry()
-        .manifest(&repository, &tag)
-        .expect("a cache")
-        .json
+    registry().manifest_of(reference).json
 }
 
 pub(crate) fn digest(reference: &str) -> String {
-    let (repository, tag) = place(reference);
-    registry()
-        .manifest(&repository, &tag)
-        .expect("a cache")
-        .digest
+    registry().manifest_of(reference).digest
 }
 
 pub(crate) fn is_signed(reference: &str) -> bool {
