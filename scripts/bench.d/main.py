@@ -123,19 +123,23 @@ def run_all(world: World, args) -> bool:
             # The others can still be measured.
             result["failed"].append({"name": case.name, "error": str(error) or type(error).__name__})
             print(f"{case.name}: FAILED: {error}", flush=True)
-            measured = None
         else:
-            if measured is None:
-                print(f"{case.name}: cannot be measured here", flush=True)
-        if measured:
-            result["cases"].append(measured)
-            print(f"{case.name}: {case.about} ({time.monotonic() - begin:.0f} s)")
-            print(*map(report.row, measured["series"]), sep="\n", flush=True)
+            show(case, measured, time.monotonic() - begin)
+            result["cases"] += [measured] if measured else []
         result["minutes"] = round((time.monotonic() - start) / 60, 1)
         keep(result, args)
     print(f"{len(result['cases'])} cases in {result.get('minutes', 0)} minutes")
-    print(*(f"FAILED: {one['name']}: {one['error']}" for one in result["failed"]), sep="\n", end="")
+    for one in result["failed"]:
+        print(f"FAILED: {one['name']}: {one['error']}")
     return not result["failed"]
+
+
+def show(case: Case, measured: dict | None, seconds: float) -> None:
+    if measured is None:
+        print(f"{case.name}: cannot be measured here", flush=True)
+        return
+    print(f"{case.name}: {case.about} ({seconds:.0f} s)")
+    print(*map(report.row, measured["series"]), sep="\n", flush=True)
 
 
 def keep(result: dict, args) -> None:

@@ -8,6 +8,7 @@ import re
 PHASES = ("boot", "import", "fetch", "steps", "image", "cache", "other", "end")
 # A moment of the build in which several go on counts for the first of these.
 ORDER = ("fetch", "steps", "image", "cache", "import")
+NO_STEPS = ("[internal]", "[auth]")
 LAYER = re.compile(r"^(extracting )?sha256:[0-9a-f]{64}$")
 
 
@@ -15,6 +16,16 @@ def seconds(text: str) -> float:
     """A time of the progress in seconds since 1970."""
     # Nanoseconds are more than Python reads.
     return datetime.datetime.fromisoformat(re.sub(r"\.(\d{6})\d*", r".\1", text).replace("Z", "+00:00")).timestamp()
+
+
+def reports(progress: str):
+    """The objects of a rawjson progress, among other lines."""
+    return (json.loads(line) for line in progress.splitlines() if line.startswith("{"))
+
+
+def is_step(name: str) -> bool:
+    """Whether a vertex of that name is a step of the Dockerfile; exports and imports have no bracket."""
+    return name.startswith("[") and not name.startswith(NO_STEPS)
 
 
 def of_job(text: str) -> dict[str, float]:
@@ -29,8 +40,7 @@ def of_job(text: str) -> dict[str, float]:
 def _spans(text: str) -> list[tuple[str, float, float]]:
     """What went on from when to when."""
     vertexes, statuses = {}, {}
-    for line in text.splitlines():
-        report = json.loads(line) if line.startswith("{") else {}
+    for report in reports(text):
         for vertex in report.get("vertexes") or []:
             vertexes.setdefault(vertex["digest"], {}).update(vertex)
         for status in report.get("statuses") or []:
@@ -49,8 +59,8 @@ def _kind(vertex: dict) -> str | None:
         return "cache"
     if name.startswith("exporting to"):
         return "image"
-    is_step = name.startswith("[") and not name.startswith(("[internal]", "[auth]")) and " FROM " not in name
-    return "steps" if is_step and not vertex.get("cached") else None
+    ran = is_step(name) and " FROM " not in name and not vertex.get("cached")
+    return "steps" if ran else None
 
 
 def _divide(spans: list[tuple[str, float, float]], begin: float, end: float) -> dict[str, float]:

@@ -16,8 +16,6 @@ from registries import Registries
 
 PLUGIN_FOLDERS = ("/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
                   "/usr/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins")
-STEP = "["  # how the name of a step begins in the progress of a build; exports have no bracket
-NO_STEPS = ("[internal]", "[auth]")
 
 
 class World:
@@ -179,12 +177,9 @@ class World:
 
 def last_step(progress: str) -> float:
     """When the last step of a build ended, in seconds since 1970, by its rawjson progress."""
-    ends = []
-    for line in progress.splitlines():
-        for vertex in json.loads(line).get("vertexes") or [] if line.startswith("{") else []:
-            name = vertex.get("name", "")
-            if vertex.get("completed") and name.startswith(STEP) and not name.startswith(NO_STEPS):
-                ends.append(phases.seconds(vertex["completed"]))
+    vertexes = (vertex for report in phases.reports(progress) for vertex in report.get("vertexes") or [])
+    ends = [phases.seconds(vertex["completed"]) for vertex in vertexes
+            if vertex.get("completed") and phases.is_step(vertex.get("name", ""))]
     if not ends:
         raise Failed("the build has shown no step")
     return max(ends)

@@ -115,21 +115,22 @@ def _jobs(world, host: str, first: bool):
 ABOUT = "builder made, build with one source file changed, image pushed, cache exported, builder removed"
 
 
-@case("ci-job", f"a job of a CI: {ABOUT}", cost=220, core=True, own_builder=True)
+@case("ci-job", f"a job of a CI: {ABOUT}", cost=220, core=True, needs_line=True, own_builder=True)
 def job(world):
     return _jobs(world, world.host, first=False)
 
 
-@case("ci-job-first", "the first job ever", cost=260, core=True, own_builder=True)
+@case("ci-job-first", "the first job ever", cost=260, core=True, needs_line=True, own_builder=True)
 def first_job(world):
     return _jobs(world, world.host, first=True)
 
 
-@case("ci-job-far", "the job of a CI over 30 ms and 200 Mbit/s, with TLS's round trip and a login", cost=300, own_builder=True)
+@case("ci-job-far", "the job of a CI over 30 ms and 200 Mbit/s, with TLS's round trip and a login", cost=300,
+      needs_line=True, own_builder=True)
 def far_job(world):
     return _jobs(world, world.registries.login, first=False)
 
 
-@case("ci-job-first-far", "the first job ever over the same line", cost=350, own_builder=True)
+@case("ci-job-first-far", "the first job ever over the same line", cost=350, needs_line=True, own_builder=True)
 def far_first_job(world):
     return _jobs(world, world.registries.login, first=True)
