@@ -7,6 +7,7 @@ use super::secret_keys::holds_private_key;
 
 /// What a place in the environment begins with.
 const ENV: &str = "env://";
+
 /// Where a key is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyPlace {

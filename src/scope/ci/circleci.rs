@@ -15,16 +15,10 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
         .get("CIRCLE_PULL_REQUEST")
         .and_then(|url| parse_number(url.rsplit('/').next()?));
     let number = vars.number("CIRCLE_PR_NUMBER", &mut facts);
-    let pull = [
-        "CIRCLE_PULL_REQUEST",
-        "CIRCLE_PR_NUMBER",
-        "CIRCLE_PR_USERNAME",
-    ];
-    let is_pull = pull.iter().any(|name| vars.is_set(name));
+    let of_fork = vars.is_set("CIRCLE_PR_USERNAME") || vars.is_set("CIRCLE_PR_NUMBER");
+    let is_pull = of_fork || vars.is_set("CIRCLE_PULL_REQUEST");
     if let Some(number) = number.or(by_url).or(by_branch) {
-        let is_fork = vars.is_set("CIRCLE_PR_USERNAME")
-            || vars.is_set("CIRCLE_PR_NUMBER")
-            || by_branch.is_some();
+        let is_fork = of_fork || by_branch.is_some();
         facts.event = Event::Pull { number, is_fork };
     } else if let Some(tag) = vars.get("CIRCLE_TAG") {
         facts.event = Event::Tag(tag);
