@@ -89,6 +89,10 @@ pub const CACHEX_HAND_ON: &str = "CACHEX_HAND_ON";
 pub const CACHEX_SIGN_KEY: &str = "CACHEX_SIGN_KEY";
 /// Public keys to verify caches with, as PEM or the paths of files, joined by `+`.
 pub const CACHEX_VERIFY_KEYS: &str = "CACHEX_VERIFY_KEYS";
+/// More arguments of cosign where it signs caches.
+pub const CACHEX_COSIGN_ARGS: &str = "CACHEX_COSIGN_ARGS";
+/// More arguments of cosign where it verifies caches.
+pub const CACHEX_COSIGN_VERIFY_ARGS: &str = "CACHEX_COSIGN_VERIFY_ARGS";
 /// Default of `--cache`.
 pub const CACHEX_CACHE: &str = "CACHEX_CACHE";
 /// File with the event that GitHub Actions runs for.

@@ -45,6 +45,7 @@
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |
 //! | [`platform`] | what differs between operating systems | – |
+//! | [`child`] | programs that are started, without the keys that sign caches | [`mod@env`] |
 //! | [`mod@later`] | answers that are on their way while other things are got ready | – |
 //! | [`output_file`] | files that the user names as outputs: what is replaced, written through or refused | – |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |
@@ -57,6 +58,7 @@ pub(crate) mod build;
 pub(crate) mod builder;
 pub(crate) mod buildkit;
 pub(crate) mod cache;
+pub(crate) mod child;
 pub(crate) mod cli;
 pub(crate) mod compress;
 pub(crate) mod digest;

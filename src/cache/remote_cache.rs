@@ -85,7 +85,11 @@ impl RemoteCache {
         let Some(raw) = repository.manifest(reference).await? else {
             return Ok(Self::default());
         };
-        if let Some(why) = signing.and_then(|signing| signing.distrusts(&raw.bytes)) {
+        let distrusted = match signing {
+            Some(signing) => signing.distrusts(&raw.bytes).await,
+            None => None,
+        };
+        if let Some(why) = distrusted {
             tracing::debug!(reference, why, "the old cache counts as empty");
             return Ok(Self::default());
         }

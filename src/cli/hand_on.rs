@@ -22,7 +22,7 @@ use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search};
 use crate::plugin::{self, Name, alias};
 
 /// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
-const OWN_KEYS: [&str; 17] = [
+const OWN_KEYS: [&str; 18] = [
     "via",
     "compressor",
     "merge",
@@ -38,6 +38,7 @@ const OWN_KEYS: [&str; 17] = [
     "sign-unverified",
     "verify",
     "max-signature-age",
+    "verify-required",
     "mounts",
     "mounts-max-size",
 ];

@@ -14,6 +14,7 @@ use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::child;
 use crate::docker::{ConfigError, ConfigFile, Contexts, config_dir};
 use crate::env::{BUILDX_BUILDER, Env};
 use crate::error::CommandError;
@@ -287,6 +288,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
     let invocation = plugin::invocation(args.clone(), &name);
     args.drain(..args.len().min(1));
     let env = Env::from_process();
+    child::hide_named_in(&args);
     let call = Call {
         name: &name,
         env: &env,

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 use super::demux::Tail;
+use crate::child;
 
 /// How long the last words of a program that has ended may take. Another process may keep its
 /// standard error open for ever: a shared connection of ssh does.
@@ -39,7 +40,7 @@ impl ProcessStream {
     ///
     /// Fails if it is not installed.
     pub fn spawn(program: &str, arguments: &[String]) -> io::Result<Self> {
-        let mut child = Command::new(program)
+        let mut child = child::command(program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

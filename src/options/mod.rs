@@ -15,6 +15,7 @@ pub mod build_context;
 pub mod cache;
 pub mod call;
 pub mod context_mode;
+pub mod cosign;
 pub mod csv;
 pub mod duration;
 pub mod entitlement;

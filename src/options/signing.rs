@@ -1,7 +1,9 @@
 //! Where keys are: `sign=` and `verify=` of caches, and `--key`. A key itself is never a value, and never shown.
 
 use std::fmt;
+use std::time::Duration;
 
+use super::cosign::Identity;
 use super::error::OptionError;
 use super::secret_keys::holds_private_key;
 
@@ -84,6 +86,8 @@ pub enum Sign {
     Off,
     /// It is signed with this key.
     With(KeyPlace),
+    /// The user's cosign signs it, as whom this says.
+    Cosign(Identity),
 }
 
 impl Sign {
@@ -97,7 +101,10 @@ impl Sign {
             "" => Self::Auto,
             "true" => Self::On,
             "false" => Self::Off,
-            text => Self::With(KeyPlace::parse(text)?),
+            text => match Identity::parse(text)? {
+                Some(identity) => Self::Cosign(identity),
+                None => Self::With(KeyPlace::parse(text)?),
+            },
         })
     }
 }
@@ -110,6 +117,7 @@ impl fmt::Display for Sign {
             Self::On => f.write_str("true"),
             Self::Off => f.write_str("false"),
             Self::With(place) => place.fmt(f),
+            Self::Cosign(identity) => identity.fmt(f),
         }
     }
 }
@@ -126,6 +134,19 @@ pub enum Verify {
     Off,
     /// It must be signed with one of these keys.
     With(Vec<KeyPlace>),
+    /// The user's cosign must find that it was signed by this one.
+    Cosign(Identity),
+}
+
+/// How a cache that is read is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verification {
+    /// Whether and by whom it must be signed (`verify`).
+    pub verify: Verify,
+    /// How old its signature may be, where given (`max-signature-age`).
+    pub max_age: Option<Duration>,
+    /// One that is not signed as it must be is an error (`verify-required`), and not only not read.
+    pub is_required: bool,
 }
 
 impl Verify {
@@ -139,7 +160,10 @@ impl Verify {
             "" => Self::Auto,
             "true" => Self::On,
             "false" => Self::Off,
-            text => Self::With(KeyPlace::parse_list(text)?),
+            text => match Identity::parse(text)? {
+                Some(identity) => Self::Cosign(identity),
+                None => Self::With(KeyPlace::parse_list(text)?),
+            },
         })
     }
 }
@@ -155,12 +179,14 @@ impl fmt::Display for Verify {
                 let places: Vec<String> = places.iter().map(ToString::to_string).collect();
                 f.write_str(&places.join("+"))
             }
+            Self::Cosign(identity) => identity.fmt(f),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cosign::COSIGN;
     use super::*;
 
     #[test]
@@ -189,6 +215,9 @@ mod tests {
                 assert!(!error.to_string().contains("MIGH"), "{error}");
             }
         }
+        let named = format!("{COSIGN}:key={body}");
+        let error = Verify::parse(&named).unwrap_err();
+        assert!(!error.to_string().contains("MIGH"), "{error}");
         let path = "/home/me/projects/a-long-name-of-a-folder/cachex.key";
         assert!(KeyPlace::parse(path).is_ok());
     }

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
 use super::name::BUILDX;
 use super::{METADATA_COMMAND, Metadata};
+use crate::child;
 use crate::platform::process;
 
 /// Set in the environment of the one that is become, and of one that is asked who it is: whoever finds it set hands
@@ -161,7 +162,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 /// Asks a program what it is, in docker's words.
 fn ask(path: &Path) -> Option<Metadata> {
-    let output = Command::new(path)
+    let output = child::std_command(path)
         .arg(METADATA_COMMAND)
         .env(GUARD, "1")
         .stdin(Stdio::null())
@@ -175,7 +176,7 @@ fn ask(path: &Path) -> Option<Metadata> {
 impl Original {
     /// Becomes the program; returns only if that fails.
     pub fn become_it(&self, args: &[OsString]) -> io::Error {
-        process::become_program(Command::new(&self.path).args(args).env(GUARD, "1"))
+        process::become_program(child::std_command(&self.path).args(args).env(GUARD, "1"))
     }
 }
 

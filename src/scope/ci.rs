@@ -28,6 +28,29 @@ pub fn facts(get: &dyn Fn(&str) -> Option<String>, event_file: Option<&str>) -> 
     overridden(facts, vars)
 }
 
+/// Variables in which CIs say the commit that they build.
+const COMMITS: [&str; 8] = [
+    "GITHUB_SHA",
+    "CI_COMMIT_SHA",
+    "BUILDKITE_COMMIT",
+    "CIRCLE_SHA1",
+    "BUILD_SOURCEVERSION",
+    "BITBUCKET_COMMIT",
+    "DRONE_COMMIT_SHA",
+    "GIT_COMMIT",
+];
+
+/// Returns the commit that a CI says it builds; `None` outside of one.
+pub fn commit(get: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let vars = Vars(get);
+    of_vendor(vars, None).ci?;
+    let is_commit = |text: &String| {
+        (40..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_hexdigit())
+    };
+    let mut said = COMMITS.iter().filter_map(|name| vars.get(name));
+    said.find(is_commit)
+}
+
 fn of_vendor(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
     // Those that other CIs set besides their own come last.
     if vars.is("GITHUB_ACTIONS", "true") {

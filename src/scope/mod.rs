@@ -22,7 +22,7 @@ mod line;
 mod plan;
 mod slug;
 
-pub use ci::facts;
+pub use ci::{commit, facts};
 pub use closed::{Remote, Standing};
 pub use facts::{Event, Facts, GitFacts};
 pub use line::{Held, line};

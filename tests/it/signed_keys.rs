@@ -1,5 +1,6 @@
 //! Keys of signed caches: `cache sign` and `cache verify` by hand, and that a private key is never shown.
 
+use std::path::Path;
 use std::process::Output;
 
 use fs_err as fs;
@@ -158,4 +159,69 @@ fn a_private_key_is_never_shown() {
     ];
     let error = text(&bench.client.docker(&sign).stderr);
     assert!(error.contains("the key is encrypted"), "{error}");
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn no_other_program_is_given_the_private_key() {
+    let bench = Bench::new();
+    let keys = Keys::new(&bench.client, &["main", "other"]);
+    let (folder, reference) = (project(&unique("s"), "x"), reference("child"));
+    fs::create_dir(folder.path().join(".git")).expect("a folder");
+    fs::write(folder.path().join(".dockerignore"), ".git\n").expect("a file");
+    // In place of git: notes its variables, and the arguments of every process.
+    let (bin, out, spool) = (
+        TempDir::new().expect("a folder"),
+        TempDir::new().expect("a folder"),
+        TempDir::new().expect("a folder"),
+    );
+    let script = format!(
+        "#!/bin/sh\nout={}\nenv > $out/env.$$\ncat /proc/[0-9]*/cmdline > $out/args.$$ 2>/dev/null\nexit 1\n",
+        out.path().display()
+    );
+    let git = bin.path().join("git");
+    fs::write(&git, script).expect("a file");
+    fs::set_permissions(&git, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let pem = |name: &str| fs::read_to_string(keys.path(&format!("{name}.key"))).expect("a key");
+    let path = std::env::var("PATH").unwrap_or_default();
+    for (sign, var) in [("true", "CACHEX_SIGN_KEY"), ("env://OWN_KEY", "OWN_KEY")] {
+        let to = export(&reference, &format!("mode=max,via=client,sign={sign}"));
+        let mut command = bench.command("cachex", &[&to], folder.path());
+        command.env(var, pem("main")).env("TMPDIR", spool.path());
+        command.env("PATH", format!("{}:{path}", bin.path().display()));
+        let output = command.output().expect("the docker CLI");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(is_signed(&reference));
+    }
+    let secrets = keys.secrets();
+    let mut looked_at = 0;
+    for folder in [out.path(), spool.path(), bench.client.config()] {
+        looked_at += assert_nowhere(folder, &secrets);
+    }
+    let asked = fs::read_dir(out.path()).expect("a folder").count();
+    assert!(asked >= 4 && looked_at >= asked, "{asked}, {looked_at}");
+}
+
+/// Looks through all files of a folder for a part of a secret; tells how many there were.
+fn assert_nowhere(folder: &Path, secrets: &[String]) -> usize {
+    let mut count = 0;
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let kind = entry.file_type().expect("a kind");
+        if kind.is_dir() {
+            count += assert_nowhere(&entry.path(), secrets);
+        } else if kind.is_file() {
+            let bytes = fs::read(entry.path()).expect("a file");
+            let text = String::from_utf8_lossy(&bytes);
+            for secret in secrets {
+                assert!(
+                    !text.contains(&secret[20..60]),
+                    "{}",
+                    entry.path().display()
+                );
+            }
+            count += 1;
+        }
+    }
+    count
 }

@@ -1,25 +1,12 @@
 //! A cache in which somebody has put layers or cache mounts of his own: refused where it must be signed.
 
-use std::path::Path;
-
-use fs_err as fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::bench::Bench;
 use crate::support::caches::{export, import, reference};
 use crate::support::rig::{Rig, context, unique};
-use crate::support::signing::{Keys, manifest, project, registry, verify};
-
-/// What the build of a project has in `/said`, and its progress.
-fn said(bench: &Bench, tool: &str, from: &str, folder: &Path) -> (String, String) {
-    let out = TempDir::new().expect("a folder");
-    let output = format!("--output=type=local,dest={}", out.path().display());
-    bench.prune();
-    let log = bench.build(tool, &[from, &output], folder);
-    let said = fs::read_to_string(out.path().join("said")).expect("a file");
-    (said.trim().to_owned(), log)
-}
+use crate::support::signing::{Keys, manifest, project, registry, said, verify};
 
 #[test]
 #[ignore = "needs the test rig: scripts/test"]

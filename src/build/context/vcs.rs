@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use futures_util::FutureExt as _;
-use tokio::process::Command;
 
+use crate::child;
 use crate::later::{Later, later};
 
 /// Which facts are wanted (`BUILDX_GIT_INFO`, `BUILDX_GIT_LABELS`, `BUILDX_GIT_CHECK_DIRTY`).
@@ -226,7 +226,7 @@ fn without_credentials(url: &str) -> String {
 
 /// Asks git about a folder; nothing where it fails, or where there is none.
 pub async fn git(dir: &Path, args: &[&str]) -> Option<String> {
-    let output = Command::new("git")
+    let output = child::command("git")
         .arg("-C")
         .arg(dir)
         .args(args)

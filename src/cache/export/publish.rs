@@ -179,7 +179,7 @@ async fn alone(
         let place = place(repository, reference, &bounds, beside);
         extras.set_notes(place.notes_over_what_is_there().await?);
     }
-    let manifest = made.with(extras)?.signed(beside.signing);
+    let manifest = made.with(extras)?.signed(beside.signing).await;
     (published.manifest, published.refused) =
         store::put(repository, Some(reference), &manifest).await?;
     Ok(published)

@@ -196,7 +196,7 @@ pub async fn replace(place: Place<'_>, contents: &Contents) -> Result<Merged, Pu
     let parts = contents.to_parts()?;
     put_config(place.repository, &parts.config_digest, &parts.config, true).await?;
     let tag = Some(place.reference);
-    let written = parts.written().signed(place.beside.signing);
+    let written = parts.written().signed(place.beside.signing).await;
     let (manifest, refused) = store::put(place.repository, tag, &written).await?;
     Ok(Merged {
         manifest,
@@ -325,7 +325,11 @@ impl Writer<'_> {
         raw: &RawManifest,
     ) -> Result<Result<Contents, String>, RegistryError> {
         let signing = self.place.beside.signing;
-        match signing.and_then(|signing| signing.distrusts(&raw.bytes)) {
+        let distrusted = match signing {
+            Some(signing) => signing.distrusts(&raw.bytes).await,
+            None => None,
+        };
+        match distrusted {
             Some(why) => Ok(Err(why)),
             None => read_contents(self.place.repository, raw).await,
         }
@@ -436,7 +440,7 @@ impl Writer<'_> {
         let known = held.digest.is_some();
         put_config(repository, &parts.config_digest, &parts.config, known).await?;
         let begun = Instant::now();
-        let mut written = parts.written().signed(self.place.beside.signing);
+        let mut written = parts.written().signed(self.place.beside.signing).await;
         let (digest, refused) = store::put(repository, None, &written).await?;
         if let (true, Some(plain)) = (refused, written.without.take()) {
             self.refused = true;

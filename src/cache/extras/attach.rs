@@ -80,7 +80,7 @@ pub async fn attach(
         None => None,
     };
     manifest.extras.set_record(record);
-    let with = Written::of(&manifest)?.signed(new.signing);
+    let with = Written::of(&manifest)?.signed(new.signing).await;
     let with = match new.signing {
         // Without the record it is better than without the signature.
         Some(_) => with,
@@ -117,7 +117,7 @@ pub async fn attach_mounts(
         if !manifest.is_cache() || mounts == *manifest.extras.mounts() {
             return Ok(None);
         }
-        if let Some(why) = keeps_signature(&raw.bytes, signing) {
+        if let Some(why) = keeps_signature(&raw.bytes, signing).await {
             tracing::debug!(tag, why, "no mounts are added");
             return Ok(None);
         }
@@ -128,8 +128,11 @@ pub async fn attach_mounts(
             manifest.extras.set_notes(notes);
         }
         manifest.extras = manifest.extras.in_form(manifest.form);
-        let with = Written::of(&manifest)?.signed(signing);
-        let is_signed = signing.is_none_or(|signing| signing.distrusts(&with.with).is_none());
+        let with = Written::of(&manifest)?.signed(signing).await;
+        let is_signed = match signing {
+            Some(signing) => signing.distrusts(&with.with).await.is_none(),
+            None => true,
+        };
         if with.without.is_none() || !is_signed {
             tracing::debug!(
                 tag,
@@ -148,9 +151,9 @@ pub async fn attach_mounts(
 
 /// Returns why a manifest must stay as it is: a signature must not vouch for what others have written, and one that this
 /// build cannot make again is worth more than mounts.
-fn keeps_signature(manifest: &[u8], signing: Option<&Signing>) -> Option<String> {
+async fn keeps_signature(manifest: &[u8], signing: Option<&Signing>) -> Option<String> {
     match (signing, take_apart(manifest)) {
-        (Some(signing), _) => signing.distrusts(manifest),
+        (Some(signing), _) => signing.distrusts(manifest).await,
         (None, Ok(None)) => None,
         (None, _) => Some("it is signed, and this build does not sign".to_owned()),
     }
@@ -326,7 +329,7 @@ mod tests {
         };
         let old = OldRecord::default();
         attach(&repository, TAG, &before, &old, new).await.unwrap();
-        assert_eq!(ours.distrusts(&held()), None);
+        assert_eq!(ours.distrusts(&held()).await, None);
         let added = add("go", Some(&ours)).await;
         let Some(Attached::With(with)) = &added else {
             panic!("{added:?}")
@@ -335,7 +338,7 @@ mod tests {
             (&with.digest, with.size),
             (&Digest::of(&held()), held().len() as u64)
         );
-        assert_eq!(ours.distrusts(&held()), None);
+        assert_eq!(ours.distrusts(&held()).await, None);
         assert_eq!(holds(&repository).await.extras.mounts().iter().count(), 1);
         // Nor is one given up: by another key, without a key, by a build that reads what is not verified.
         ours.reads_unverified(&["r.io/b:c".to_owned()]);

@@ -250,11 +250,18 @@ impl Written {
 
     /// Signs the manifest, if it is to be signed.
     #[must_use]
-    pub fn signed(self, signing: Option<&Signing>) -> Self {
+    pub async fn signed(self, signing: Option<&Signing>) -> Self {
         let Some(signing) = signing else { return self };
+        let without = async {
+            match &self.without {
+                Some(plain) => Some(signing.sign(plain).await),
+                None => None,
+            }
+        };
+        let (with, without) = tokio::join!(signing.sign(&self.with), without);
         let signed = Self {
-            with: signing.sign(&self.with),
-            without: self.without.map(|plain| signing.sign(&plain)),
+            with,
+            without,
             media_type: self.media_type,
         };
         signed.fitting()

@@ -13,8 +13,10 @@ use crate::digest::Digest;
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+/// The version before, which says the same of what is read here, and which cosign may write.
+const OLD_STATEMENT: &str = "https://in-toto.io/Statement/v0.1";
 /// The kind of statement, as cosign calls its own.
-const PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
+pub(super) const PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// The largest bundle that is read, in bytes. One has about 1000.
 const MAX_BYTES: usize = 64 << 10;
 
@@ -26,6 +28,9 @@ pub struct Claims {
     pub repository: String,
     /// The tag that it belongs to.
     pub tag: String,
+    /// The commit that it was made from, where that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// When it was signed.
     #[serde(with = "time")]
     pub signed_at: Timestamp,
@@ -77,7 +82,9 @@ struct Bundle {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Material {
-    public_key: Hint,
+    /// cosign may have a certificate in its place, which it looks at itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<Hint>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,9 +151,9 @@ pub fn sign(key: &SigningKey, manifest: &Digest, claims: &Claims) -> Result<Stri
     let bundle = Bundle {
         media_type: MEDIA_TYPE.to_owned(),
         verification_material: Material {
-            public_key: Hint {
+            public_key: Some(Hint {
                 hint: key.public().fingerprint(),
-            },
+            }),
         },
         dsse_envelope: Envelope {
             payload: STANDARD.encode(&payload),
@@ -206,7 +213,8 @@ impl Opened {
     pub fn claims(&self, manifest: &Digest) -> Result<Option<Claims>, BundleError> {
         let form = |error| BundleError::Form(Some(error));
         let statement: Statement = serde_json::from_slice(&self.payload).map_err(form)?;
-        if statement.kind != STATEMENT || statement.predicate_type != PREDICATE {
+        let is_known = [STATEMENT, OLD_STATEMENT].contains(&statement.kind.as_str());
+        if !is_known || statement.predicate_type != PREDICATE {
             return Err(BundleError::Form(None));
         }
         let fits = match &statement.subject[..] {
@@ -235,6 +243,7 @@ mod tests {
         Claims {
             repository: "r.io/a".into(),
             tag: "c".into(),
+            commit: Some("4f2a91c".into()),
             signed_at: Timestamp::UNIX_EPOCH,
             tool: "test".into(),
         }

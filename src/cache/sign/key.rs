@@ -30,6 +30,8 @@ const P256_POINT: usize = 65;
 const ED25519_POINT: usize = 32;
 /// The first byte of an uncompressed point.
 const UNCOMPRESSED: u8 = 4;
+/// What editors of Windows put before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Characters of a line of PEM.
 const LINE: usize = 64;
 
@@ -52,6 +54,12 @@ pub enum KeyError {
     /// A private key stands in place of a public one.
     #[error("it is a private key, and only the public one is needed to verify")]
     Private,
+    /// There are several private keys.
+    #[error("there are several keys in it, and one signs")]
+    Several,
+    /// Something else than keys stands beside them.
+    #[error("there is something else than keys in it")]
+    Other,
     /// It is no PEM.
     #[error("it is no key in PEM: no line begins with -----BEGIN")]
     NoPem,
@@ -113,19 +121,22 @@ impl SigningKey {
     ///
     /// Fails if the text is no PKCS#8 key in PEM, is encrypted, or of another algorithm.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let label = label(text)?;
-        if label.contains("ENCRYPTED") || text.contains("Proc-Type: 4,ENCRYPTED") {
+        let text = text.trim_start_matches(BYTE_ORDER_MARK);
+        let labels = labels(text)?;
+        let has = |word: &str| labels.iter().any(|label| label.contains(word));
+        if has("ENCRYPTED") || text.contains("Proc-Type: 4,ENCRYPTED") {
             return Err(KeyError::Encrypted);
         }
-        match label {
-            "PRIVATE KEY" => {}
-            "PUBLIC KEY" => return Err(KeyError::Public),
-            "EC PARAMETERS" => return Err(KeyError::OldForm),
-            label if label.ends_with(" PRIVATE KEY") => return Err(KeyError::OldForm),
-            _ => return Err(KeyError::Algorithm),
+        match &labels[..] {
+            ["PRIVATE KEY"] => {}
+            ["PUBLIC KEY", ..] if !has("PRIVATE") => return Err(KeyError::Public),
+            ["EC PARAMETERS", ..] => return Err(KeyError::OldForm),
+            [label] if label.ends_with(" PRIVATE KEY") => return Err(KeyError::OldForm),
+            [_] => return Err(KeyError::Algorithm),
+            _ => return Err(KeyError::Several),
         }
         let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes());
-        let der = der.map_err(|_| KeyError::BrokenPem)?;
+        let der = Zeroizing::new(der.map_err(|_| KeyError::BrokenPem)?);
         let der = der.secret_pkcs8_der();
         let random = SystemRandom::new();
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &random) {
@@ -188,16 +199,26 @@ impl PublicKey {
     ///
     /// Fails if the text has none, or one of another kind.
     pub fn parse_all(text: &str) -> Result<Vec<Self>, KeyError> {
-        if label(text)?.contains("PRIVATE") {
+        let text = text.trim_start_matches(BYTE_ORDER_MARK);
+        let labels = labels(text)?;
+        if labels.iter().any(|label| label.contains("PRIVATE")) {
             return Err(KeyError::Private);
+        }
+        if labels.iter().any(|label| *label != "PUBLIC KEY") {
+            let none = !labels.contains(&"PUBLIC KEY");
+            return Err(if none {
+                KeyError::Algorithm
+            } else {
+                KeyError::Other
+            });
         }
         let mut keys = Vec::new();
         for der in SubjectPublicKeyInfoDer::pem_slice_iter(text.as_bytes()) {
             let der = der.map_err(|_| KeyError::BrokenPem)?;
             keys.push(Self::of_der(der.as_ref())?);
         }
-        if keys.is_empty() {
-            return Err(KeyError::Algorithm);
+        if keys.len() != labels.len() {
+            return Err(KeyError::BrokenPem);
         }
         Ok(keys)
     }
@@ -248,12 +269,16 @@ impl PublicKey {
     }
 }
 
-/// Returns what the first section of a PEM text is called.
-fn label(text: &str) -> Result<&str, KeyError> {
+/// Returns what the sections of a PEM text are called; there is one at least.
+fn labels(text: &str) -> Result<Vec<&str>, KeyError> {
     let lines = text.lines().map(str::trim);
-    let mut labels = lines.filter_map(|line| line.strip_prefix("-----BEGIN "));
-    let label = labels.next().ok_or(KeyError::NoPem)?;
-    label.strip_suffix("-----").ok_or(KeyError::BrokenPem)
+    let labels = lines.filter_map(|line| line.strip_prefix("-----BEGIN "));
+    let labels = labels.map(|label| label.strip_suffix("-----").ok_or(KeyError::BrokenPem));
+    let labels: Vec<&str> = labels.collect::<Result<_, _>>()?;
+    if labels.is_empty() {
+        return Err(KeyError::NoPem);
+    }
+    Ok(labels)
 }
 
 fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
@@ -311,6 +336,21 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_of_lines_do_not_count() {
+        let pem = SigningKey::generate(Algorithm::P256).unwrap();
+        let key = SigningKey::parse(&pem.replace('\n', "\r\n")).unwrap();
+        let public = key.public().to_pem();
+        for text in [
+            public.replace('\n', "\r\n"),
+            format!("\n  \n{public}\n"),
+            public.trim_end().to_owned(),
+            format!("Comment: of openssl\n{public}"),
+        ] {
+            assert_eq!(PublicKey::parse_all(&text).unwrap(), [key.public()]);
+        }
+    }
+
+    #[test]
     fn several_public_keys_may_stand_in_one_text() {
         let key = || SigningKey::parse(&SigningKey::generate(Algorithm::P256).unwrap()).unwrap();
         let (one, other) = (key().public(), key().public());
@@ -336,6 +376,16 @@ mod tests {
             assert!(!error.to_string().contains("c2VjcmV0"));
         }
         assert_eq!(SigningKey::parse("x").unwrap_err(), KeyError::NoPem);
+        let two = [section("PRIVATE KEY"), section("PRIVATE KEY")].concat();
+        assert_eq!(SigningKey::parse(&two).unwrap_err(), KeyError::Several);
+        let both = [section("PUBLIC KEY"), section("PRIVATE KEY")].concat();
+        assert_eq!(SigningKey::parse(&both).unwrap_err(), KeyError::Several);
+        // A private key must not be committed with public ones.
+        let both = PublicKey::parse_all(&both);
+        assert_eq!(both.unwrap_err(), KeyError::Private);
+        let other = [section("PUBLIC KEY"), section("CERTIFICATE")].concat();
+        let other = PublicKey::parse_all(&other);
+        assert_eq!(other.unwrap_err(), KeyError::Other);
         let public = PublicKey::parse_all(&section("PRIVATE KEY"));
         assert_eq!(public.unwrap_err(), KeyError::Private);
         let public = PublicKey::parse_all(&section("PUBLIC KEY"));

@@ -9,6 +9,7 @@
 //! | [`key`] | private and public keys: P-256 and Ed25519 as PEM |
 //! | [`bundle`] | what is signed, and the form that it has |
 //! | [`embedded`] | the bundle in the manifest, and the manifest without it |
+//! | [`cosign`] | the user's cosign, which signs and verifies in place of a key |
 //! | [`verdict`] | whether a manifest is signed as it must be |
 //! | [`trust`] | which keys count for which cache |
 //! | [`keyring`] | the keys of one command |
@@ -18,6 +19,7 @@
 //! annotation out when it is read, so merging, cutting and healing cannot pass one on.
 
 pub mod bundle;
+pub mod cosign;
 pub mod embedded;
 pub mod key;
 pub mod keyring;

@@ -1,9 +1,13 @@
 //! Which keys count for which cache: rules, of which the first that fits a tag counts.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, Value};
 
+use super::cosign::Cosign;
 use super::key::PublicKey;
+use crate::options::cosign::Identity;
 
 /// A public key with a name for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +15,42 @@ pub struct NamedKey {
     /// The name of its file, or of its variable.
     pub name: String,
     /// The key.
-    pub key: PublicKey,
+    pub key: Verifier,
+}
+
+/// What tells whether something was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verifier {
+    /// A public key.
+    Key(PublicKey),
+    /// The user's cosign, and whom it must find.
+    Cosign(Arc<Cosign>, Identity),
+}
+
+impl NamedKey {
+    /// Names a public key.
+    pub fn new(name: &str, key: PublicKey) -> Self {
+        Self {
+            name: name.to_owned(),
+            key: Verifier::Key(key),
+        }
+    }
+
+    /// Names one whom the user's cosign must find.
+    pub fn cosign(cosign: Arc<Cosign>, identity: Identity) -> Self {
+        Self {
+            name: identity.name().to_owned(),
+            key: Verifier::Cosign(cosign, identity),
+        }
+    }
+
+    /// Returns the beginning of the key's fingerprint, for people; for cosign who says who it is.
+    pub fn short(&self) -> String {
+        match &self.key {
+            Verifier::Key(key) => key.short(),
+            Verifier::Cosign(_, identity) => identity.issuer().to_owned(),
+        }
+    }
 }
 
 /// Which keys count.
@@ -51,6 +90,9 @@ pub enum TrustError {
     /// A rule says nothing.
     #[error("a [[rule]] has neither keys nor unsigned = \"allow\": no cache could be read by it")]
     Empty,
+    /// A rule is about no tag.
+    #[error("scopes of a [[rule]] must name a tag or a pattern: no cache could be read by it")]
+    NoScope,
     /// There is no rule.
     #[error("it has no [[rule]]")]
     NoRule,
@@ -101,9 +143,13 @@ impl Trust {
         Ok(Self { rules })
     }
 
-    /// Returns the rule for a tag; one for no tag fits every pattern `*`.
-    pub fn rule(&self, tag: &str) -> Option<&Rule> {
-        let fits = |rule: &&Rule| rule.scopes.iter().any(|scope| matches(scope, tag));
+    /// Returns the rule for a tag. A cache that only a digest names has none, and fits the pattern `*` alone.
+    pub fn rule(&self, tag: Option<&str>) -> Option<&Rule> {
+        let is_about = |scope: &String| match tag {
+            Some(tag) => matches(scope, tag),
+            None => scope == "*",
+        };
+        let fits = |rule: &&Rule| rule.scopes.iter().any(is_about);
         self.rules.iter().find(fits)
     }
 }
@@ -115,6 +161,9 @@ fn rule(table: &Table) -> Result<(Vec<String>, Vec<String>, bool), TrustError> {
         return Err(TrustError::UnknownKey(name.to_owned()));
     }
     let scopes = texts(table, "scopes")?.unwrap_or_else(|| vec!["*".to_owned()]);
+    if scopes.is_empty() || scopes.iter().any(String::is_empty) {
+        return Err(TrustError::NoScope);
+    }
     let files = texts(table, "keys")?.unwrap_or_default();
     let expected = "\"allow\" or \"refuse\"";
     let wrong = TrustError::Value {
@@ -173,11 +222,7 @@ mod tests {
 
     fn parse(text: &str) -> Result<Trust, TrustError> {
         let key = SigningKey::parse(&SigningKey::generate(Algorithm::Ed25519).unwrap()).unwrap();
-        Trust::parse(text, |name| {
-            let name = name.to_owned();
-            let key = key.public();
-            Ok(vec![NamedKey { name, key }])
-        })
+        Trust::parse(text, |name| Ok(vec![NamedKey::new(name, key.public())]))
     }
 
     #[test]
@@ -186,7 +231,7 @@ mod tests {
                     [[rule]]\nscopes = [\"pr-*\", \"b-*\"]\nkeys = [\"main.pub\", \"ci.pub\"]\nunsigned = \"allow\"\n";
         let trust = parse(text).unwrap();
         let names = |tag: &str| {
-            let rule = trust.rule(tag)?;
+            let rule = trust.rule(Some(tag))?;
             let names: Vec<_> = rule.keys.iter().map(|key| key.name.clone()).collect();
             Some((names.join(" "), rule.allows_unsigned))
         };
@@ -194,6 +239,9 @@ mod tests {
         assert_eq!(names("b-release-1"), Some(("main.pub".into(), false)));
         assert_eq!(names("b-other"), Some(("main.pub ci.pub".into(), true)));
         assert_eq!(names("x"), None);
+        assert!(trust.rule(None).is_none());
+        let all = parse("[[rule]]\nscopes = [\"*\"]\nkeys = [\"k\"]\n").unwrap();
+        assert!(all.rule(None).is_some());
     }
 
     #[test]
@@ -211,6 +259,9 @@ mod tests {
                 "\"allow\" or \"refuse\"",
             ),
             ("[[rule]]\nscopes = [\"a\"]", "neither keys"),
+            ("[[rule]]\nscopes = []\nkeys = [\"a\"]", "must name a tag"),
+            ("[[rule]]\nkeys = [\"a\"]\nkeys = [\"b\"]", "duplicate key"),
+            ("[rule]\nkeys = [\"a\"]", "unknown key"),
             ("[[", ""),
         ] {
             let error = parse(text).unwrap_err().to_string();

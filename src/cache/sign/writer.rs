@@ -8,11 +8,13 @@ use thiserror::Error;
 
 use super::CacheName;
 use super::bundle::{self, Claims};
+use super::cosign::{Cosign, CosignError};
 use super::embedded::{self, EmbeddedError};
 use super::key::{KeyError, SigningKey};
 use super::trust::NamedKey;
 use super::verdict::{self, Expected};
 use crate::digest::Digest;
+use crate::options::cosign::Identity;
 
 /// What signs, as a signature names it.
 const TOOL: &str = concat!("docker-cachex ", env!("CARGO_PKG_VERSION"));
@@ -26,28 +28,59 @@ pub enum SignError {
     /// The key does not work.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// cosign does not sign.
+    #[error("cosign does not sign it")]
+    Cosign(#[from] CosignError),
 }
 
-/// A private key with its name.
+/// What signs.
 #[derive(Debug)]
 pub struct Signer {
-    key: SigningKey,
-    public: NamedKey,
+    means: Means,
+    public: Option<NamedKey>,
+}
+
+#[derive(Debug)]
+enum Means {
+    Key(Box<SigningKey>),
+    Cosign(Arc<Cosign>),
 }
 
 impl Signer {
-    /// Names a key.
+    /// Names a private key.
     pub fn new(key: SigningKey, name: &str) -> Self {
-        let public = NamedKey {
-            name: name.to_owned(),
-            key: key.public(),
-        };
-        Self { key, public }
+        let public = Some(NamedKey::new(name, key.public()));
+        let means = Means::Key(Box::new(key));
+        Self { means, public }
     }
 
-    /// Returns the public key.
-    pub fn named(&self) -> NamedKey {
+    /// Takes the user's cosign, which signs as this one; as whom is not known where that names nobody.
+    pub fn cosign(cosign: Arc<Cosign>, identity: Identity) -> Self {
+        let is_known = !identity.is_empty();
+        let public = is_known.then(|| NamedKey::cosign(Arc::clone(&cosign), identity));
+        let means = Means::Cosign(cosign);
+        Self { means, public }
+    }
+
+    /// Returns what tells its signatures, where that is known.
+    pub fn named(&self) -> Option<NamedKey> {
         self.public.clone()
+    }
+
+    /// Returns what signs, for people.
+    pub fn text(&self) -> String {
+        match (&self.means, &self.public) {
+            (Means::Key(_), Some(public)) => format!("the key {}", public.short()),
+            (_, Some(public)) => format!("cosign as {}", public.name),
+            (_, None) => "cosign".to_owned(),
+        }
+    }
+
+    async fn bundle(&self, bare: &[u8], claims: &Claims) -> Result<String, SignError> {
+        match &self.means {
+            Means::Key(key) => Ok(bundle::sign(key, &Digest::of(bare), claims)?),
+            Means::Cosign(cosign) => Ok(cosign.sign(bare, claims).await?),
+        }
     }
 }
 
@@ -55,21 +88,34 @@ impl Signer {
 ///
 /// # Errors
 ///
-/// Fails if it is not that of a cache, or the key does not work.
-pub fn sign(
+/// Fails if it is not that of a cache, or the key or cosign does not work.
+pub async fn sign(
     signer: &Signer,
     manifest: &[u8],
     name: &CacheName,
     now: Timestamp,
 ) -> Result<Vec<u8>, SignError> {
-    let bare = embedded::bare(manifest)?;
-    let claims = Claims {
+    sign_claims(signer, manifest, &claims(name, None, now)).await
+}
+
+/// Returns what is claimed of a cache, with the commit that it was made from where that is told.
+fn claims(name: &CacheName, commit: Option<&str>, now: Timestamp) -> Claims {
+    Claims {
         repository: name.repository.clone(),
         tag: name.tag.clone().unwrap_or_default(),
+        commit: commit.map(str::to_owned),
         signed_at: now,
         tool: TOOL.to_owned(),
-    };
-    let bundle = bundle::sign(&signer.key, &Digest::of(&bare), &claims)?;
+    }
+}
+
+async fn sign_claims(
+    signer: &Signer,
+    manifest: &[u8],
+    claims: &Claims,
+) -> Result<Vec<u8>, SignError> {
+    let bare = embedded::bare(manifest)?;
+    let bundle = signer.bundle(&bare, claims).await?;
     Ok(embedded::embed(&bare, &bundle)?)
 }
 
@@ -82,7 +128,10 @@ pub struct Signing {
     trusted: Vec<NamedKey>,
     /// It is signed though the build read caches that are not verified.
     in_spite: bool,
-    /// Those caches, once they are known.
+    /// The commit that the CI says it builds, and the one of the context, once it is known.
+    ci_commit: Option<String>,
+    commit: OnceLock<String>,
+    /// The caches that are not verified, once they are known.
     unverified: OnceLock<Vec<String>>,
     /// Why it could not be signed.
     failed: OnceLock<String>,
@@ -97,15 +146,29 @@ impl Signing {
         mut trusted: Vec<NamedKey>,
         in_spite: bool,
     ) -> Self {
-        trusted.push(signer.named());
+        trusted.extend(signer.named());
         Self {
             signer,
             name,
             trusted,
             in_spite,
+            ci_commit: None,
+            commit: OnceLock::new(),
             unverified: OnceLock::new(),
             failed: OnceLock::new(),
         }
+    }
+
+    /// Tells the commit that the CI says it builds, unless the context's is known.
+    #[must_use]
+    pub fn at_commit(self, ci_commit: Option<String>) -> Self {
+        Self { ci_commit, ..self }
+    }
+
+    /// Tells the commit of the context.
+    pub fn of_commit(&self, commit: &str) {
+        // The first one stays: a build has one context.
+        let _set = self.commit.set(commit.to_owned());
     }
 
     /// Takes the names of caches that the build reads and that are not verified: their results are among its own, and
@@ -123,23 +186,25 @@ impl Signing {
     }
 
     /// Returns why what the reference holds must not become part of a signed cache; `None` if it may.
-    pub fn distrusts(&self, manifest: &[u8]) -> Option<String> {
+    pub async fn distrusts(&self, manifest: &[u8]) -> Option<String> {
         let expected = Expected {
             keys: &self.trusted,
             name: Some(&self.name),
             max_age: None,
             now: Timestamp::now(),
         };
-        let judged = verdict::judge(manifest, &expected);
+        let judged = verdict::judge(manifest, &expected).await;
         judged.err().map(|refusal| crate::error::chain(&refusal))
     }
 
     /// Signs a manifest; one that cannot be signed stays as it is.
-    pub fn sign(&self, manifest: &Bytes) -> Bytes {
+    pub async fn sign(&self, manifest: &Bytes) -> Bytes {
         if !self.is_on() {
             return manifest.clone();
         }
-        match sign(&self.signer, manifest, &self.name, Timestamp::now()) {
+        let commit = self.commit.get().or(self.ci_commit.as_ref());
+        let claims = claims(&self.name, commit.map(String::as_str), Timestamp::now());
+        match sign_claims(&self.signer, manifest, &claims).await {
             Ok(signed) => signed.into(),
             Err(error) => {
                 self.give_up(&crate::error::chain(&error));
@@ -163,7 +228,7 @@ impl Signing {
         }
         match self.failed.get() {
             Some(why) => format!("not signed: {why}"),
-            None => format!("signed with the key {}", self.signer.public.key.short()),
+            None => format!("signed with {}", self.signer.text()),
         }
     }
 }
@@ -184,38 +249,38 @@ mod tests {
         Signing::new(Arc::new(signer), name, Vec::new(), in_spite)
     }
 
-    #[test]
-    fn what_it_signs_it_trusts() {
+    #[tokio::test]
+    async fn what_it_signs_it_trusts() {
         let manifest = Bytes::from(manifests().remove(0));
         let (ours, theirs) = (signing(false), signing(false));
-        let signed = ours.sign(&manifest);
-        assert_eq!(ours.distrusts(&signed), None);
-        assert!(theirs.distrusts(&signed).is_some());
-        assert!(ours.distrusts(&manifest).is_some());
+        let signed = ours.sign(&manifest).await;
+        assert_eq!(ours.distrusts(&signed).await, None);
+        assert!(theirs.distrusts(&signed).await.is_some());
+        assert!(ours.distrusts(&manifest).await.is_some());
         assert!(ours.remark().starts_with("signed with the key "));
     }
 
-    #[test]
-    fn what_is_not_verified_is_not_vouched_for() {
+    #[tokio::test]
+    async fn what_is_not_verified_is_not_vouched_for() {
         let manifest = Bytes::from(manifests().remove(0));
         let unverified = ["r.io/b:c".to_owned()];
         let careful = signing(false);
         careful.reads_unverified(&[]);
         assert!(careful.is_on());
         careful.reads_unverified(&unverified);
-        assert_eq!(careful.sign(&manifest), manifest);
+        assert_eq!(careful.sign(&manifest).await, manifest);
         assert!(careful.remark().contains("r.io/b:c"));
         let bold = signing(true);
         bold.reads_unverified(&unverified);
         assert!(bold.is_on());
-        assert_eq!(bold.distrusts(&bold.sign(&manifest)), None);
+        assert_eq!(bold.distrusts(&bold.sign(&manifest).await).await, None);
     }
 
-    #[test]
-    fn what_cannot_be_signed_stays_as_it_is() {
+    #[tokio::test]
+    async fn what_cannot_be_signed_stays_as_it_is() {
         let signing = signing(false);
         let image = Bytes::from_static(br#"{"schemaVersion":2,"layers":[]}"#);
-        assert_eq!(signing.sign(&image), image);
+        assert_eq!(signing.sign(&image).await, image);
         assert!(signing.remark().starts_with("not signed: "));
     }
 }

@@ -101,7 +101,7 @@ impl Job<'_> {
         let probes = Probes::start(self.common.imports, &caches.registries, &caches.keyring);
         let pushes = Pushes::start(self.common.targets, &caches.registries);
         let commit = run::ask_commit(self.request, &inputs);
-        let reached = cancellable(&cancellation.graceful, Box::pin(self.reach())).await??;
+        let reached = cancellable(&cancellation.graceful, self.ready(&probes)).await??;
         let show = self.show_scopes(probes.clone());
         let runner = self.runner(reached, caches, (probes, pushes), commit);
         self.mark_compression()?;
@@ -145,7 +145,7 @@ impl Job<'_> {
         let caches = self.cache_tools();
         let probes = Probes::start(self.common.imports, &caches.registries, &caches.keyring);
         let commit = run::ask_commit(self.request, &inputs);
-        let reached = cancellable(&cancellation.graceful, Box::pin(self.reach())).await??;
+        let reached = cancellable(&cancellation.graceful, self.ready(&probes)).await??;
         let runner = self.runner(reached, caches, (probes, Pushes::default()), commit);
         let reports = self.sender().with_reset_time();
         let on_status = |status| reports.send(status);
@@ -180,6 +180,13 @@ impl Job<'_> {
     fn build_name(&self, build_ref: &str) -> String {
         let (builder, node) = (self.common.builder.name(), self.node.name());
         format!("{builder}/{node}/{build_ref}")
+    }
+
+    /// Reaches the node, unless a cache that must be verified is not signed as it must be.
+    async fn ready(&self, probes: &Probes) -> Result<Reached, CommandError> {
+        let verified = async { probes.required().await.map_err(CommandError::failed) };
+        let (reached, ()) = tokio::try_join!(Box::pin(self.reach()), verified)?;
+        Ok(reached)
     }
 
     /// Connects to the node, and asks what else must be known of it.

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::cache::sign::CacheName;
+use crate::cache::sign::trust::NamedKey;
 use crate::cache::sign::verdict::{self, Expected};
 use crate::cache::sign::writer::{self, Signer};
 use crate::cli::{Context, keys};
 use crate::env::CACHEX_SIGN_KEY;
 use crate::error::{CommandError, chain};
-use crate::options::signing::KeyPlace;
+use crate::options::signing::{KeyPlace, Sign};
 use crate::reference::Reference;
 use crate::registry::{RawManifest, Repository};
 
@@ -27,9 +28,13 @@ pub struct SignArgs {
     /// Use plain HTTP, or HTTPS with any certificate
     #[arg(long)]
     insecure: bool,
-    /// The private key: a file, or a variable as `env://NAME` (default: `CACHEX_SIGN_KEY`)
+    /// The private key: a file, a variable as `env://NAME`, or cosign (default: `CACHEX_SIGN_KEY`)
     // A key in place of its file must not become part of an error, so it is taken whatever it is.
-    #[arg(long, value_name = "FILE | env://NAME", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE | env://NAME | cosign",
+        allow_hyphen_values = true
+    )]
     key: Option<String>,
 }
 
@@ -53,12 +58,14 @@ pub async fn run(args: SignArgs, ctx: &Context) -> Result<(), CommandError> {
 }
 
 fn key(named: Option<&str>, ctx: &Context) -> Result<Signer, CommandError> {
-    let place = match named {
-        Some(text) => KeyPlace::parse(text)
-            .map_err(|error| CommandError::usage(format!("invalid --key: {error}")))?,
-        None => KeyPlace::Env(CACHEX_SIGN_KEY.to_owned()),
+    let own = || KeyPlace::Env(CACHEX_SIGN_KEY.to_owned());
+    let sign = named.map_or_else(|| Ok(Sign::With(own())), Sign::parse);
+    let sign = sign.map_err(|error| CommandError::usage(format!("invalid --key: {error}")))?;
+    let found = match sign {
+        Sign::Cosign(identity) => Some(Signer::cosign(keys::cosign(&ctx.env)?, identity)),
+        Sign::With(place) => keys::signer(&place, &ctx.env)?,
+        Sign::Auto | Sign::On | Sign::Off => keys::signer(&own(), &ctx.env)?,
     };
-    let found = keys::signer(&place, &ctx.env)?;
     found.ok_or_else(|| {
         CommandError::failed("there is no key to sign with").hint(format!(
             "name it with --key or set {CACHEX_SIGN_KEY}; docker cachex cache keygen makes one"
@@ -77,22 +84,21 @@ async fn sign(
     let found = found.map_err(|error| chain(&error))?;
     let raw = found.ok_or("not found")?;
     let now = Timestamp::now();
-    let own = [key.named()];
+    let own: Vec<NamedKey> = key.named().into_iter().collect();
     let expected = Expected {
         keys: &own,
         name: Some(name),
         max_age: None,
         now,
     };
-    if let Ok(signed) = verdict::judge(&raw.bytes, &expected) {
+    if let Ok(signed) = verdict::judge(&raw.bytes, &expected).await {
         return Ok(format!("is {}\n{}", signed.text(now), raw.digest));
     }
-    let signed = writer::sign(key, &raw.bytes, name, now).map_err(|error| chain(&error))?;
+    let signed = writer::sign(key, &raw.bytes, name, now)
+        .await
+        .map_err(|error| chain(&error))?;
     let digest = put(repository, tag, &raw, signed.into()).await?;
-    Ok(format!(
-        "signed with the key {}\n{digest}",
-        own[0].key.short()
-    ))
+    Ok(format!("signed with {}\n{digest}", key.text()))
 }
 
 /// Writes the signed manifest, unless another one has taken its place.

@@ -10,12 +10,13 @@ use jiff::Timestamp;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::sign::CacheName;
 use crate::cache::sign::embedded;
-use crate::cache::sign::trust::Trust;
+use crate::cache::sign::trust::{NamedKey, Trust};
 use crate::cache::sign::verdict::{self, Expected, Policy, Refusal, Signed};
 use crate::cache::source::CacheSource;
 use crate::cli::{Context, keys};
 use crate::env::CACHEX_VERIFY_KEYS;
 use crate::error::{CommandError, chain};
+use crate::options::cosign::Identity;
 use crate::options::duration;
 use crate::options::signing::KeyPlace;
 use crate::output_file;
@@ -45,9 +46,13 @@ pub struct VerifyArgs {
     /// Use plain HTTP, or HTTPS with any certificate
     #[arg(long)]
     insecure: bool,
-    /// A public key: a file, or a variable as `env://NAME`
+    /// A public key: a file, a variable as `env://NAME`, or `cosign:identity=WHO,issuer=URL`
     // A key in place of its file must not become part of an error, so it is taken whatever it is.
-    #[arg(long, value_name = "FILE | env://NAME", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE | env://NAME | cosign:…",
+        allow_hyphen_values = true
+    )]
     key: Vec<String>,
     /// How old the signature may be
     #[arg(long, value_name = "duration", value_parser = duration::parse)]
@@ -82,7 +87,7 @@ pub async fn run(args: VerifyArgs, ctx: &Context) -> Result<(), CommandError> {
     let raw = read.map_err(|error| place::failure(&args.cache, &error, ctx))?;
     let now = Timestamp::now();
     let failed = |why: &str| CommandError::failed(format!("cache {}: {why}", args.cache));
-    let signed = judge(&raw, &name, &trust, &args, now);
+    let signed = judge(&raw, &name, &trust, &args, now).await;
     let signed = signed.map_err(|refusal| failed(&chain(&refusal)))?;
     if args.deep {
         let reading = read_all(repository, &raw);
@@ -100,9 +105,14 @@ pub async fn run(args: VerifyArgs, ctx: &Context) -> Result<(), CommandError> {
 fn trust(args: &VerifyArgs, ctx: &Context) -> Result<Arc<Trust>, CommandError> {
     let mut named = Vec::new();
     for text in &args.key {
-        let place = KeyPlace::parse(text)
-            .map_err(|error| CommandError::usage(format!("invalid --key: {error}")))?;
-        named.extend(keys::public_keys(&place, &ctx.env)?);
+        let invalid = |error| CommandError::usage(format!("invalid --key: {error}"));
+        if let Some(identity) = Identity::parse(text).map_err(invalid)? {
+            let cosign = keys::cosign_for(&identity, &ctx.env)?;
+            named.push(NamedKey::cosign(cosign, identity));
+        } else {
+            let place = KeyPlace::parse(text).map_err(invalid)?;
+            named.extend(keys::public_keys(&place, &ctx.env)?);
+        }
     }
     if !named.is_empty() {
         return Ok(Arc::new(Trust::of(named)));
@@ -118,7 +128,7 @@ fn trust(args: &VerifyArgs, ctx: &Context) -> Result<Arc<Trust>, CommandError> {
 }
 
 /// Judges a manifest. A cache without a signature never passes here, whatever a rule allows.
-fn judge(
+async fn judge(
     raw: &RawManifest,
     name: &CacheName,
     trust: &Arc<Trust>,
@@ -126,22 +136,22 @@ fn judge(
     now: Timestamp,
 ) -> Result<Signed, Refusal> {
     if args.any_ref {
-        let rule = trust.rule(name.tag.as_deref().unwrap_or_default());
-        let rule = rule.ok_or(Refusal::NoRule)?;
+        let rule = verdict::rule(trust, name)?;
         let expected = Expected {
             keys: &rule.keys,
             name: None,
             max_age: args.max_age,
             now,
         };
-        return verdict::judge(&raw.bytes, &expected);
+        return verdict::judge(&raw.bytes, &expected).await;
     }
     let policy = Policy {
         trust: Arc::clone(trust),
         max_age: args.max_age,
     };
     policy
-        .judge(&raw.bytes, name, now)?
+        .judge(&raw.bytes, name, now)
+        .await?
         .ok_or(Refusal::Unsigned)
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use zeroize::Zeroizing;
 
 use super::Credential;
+use crate::child;
 use crate::docker::go_json;
 use crate::docker::secret::Secret;
 
@@ -114,7 +115,7 @@ pub(super) async fn get(
         });
     }
     let program = format!("docker-credential-{name}");
-    let mut command = Command::new(&program);
+    let mut command = child::command(&program);
     command
         .arg("get")
         .stdin(Stdio::piped())

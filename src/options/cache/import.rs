@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use super::mounts::{self, Mounts};
 use super::words::Via;
@@ -10,14 +9,14 @@ use super::{Entry, export, line, other_attrs};
 use crate::options::csv::KeyValues;
 use crate::options::duration;
 use crate::options::error::{OptionError, Problem};
-use crate::options::signing::Verify;
+use crate::options::signing::{Verification, Verify};
 use crate::reference::Reference;
 
 /// The cache types of imports.
 const TYPES: [&str; 5] = ["registry", "local", "gha", "s3", "azblob"];
 
 /// The keys about signatures.
-pub(super) const VERIFY_KEYS: [&str; 2] = ["verify", "max-signature-age"];
+pub(super) const VERIFY_KEYS: [&str; 3] = ["verify", "max-signature-age", "verify-required"];
 
 /// A cache import.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,10 +31,8 @@ pub enum CacheFrom {
         insecure: Option<bool>,
         /// Who downloads.
         via: Via,
-        /// Whether and by whom it must be signed.
-        verify: Verify,
-        /// How old its signature may be, where given.
-        max_signature_age: Option<Duration>,
+        /// Whether it must be signed, and how.
+        verification: Verification,
         /// Which cache mounts are taken out of it.
         mounts: Mounts,
     },
@@ -130,8 +127,7 @@ impl CacheFrom {
             raw_ref,
             insecure: None,
             via: Via::Auto,
-            verify: Verify::default(),
-            max_signature_age: None,
+            verification: Verification::default(),
             mounts: Mounts::All,
         })
     }
@@ -140,15 +136,14 @@ impl CacheFrom {
     fn from_pairs(mut pairs: KeyValues) -> Result<(Self, Option<OptionError>), OptionError> {
         let raw_ref = pairs.take_required("ref")?;
         let reference = super::reference(&raw_ref, "src").map_err(|error| pairs.error(error))?;
-        let (verify, max_signature_age) = take_verify(&mut pairs)?;
+        let verification = take_verification(&mut pairs)?;
         let mounts = pairs.take_with("mounts", mounts::EXPECTED, Mounts::parse)?;
         let import = Self::Registry {
             reference,
             raw_ref,
             insecure: pairs.take_bool("registry.insecure")?,
             via: pairs.take_word("via", &Via::WORDS)?.unwrap_or_default(),
-            verify,
-            max_signature_age,
+            verification,
             mounts: mounts.unwrap_or(Mounts::All),
         };
         // Many CI files give the line of --cache-to here too (`mode=max`). What only an export reads
@@ -171,10 +166,8 @@ fn is_about_signatures(key: &str) -> bool {
     VERIFY_KEYS.contains(&key)
 }
 
-/// Takes whether and by whom a cache must be signed, and how old its signature may be.
-pub(super) fn take_verify(
-    pairs: &mut KeyValues,
-) -> Result<(Verify, Option<Duration>), OptionError> {
+/// Takes whether a cache must be signed, and how.
+pub(super) fn take_verification(pairs: &mut KeyValues) -> Result<Verification, OptionError> {
     let verify = match pairs.take("verify") {
         Some(value) => Verify::parse(&value).map_err(|error| pairs.error(error))?,
         None => Verify::Auto,
@@ -182,7 +175,21 @@ pub(super) fn take_verify(
     let max_age = pairs.take_with("max-signature-age", duration::EXPECTED, |value| {
         duration::parse(value).ok()
     })?;
-    Ok((verify, max_age))
+    let is_required = pairs.take_bool("verify-required")?.unwrap_or_default();
+    let verify = match verify {
+        Verify::Off if is_required => {
+            return Err(pairs.error(OptionError::other(
+                "verify=false cannot be used with verify-required=true",
+            )));
+        }
+        Verify::Auto if is_required => Verify::On,
+        verify => verify,
+    };
+    Ok(Verification {
+        verify,
+        max_age,
+        is_required,
+    })
 }
 
 /// What is wrong with a cache that a build does without.
@@ -248,20 +255,23 @@ impl fmt::Display for CacheFrom {
         let mut attrs = self.attrs();
         if let Self::Registry {
             via,
-            verify,
-            max_signature_age,
+            verification,
             mounts,
             ..
         } = self
         {
+            let verify = &verification.verify;
             if *via != Via::Auto {
                 attrs.insert("via".to_owned(), via.as_str().to_owned());
             }
             if *verify != Verify::Auto {
                 attrs.insert("verify".to_owned(), verify.to_string());
             }
-            if let Some(age) = max_signature_age {
-                attrs.insert("max-signature-age".to_owned(), duration::format(*age));
+            if let Some(age) = verification.max_age {
+                attrs.insert("max-signature-age".to_owned(), duration::format(age));
+            }
+            if verification.is_required {
+                attrs.insert("verify-required".to_owned(), true.to_string());
             }
             if *mounts != Mounts::All {
                 attrs.insert("mounts".to_owned(), mounts.to_string());

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::export::{KEYS, RegistryCacheTo};
-use super::import::{CacheFrom, VERIFY_KEYS, take_verify};
+use super::import::{CacheFrom, VERIFY_KEYS, take_verification};
 use super::mounts::Mounts;
 use super::words::{Compression, Compressor, Mode, Via};
 use crate::options::context_mode::ContextMode;
 use crate::options::csv::KeyValues;
 use crate::options::error::OptionError;
-use crate::options::signing::Verify;
+use crate::options::signing::Verification;
 use crate::reference::{DEFAULT_TAG, Reference};
 
 /// The keys besides those of a registry cache export.
@@ -41,10 +41,8 @@ pub struct ScopedCache {
     pub context_mode: Option<ContextMode>,
     /// How it is written, but for the tag.
     export: RegistryCacheTo,
-    /// Whether and by whom the scopes must be signed.
-    verify: Verify,
-    /// How old their signatures may be.
-    max_signature_age: Option<Duration>,
+    /// Whether the scopes must be signed, and how.
+    verification: Verification,
     /// The user said how old results may be.
     has_age: bool,
 }
@@ -101,7 +99,7 @@ impl ScopedCache {
         let (scope, base) = (text(&mut pairs, "scope"), text(&mut pairs, "base"));
         let default = text(&mut pairs, "default");
         let has_age = pairs.has("max-age");
-        let (verify, max_signature_age) = take_verify(&mut pairs)?;
+        let verification = take_verification(&mut pairs)?;
         let known: Vec<&str> = KEYS
             .into_iter()
             .filter(|key| !PLACE.contains(key))
@@ -127,8 +125,7 @@ impl ScopedCache {
             write: write.unwrap_or_default(),
             context_mode,
             export,
-            verify,
-            max_signature_age,
+            verification,
             has_age,
         }))
     }
@@ -167,8 +164,7 @@ impl ScopedCache {
             raw_ref,
             insecure: self.export.insecure,
             via: Via::Auto,
-            verify: self.verify.clone(),
-            max_signature_age: self.max_signature_age,
+            verification: self.verification.clone(),
             mounts: match &self.export.mounts {
                 Some(Mounts::None) => Mounts::None,
                 _ => Mounts::All,

@@ -3,6 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::options::signing::Verify;
 use crate::testing::map;
 
 fn export(value: &str) -> RegistryCacheTo {
@@ -280,6 +281,37 @@ fn the_line_of_an_export_is_an_import_too() {
     let line = "type=registry,ref=a,mode=max,compression=zstd,ignore-error=true";
     let import = &CacheFrom::parse(line).unwrap()[0];
     assert_eq!(import.attrs(), map(&[("ref", "a")]));
+}
+
+#[test]
+fn a_cache_that_must_be_verified_is_never_read_without() {
+    let verification = |value: &str| match &CacheFrom::parse(value).unwrap()[0] {
+        CacheFrom::Registry { verification, .. } => verification.clone(),
+        other @ CacheFrom::Other { .. } => panic!("{other}"),
+    };
+    let required = verification("type=registry,ref=a,verify-required=true");
+    assert_eq!(required.verify, Verify::On);
+    assert!(required.is_required);
+    assert!(!verification("type=registry,ref=a,verify=b.pub").is_required);
+    let quoted = r#"type=registry,ref=a,"verify=cosign:identity=a@b.c,issuer=https://x""#;
+    let Verify::Cosign(identity) = verification(quoted).verify else {
+        panic!("{quoted}")
+    };
+    assert_eq!(identity.name(), "a@b.c");
+    let shown = CacheFrom::parse(quoted).unwrap()[0].to_string();
+    assert_eq!(
+        CacheFrom::parse(&shown),
+        CacheFrom::parse(quoted),
+        "{shown}"
+    );
+    for wrong in [
+        "type=registry,ref=a,verify=false,verify-required=true",
+        "type=registry,ref=a,verify-require=true",
+        "type=registry,ref=a,verify=cosign:identity=a,issuer=b",
+    ] {
+        let (imports, remarks) = CacheFrom::parse_leniently(wrong).unwrap();
+        assert!(imports.is_empty() && !remarks[0].is_read, "{wrong}");
+    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Keys to sign caches with, and what the registry says of a signed cache.
 
+use std::path::Path;
 use std::process::Output;
 
 use fs_err as fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::bench::Bench;
 use crate::support::registry::Registry;
 use crate::support::rig::{Client, Rig, context, text};
 
@@ -16,6 +18,16 @@ pub(crate) fn project(seed: &str, said: &str) -> TempDir {
     let base = &Rig::get().busybox;
     let dockerfile = format!("FROM {base}\nCOPY seed /seed\nRUN echo {said} > /said\n");
     context(&[("Dockerfile", &dockerfile), ("seed", seed)])
+}
+
+/// What the build of a project has in `/said`, and its progress.
+pub(crate) fn said(bench: &Bench, tool: &str, from: &str, folder: &Path) -> (String, String) {
+    let out = TempDir::new().expect("a folder");
+    let output = format!("--output=type=local,dest={}", out.path().display());
+    bench.prune();
+    let log = bench.build(tool, &[from, &output], folder);
+    let said = fs::read_to_string(out.path().join("said")).expect("a file");
+    (said.trim().to_owned(), log)
 }
 
 /// Keys in a folder of their own.

@@ -100,7 +100,12 @@ impl RegistryExport {
         let name = CacheName::of(&cache.reference);
         let signing = tools
             .keyring
-            .signing(&cache.sign, name, cache.sign_unverified)
+            .signing(
+                &cache.sign,
+                name,
+                cache.sign_unverified,
+                cache.told() == Told::Full,
+            )
             .map(Arc::new);
         let known = match target.lookup {
             Lookup::Now => RemoteCache::ask(place, tag, signing.clone()),
@@ -156,6 +161,11 @@ impl RegistryExport {
             Told::Steps => Detail::Steps,
             Told::Off => return,
         };
+        if let (Detail::Full, Some(signing), Some(commit)) =
+            (detail, &self.signing, &observed.commit)
+        {
+            signing.of_commit(commit);
+        }
         // The first one stays: a build is published once.
         let _set = self
             .record

@@ -246,12 +246,12 @@ mod tests {
         );
     }
 
-    #[test]
-    fn mounts_come_only_of_a_cache_that_is_verified_and_read() {
+    #[tokio::test]
+    async fn mounts_come_only_of_a_cache_that_is_verified_and_read() {
         let pem = SigningKey::generate(Algorithm::Ed25519).unwrap();
         let key = Signer::new(SigningKey::parse(&pem).unwrap(), "k");
         let policy = Policy {
-            trust: Arc::new(Trust::of(vec![key.named()])),
+            trust: Arc::new(Trust::of(key.named().into_iter().collect())),
             max_age: None,
         };
         let slot = cache(&Digest::of(b"layer"));
@@ -269,10 +269,10 @@ mod tests {
         manifest.extras.set_mounts(mounts);
         let bare = manifest.to_bytes().unwrap();
         let place = CacheName::of(&remote.source.reference);
-        let signed = sign(&key, &bare, &place, now).unwrap();
+        let signed = sign(&key, &bare, &place, now).await.unwrap();
         let poisoned = String::from_utf8(signed.clone()).unwrap();
         let poisoned = poisoned.replace("\"good\"", "\"evil\"").into_bytes();
-        let mounts = |bytes: &[u8], policy: Option<&Policy>, is_read: bool| {
+        let mounts = async |bytes: &[u8], policy: Option<&Policy>, is_read: bool| {
             let mut slot = slot.clone();
             let remote = slot.registry.as_mut().unwrap();
             let raw = RawManifest {
@@ -281,19 +281,19 @@ mod tests {
                 media_type: raw.media_type.clone(),
             };
             let found = ProbeResult::Found(repository.clone(), raw, None);
-            remote.answer = Some(Arc::new(found.verified(&remote.source, policy)));
+            remote.answer = Some(Arc::new(found.verified(&remote.source, policy).await));
             slot.entry = slot.entry.filter(|_| is_read);
             let found = slot.mounts()?;
             let ids = found.mounts.iter().map(|mount| mount.id().to_owned());
             Some(ids.collect::<Vec<_>>())
         };
         let ids = |id: &str| Some(vec![id.to_owned()]);
-        assert_eq!(mounts(&signed, Some(&policy), true), ids("good"));
-        assert_eq!(mounts(&poisoned, None, true), ids("evil"));
+        assert_eq!(mounts(&signed, Some(&policy), true).await, ids("good"));
+        assert_eq!(mounts(&poisoned, None, true).await, ids("evil"));
         for bytes in [&poisoned, &bare] {
-            assert_eq!(mounts(bytes, Some(&policy), true), None);
+            assert_eq!(mounts(bytes, Some(&policy), true).await, None);
         }
-        assert_eq!(mounts(&signed, Some(&policy), false), None);
+        assert_eq!(mounts(&signed, Some(&policy), false).await, None);
     }
 
     #[test]

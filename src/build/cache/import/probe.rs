@@ -45,6 +45,16 @@ pub(super) enum ProbeResult {
     Silent,
 }
 
+/// A cache that must be verified is not signed as it must be.
+#[derive(Debug, thiserror::Error)]
+#[error("the cache {reference} cannot be verified (verify-required): {why}")]
+pub struct NotVerified {
+    /// The cache.
+    reference: String,
+    /// Why.
+    why: String,
+}
+
 /// What a cache to read holds, as far as it can be told from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
@@ -85,7 +95,7 @@ impl Probes {
                 CacheImport::Builder(_) | CacheImport::Layout(_) => return None,
             };
             let registries = Arc::clone(registries);
-            let policy = keyring.policy(&source.verify, source.max_signature_age);
+            let policy = keyring.policy(&source.verification);
             let asked = async move {
                 // Nobody else may read what must be verified here.
                 let answer = if through_session || policy.is_some() {
@@ -93,7 +103,7 @@ impl Probes {
                 } else {
                     probe_once(&source, &registries).await
                 };
-                Arc::new(answer.verified(&source, policy.as_ref()))
+                Arc::new(answer.verified(&source, policy.as_ref()).await)
             };
             let lost = |error| Arc::new(ProbeResult::Unknown(chain(&error)));
             Some(later(asked, lost))
@@ -148,6 +158,31 @@ impl Probes {
         })
     }
 
+    /// Waits for the answers about the caches that must be verified (`verify-required`). A cache that is not there is no
+    /// error, nor is one whose registry does not answer: nothing is read of them.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first cache that is there and not signed as it must be.
+    pub async fn required(&self) -> Result<(), NotVerified> {
+        for probe in &self.0 {
+            let (CacheImport::Registry(source, _) | CacheImport::Client(source)) = &probe.import
+            else {
+                continue;
+            };
+            if source.verification.is_required
+                && let Some(answer) = probe.result().await
+                && let ProbeResult::Refused(why) = &*answer
+            {
+                return Err(NotVerified {
+                    reference: source.raw_ref.clone(),
+                    why: why.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Probe> {
         self.0.iter()
     }
@@ -155,12 +190,12 @@ impl Probes {
 
 impl ProbeResult {
     /// Judges what was found by the policy for the cache.
-    pub(super) fn verified(self, source: &RegistrySource, policy: Option<&Policy>) -> Self {
+    pub(super) async fn verified(self, source: &RegistrySource, policy: Option<&Policy>) -> Self {
         let (Some(policy), Self::Found(repository, raw, _)) = (policy, &self) else {
             return self;
         };
         let name = CacheName::of(&source.reference);
-        match policy.judge(&raw.bytes, &name, Timestamp::now()) {
+        match policy.judge(&raw.bytes, &name, Timestamp::now()).await {
             Ok(signed) => Self::Found(repository.clone(), raw.clone(), signed),
             Err(refusal) => Self::Refused(chain(&refusal)),
         }

@@ -170,10 +170,7 @@ pub async fn open(
         let warning = match &remote.answer {
             Some(answer) => {
                 let answer = Arc::clone(answer);
-                remote.verifies = tools
-                    .keyring
-                    .policy(&remote.source.verify, remote.source.max_signature_age)
-                    .is_some();
+                remote.verifies = tools.keyring.policy(&remote.source.verification).is_some();
                 let decision = remote.decide(&answer, slot.entry.is_some()).await;
                 remote.follow(decision, &mut slot.entry, tools, stores)
             }

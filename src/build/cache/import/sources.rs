@@ -1,13 +1,12 @@
 //! Where the caches of a build are read from.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::build::cache::error::{CacheError, local_tag};
 use crate::buildkit::solve::Entry;
 use crate::digest::Digest;
 use crate::options::cache::{CacheFrom, Mounts, Via};
-use crate::options::signing::Verify;
+use crate::options::signing::Verification;
 use crate::reference::{DEFAULT_TAG, Reference};
 
 /// Where one cache is read from.
@@ -32,10 +31,8 @@ pub struct RegistrySource {
     pub raw_ref: String,
     /// Plain HTTP, or HTTPS with any certificate.
     pub insecure: bool,
-    /// Whether and by whom it must be signed.
-    pub verify: Verify,
-    /// How old its signature may be.
-    pub max_signature_age: Option<Duration>,
+    /// Whether it must be signed, and how.
+    pub verification: Verification,
     /// Which cache mounts are taken out of it.
     pub mounts: Mounts,
 }
@@ -75,16 +72,14 @@ pub fn imports(caches: &[CacheFrom]) -> Result<Vec<CacheImport>, CacheError> {
                 raw_ref,
                 insecure,
                 via,
-                verify,
-                max_signature_age,
+                verification,
                 mounts,
             } => {
                 let source = RegistrySource {
                     reference: reference.clone(),
                     raw_ref: raw_ref.clone(),
                     insecure: *insecure == Some(true),
-                    verify: verify.clone(),
-                    max_signature_age: *max_signature_age,
+                    verification: verification.clone(),
                     mounts: mounts.clone(),
                 };
                 Ok(match via {

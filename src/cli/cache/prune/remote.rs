@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::process::Command;
-
+use crate::child;
 use crate::error::CommandError;
 use crate::scope::Remote;
 use crate::text::foreign;
@@ -21,7 +20,7 @@ pub(super) async fn ask(remote: &str, folder: &Path) -> Result<Remote, CommandEr
         ))
         .hint("name it with --remote: a name in this folder, or a URL")
     };
-    let output = Command::new("git")
+    let output = child::command("git")
         .arg("-C")
         .arg(folder)
         .args(["ls-remote", "--quiet", "--"])

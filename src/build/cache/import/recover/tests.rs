@@ -5,7 +5,7 @@ use crate::build::cache::import::probe::ProbeResult;
 use crate::build::cache::import::sources::RegistrySource;
 use crate::cache::media::OCI_MANIFEST;
 use crate::docker::token::Tokens;
-use crate::options::signing::Verify;
+use crate::options::signing::Verification;
 use crate::reference::Reference;
 use crate::registry::{Access, HostConfig, RegistryClient, RetryPolicy, SystemClock};
 
@@ -48,8 +48,7 @@ pub(in crate::build::cache::import) fn cache(layer: &Digest) -> Slot {
     let source = RegistrySource {
         reference: Reference::parse_normalized("127.0.0.1:1/a:c").unwrap(),
         raw_ref: "127.0.0.1:1/a:c".to_owned(),
-        verify: Verify::default(),
-        max_signature_age: None,
+        verification: Verification::default(),
         insecure: false,
         mounts: crate::options::cache::Mounts::All,
     };
