@@ -80,12 +80,16 @@ fn tell(alias: &Alias, ctx: &Context) -> Result<(), CommandError> {
         args: &args,
     };
     let text = match call.original() {
-        Some(original) => format!(
+        Ok(Some(original)) => format!(
             "what it does not have goes on to {} ({})",
             original.path.display(),
             original.version
         ),
-        None => "no other buildx is installed, so there is no bake, no history and no building with the docker driver"
+        Err(silent) => format!(
+            "what it does not have goes on to nobody, since {silent}; {}",
+            silent.hint()
+        ),
+        Ok(None) => "no other buildx is installed, so there is no bake, no history and no building with the docker driver"
             .to_owned(),
     };
     Ok(ctx.ui.data(&text)?)

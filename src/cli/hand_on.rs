@@ -18,7 +18,7 @@ use crate::docker::{ConfigFile, config_dir};
 use crate::env::{BUILDX_DEFAULT_POLICY, CACHEX_HAND_ON, Env};
 use crate::error::CommandError;
 use crate::options::boolean::parse_bool;
-use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search};
+use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search, Silent};
 use crate::plugin::{self, Name, alias};
 
 /// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
@@ -71,29 +71,40 @@ impl Call<'_> {
     }
 
     /// Finds the real buildx; none where the call comes from it.
-    pub(super) fn original(&self) -> Option<Original> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none but one that does not answer.
+    pub(super) fn original(&self) -> Result<Option<Original>, Silent> {
         if self.env.get(GUARD).is_some() {
-            return None;
+            return Ok(None);
         }
+        self.search().map_or(Ok(None), |search| search.run())
+    }
+
+    /// Returns where to look for the real buildx; `None` where no folder is known to look in.
+    fn search(&self) -> Option<Search> {
         let own = std::env::current_exe().ok()?;
         let flag = plugin::config_flag(self.args);
         let flag = flag.as_deref().map(OsStr::to_string_lossy);
         let config_dir = config_dir(flag.as_deref(), self.env).ok()?;
         let memory = alias::memory(&config_dir);
-        let search = if self.name.stands_alone() {
+        Some(if self.name.stands_alone() {
             let path = self.env.path("PATH").unwrap_or_else(|| "".as_ref());
             Search::stand_alone(&own, path.as_os_str(), &memory)
         } else {
             let config = ConfigFile::load(&config_dir).unwrap_or_default();
             Search::plugin(&own, &config.cli_plugins_extra_dirs, &config_dir, &memory)
-        };
-        search.run()
+        })
     }
 
     /// Returns the version of buildx that is told under its name: that of the real one.
     pub(super) fn version(&self) -> String {
-        let found = self.original().map(|original| original.version);
-        let found = found.filter(|version| !version.is_empty());
+        // Where the real one does not answer its version is not known, and a command that needs it says so.
+        let found = self.original().ok().flatten();
+        let found = found
+            .map(|original| original.version)
+            .filter(|version| !version.is_empty());
         found.unwrap_or_else(|| COVERED_VERSION.to_owned())
     }
 
@@ -117,12 +128,16 @@ impl Call<'_> {
     ///
     /// # Errors
     ///
-    /// Fails if the real buildx cannot be started.
+    /// Fails if the real buildx cannot be started or does not answer.
     pub(super) fn hand_on(&self) -> Result<(), CommandError> {
         if !self.may_go_on() {
             return Ok(());
         }
-        let Some(original) = self.original() else {
+        let original = self.original().map_err(|silent| {
+            let hint = silent.hint();
+            CommandError::failed(format!("cannot hand this on: {silent}")).hint(hint)
+        })?;
+        let Some(original) = original else {
             return Ok(());
         };
         let error = original.become_it(&plugin::renamed(self.args.to_vec(), self.name));

@@ -333,8 +333,10 @@ fn run_command(args: &[OsString], call: Call<'_>, ui: &Ui) -> Result<(), Command
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return show_help(&error, ui),
         Err(error) => {
-            call.hand_on()?;
-            return Err(usage::error(&error, &root, args));
+            let usage = usage::error(&error, &root, args);
+            let also = format!("docker-cachex itself does not take it: {usage}");
+            call.hand_on().map_err(|error| error.hint(also))?;
+            return Err(usage);
         }
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage::error(&error, &root, args))?;

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::Metadata;
 use super::name::BUILDX;
-use super::{METADATA_COMMAND, Metadata};
 use crate::child;
 use crate::platform::process;
+
+mod ask;
+
+use self::ask::{Answer, ask};
 
 /// Set in the environment of the one that is become, and of one that is asked who it is: whoever finds it set hands
 /// nothing on. So a file that leads back here ends in an error, never in a loop.
@@ -31,6 +34,31 @@ const SYSTEM_DIRS: [&str; 4] = [
     "/usr/lib/docker/cli-plugins",
     "/usr/libexec/docker/cli-plugins",
 ];
+
+/// How long a program may take to say what it is. buildx takes a tenth of a second, and a cold disk some more.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How long a program that did not answer is not asked again, so that not every command waits for it.
+const REST: Duration = Duration::from_secs(60);
+
+/// There may be a program to hand on to, but it does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} did not say within {} seconds what it is", path.display(), limit.as_secs())]
+pub struct Silent {
+    /// The program's file.
+    pub path: PathBuf,
+    limit: Duration,
+}
+
+impl Silent {
+    /// Returns what the user can do.
+    pub fn hint(&self) -> String {
+        format!(
+            "see what {} docker-cli-plugin-metadata waits for, or remove that file; it is asked again after {} seconds",
+            self.path.display(),
+            REST.as_secs()
+        )
+    }
+}
 
 /// The program that is handed on to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +78,8 @@ pub struct Search {
     candidates: Vec<PathBuf>,
     /// What was answered before.
     memory: PathBuf,
+    /// How long a program may take to answer.
+    limit: Duration,
 }
 
 /// A file as it was when it was asked.
@@ -64,7 +94,17 @@ struct Stamp {
 struct Remembered {
     #[serde(flatten)]
     stamp: Stamp,
-    metadata: Metadata,
+    #[serde(flatten)]
+    said: Said,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Said {
+    /// What it is.
+    Metadata(Metadata),
+    /// Nothing; it is asked again after this time, in seconds since 1970.
+    SilentUntil(u64),
 }
 
 impl Search {
@@ -91,46 +131,70 @@ impl Search {
             own: own.to_owned(),
             candidates,
             memory: memory.to_owned(),
+            limit: LIMIT,
         }
     }
 
     /// Returns the first candidate that is neither this file nor a copy of this program. A file that does not answer as
     /// a plugin is passed over, as docker does.
-    pub fn run(&self) -> Option<Original> {
-        let remembered = self.remembered();
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none, but a file that did not answer in time.
+    pub fn run(&self) -> Result<Option<Original>, Silent> {
+        let mut known = self.remembered();
         let own = same_file::Handle::from_path(&self.own).ok();
-        self.candidates.iter().find_map(|path| {
+        let mut silent = None;
+        for path in &self.candidates {
             if own.is_some() && same_file::Handle::from_path(path).ok() == own {
-                return None;
+                continue;
             }
-            let metadata = self.metadata(path, &remembered)?;
-            let is_own = metadata.vendor == Metadata::own().vendor;
-            (!is_own).then(|| Original {
-                path: path.clone(),
-                version: metadata.version,
-            })
-        })
+            match self.answer(path, &mut known) {
+                Answer::Plugin(metadata) if metadata.vendor != Metadata::own().vendor => {
+                    return Ok(Some(Original {
+                        path: path.clone(),
+                        version: metadata.version,
+                    }));
+                }
+                Answer::Plugin(_) | Answer::NotOne => {}
+                Answer::Silent => {
+                    silent.get_or_insert_with(|| Silent {
+                        path: path.clone(),
+                        limit: self.limit,
+                    });
+                }
+            }
+        }
+        silent.map_or(Ok(None), Err)
     }
 
-    fn metadata(&self, path: &Path, known: &BTreeMap<PathBuf, Remembered>) -> Option<Metadata> {
-        let stamp = stamp(path)?;
-        if let Some(entry) = known.get(path)
-            && entry.stamp == stamp
-        {
-            return Some(entry.metadata.clone());
-        }
-        let metadata = ask(path)?;
-        let mut all = known.clone();
-        all.retain(|path, _| path.exists());
-        let entry = Remembered {
-            stamp,
-            metadata: metadata.clone(),
+    fn answer(&self, path: &Path, known: &mut BTreeMap<PathBuf, Remembered>) -> Answer {
+        let Some(stamp) = stamp(path) else {
+            return Answer::NotOne;
         };
-        all.insert(path.to_owned(), entry);
-        if let Err(error) = self.remember(&all) {
+        match known.get(path).filter(|entry| entry.stamp == stamp) {
+            Some(Remembered {
+                said: Said::Metadata(metadata),
+                ..
+            }) => return Answer::Plugin(metadata.clone()),
+            Some(Remembered {
+                said: Said::SilentUntil(time),
+                ..
+            }) if is_ahead(*time) => return Answer::Silent,
+            _ => {}
+        }
+        let answer = ask(path, self.limit);
+        let said = match &answer {
+            Answer::Plugin(metadata) => Said::Metadata(metadata.clone()),
+            Answer::Silent => Said::SilentUntil(since_1970(SystemTime::now() + REST).as_secs()),
+            Answer::NotOne => return answer,
+        };
+        known.retain(|path, _| path.exists());
+        known.insert(path.to_owned(), Remembered { stamp, said });
+        if let Err(error) = self.remember(known) {
             tracing::debug!(%error, "what buildx says of itself is not remembered");
         }
-        Some(metadata)
+        answer
     }
 
     /// Reads what was answered before. A file that is not there or broken is empty: then the programs are asked again.
@@ -160,17 +224,14 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-/// Asks a program what it is, in docker's words.
-fn ask(path: &Path) -> Option<Metadata> {
-    let output = child::std_command(path)
-        .arg(METADATA_COMMAND)
-        .env(GUARD, "1")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).ok()?;
-    (output.status.success() && !metadata.vendor.is_empty()).then_some(metadata)
+/// Returns whether a time, in seconds since 1970, is still to come, and no further away than it can have been set.
+fn is_ahead(time: u64) -> bool {
+    let now = since_1970(SystemTime::now()).as_secs();
+    (now..=now + REST.as_secs()).contains(&time)
+}
+
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Original {
@@ -181,130 +242,4 @@ impl Original {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    struct Machine(tempfile::TempDir);
-
-    impl Machine {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.0.path().join(name)
-        }
-
-        /// A plugin in a folder that answers with this metadata, and notes that it was asked.
-        fn plugin(&self, dir: &str, metadata: &str) {
-            fs_err::create_dir_all(self.path(dir)).unwrap();
-            let script = format!(
-                "#!/bin/sh\necho \"$0 $1 ${GUARD}\" >> {}\necho '{metadata}'\n",
-                self.path("asked").display()
-            );
-            let file = self.path(dir).join("docker-buildx");
-            fs_err::write(&file, script).unwrap();
-            fs_err::set_permissions(file, Permissions::from_mode(0o755)).unwrap();
-        }
-
-        fn asked(&self) -> usize {
-            let text = fs_err::read_to_string(self.path("asked")).unwrap_or_default();
-            assert!(
-                text.lines()
-                    .all(|line| line.ends_with(" docker-cli-plugin-metadata 1"))
-            );
-            text.lines().count()
-        }
-
-        fn find(&self, dirs: &[&str]) -> Option<Original> {
-            let dirs: Vec<String> = dirs
-                .iter()
-                .map(|dir| self.path(dir).display().to_string())
-                .collect();
-            let (own, memory) = (self.path("own"), self.path("memory/x.json"));
-            Search::plugin(&own, &dirs, &self.path("config"), &memory).run()
-        }
-    }
-
-    fn real(version: &str) -> String {
-        format!(r#"{{"SchemaVersion":"0.1.0","Vendor":"Docker Inc.","Version":"{version}"}}"#)
-    }
-
-    #[test]
-    fn the_first_other_program_is_found() {
-        let machine = Machine::new();
-        let own = Metadata::own();
-        fs_err::write(machine.path("own"), "").unwrap();
-        fs_err::create_dir(machine.path("a")).unwrap();
-        symlink(machine.path("own"), machine.path("a/docker-buildx")).unwrap();
-        machine.plugin("b", &serde_json::to_string(&own).unwrap());
-        machine.plugin("c", "not a plugin");
-        machine.plugin("d", &real(""));
-        machine.plugin("config/cli-plugins", &real("v0.29.1"));
-        let dirs = ["a", "none", "b", "c"];
-        let found = machine.find(&dirs).unwrap();
-        assert_eq!(found.path, machine.path("config/cli-plugins/docker-buildx"));
-        assert_eq!(found.version, "v0.29.1");
-        assert_eq!(machine.find(&["a", "d"]).unwrap().version, "");
-        fs_err::remove_dir_all(machine.path("config")).unwrap();
-        let found = machine.find(&dirs);
-        let on_this_machine = |found: &Original| found.path.starts_with("/usr");
-        assert!(found.as_ref().is_none_or(on_this_machine), "{found:?}");
-    }
-
-    #[test]
-    fn a_program_is_asked_once_and_again_when_it_changes() {
-        let machine = Machine::new();
-        machine.plugin("a", &real("v1"));
-        for _ in 0..3 {
-            assert_eq!(machine.find(&["a"]).unwrap().version, "v1");
-        }
-        assert_eq!(machine.asked(), 1);
-        machine.plugin("a", &real("v1.2"));
-        assert_eq!(machine.find(&["a"]).unwrap().version, "v1.2");
-        assert_eq!(machine.asked(), 2);
-        fs_err::write(machine.path("memory/x.json"), "broken").unwrap();
-        assert_eq!(machine.find(&["a"]).unwrap().version, "v1.2");
-        assert_eq!(machine.asked(), 3);
-    }
-
-    #[test]
-    fn what_cannot_be_remembered_is_asked_each_time() {
-        let machine = Machine::new();
-        machine.plugin("a", &real("v1"));
-        fs_err::write(machine.path("memory"), "a file in the folder's place").unwrap();
-        for asked in 1..3 {
-            assert_eq!(machine.find(&["a"]).unwrap().version, "v1");
-            assert_eq!(machine.asked(), asked);
-        }
-    }
-
-    #[test]
-    fn the_stand_alone_program_is_looked_for_in_the_path() {
-        let machine = Machine::new();
-        machine.plugin("bin", &real("v2"));
-        fs_err::rename(
-            machine.path("bin/docker-buildx"),
-            machine.path("bin/buildx"),
-        )
-        .unwrap();
-        let path = std::env::join_paths([machine.path("x"), machine.path("bin")]).unwrap();
-        let memory = machine.path("m");
-        let found = Search::stand_alone(&machine.path("own"), &path, &memory).run();
-        assert_eq!(found.unwrap().path, machine.path("bin/buildx"));
-    }
-
-    #[test]
-    fn a_program_that_cannot_be_run_is_an_error() {
-        let machine = Machine::new();
-        let original = Original {
-            path: machine.path("none"),
-            version: String::new(),
-        };
-        let error = original.become_it(&[]);
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
-}
+mod tests;
