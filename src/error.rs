@@ -86,6 +86,15 @@ impl CommandError {
         self
     }
 
+    /// Lets the hints call the program by another name, such as `docker buildx` for `docker cachex`.
+    #[must_use]
+    pub fn with_hints_for(mut self, from: &str, to: &str) -> Self {
+        for hint in &mut self.hints {
+            *hint = hint.replace(from, to);
+        }
+        self
+    }
+
     /// Returns the message with all its causes, joined by `: `, each cause once.
     pub fn message(&self) -> String {
         chain(self.source.as_ref())

@@ -129,6 +129,12 @@ pub mod fsutil {
     }
 }
 
+pub mod plugin {
+    pub mod hand_on {
+        pub use crate::plugin::hand_on::COVERED_VERSION;
+    }
+}
+
 pub mod registry {
     pub use crate::registry::{
         Access, Arrival, BlobSource, Download, HostConfig, RegistryClient, Repository, RetryPolicy,

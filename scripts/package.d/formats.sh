@@ -21,12 +21,10 @@ make_tree() {
     "$runner" completion zsh >"$tree/completions/_docker-cachex"
     "$runner" completion fish >"$tree/completions/docker-cachex.fish"
     chmod -R u=rwX,go=rX "$tree"
-    find "$tree" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
 }
 
 make_archive() {
-    tar -C "$work" --transform "s,^tree,$name," --sort=name --owner=0 --group=0 --numeric-owner \
-        --mtime="@$SOURCE_DATE_EPOCH" -cf - tree | gzip -9n >"$out/$name.tar.gz"
+    python3 "$ROOT/scripts/package.d/archive.py" "$work/tree" "$name" "$out/$name.tar.gz"
 }
 
 # system_tree FOLDER: the files where a system has them.

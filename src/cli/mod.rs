@@ -298,6 +298,7 @@ pub fn main(mut args: Vec<OsString>) -> ExitCode {
         Ok(()) => exit::SUCCESS,
         Err(error) if ui::is_stdout_closed(error.source.as_ref()) => exit::SUCCESS,
         Err(error) => {
+            let error = error.with_hints_for(&Name::default().command(), &name.command());
             ui.error(&error, name.is_buildx());
             error.kind.exit_code()
         }

@@ -8,6 +8,21 @@ use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use crate::error::{CommandError, ErrorKind};
 use crate::options::OptionError;
 use crate::options::secret_keys::holds_private_key;
+use crate::plugin::name::BUILDX;
+
+/// Commands of buildx that are not here.
+const ONLY_BUILDX: [&str; 8] = [
+    "bake",
+    "dap",
+    "debug",
+    "history",
+    "imagetools",
+    "install",
+    "policy",
+    "uninstall",
+];
+/// Shorter words are like too many others.
+const SHORTEST_SUGGESTION: usize = 2;
 
 /// Turns an error of clap into one of ours. The exit codes are those of buildx under docker: a flag
 /// that is unknown, has no value or one that cannot be parsed is a usage error; an unknown command, a
@@ -65,15 +80,30 @@ pub(super) fn error(error: &clap::Error, root: &Command, args: &[OsString]) -> C
         _ => (ErrorKind::Usage, first_line(error)),
     };
     let mut result = CommandError::new(kind, message);
+    let command = text(error, ContextKind::InvalidSubcommand);
+    if ONLY_BUILDX.contains(&&*command) {
+        return result.hint(where_it_is(&command, root));
+    }
     let kinds = [
         ContextKind::SuggestedArg,
         ContextKind::SuggestedSubcommand,
         ContextKind::SuggestedValue,
     ];
-    if let Some(suggested) = kinds.map(|k| text(error, k)).iter().find(|t| !t.is_empty()) {
+    let mut suggested = kinds.map(|k| text(error, k)).into_iter();
+    if let Some(suggested) = suggested.find(|text| text.len() >= SHORTEST_SUGGESTION) {
         result = result.hint(format!("did you mean {suggested}?"));
     }
     result.hint(format!("run \"{} --help\"", command_path(root, args)))
+}
+
+/// Says where a command is that only buildx has.
+fn where_it_is(command: &str, root: &Command) -> String {
+    let here = root.get_bin_name().unwrap_or_default();
+    if here.ends_with(BUILDX) {
+        "only the real buildx has it, and none was found".to_owned()
+    } else {
+        format!("only buildx has it, and it serves the same builders: docker {BUILDX} {command}")
+    }
 }
 
 /// Joins what clap noted of one kind.

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod member;
+mod place;
 
 use self::member::{Before, MemberError};
+use self::place::Lock;
 use super::name::BUILDX;
 use crate::platform::files;
 
@@ -54,12 +56,17 @@ struct Note {
     before: Before,
     /// What was in a configuration file that held nothing but space.
     blank: Option<String>,
+    /// Whether docker's folder was made for it.
+    #[serde(default)]
+    made_folder: bool,
 }
 
 /// The alias of a configuration folder.
 #[derive(Debug)]
 pub struct Alias {
-    /// `cachex` in docker's folder.
+    /// Docker's folder.
+    config_dir: PathBuf,
+    /// `cachex` in it.
     home: PathBuf,
     config: PathBuf,
 }
@@ -68,6 +75,7 @@ impl Alias {
     /// Takes docker's configuration folder, whose path must be absolute, and the file in it.
     pub fn new(config_dir: &Path, config_file: &Path) -> Self {
         Self {
+            config_dir: config_dir.to_owned(),
             home: own_dir(config_dir),
             config: config_file.to_owned(),
         }
@@ -79,27 +87,63 @@ impl Alias {
     ///
     /// Fails if a file cannot be written, or docker's configuration is not what docker writes; then nothing is changed.
     pub fn on(&self, program: &Path) -> Result<bool, AliasError> {
+        let made_folder = !self.config_dir.exists();
+        fs_err::create_dir_all(&self.config_dir)?;
+        let done = Lock::take(&self.config_dir)
+            .map_err(AliasError::from)
+            .and_then(|_lock| self.on_locked(program, made_folder));
+        if done.is_err() && made_folder {
+            remove_if_empty(&self.config_dir);
+        }
+        done
+    }
+
+    fn on_locked(&self, program: &Path, made_folder: bool) -> Result<bool, AliasError> {
         let dir = self.dir_text()?;
-        let old = self.read()?;
+        let config = place::behind_links(&self.config)?;
+        let old = place::read(&config)?;
         let text = old.clone().unwrap_or_default();
         let entries = member::entries(&text).map_err(|source| self.broken(source))?;
-        let linked = self.link(program)?;
-        if entries.first() == Some(&dir) {
-            return Ok(linked);
+        if entries
+            .first()
+            .is_some_and(|first| member::is_same_folder(first, &dir))
+        {
+            return Ok(self.link(program)?);
         }
         // Where the folder stands behind others it is put in anew.
-        let listed = entries.contains(&dir);
+        let listed = entries
+            .iter()
+            .any(|entry| member::is_same_folder(entry, &dir));
         let before = if listed { Before::List } else { Before::NoList };
         let text = member::remove(&text, &dir, before).map_err(|source| self.broken(source))?;
         let text = text.unwrap_or_default();
         let (new, before) = member::insert(&text, &dir).map_err(|source| self.broken(source))?;
-        if !listed {
-            let blank = old.filter(|_| before == Before::Nothing);
-            let note = serde_json::to_vec(&Note { before, blank }).map_err(io::Error::from)?;
-            fs_err::write(self.note_path(), note)?;
+        // What is most likely to fail comes first: a configuration that this user may not write.
+        let new = place::beside(&config, new.as_bytes())?;
+        let note = (!listed).then(|| Note {
+            before,
+            blank: old.filter(|_| before == Before::Nothing),
+            made_folder,
+        });
+        let done = self
+            .make_files(program, note.as_ref())
+            .and_then(|()| place::put(new, &config));
+        if let Err(error) = done {
+            if !listed && let Err(left) = self.remove_files() {
+                tracing::debug!(error = %left, "what was made for the alias stays");
+            }
+            return Err(error.into());
         }
-        self.write(&new)?;
         Ok(true)
+    }
+
+    fn make_files(&self, program: &Path, note: Option<&Note>) -> io::Result<()> {
+        self.link(program)?;
+        if let Some(note) = note {
+            let path = self.note_path();
+            place::put(place::beside(&path, &serde_json::to_vec(note)?)?, &path)?;
+        }
+        Ok(())
     }
 
     /// Switches it off: docker's configuration is as it was before. Returns whether anything has changed.
@@ -108,25 +152,55 @@ impl Alias {
     ///
     /// Fails as [`on`](Self::on).
     pub fn off(&self) -> Result<bool, AliasError> {
+        if !self.has_traces()? {
+            return Ok(false);
+        }
+        let lock = Lock::take(&self.config_dir)?;
+        let (changed, made_folder) = self.off_locked()?;
+        drop(lock);
+        if made_folder {
+            remove_if_empty(&self.config_dir);
+        }
+        Ok(changed)
+    }
+
+    /// Returns whether anything of the alias is there. This needs no folder that can be written.
+    fn has_traces(&self) -> Result<bool, AliasError> {
         let dir = self.dir_text()?;
-        let note: Option<Note> = fs_err::read(self.note_path())
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
+        let text = self.read()?.unwrap_or_default();
+        let entries = member::entries(&text).map_err(|source| self.broken(source))?;
+        let files = [self.link_path(), self.note_path()];
+        Ok(entries
+            .iter()
+            .any(|entry| member::is_same_folder(entry, &dir))
+            || files.iter().any(|file| file.symlink_metadata().is_ok()))
+    }
+
+    /// Returns whether anything has changed, and whether docker's folder was made for the alias.
+    fn off_locked(&self) -> Result<(bool, bool), AliasError> {
+        let dir = self.dir_text()?;
+        let note = place::read(&self.note_path())?;
+        // A note that is damaged, or that another version wrote, is none: then what is certain is taken back.
+        let note: Option<Note> = note.and_then(|text| serde_json::from_str(&text).ok());
         let before = note.as_ref().map_or(Before::NoList, |note| note.before);
-        let mut changed = false;
-        if let Some(old) = self.read()? {
+        let made_folder = note.as_ref().is_some_and(|note| note.made_folder);
+        let config = place::behind_links(&self.config)?;
+        let mut changed = self.link_path().symlink_metadata().is_ok();
+        if let Some(old) = place::read(&config)? {
             let new = member::remove(&old, &dir, before).map_err(|source| self.broken(source))?;
             let new = new.or_else(|| note.and_then(|note| note.blank));
-            changed = new.as_ref() != Some(&old);
+            let is_new = new.as_ref() != Some(&old);
+            changed |= is_new;
             match new {
-                Some(new) if changed => self.write(&new)?,
+                Some(new) if is_new => {
+                    place::put(place::beside(&config, new.as_bytes())?, &config)?;
+                }
                 Some(_) => {}
-                None => fs_err::remove_file(&self.config)?,
+                None => place::remove(&config)?,
             }
         }
-        changed |= self.home.join("cli-plugins").exists();
         self.remove_files()?;
-        Ok(changed)
+        Ok((changed, made_folder))
     }
 
     /// Tells how it stands.
@@ -138,7 +212,10 @@ impl Alias {
         let dir = self.dir_text()?;
         let text = self.read()?.unwrap_or_default();
         let entries = member::entries(&text).map_err(|source| self.broken(source))?;
-        let Some(at) = entries.iter().position(|entry| *entry == dir) else {
+        let Some(at) = entries
+            .iter()
+            .position(|entry| member::is_same_folder(entry, &dir))
+        else {
             return Ok(Status::Off);
         };
         let plugin = |dir: &String| Path::new(dir).join(file_name());
@@ -186,45 +263,25 @@ impl Alias {
     }
 
     fn read(&self) -> Result<Option<String>, AliasError> {
-        match fs_err::read_to_string(&self.config) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Writes the configuration beside the old one and renames it. A link stays one; mode and owner stay as they are. A
-    /// new file is the user's alone, as docker makes it.
-    fn write(&self, text: &str) -> io::Result<()> {
-        let path = fs_err::canonicalize(&self.config).unwrap_or_else(|_| self.config.clone());
-        let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        io::Write::write_all(&mut file, text.as_bytes())?;
-        if let Ok(old) = fs_err::metadata(&path) {
-            file.as_file().set_permissions(old.permissions())?;
-            keep_owner(file.path(), &old)?;
-        }
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        Ok(())
+        Ok(place::read(&place::behind_links(&self.config)?)?)
     }
 
     /// Removes what this program keeps in docker's folder for the alias.
     fn remove_files(&self) -> io::Result<()> {
-        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        for path in [self.link_path(), self.note_path(), memory_in(&self.home)] {
-            match fs_err::remove_file(path) {
-                Err(error) if !is_gone(&error) => return Err(error),
-                _ => {}
-            }
-        }
-        // A folder that holds something else stays.
+        let files = [self.link_path(), self.note_path(), memory_in(&self.home)];
+        // One that cannot be removed does not keep the others.
+        let removed = files.map(|path| place::remove(&path));
         for dir in [self.home.join("cli-plugins"), self.home.clone()] {
-            if let Err(error) = fs_err::remove_dir(dir) {
-                tracing::debug!(%error, "a folder of the alias stays");
-            }
+            remove_if_empty(&dir);
         }
-        Ok(())
+        removed.into_iter().collect()
+    }
+}
+
+/// Removes a folder; one that holds something else stays.
+fn remove_if_empty(dir: &Path) {
+    if let Err(error) = fs_err::remove_dir(dir) {
+        tracing::debug!(%error, "a folder of the alias stays");
     }
 }
 
@@ -246,148 +303,5 @@ fn file_name() -> String {
     format!("docker-{BUILDX}{}", std::env::consts::EXE_SUFFIX)
 }
 
-fn keep_owner(path: &Path, old: &std::fs::Metadata) -> io::Result<()> {
-    let owner = files::owner(old);
-    if files::owner(&fs_err::metadata(path)?) == owner {
-        return Ok(());
-    }
-    files::give(path, owner)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use super::*;
-
-    struct Home(tempfile::TempDir);
-
-    impl Home {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.0.path().join(name)
-        }
-
-        fn alias(&self) -> Alias {
-            Alias::new(self.0.path(), &self.path("config.json"))
-        }
-
-        fn program(&self) -> PathBuf {
-            let program = self.path("docker-cachex");
-            fs_err::write(&program, "").unwrap();
-            program
-        }
-
-        /// All that is there, with the text of the configuration.
-        fn seen(&self) -> (Vec<PathBuf>, Option<String>) {
-            let mut all: Vec<_> = fs_err::read_dir(self.0.path())
-                .unwrap()
-                .map(|entry| entry.unwrap().path())
-                .collect();
-            all.sort();
-            (all, fs_err::read_to_string(self.path("config.json")).ok())
-        }
-    }
-
-    #[test]
-    fn off_takes_back_what_on_has_done() {
-        for config in [
-            None,
-            Some(""),
-            Some("\n"),
-            Some("{}"),
-            Some("{\n\t\"auths\": {}\n}"),
-        ] {
-            let home = Home::new();
-            let program = home.program();
-            if let Some(config) = config {
-                fs_err::write(home.path("config.json"), config).unwrap();
-            }
-            let before = home.seen();
-            let alias = home.alias();
-            assert_eq!(alias.status().unwrap(), Status::Off);
-            assert!(alias.on(&program).unwrap());
-            assert!(!alias.on(&program).unwrap());
-            assert_eq!(
-                alias.status().unwrap(),
-                Status::On(program.canonicalize().unwrap())
-            );
-            fs_err::write(memory(home.0.path()), "{}").unwrap();
-            assert!(alias.off().unwrap());
-            assert_eq!(home.seen(), before, "{config:?}");
-            assert!(!alias.off().unwrap());
-            assert_eq!(home.seen(), before, "{config:?}");
-        }
-    }
-
-    #[test]
-    fn mode_and_link_of_the_configuration_stay() {
-        let home = Home::new();
-        let program = home.program();
-        let real = home.path("dotfiles.json");
-        fs_err::write(&real, "{\"a\":1}").unwrap();
-        fs_err::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
-        symlink("dotfiles.json", home.path("config.json")).unwrap();
-        home.alias().on(&program).unwrap();
-        assert!(
-            fs_err::read_to_string(&real)
-                .unwrap()
-                .contains("cachex/cli-plugins")
-        );
-        assert!(home.path("config.json").is_symlink());
-        assert_eq!(
-            fs_err::metadata(&real).unwrap().permissions().mode() & 0o777,
-            0o640
-        );
-        home.alias().off().unwrap();
-        assert_eq!(fs_err::read_to_string(&real).unwrap(), "{\"a\":1}");
-        fs_err::remove_file(home.path("config.json")).unwrap();
-        home.alias().on(&program).unwrap();
-        let mode = fs_err::metadata(home.path("config.json"))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_broken_configuration_is_left_alone() {
-        let home = Home::new();
-        let program = home.program();
-        fs_err::write(home.path("config.json"), "{\"auths\":").unwrap();
-        let before = home.seen();
-        let error = home.alias().on(&program).unwrap_err();
-        assert!(crate::error::chain(&error).contains("config.json is not changed: it is not JSON"));
-        assert_eq!(home.seen(), before);
-    }
-
-    #[test]
-    fn the_folder_comes_before_others_and_a_lost_link_is_seen() {
-        let home = Home::new();
-        let program = home.program();
-        let alias = home.alias();
-        alias.on(&program).unwrap();
-        let other = home.path("other");
-        fs_err::create_dir(&other).unwrap();
-        fs_err::write(other.join("docker-buildx"), "").unwrap();
-        let own = alias.dir_text().unwrap();
-        let list = serde_json::json!({"cliPluginsExtraDirs": [other, own]}).to_string();
-        fs_err::write(home.path("config.json"), &list).unwrap();
-        assert_eq!(
-            alias.status().unwrap(),
-            Status::Behind(other.join("docker-buildx"))
-        );
-        assert!(alias.on(&program).unwrap());
-        assert!(matches!(alias.status().unwrap(), Status::On(_)));
-        alias.off().unwrap();
-        let left = serde_json::json!({"cliPluginsExtraDirs": [other]}).to_string();
-        assert_eq!(home.seen().1, Some(left));
-        alias.on(&program).unwrap();
-        fs_err::remove_file(&program).unwrap();
-        assert_eq!(alias.status().unwrap(), Status::Broken);
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! The client of one registry host: sends requests with login, redirects and limits.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::header::{AGE, AUTHORIZATION, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
@@ -43,6 +44,8 @@ pub(super) struct Inner {
     clock: Arc<dyn Clock>,
     limits: Limits,
     requests: AtomicU64,
+    /// See [`RegistryClient::clock_lead`].
+    clock_lead: OnceLock<i64>,
     pub(super) quirks: Quirks,
     /// Clean-up of uploads whose future was dropped.
     pub(super) cleanup: TaskTracker,
@@ -181,6 +184,7 @@ impl RegistryClient {
             retry,
             clock,
             requests: AtomicU64::new(0),
+            clock_lead: OnceLock::new(),
             quirks: Quirks::default(),
             cleanup: TaskTracker::new(),
         };
@@ -198,6 +202,12 @@ impl RegistryClient {
     /// included.
     pub fn requests(&self) -> u64 {
         self.inner.requests.load(Ordering::Relaxed) + self.inner.auth.token_requests()
+    }
+
+    /// Returns by how many seconds the clock of the host is ahead of this machine's, less than zero if it is behind;
+    /// `None` before its first answer, or if that did not tell. It is as exact as the header `Date`, to a second or two.
+    pub fn clock_lead(&self) -> Option<i64> {
+        self.inner.clock_lead.get().copied()
     }
 
     /// Returns whether the host takes connections. No proxy is asked, and nothing is sent.
@@ -372,6 +382,7 @@ impl RegistryClient {
             }
         };
         tracing::trace!(request = %label, status = answer.status().as_u16(), "registry answered");
+        self.note_clock(answer.headers());
         let cap = self.inner.retry.max_retry_after;
         let reply = Reply {
             status: answer.status(),
@@ -387,6 +398,25 @@ impl RegistryClient {
         };
         Ok((login, reply))
     }
+
+    fn note_clock(&self, headers: &HeaderMap) {
+        if let Some(lead) = lead(headers, self.inner.clock.wall()) {
+            self.inner.clock_lead.get_or_init(|| lead);
+        }
+    }
+}
+
+/// Returns by how many seconds the clock that an answer's headers tell of is ahead of a time. An answer that a cache has
+/// kept was dated earlier, by its age.
+fn lead(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let date = httpdate::parse_http_date(text(DATE)?).ok()?;
+    let age = text(AGE).map_or(Some(0), |age| age.trim().parse::<i64>().ok())?;
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_secs()).ok()
+    };
+    seconds(date)?.checked_add(age)?.checked_sub(seconds(now)?)
 }
 
 fn resolve(target: &Target, home: &Url) -> Result<Url, RegistryError> {
@@ -396,5 +426,42 @@ fn resolve(target: &Target, home: &Url) -> Result<Url, RegistryError> {
             kind: "path",
             value: super::redact::clean(path, 200),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_lead_of_a_clock_is_read_from_date_and_age() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (date, age, want) in [
+            (Some("Sun, 06 Nov 1994 08:49:37 GMT"), None, Some(0)),
+            (Some("Sun, 06 Nov 1994 08:50:37 GMT"), None, Some(60)),
+            (Some("Sun, 06 Nov 1994 08:39:37 GMT"), Some("600"), Some(0)),
+            (
+                Some("Sun, 06 Nov 1994 08:39:37 GMT"),
+                Some("9999999999999999999"),
+                None,
+            ),
+            (
+                Some("Sun, 06 Nov 1994 08:39:37 GMT"),
+                Some("9223372036854775807"),
+                None,
+            ),
+            (Some("yesterday"), None, None),
+            (None, Some("1"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(DATE, date), (AGE, age)] {
+                if let Some(value) = value {
+                    headers.insert(name, HeaderValue::from_static(value));
+                }
+            }
+            assert_eq!(lead(&headers, now), want, "{date:?} {age:?}");
+        }
     }
 }

@@ -300,6 +300,51 @@ fn what_people_type_works() {
     );
 }
 
+/// Hints name the command that was typed.
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn hints_name_the_command_that_the_user_has_called() {
+    let client = aliased();
+    for tool in ["buildx", "cachex"] {
+        let said = Said::from(client.docker(&[tool, "build", "--builder=nothing", "."]));
+        let hint = format!("hint: list the builders with: docker {tool} ls\n");
+        assert!(said.stderr.contains(&hint), "{said:#?}");
+    }
+    let said = Said::from(client.docker(&["cachex", "bake"]));
+    let hint = "hint: only buildx has it, and it serves the same builders: docker buildx bake\n";
+    assert!(said.stderr.ends_with(hint), "{said:#?}");
+}
+
+/// A wrapper in buildx's place that waits for something that does not come: what needs it says so, all else works.
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn a_real_program_that_does_not_answer_holds_up_nothing_else() {
+    let client = aliased();
+    let file = client.config().join("cli-plugins/docker-buildx");
+    fs::remove_file(&file).expect("the real one");
+    fs::write(&file, "#!/bin/sh\nsleep 600\n").expect("a script");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&file, mode).expect("a mode");
+    let version = client.docker_ok(&["buildx", "version"]).0;
+    let covered = docker_cachex::for_tests::plugin::hand_on::COVERED_VERSION;
+    assert!(version.contains(covered), "{version}");
+    client.docker_ok(&["buildx", "ls"]);
+    let said = Said::from(client.docker(&["buildx", "bake", "--print"]));
+    let last = said.stderr.lines().last().unwrap_or_default();
+    let silent = format!("{} did not say within 5 seconds what it is", file.display());
+    assert_eq!(
+        last,
+        format!("ERROR: cannot hand this on: {silent}"),
+        "{said:#?}"
+    );
+    assert!(
+        said.stderr.contains("unknown command: \"bake\""),
+        "{said:#?}"
+    );
+    let said = Said::from(client.docker(&["cachex", "alias", "status"]));
+    assert!(said.stdout.contains(&silent), "{said:#?}");
+}
+
 /// Ctrl-C in the terminal of a bake that was handed on.
 #[test]
 #[ignore = "needs the test rig: scripts/test"]

@@ -1,21 +1,25 @@
 //! `doctor`: what it says of a machine, a builder and registries is what they do.
 
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use crate::support::bench::Bench;
-use crate::support::rig::{Client, Rig, text, unique};
+use crate::support::rig::{Client, Rig, context, text, unique};
 use crate::support::scripted_registry::{Fault, Login, ScriptedRegistry};
 
 /// Runs it; gives exit code and the JSON report.
 fn doctor(client: &Client, args: &[&str]) -> (Option<i32>, Value) {
     let output = client.docker(&[&["cachex", "doctor", "--format=json"], args].concat());
     let json = serde_json::from_slice(&output.stdout);
-    (
-        output.status.code(),
-        json.unwrap_or_else(|_| panic!("{output:?}")),
-    )
+    let report: Value = json.unwrap_or_else(|_| panic!("{output:?}"));
+    for line in report["checks"].as_array().expect("lines") {
+        let has_advice = line["advice"] != "";
+        assert_eq!(has_advice, line["answer"] == "no", "{line:#}");
+    }
+    assert!(text(&output.stderr).is_empty(), "{output:?}");
+    (output.status.code(), report)
 }
 
 /// The answer of a line.
@@ -48,6 +52,7 @@ fn a_machine_that_can_build_is_fine_and_one_without_a_builder_is_not() {
     );
     for check in [
         "engine",
+        "clock of the engine",
         "containerd image store",
         "builder store",
         "builder",
@@ -83,6 +88,7 @@ fn the_rig_s_registry_takes_everything_and_keeps_nothing() {
     let (code, report) = doctor(&bench.client, &[&repository]);
     assert_eq!(code, Some(0), "{report:#}");
     for check in [
+        "clock of the registry",
         "pull",
         "push",
         "cache as image manifest",
@@ -164,6 +170,19 @@ fn what_a_registry_refuses_is_told() {
     assert_eq!(answer(&report, "mount of blobs"), "no", "{report:#}");
     assert!(!usual.contains("mount"), "{usual}");
 
+    // An hour behind, which alone keeps nobody from building.
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    let date = Fault::SetHeader("Date", httpdate::fmt_http_date(hour_ago));
+    let (code, report) = try_it(&|r| r.fault("GET", "/manifests/", (0, 9), date.clone()));
+    let clock = answer(&report, "clock of the registry");
+    assert_eq!((code, clock), (Some(0), "no"), "{report:#}");
+    assert!(
+        report
+            .to_string()
+            .contains(" seconds behind this machine's"),
+        "{report:#}"
+    );
+
     let (code, report) = try_it(&|r| r.login(Login::Basic("user", "password")));
     assert_eq!(
         (code, answer(&report, "pull")),
@@ -185,4 +204,34 @@ fn a_registry_that_is_not_there_is_one_line() {
     );
     let wrong: Output = bench.client.docker(&["cachex", "doctor", "UPPER/x:y:z"]);
     assert_eq!(wrong.status.code(), Some(125), "{wrong:?}");
+}
+
+/// What every bug report begins with is there also where nothing works.
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn a_machine_without_engine_or_with_broken_settings_is_told_line_by_line() {
+    let client = Rig::get().client();
+    let nowhere = "unix:///nowhere/docker.sock";
+    let output = client.docker(&["-H", nowhere, "cachex", "doctor", "--format=json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!(answer(&report, "engine"), "no", "{report:#}");
+    assert_eq!(answer(&report, "builder"), "no", "{report:#}");
+
+    // A key that a build would fail at.
+    let bench = Bench::new();
+    let folder = context(&[(".cachex/trust.toml", "nonsense")]);
+    let mut command = bench.client.command(&["cachex", "doctor"]);
+    let output = command.current_dir(folder.path()).output().expect("docker");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("\nneeded: trusted keys: "), "{said}");
+    let mut command = bench.client.command(&["cachex", "doctor"]);
+    let output = command
+        .env("CACHEX_SIGN_KEY", "/nowhere/key")
+        .output()
+        .expect("docker");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("\nneeded: key to sign with: "), "{said}");
 }

@@ -47,6 +47,7 @@ mod flags;
 mod frontend;
 mod help;
 mod inputs;
+mod install;
 mod kubernetes;
 mod layout_output;
 mod login;

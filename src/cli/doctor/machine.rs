@@ -1,9 +1,12 @@
 //! The machine: engine, store, builder, credentials, folders.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
 
 use super::report::{Report, because};
+use super::{clock, keys};
 use crate::builder::load::{self, LoadedBuilder, LoadedNode};
 use crate::builder::{DockerEnv, Status, resolve};
 use crate::cli::Context;
@@ -18,11 +21,15 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Looks at everything that has nothing to do with a registry.
 pub(super) async fn look(docker_env: &Arc<DockerEnv>, ctx: &Context, report: &mut Report) {
     let engine = engine(docker_env, report).await;
+    if let Some(engine) = &engine {
+        about_engine(engine, report).await;
+    }
     alias(ctx, report);
     store(docker_env, report);
     builder(docker_env, ctx, report).await;
     direct(engine.as_ref(), ctx, report);
     credentials(docker_env, ctx, report);
+    keys::look(&ctx.env, report);
     spool(ctx, report);
 }
 
@@ -37,26 +44,45 @@ async fn engine(docker_env: &DockerEnv, report: &mut Report) -> Option<Engine> {
         }
     };
     let host = engine.endpoint().host.clone();
-    let version = engine.api().version().await;
-    let version = version.ok().and_then(|found| found.version);
-    let version = version.unwrap_or_else(|| "of an unknown version".to_owned());
-    report.yes("engine", format!("Docker {version} at {host}"));
-    let info = engine.api().info().await;
-    let status = info.ok().and_then(|info| info.driver_status);
-    let is_containerd = status.is_some_and(|pairs| {
-        let mut words = pairs.iter().flatten();
-        words.any(|word| word.starts_with("io.containerd.snapshotter."))
+    match engine.api().version().await {
+        Ok(found) => {
+            let version = found.version;
+            let version = version.unwrap_or_else(|| "of an unknown version".to_owned());
+            report.yes("engine", format!("Docker {version} at {host}"));
+            Some(engine)
+        }
+        Err(error) => {
+            let advice = "docker version shows whether the engine answers; docker context use chooses another one";
+            report.no("engine", because(&error), advice);
+            None
+        }
+    }
+}
+
+/// What an engine that answers tells of itself.
+async fn about_engine(engine: &Engine, report: &mut Report) {
+    let asked = SystemTime::now();
+    let info = match engine.api().info().await {
+        Ok(info) => info,
+        Err(error) => return report.untried("containerd image store", because(&error)),
+    };
+    let theirs = info.system_time.as_deref();
+    let theirs = theirs.and_then(|time| time.parse::<Timestamp>().ok());
+    let lead = theirs.and_then(|theirs| {
+        let ours = Timestamp::try_from(asked).ok()?;
+        Some(theirs.as_second() - ours.as_second())
     });
-    if is_containerd {
+    clock::compare("clock of the engine", lead, report);
+    let mut words = info.driver_status.iter().flatten().flatten();
+    if words.any(|word| word.starts_with("io.containerd.snapshotter.")) {
         report.yes("containerd image store", "images are loaded as they are");
     } else {
         report.no(
             "containerd image store",
             "the engine has its own store",
-            "without it --load takes one platform and no attestations",
+            "without it --load takes one platform and no attestations; the engine's setting features.containerd-snapshotter turns it on",
         );
     }
-    Some(engine)
 }
 
 fn alias(ctx: &Context, report: &mut Report) {
@@ -82,7 +108,11 @@ fn alias(ctx: &Context, report: &mut Report) {
             format!("{} comes before it", path.display()),
             "docker cachex alias on",
         ),
-        Err(error) => report.no("alias", error.message(), ""),
+        Err(error) => report.no(
+            "alias",
+            error.message(),
+            "mend docker's configuration file by hand; it is not changed as long as it is like that",
+        ),
     }
 }
 
@@ -91,7 +121,11 @@ fn store(docker_env: &DockerEnv, report: &mut Report) {
     let dir = store.dir().display();
     let count = match store.list() {
         Ok(groups) => groups.len(),
-        Err(error) => return report.missing("builder store", because(&error), ""),
+        Err(error) => {
+            let advice =
+                "mend or remove the file that is named, or let BUILDX_CONFIG name another folder";
+            return report.missing("builder store", because(&error), advice);
+        }
     };
     // The folder comes with the first builder.
     let existing = store.dir().ancestors().find(|dir| dir.is_dir());
@@ -103,7 +137,11 @@ fn store(docker_env: &DockerEnv, report: &mut Report) {
             format!("{dir} cannot be written: {error}"),
             "BUILDX_CONFIG names another folder",
         ),
-        None => report.no("builder store", format!("{dir} is not there"), ""),
+        None => report.no(
+            "builder store",
+            format!("{dir} is not there"),
+            "BUILDX_CONFIG names another folder",
+        ),
     }
 }
 
@@ -117,7 +155,14 @@ async fn builder(docker_env: &Arc<DockerEnv>, ctx: &Context, report: &mut Report
     let loaded = load::load(docker_env, found, Some(&BuildkitProbe), TIMEOUT).await;
     let name = format!("{} ({})", loaded.name, loaded.driver);
     if let Some(error) = &loaded.error {
-        return report.missing("builder", format!("{name}: {error}"), "");
+        return report.missing(
+            "builder",
+            format!("{name}: {error}"),
+            format!(
+                "docker cachex rm {0} removes it, and docker cachex create --use makes another one",
+                loaded.name
+            ),
+        );
     }
     match loaded.driver.as_str() {
         "docker-container" | "remote" => {}
@@ -183,9 +228,21 @@ fn direct(engine: Option<&Engine>, ctx: &Context, report: &mut Report) {
                 "containers of builders are reached past the engine",
             );
         }
-        Some(_) if !is_on => report.no("direct path", "CACHEX_DIRECT=0", ""),
-        Some(_) => report.no("direct path", "this user may not enter containers", ""),
-        None => report.no("direct path", "the engine is not on this machine", ""),
+        Some(_) if !is_on => report.no(
+            "direct path",
+            "CACHEX_DIRECT=0",
+            "unset CACHEX_DIRECT, unless it was set for a reason",
+        ),
+        Some(_) => report.no(
+            "direct path",
+            "this user may not enter containers",
+            "nothing has to be done: builds go through the engine, a little slower; root and the user of a rootless engine have it",
+        ),
+        None => report.no(
+            "direct path",
+            "the engine is not on this machine",
+            "nothing has to be done: builds go through the engine, a little slower",
+        ),
     }
 }
 

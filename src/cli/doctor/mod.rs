@@ -1,6 +1,8 @@
 //! `docker cachex doctor`: what the machine, the builder and, if one is named, a registry can do. The first thing to ask
 //! for in a bug report.
 
+mod clock;
+mod keys;
 mod machine;
 mod registry;
 mod report;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::clock;
 use super::report::{Report, because};
 use crate::cli::invocation::Invocation;
 use crate::digest::Digest;
@@ -21,6 +22,12 @@ const EMPTY_TAR: [u8; 1024] = [0; 1024];
 
 /// A manifest of a cache grows with its layers, and BuildKit reads 1 MiB at most.
 const LARGE: usize = 1 << 20;
+
+const NOT_MOUNTED: &str =
+    "nothing has to be done: layers of the image are sent once more, as parts of the cache";
+const NO_REFERRERS: &str =
+    "nothing has to be done: signatures of caches are in the manifests themselves";
+const NOT_DELETED: &str = "let the registry allow it (distribution: REGISTRY_STORAGE_DELETE_ENABLED=true), or let its own rules remove old caches";
 
 /// What is tried, in the order of the report.
 const WRITES: [&str; 8] = [
@@ -57,7 +64,11 @@ pub(super) async fn look(
     };
     let (reader, writer) = match (open(Access::Pull), open(Access::Push)) {
         (Ok(reader), Ok(writer)) => (reader, writer),
-        (Err(error), _) | (_, Err(error)) => return failed(report, "registry", &error),
+        (Err(error), _) | (_, Err(error)) => {
+            let advice =
+                "mend docker's settings for this registry, such as its certificates or proxies";
+            return failed(report, "registry", &error, advice);
+        }
     };
     let tag = format!("cachex-doctor-{:08x}", rand::random::<u32>());
     if !pull(&reader, &tag, report).await {
@@ -73,26 +84,39 @@ pub(super) async fn look(
 /// Returns whether the registry answers at all.
 async fn pull(repository: &Repository, tag: &str, report: &mut Report) -> bool {
     let host = repository.client().host();
-    match repository.manifest_at_once(tag).await {
-        Ok(_) => {
-            report.yes("registry", host);
-            report.yes("pull", repository.name());
-            true
-        }
-        Err(error) if error.status().is_some() => {
-            report.yes("registry", host);
-            failed(report, "pull", &error);
-            true
-        }
-        Err(error) => {
-            failed(report, "registry", &error);
-            false
-        }
+    let answer = repository.manifest_at_once(tag).await;
+    if let Err(error) = &answer
+        && error.status().is_none()
+    {
+        failed(
+            report,
+            "registry",
+            error,
+            "is its name right, does it run, and does a proxy or a firewall stand between?",
+        );
+        return false;
     }
+    report.yes("registry", host);
+    let lead = repository.client().clock_lead();
+    clock::compare("clock of the registry", lead, report);
+    match answer {
+        Ok(_) => report.yes("pull", repository.name()),
+        Err(error) => failed(
+            report,
+            "pull",
+            &error,
+            &format!(
+                "docker login {host} as somebody who may read {}",
+                repository.name()
+            ),
+        ),
+    }
+    true
 }
 
-fn failed(report: &mut Report, check: &'static str, error: &RegistryError) {
-    let advice = error.hint().unwrap_or_default();
+/// Notes an error, with the way out that it knows itself, or else with this one.
+fn failed(report: &mut Report, check: &'static str, error: &RegistryError, advice: &str) {
+    let advice = error.hint().unwrap_or(advice);
     report.missing(check, because(error), advice);
 }
 
@@ -154,9 +178,13 @@ impl Trial<'_> {
             Ok(_) => report.no(
                 "streamed uploads",
                 "PATCH is refused, so each layer is kept until its digest is known",
-                "",
+                "nothing has to be done: it takes room in the spool folder",
             ),
-            Err(error) => report.no("streamed uploads", because(&error), ""),
+            Err(error) => report.no(
+                "streamed uploads",
+                because(&error),
+                "see the registry's log: an upload was refused although a smaller one was taken",
+            ),
         }
         let source = BlobSource::Bytes(Bytes::from_static(&EMPTY_TAR));
         let options = UploadOptions {
@@ -171,8 +199,12 @@ impl Trial<'_> {
             Ok(uploaded) if uploaded.arrival == Arrival::Mounted => {
                 report.yes("mount of blobs", "layers of the image are not sent again");
             }
-            Ok(_) => report.no("mount of blobs", "the registry wants the bytes", ""),
-            Err(error) => report.no("mount of blobs", because(&error), ""),
+            Ok(_) => report.no(
+                "mount of blobs",
+                "the registry wants the bytes",
+                NOT_MOUNTED,
+            ),
+            Err(error) => report.no("mount of blobs", because(&error), NOT_MOUNTED),
         }
     }
 
@@ -199,7 +231,12 @@ impl Trial<'_> {
                     "image-manifest=true, the default",
                 );
             }
-            Err(error) => failed(report, "cache as image manifest", error),
+            Err(error) => failed(
+                report,
+                "cache as image manifest",
+                error,
+                "this registry cannot hold registry caches in their default form; use another one for them",
+            ),
         }
         let zstd = format!("{LAYER}+zstd");
         let others = [
@@ -248,8 +285,8 @@ impl Trial<'_> {
     async fn referrers(&self, digest: &Digest, report: &mut Report) {
         match self.repository.has_referrers(digest).await {
             Ok(true) => report.yes("referrers", ""),
-            Ok(false) => report.no("referrers", "the registry has no such API", ""),
-            Err(error) => report.no("referrers", because(&error), ""),
+            Ok(false) => report.no("referrers", "the registry has no such API", NO_REFERRERS),
+            Err(error) => report.no("referrers", because(&error), NO_REFERRERS),
         }
     }
 
@@ -260,7 +297,11 @@ impl Trial<'_> {
         let by_tag = self.repository.delete_manifest(self.tag).await;
         match &by_tag {
             Ok(_) => report.yes("delete by tag", ""),
-            Err(error) => report.no("delete by tag", because(error), ""),
+            Err(error) => report.no(
+                "delete by tag",
+                because(error),
+                "nothing has to be done where deleting by digest works",
+            ),
         }
         let mut kept = None;
         for digest in written {
@@ -272,12 +313,12 @@ impl Trial<'_> {
             by_tag.is_ok() || matches!(self.repository.manifest_at_once(self.tag).await, Ok(None));
         match kept {
             None => report.yes("delete by digest", "caches can be removed"),
-            Some(error) if gone => report.no("delete by digest", because(&error), ""),
+            Some(error) if gone => report.no("delete by digest", because(&error), NOT_DELETED),
             Some(error) => report.no(
                 "delete by digest",
                 because(&error),
                 format!(
-                    "remove the tag {} of {} by hand",
+                    "remove the tag {} of {} by hand; {NOT_DELETED}",
                     self.tag,
                     self.repository.name()
                 ),

@@ -24,7 +24,7 @@ pub(super) enum Answer {
     Yes,
     /// It is not.
     No,
-    /// It was not tried, because of another line.
+    /// It was not tried: another line says why, or there is nothing that could be tried.
     Untried,
 }
 
@@ -65,7 +65,8 @@ impl Report {
         self.add(check, Answer::Yes, reason, "");
     }
 
-    /// Notes that something is not there and that builds with a registry cache can do without.
+    /// Notes that something is not there and that builds with a registry cache can do without. The advice is a way out, or
+    /// says why none is needed.
     pub(super) fn no(
         &mut self,
         check: &'static str,

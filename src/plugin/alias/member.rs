@@ -2,6 +2,7 @@
 //! stays: layout, order, fields that nobody here knows, long numbers.
 
 use std::ops::Range;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -78,35 +79,56 @@ pub fn insert(text: &str, entry: &str) -> Result<(String, Before), MemberError> 
     Ok((at_head(text, list.value.start + 1, &entry), Before::List))
 }
 
-/// Takes the entry out of the list, wherever it stands in it; `None` where nothing of the file is left.
+/// Returns whether two entries name one folder, such as with and without a slash at the end.
+pub fn is_same_folder(entry: &str, other: &str) -> bool {
+    // Paths are compared part by part.
+    Path::new(entry) == Path::new(other)
+}
+
+/// Takes the entry out of the list, wherever and however often it stands in it; `None` where nothing of the file is left.
 ///
 /// # Errors
 ///
 /// Fails if the text is not what docker writes.
 pub fn remove(text: &str, entry: &str, before: Before) -> Result<Option<String>, MemberError> {
-    let all = entries(text)?;
-    if all.is_empty() {
-        return Ok(Some(text.to_owned()));
+    let mut text = text.to_owned();
+    loop {
+        let all = entries(&text)?;
+        let mut found = (0..all.len()).filter(|at| is_same_folder(&all[*at], entry));
+        let Some(at) = found.next() else {
+            return Ok(Some(text));
+        };
+        let is_last = found.next().is_none();
+        let rest = remove_one(&text, at, all.len(), before)?;
+        match rest {
+            Some(rest) if !is_last => text = rest,
+            rest => return Ok(rest),
+        }
     }
-    let (Some(at), Some(list)) = (
-        all.iter().position(|found| found == entry),
-        Object::read(text)?.list,
-    ) else {
+}
+
+/// Takes the entry at a place out of a list of so many.
+fn remove_one(
+    text: &str,
+    at: usize,
+    count: usize,
+    before: Before,
+) -> Result<Option<String>, MemberError> {
+    let object = Object::read(text)?;
+    let Some(list) = object.list else {
         return Ok(Some(text.to_owned()));
     };
-    if all.len() > 1 || before == Before::List {
+    if count > 1 || before == Before::List {
         let items = Items::read(text, list.value.start);
         return Ok(Some(items.without(text, at)));
     }
     if before == Before::Null {
         return Ok(Some(replaced(text, list.value, "null")));
     }
-    let object = Items::read(text, Object::read(text)?.open);
-    let at = object
-        .ranges
-        .iter()
-        .position(|member| member.end == list.value.end);
-    let rest = object.without(text, at.unwrap_or_default());
+    let members = Items::read(text, object.open);
+    let mut ends = members.ranges.iter().map(|member| member.end);
+    let at = ends.position(|end| end == list.value.end);
+    let rest = members.without(text, at.unwrap_or_default());
     let nothing_left = Items::read(&rest, Object::read(&rest)?.open)
         .ranges
         .is_empty();

@@ -306,3 +306,18 @@ async fn a_token_server_on_this_machine_is_asked_without_a_proxy() {
     }
     assert_eq!(proxy.count("GET", "/token"), 0);
 }
+
+#[tokio::test]
+async fn the_first_answer_tells_the_clock_of_the_registry() {
+    let registry = ScriptedRegistry::start().await;
+    let (client, clock) = client_with(&registry, Credential::Anonymous);
+    assert_eq!(client.clock_lead(), None);
+    let repository = client.repository(REPO, Access::Pull).unwrap();
+    for ahead in [3600, 7200] {
+        let time = clock.wall() + Duration::from_secs(ahead);
+        let date = httpdate::fmt_http_date(time);
+        registry.fault("GET", "/manifests/", (0, 1), Fault::SetHeader("Date", date));
+        repository.manifest_at_once("tag").await.unwrap();
+        assert_eq!(client.clock_lead(), Some(3600));
+    }
+}

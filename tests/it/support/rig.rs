@@ -52,6 +52,12 @@ impl Rig {
         rig.join("packages/usr/bin").join(name)
     }
 
+    /// The static `BusyBox` of the packages that the rig is made of.
+    pub(crate) fn busybox_program(&self) -> PathBuf {
+        let rig = self.docker_config.parent().expect("the rig's folder");
+        rig.join("packages/bin/busybox")
+    }
+
     /// A plugin of the packages that the rig is made of.
     pub(crate) fn plugin(&self, name: &str) -> PathBuf {
         let rig = self.docker_config.parent().expect("the rig's folder");

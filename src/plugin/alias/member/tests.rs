@@ -92,6 +92,17 @@ fn an_entry_goes_from_a_file_that_others_have_written_anew() {
             Before::Nothing,
             None,
         ),
+        // Put in more than once, by hand or by another program.
+        (
+            "{\"cliPluginsExtraDirs\":[\"/d\",\"/a\",\"/d/\",\"/b\",\"//d\"]}",
+            Before::List,
+            Some("{\"cliPluginsExtraDirs\":[\"/a\",\"/b\"]}"),
+        ),
+        (
+            "{\"cliPluginsExtraDirs\":[\"/d\",\"/d\"],\"b\":2}",
+            Before::NoList,
+            Some("{\"b\":2}"),
+        ),
         ("{\"a\":1}", Before::NoList, Some("{\"a\":1}")),
         ("", Before::Nothing, Some("")),
     ] {
