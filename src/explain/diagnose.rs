@@ -6,6 +6,7 @@ use bollard_buildkit_proto::pb::op;
 
 use super::{Build, Cache, Cause, Miss, Outcome, Reused, Step, Variable};
 use crate::cache::keys::compare::State;
+use crate::cache::keys::twins::Twins;
 use crate::cache::keys::vary::{self, Records};
 use crate::cache::keys::{Kind, Vertex};
 
@@ -59,6 +60,7 @@ struct Search<'a, 'b> {
     /// The cache that knows most.
     cache: Option<(usize, &'b Cache<'a>)>,
     records: Option<Records<'b>>,
+    twins: Twins,
     why: BTreeMap<usize, Why>,
     reused: Vec<Reused>,
 }
@@ -74,6 +76,7 @@ impl<'a, 'b> Search<'a, 'b> {
             details,
             cache,
             records: cache.map(|(_, cache)| Records::of(cache.config)),
+            twins: Twins::of(build.plan, build.keys),
             why: BTreeMap::new(),
             reused: Vec::new(),
         }
@@ -91,7 +94,7 @@ impl<'a, 'b> Search<'a, 'b> {
             return;
         }
         match self.build.outcomes.get(at) {
-            Outcome::Ran | Outcome::Unknown => {
+            Outcome::Ran | Outcome::Unknown | Outcome::Twin => {
                 let why = self.why(at, vertex);
                 self.why.insert(at, why);
             }
@@ -99,6 +102,11 @@ impl<'a, 'b> Search<'a, 'b> {
                 let follows = self.roots(&self.inputs_that_ran(vertex));
                 let own = None;
                 self.why.insert(at, Why { own, follows });
+            }
+            Outcome::NotTold => {}
+            Outcome::Served if self.is_from_twin(at) => {
+                let why = self.why(at, vertex);
+                self.why.insert(at, why);
             }
             Outcome::Served => {
                 let ran = self.inputs_that_ran(vertex);
@@ -115,6 +123,37 @@ impl<'a, 'b> Search<'a, 'b> {
     fn is_served_by_files(&self, at: usize) -> bool {
         let mut caches = self.build.caches.iter();
         caches.any(|cache| matches!(cache.comparison.state(at), State::Perhaps(_)))
+    }
+
+    /// Returns the steps that ran and may be the same as a step.
+    fn twins_that_ran(&self, at: usize) -> impl Iterator<Item = usize> {
+        let twins = self.twins.of_vertex(at);
+        twins.filter(|twin| self.build.outcomes.get(*twin) == Outcome::Ran)
+    }
+
+    /// Returns whether a step came out of the builder itself, which has just made the same for another step: no cache has it.
+    fn is_from_twin(&self, at: usize) -> bool {
+        let is_there = match self.state(at) {
+            None | Some(State::New | State::OtherInputs(_)) => false,
+            Some(_) => true,
+        };
+        !is_there && self.twins_that_ran(at).next().is_some()
+    }
+
+    /// Returns whether a step did not run, and no other one ran for it.
+    fn was_there(&self, at: usize) -> bool {
+        let outcome = self.build.outcomes.get(at);
+        matches!(outcome, Outcome::Served | Outcome::NotTold) && !self.why.contains_key(&at)
+    }
+
+    /// Returns the step under which a cause is told: the one that ran of several that are the same.
+    fn told_with(&self, at: usize) -> usize {
+        if self.build.outcomes.get(at) == Outcome::Ran {
+            return at;
+        }
+        let has_cause = |twin: &usize| self.why.get(twin).is_some_and(|why| why.own.is_some());
+        let told = self.twins_that_ran(at).find(has_cause);
+        told.unwrap_or(at)
     }
 
     fn why(&mut self, at: usize, vertex: &Vertex) -> Why {
@@ -178,7 +217,7 @@ impl<'a, 'b> Search<'a, 'b> {
                     why.own = Some(cause);
                     follows.insert(edge.vertex);
                 }
-                _ if self.build.outcomes.get(edge.vertex) == Outcome::Served && own.is_none() => {
+                _ if self.was_there(edge.vertex) && own.is_none() => {
                     own = Some(Cause::OtherOrder);
                 }
                 _ => {}
@@ -305,9 +344,11 @@ impl<'a, 'b> Search<'a, 'b> {
             if is_run && makes_layers.is_some_and(Vertex::makes_layers) {
                 ran.insert(step.name.clone());
             }
+            let is_from_twin = !is_run && self.twins_that_ran(*at).next().is_some();
             // A step that follows from several is told with the first of them.
-            if let (None, Some(root)) = (&why.own, why.follows.first()) {
-                followers.entry(*root).or_default().push(step);
+            if let (None, Some(root), false) = (&why.own, why.follows.first(), is_from_twin) {
+                let root = self.told_with(*root);
+                followers.entry(root).or_default().push(step);
             }
         }
         let mut misses: Vec<Miss> = Vec::new();
@@ -315,6 +356,9 @@ impl<'a, 'b> Search<'a, 'b> {
             let (Some(cause), Some(step)) = (why.own.clone(), self.step(*at)) else {
                 continue;
             };
+            if self.told_with(*at) != *at {
+                continue;
+            }
             let mut followers = followers.remove(at).unwrap_or_default();
             followers.sort_by_key(in_order);
             // `COPY --link` is two vertices of one name.

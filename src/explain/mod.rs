@@ -34,7 +34,8 @@ pub use self::cause::{Cause, FileChange, Files, Permissions, Variable};
 pub use self::diagnose::{Details, Diagnosis, diagnose};
 use crate::cache::config::CacheConfig;
 use crate::cache::keys::compare::{Comparison, Fate};
-use crate::cache::keys::{Facts, Keys, Place, Plan};
+use crate::cache::keys::twins::Twins;
+use crate::cache::keys::{Facts, Keys, Place, Plan, Vertex};
 
 /// What is to be explained.
 #[derive(Debug)]
@@ -73,10 +74,15 @@ pub struct Cache<'a> {
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was not needed, or came out of a cache.
+    /// It came out of a cache. In a forecast also: it is not needed.
     Served,
     /// It ran.
     Ran,
+    /// It was made with a [twin](crate::cache::keys::twins) of it that ran, such as the same copy for another platform; of the step itself
+    /// nothing was said.
+    Twin,
+    /// It has not begun: it was not needed, or the build ended before it.
+    NotTold,
     /// Whether it will run depends on the files of a step before it.
     Perhaps,
     /// Nothing is known.
@@ -99,7 +105,7 @@ pub struct Status {
 
 impl Outcomes {
     /// Takes what the builder said of its steps, by digest. A builder may give a step another digest than
-    /// the definition has; then its name must fit.
+    /// the definition has; then its name must fit. Of two steps that are the same it tells one only.
     pub fn of_build(plan: &Plan, by_digest: &BTreeMap<String, (String, Status)>) -> Self {
         let by_name: BTreeMap<&str, Status> = by_digest
             .values()
@@ -107,15 +113,43 @@ impl Outcomes {
             .map(|(name, status)| (name.as_str(), *status))
             .collect();
         let outcome = |status: Status| match status {
-            Status { cached: true, .. } | Status { started: false, .. } => Outcome::Served,
+            Status { cached: true, .. } => Outcome::Served,
             Status { started: true, .. } => Outcome::Ran,
+            // All steps are announced.
+            Status { started: false, .. } => Outcome::NotTold,
         };
         let vertices = plan.vertices().iter().map(|vertex| {
             let status = by_digest.get(&vertex.digest).map(|(_, status)| *status);
             let status = status.or_else(|| by_name.get(vertex.told_as.as_str()).copied());
-            status.map_or(Outcome::Served, outcome)
+            status.map_or(Outcome::NotTold, outcome)
         });
-        Self(vertices.collect())
+        let mut outcomes = Self(vertices.collect());
+        outcomes.look_at_twins(plan);
+        outcomes
+    }
+
+    /// Finds out what became of steps that were not told because others are the same.
+    fn look_at_twins(&mut self, plan: &Plan) {
+        let is_open = |at: &usize| {
+            let vertex = plan.vertices().get(*at);
+            self.get(*at) == Outcome::NotTold && vertex.is_some_and(Vertex::makes_layers)
+        };
+        let open: Vec<usize> = (0..self.0.len()).filter(is_open).collect();
+        if open.is_empty() {
+            return;
+        }
+        let twins = Twins::of(plan, &Keys::of(plan, &Facts::default()));
+        for at in open {
+            let of_twins: Vec<Outcome> = twins.of_vertex(at).map(|twin| self.get(twin)).collect();
+            let has = |outcome| of_twins.contains(&outcome);
+            if let Some(place) = self.0.get_mut(at) {
+                *place = match () {
+                    () if has(Outcome::Ran) => Outcome::Twin,
+                    () if has(Outcome::Served) => Outcome::Served,
+                    () => Outcome::NotTold,
+                };
+            }
+        }
     }
 
     /// Takes what will become of the steps.

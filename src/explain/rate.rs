@@ -16,13 +16,15 @@ pub struct Rate {
 
 impl Rate {
     /// Counts the steps. Those that the frontend adds are not counted, nor are steps on nothing, which no
-    /// cache keeps; a step of two vertices is one.
+    /// cache keeps; a step of two vertices is one, and so are twins of which the builder made one.
     pub fn of(plan: &Plan, outcomes: &Outcomes) -> Self {
         let mut steps: BTreeMap<&str, bool> = BTreeMap::new();
         for (at, vertex) in plan.vertices().iter().enumerate() {
             let is_own = !vertex.name.is_empty() && !vertex.name.starts_with("[internal]");
-            if vertex.makes_layers() && is_own && !vertex.inputs.is_empty() {
-                let served = outcomes.get(at) == Outcome::Served;
+            let outcome = outcomes.get(at);
+            let counts = is_own && !vertex.inputs.is_empty() && outcome != Outcome::Twin;
+            if vertex.makes_layers() && counts {
+                let served = matches!(outcome, Outcome::Served | Outcome::NotTold);
                 *steps.entry(&vertex.name).or_insert(true) &= served;
             }
         }

@@ -44,7 +44,7 @@ pub fn rows(build: &Build<'_>, diagnosis: &Diagnosis) -> Vec<Row> {
         let cache = match outcome {
             Outcome::Served => name.to_owned(),
             Outcome::Perhaps => format!("perhaps {name}"),
-            Outcome::Ran => "-".to_owned(),
+            Outcome::Ran | Outcome::Twin | Outcome::NotTold => "-".to_owned(),
             Outcome::Unknown => "?".to_owned(),
         };
         let row = Row {
@@ -61,7 +61,14 @@ pub fn rows(build: &Build<'_>, diagnosis: &Diagnosis) -> Vec<Row> {
     }
     rows.sort_by(|a, b| a.0.cmp(&b.0));
     // `COPY --link` is two vertices of one name.
-    rows.dedup_by(|b, a| a.1.step == b.1.step && !a.1.step.is_empty());
+    rows.dedup_by(|(_, next), (_, row)| {
+        let is_same = row.step == next.step && !row.step.is_empty();
+        if is_same && row.outcome == Outcome::Served {
+            // It runs where one of them does.
+            std::mem::swap(row, next);
+        }
+        is_same
+    });
     rows.into_iter().map(|(_, row)| row).collect()
 }
 

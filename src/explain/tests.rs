@@ -2,4 +2,5 @@
 
 mod builds;
 mod recorded;
+mod twins;
 mod words;

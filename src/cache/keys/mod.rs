@@ -13,6 +13,7 @@
 //! | [`compare`] | the steps of a build looked up in a cache config |
 //! | [`calibrate`] | which kinds of keys a builder computes as this room does |
 //! | [`vary`] | steps that differ in one thing only, looked up in a cache |
+//! | [`twins`] | steps that a build has twice |
 //! | `go_json` | the JSON that keys are digests of |
 //!
 //! Everything here is pure. What a key cannot be computed of is told by [`Unknown`].
@@ -31,6 +32,7 @@ mod join;
 pub mod plan;
 mod source;
 pub mod tree;
+pub mod twins;
 pub mod vary;
 
 #[cfg(test)]

@@ -102,9 +102,9 @@ fn to_json(nodes: &[NodeForecast]) -> Value {
 fn step(node: &str, row: &Row) -> Value {
     let state = match row.outcome {
         Outcome::Served => "hit",
-        Outcome::Ran => "run",
+        Outcome::Ran | Outcome::Twin => "run",
         Outcome::Perhaps => "perhaps",
-        Outcome::Unknown => "unknown",
+        Outcome::Unknown | Outcome::NotTold => "unknown",
     };
     json!({
         "node": node,
