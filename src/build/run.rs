@@ -132,7 +132,7 @@ pub async fn run(
         ready = Box::pin(ready) => ready?,
         () = cancellation.graceful.cancelled() => return Err(BuildError::cancelled()),
     };
-    let recorder = Recorder::new(request, &inputs, runner.targets);
+    let recorder = Recorder::new(request, &inputs, runner.targets, build.platform.clone());
     let folders = inputs.folders();
     let sources = Sources {
         folders: folders.clone(),

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
-use bollard_buildkit_proto::pb::Definition;
+use bollard_buildkit_proto::pb::{Definition, Platform};
 use parking_lot::Mutex;
 
 use super::heard::Heard;
 use crate::build::BuildRequest;
 use crate::build::cache::CacheTarget;
 use crate::build::context::inputs::{InputSpec, Inputs};
-use crate::cache::keys::Tree;
+use crate::cache::keys::{Tree, plan};
 use crate::cache::record::observe::Observed;
 use crate::options::cache::Told;
 
@@ -49,8 +49,14 @@ impl State {
 }
 
 impl Recorder {
-    /// Makes ready for a build; `None` where none of its caches tells anything.
-    pub fn new(request: &BuildRequest, inputs: &Inputs, targets: &[CacheTarget]) -> Option<Self> {
+    /// Makes ready for a build; `None` where none of its caches tells anything. The platform is that of a build which names
+    /// none.
+    pub fn new(
+        request: &BuildRequest,
+        inputs: &Inputs,
+        targets: &[CacheTarget],
+        platform: Option<Platform>,
+    ) -> Option<Self> {
         let told = targets.iter().filter_map(|target| match target {
             CacheTarget::Registry(target) => Some(target.cache.told()),
             CacheTarget::Layout(_) | CacheTarget::Builder(_) => None,
@@ -64,6 +70,10 @@ impl Recorder {
             dockerfile: file.map_or("Dockerfile", String::as_str).to_owned(),
             context: context_name(&request.inputs),
             target: request.target.clone().unwrap_or_default(),
+            platform: match request.platforms.as_slice() {
+                [named] => Some(plan::to_proto(named)),
+                _ => platform,
+            },
             ..Observed::default()
         };
         Some(Self {

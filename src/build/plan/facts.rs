@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bollard_buildkit_proto::moby::buildkit::v1::types::WorkerRecord;
+use bollard_buildkit_proto::pb::Platform;
 
 use crate::build::cache::UnsupportedBackends;
 
@@ -37,6 +38,8 @@ pub struct BuilderFacts {
     pub several_exporters: bool,
     /// Address that `host-gateway` stands for.
     pub host_gateway: Option<IpAddr>,
+    /// The platform for which it builds where none is named (BuildKit `frontend/dockerui`: the first of the first worker).
+    pub platform: Option<Platform>,
     /// Cache backends that it does not have.
     pub unsupported: UnsupportedBackends,
 }
@@ -52,6 +55,7 @@ impl BuilderFacts {
             host_gateway: worker
                 .and_then(|w| w.labels.get(HOST_GATEWAY_LABEL))
                 .and_then(|ip| ip.parse::<IpAddr>().ok()),
+            platform: worker.and_then(|w| w.platforms.first().cloned()),
             unsupported,
         }
     }

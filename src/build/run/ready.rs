@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
+use bollard_buildkit_proto::pb::Platform;
 
 use super::serving::Serving;
 use super::session::{self, SessionParts};
@@ -26,6 +27,8 @@ pub(super) struct ReadyBuild {
     pub(super) caches: CacheSet,
     /// The folder of an output with `tar=false`.
     pub(super) layout: Option<LayoutOutput>,
+    /// The platform for which the builder builds where none is named.
+    pub(super) platform: Option<Platform>,
     /// Cache backends that the builder does not have.
     pub(super) unsupported: UnsupportedBackends,
     pub(super) session: Serving,
@@ -87,6 +90,7 @@ impl ReadyBuild {
             plan,
             caches,
             layout,
+            platform: facts.platform,
             unsupported: facts.unsupported,
             session: Serving::start(client, ready.session),
             names: ready.names,

@@ -149,21 +149,28 @@ impl Vertex {
 
 /// Returns the platform with the usual names: `linux/arm64/v8` is `linux/arm64`.
 pub(super) fn normalized(platform: &pb::Platform) -> pb::Platform {
-    let pb::Platform {
-        architecture,
-        os,
-        variant,
-        os_version,
-        os_features,
-    } = platform.clone();
-    let platform = Platform {
-        architecture,
-        os,
-        os_version,
-        os_features,
-        variant,
+    to_proto(&from_proto(platform).normalized())
+}
+
+/// Returns the usual name of a platform, such as `linux/arm64`.
+pub fn platform_name(platform: &pb::Platform) -> String {
+    from_proto(platform).normalized().format()
+}
+
+fn from_proto(platform: &pb::Platform) -> Platform {
+    let platform = platform.clone();
+    Platform {
+        architecture: platform.architecture,
+        os: platform.os,
+        os_version: platform.os_version,
+        os_features: platform.os_features,
+        variant: platform.variant,
     }
-    .normalized();
+}
+
+/// Returns the platform as definitions have it.
+pub fn to_proto(platform: &Platform) -> pb::Platform {
+    let platform = platform.clone();
     pb::Platform {
         architecture: platform.architecture,
         os: platform.os,

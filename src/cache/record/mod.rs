@@ -78,7 +78,7 @@ pub struct BuildRecord {
     /// The stage that was built; empty for the last.
     #[serde(default)]
     pub target: String,
-    /// The platform; empty for the builder's own.
+    /// The platform; empty where it is not known.
     #[serde(default)]
     pub platform: String,
     /// The frontend that read the Dockerfile: the image of its `syntax` line, or `builtin`.

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::files::FileSet;
 use super::hash::Salt;
 use super::{BuildRecord, Detail, Record, StepRecord, name};
+use crate::cache::keys::plan::platform_name;
 use crate::cache::keys::{Facts, Keys, Plan, Tree, Vertex, record};
 use crate::digest::Digest;
 
@@ -32,7 +33,7 @@ pub struct Observed {
     pub ran: BTreeMap<String, u64>,
     /// The files of contexts, by name.
     pub trees: BTreeMap<String, Arc<Tree>>,
-    /// The builder's own platform, which steps without one have.
+    /// The platform of a build that is for one platform only.
     pub platform: Option<Platform>,
 }
 
@@ -49,8 +50,14 @@ impl Observed {
         let mut record = Record::default();
         let mut unchanged = true;
         for (platform, definition) in &self.definitions {
-            let id = self.id(platform);
-            let before = old.builds.iter().find(|before| before.id == id);
+            let named = self.named(platform);
+            let id = self.id(&named);
+            let is_before = |before: &&BuildRecord| {
+                // Earlier versions did not tell the platform of a build that named none.
+                let is_unnamed = before.platform.is_empty() && platform.is_empty();
+                before.id == id || (is_unnamed && before.id == self.id(""))
+            };
+            let before = old.builds.iter().find(is_before);
             let salt = before.map_or_else(Salt::random, |before| before.salt);
             let plan = Plan::of([definition]);
             let mut build = BuildRecord {
@@ -58,7 +65,7 @@ impl Observed {
                 salt,
                 dockerfile: file_name(&self.dockerfile),
                 target: self.target.clone(),
-                platform: platform.clone(),
+                platform: named,
                 frontend: frontend(definition),
                 commit: self.commit.clone().filter(|_| detail == Detail::Full),
                 steps: self.steps(&plan, definition, &salt),
@@ -86,6 +93,12 @@ impl Observed {
             record.add(old);
         }
         record
+    }
+
+    /// Returns the platform of a definition; the frontend names none for a build that is for one only.
+    fn named(&self, platform: &str) -> String {
+        let own = self.platform.as_ref().filter(|_| platform.is_empty());
+        own.map_or_else(|| platform.to_owned(), |own| platform_name(own))
     }
 
     /// Returns which build it is.

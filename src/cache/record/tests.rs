@@ -370,3 +370,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_build_that_names_no_platform_is_told_with_that_of_the_builder() {
+    let of = |key: &str, platform: Option<&str>| {
+        let built = build("hush");
+        let definition = built.definitions.into_values().next().unwrap();
+        let platform = platform.map(|architecture| bollard_buildkit_proto::pb::Platform {
+            architecture: architecture.to_owned(),
+            ..amd64()
+        });
+        Observed {
+            definitions: BTreeMap::from([(key.to_owned(), definition)]),
+            platform,
+            ..build("hush")
+        }
+    };
+    let recorded = |built: &Observed, old| built.record(Detail::Full, old, true);
+    let named = recorded(&of("", Some("amd64")), None);
+    assert_eq!(named.builds[0].platform, "linux/amd64");
+    // The same as where it is named.
+    let explicit = recorded(&of("linux/amd64", None), None);
+    assert_eq!(explicit.builds[0].id, named.builds[0].id);
+    // Earlier versions did not tell it.
+    let earlier = recorded(&of("", None), None);
+    assert_eq!(earlier.builds[0].platform, "");
+    let next = recorded(&of("", Some("amd64")), Some(&earlier));
+    assert_eq!(
+        (next.builds.len(), next.builds[0].platform.as_str()),
+        (1, "linux/amd64")
+    );
+    assert_eq!(next.builds[0].salt, earlier.builds[0].salt);
+    // That of another builder is another build.
+    let other = recorded(&of("", Some("arm64")), Some(&next));
+    assert_eq!(other.builds.len(), 2);
+    // And united with a record that an earlier version wrote.
+    let mut united = next.clone();
+    united.add(&earlier);
+    assert_eq!(united.builds.len(), 1);
+}

@@ -1,14 +1,14 @@
 //! Records united.
 
 use super::files::FileSet;
-use super::{MAX_BUILDS, Record};
+use super::{BuildRecord, MAX_BUILDS, Record};
 
 impl Record {
     /// Adds the builds of another record that are not in this one. Of several that are the same, the first
     /// stays.
     pub fn add(&mut self, other: &Self) {
         for build in &other.builds {
-            let is_known = self.builds.iter().any(|known| known.id == build.id);
+            let is_known = self.builds.iter().any(|known| known.is_of(build));
             if is_known || self.builds.len() >= MAX_BUILDS {
                 continue;
             }
@@ -29,5 +29,15 @@ impl Record {
             self.sets.push(set.clone());
             self.sets.len() - 1
         })
+    }
+}
+
+impl BuildRecord {
+    /// Returns whether it is a record of the same build. One that follows on another keeps its salt; earlier versions did
+    /// not tell the platform of a build that named none, and it was not part of the identifier.
+    fn is_of(&self, other: &Self) -> bool {
+        let parts = |build: &Self| (build.salt, build.dockerfile.clone(), build.target.clone());
+        let is_unnamed = self.platform.is_empty() != other.platform.is_empty();
+        self.id == other.id || (is_unnamed && parts(self) == parts(other))
     }
 }
