@@ -221,6 +221,11 @@ impl Env {
         own.into_iter().chain([PathBuf::from("/var/tmp")]).collect()
     }
 
+    /// Returns the user's folder for what can be made again, if there is one.
+    pub fn cache_dir(&self) -> Option<&Path> {
+        self.cache_dir.as_deref()
+    }
+
     /// Returns the home folder of the user, if there is one.
     pub fn home(&self) -> Option<&Path> {
         self.home.as_deref()

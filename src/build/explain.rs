@@ -43,7 +43,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::early::Early;
-use self::files::Reader;
+use self::files::{Limits, Reader};
 use self::tell::Evidence;
 pub use self::tell::Explanation;
 use self::watch::Watch;
@@ -174,15 +174,22 @@ impl Explainer {
         self.watch.refused()
     }
 
-    /// Returns the files of the contexts, with the contents of those that steps have read which ran; none where no step
-    /// did.
-    pub async fn trees(&self) -> BTreeMap<String, Arc<Tree>> {
+    /// Returns the files of the contexts, with the contents of those that steps have read which ran. Where no step did there
+    /// are none, but for a cache that tells of the build for the `first` time: then those of all steps, if they are few.
+    pub async fn trees(&self, is_first: impl Future<Output = bool>) -> BTreeMap<String, Arc<Tree>> {
         let (plan, outcomes) = self.watch.outcomes();
         let ran = findings::that_ran(&plan, &outcomes);
-        if ran.is_empty() {
-            return BTreeMap::new();
-        }
-        let trees = tokio::time::timeout(DEADLINE, self.reader.trees(&plan, &ran)).await;
+        let read = async {
+            if !ran.is_empty() {
+                return self.reader.trees(&plan, &ran).await;
+            }
+            if !is_first.await {
+                return BTreeMap::new();
+            }
+            let all = (0..plan.vertices().len()).collect();
+            self.reader.trees_within(Limits::FEW, &plan, &all).await
+        };
+        let trees = tokio::time::timeout(DEADLINE, read).await;
         trees.unwrap_or_default()
     }
 

@@ -170,7 +170,7 @@ pub async fn run(
         let commit = runner.commit.attributes().await;
         let trees = match &explainer {
             Some(explainer) if recorder.tells_files() && last.result.is_ok() => {
-                explainer.trees().await
+                explainer.trees(build.caches.tell_first()).await
             }
             _ => BTreeMap::new(),
         };

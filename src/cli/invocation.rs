@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::builder::DockerEnv;
+use crate::cache::extras::refusals::Refusals;
 use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
 use crate::docker::token::Tokens;
@@ -23,6 +24,8 @@ pub(super) struct Invocation {
     pub(super) workers: Workers,
     /// Where spool files are.
     pub(super) spool: SpoolDir,
+    /// What registries have refused.
+    pub(super) refusals: Refusals,
 }
 
 impl Invocation {
@@ -38,6 +41,7 @@ impl Invocation {
             tokens,
             workers: Workers::all_cores(),
             spool: SpoolDir::new(ctx.env.spool_dirs()),
+            refusals: Refusals::new(ctx.env.cache_dir()),
         }
     }
 }

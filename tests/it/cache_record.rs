@@ -15,7 +15,7 @@ use crate::support::caches::{export, import, reference};
 use crate::support::own_registry::OwnRegistry;
 use crate::support::recorder::Recorder;
 use crate::support::registry::{Manifest, Registry, is_record};
-use crate::support::rig::{Rig, unique};
+use crate::support::rig::{Rig, text, unique};
 use crate::support::scripted_registry::{Fault, ScriptedRegistry};
 
 static SHARED: Shared = Mutex::new(Weak::new());
@@ -258,6 +258,37 @@ fn a_registry_that_refuses_the_record_gets_the_cache_without() {
 
 #[test]
 #[ignore = "needs the test rig: scripts/test"]
+fn a_registry_that_refused_the_record_is_not_asked_again() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let bench = Bench::shared(&SHARED);
+    let registry = runtime.block_on(ScriptedRegistry::start());
+    let reference = format!("{}/team/cache:c", registry.host());
+    let cache_dir = tempfile::tempdir().expect("a temporary folder");
+    let invalid = r#"{"errors":[{"code":"MANIFEST_INVALID","message":"unknown media type"}]}"#;
+    // The manifest that BuildKit writes is the first; all others would be refused.
+    let puts = || registry.count("PUT", "/manifests/");
+    let build = || {
+        let folder = project(&unique("s"));
+        let before = puts();
+        let refused = Fault::Status(400, Vec::new(), invalid);
+        registry.fault("PUT", "/manifests/", (1, usize::MAX), refused);
+        let to = export(&reference, "mode=max,via=builder");
+        let mut command = bench.command("cachex", &[&to], folder.path());
+        let output = command.env("XDG_CACHE_HOME", cache_dir.path()).output();
+        let output = output.expect("the docker CLI");
+        let log = text(&output.stderr);
+        assert!(output.status.success(), "{log}");
+        registry.clear("PUT");
+        let is_remarked = log.contains("the registry refuses the record of the build");
+        (puts() - before, is_remarked)
+    };
+    assert_eq!(build(), (2, true));
+    // Also by another build.
+    assert_eq!(build(), (1, false));
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn garbage_collection_keeps_the_record() {
     let mut registry = OwnRegistry::new();
     registry.start();
@@ -270,6 +301,12 @@ fn garbage_collection_keeps_the_record() {
         folder.path(),
     );
     let before = record(&registry.host, &reference).expect("a record");
+    // The build names no platform: it is that of the builder.
+    let platform = before["builds"][0]["platform"].as_str();
+    assert!(
+        platform.is_some_and(|platform| platform.starts_with("linux/")),
+        "{before}"
+    );
     registry.kill();
     registry.collect_garbage();
     registry.start();

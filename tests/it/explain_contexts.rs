@@ -198,3 +198,31 @@ fn a_git_repository_in_the_place_of_a_folder_is_explained() {
     );
     assert!(!has(&told, "RUN echo"), "{told:?}");
 }
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn files_are_named_also_where_no_step_ran_when_the_cache_was_written() {
+    let bench = Bench::new();
+    let dockerfile = format!("FROM {}\nCOPY src /src\n", Rig::get().busybox);
+    let seed = unique("s");
+    let folder = context(&[
+        ("Dockerfile", dockerfile.as_str()),
+        ("src/a", &seed),
+        ("src/b", "b"),
+    ]);
+    for via in ["client", "builder"] {
+        let cache = reference("it/explain");
+        fs::write(folder.path().join("src/a"), &seed).expect("a file");
+        bench.build("cachex", &[], folder.path());
+        let to = export(&cache, &format!("mode=max,via={via}"));
+        let progress = bench.build("cachex", &[&to], folder.path());
+        assert!(progress.contains(" CACHED\n"), "{progress}");
+        fs::write(folder.path().join("src/a"), "other").expect("a file");
+        bench.prune();
+        let told = told(&bench.build("cachex", &[&import(&cache)], folder.path()));
+        assert!(
+            has(&told, "1 of 2 files differs: src/a (content)"),
+            "{via}: {told:?}"
+        );
+    }
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cache::export::ExportProgress;
+use crate::cache::extras::refusals::Refusals;
 use crate::cache::registries::Registries;
 use crate::cache::sign::keyring::Keyring;
 use crate::compress::Workers;
@@ -35,6 +36,8 @@ pub struct CacheTools {
     pub spool_dir: SpoolDir,
     /// The keys that sign and verify caches.
     pub keyring: Arc<Keyring>,
+    /// What registries have refused.
+    pub refusals: Refusals,
     /// Shows exports.
     pub observer: Arc<dyn CacheObserver>,
 }

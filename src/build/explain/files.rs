@@ -21,8 +21,28 @@ use crate::fsutil::wire::Stat;
 use crate::fsutil::{Attributes, Filter, TreeError, list};
 use crate::platform::names;
 
-/// How many bytes of files are read for one build.
-const MOST: u64 = 2 << 30;
+/// How much is read for one build.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of all files; those for which nothing is left have no checksums.
+    bytes: u64,
+    /// Files; of more none has a checksum.
+    files: usize,
+}
+
+impl Limits {
+    /// While steps run, and after them.
+    const MOST: Self = Self {
+        bytes: 2 << 30,
+        files: usize::MAX,
+    };
+    /// For a build that has nothing else to do: some hundredths of a second.
+    pub(super) const FEW: Self = Self {
+        bytes: 32 << 20,
+        files: 2000,
+    };
+}
+
 /// How much of a file is read at once.
 const PIECE: usize = 128 * 1024;
 
@@ -57,6 +77,7 @@ impl Kept {
         plan: &Arc<Plan>,
         folders: &Folders,
         steps: &BTreeSet<usize>,
+        limits: Limits,
         stop: &AtomicBool,
     ) -> Result<Trees, TreeError> {
         if let Some((of, read, trees)) = &self.last
@@ -67,7 +88,7 @@ impl Kept {
         }
         // Two trees of one folder take twice the memory.
         self.last = None;
-        let trees = read(plan, folders, steps, &mut self.sums, stop)?;
+        let trees = read(plan, folders, steps, limits, &mut self.sums, stop)?;
         // Where reading was stopped, checksums are missing.
         if !stop.load(Ordering::Relaxed) {
             self.last = Some((Arc::clone(plan), steps.clone(), trees.clone()));
@@ -103,7 +124,10 @@ impl Reader {
                 }
                 let (plan, steps) = watch.due();
                 let read = move || {
-                    if let Err(error) = kept.lock().trees(&plan, &folders, &steps, &stop) {
+                    if let Err(error) =
+                        kept.lock()
+                            .trees(&plan, &folders, &steps, Limits::MOST, &stop)
+                    {
                         log(&error);
                     }
                 };
@@ -118,13 +142,23 @@ impl Reader {
 
     /// Returns the trees with the checksums of the files that these steps read.
     pub(super) async fn trees(&self, plan: &Arc<Plan>, steps: &BTreeSet<usize>) -> Trees {
+        self.trees_within(Limits::MOST, plan, steps).await
+    }
+
+    /// Returns the trees, with checksums as far as the limits go.
+    pub(super) async fn trees_within(
+        &self,
+        limits: Limits,
+        plan: &Arc<Plan>,
+        steps: &BTreeSet<usize>,
+    ) -> Trees {
         self.stop_early.store(true, Ordering::Relaxed);
         if let Some(early) = &self.early {
             early.abort();
         }
         let (plan, folders, steps) = (Arc::clone(plan), self.folders.clone(), steps.clone());
         let (kept, stop) = (Arc::clone(&self.kept), Arc::clone(&self.stop));
-        let read = move || kept.lock().trees(&plan, &folders, &steps, &stop);
+        let read = move || kept.lock().trees(&plan, &folders, &steps, limits, &stop);
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(trees)) => trees,
             Ok(Err(error)) => {
@@ -161,6 +195,7 @@ fn read(
     plan: &Plan,
     folders: &Folders,
     steps: &BTreeSet<usize>,
+    limits: Limits,
     sums: &mut Sums,
     stop: &AtomicBool,
 ) -> Result<Trees, TreeError> {
@@ -177,10 +212,13 @@ fn read(
     let by_name: BTreeMap<String, &Tree> = trees.iter().map(|(n, t)| (n.clone(), &**t)).collect();
     let keys = Keys::of(plan, &Facts::default());
     let wanted = keys.files_read(plan, &by_name, |at| steps.contains(&at));
+    if wanted.values().map(BTreeSet::len).sum::<usize>() > limits.files {
+        return Ok(trees);
+    }
     // Two trees of one folder would take twice the memory.
     drop(by_name);
     trees.retain(|name, _| !wanted.contains_key(name));
-    let mut left = MOST;
+    let mut left = limits.bytes;
     for (name, mut paths) in wanted {
         let (Some(folder), Some(filter)) = (folders.by_name.get(&name), filters.get(&name)) else {
             continue;
@@ -391,15 +429,46 @@ mod tests {
         let last = plan.vertices().len() - 1;
         let (go, stop) = (AtomicBool::new(false), AtomicBool::new(true));
         let mut sums = Sums::new();
-        let none = read(&plan, &folders, &BTreeSet::from([last]), &mut sums, &stop).unwrap();
+        let none = read(
+            &plan,
+            &folders,
+            &BTreeSet::from([last]),
+            Limits::MOST,
+            &mut sums,
+            &stop,
+        )
+        .unwrap();
         assert_eq!(contents(&plan, &none), [false, false]);
-        let one = read(&plan, &folders, &BTreeSet::from([last]), &mut sums, &go).unwrap();
+        let one = read(
+            &plan,
+            &folders,
+            &BTreeSet::from([last]),
+            Limits::MOST,
+            &mut sums,
+            &go,
+        )
+        .unwrap();
         assert_eq!(contents(&plan, &one), [false, true]);
         assert_eq!(sums["context"].len(), 1);
         let all: BTreeSet<usize> = (0..=last).collect();
-        let all = read(&plan, &folders, &all, &mut sums, &go).unwrap();
+        let all = read(&plan, &folders, &all, Limits::MOST, &mut sums, &go).unwrap();
         assert_eq!(contents(&plan, &all), [true, true]);
         assert_eq!(sums["context"].len(), 2);
+    }
+
+    #[test]
+    fn more_files_than_may_be_read_have_no_checksums() {
+        let (plan, (_dir, folders)) = (plan(&[]), folder());
+        let all: BTreeSet<usize> = (0..plan.vertices().len()).collect();
+        let go = AtomicBool::new(false);
+        let contents = |files, bytes| {
+            let limits = Limits { bytes, files };
+            let trees = read(&plan, &folders, &all, limits, &mut Sums::new(), &go).unwrap();
+            contents(&plan, &trees)
+        };
+        assert_eq!(contents(1, 2), [false, false]);
+        assert_eq!(contents(2, 1), [true, false]);
+        assert_eq!(contents(2, 2), [true, true]);
     }
 
     #[test]
@@ -410,7 +479,9 @@ mod tests {
         let (go, stop) = (AtomicBool::new(false), AtomicBool::new(true));
         let mut kept = Kept::default();
         let mut read = |steps: &BTreeSet<usize>, stop: &AtomicBool| {
-            let trees = kept.trees(&plan, &folders, steps, stop).unwrap();
+            let trees = kept
+                .trees(&plan, &folders, steps, Limits::MOST, stop)
+                .unwrap();
             Arc::clone(&trees["context"])
         };
         let stopped = read(&steps, &stop);
@@ -426,7 +497,15 @@ mod tests {
         fs_err::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
         let last = BTreeSet::from([plan.vertices().len() - 1]);
         let mut sums = Sums::new();
-        read(&plan, &folders, &last, &mut sums, &AtomicBool::new(false)).unwrap();
+        read(
+            &plan,
+            &folders,
+            &last,
+            Limits::MOST,
+            &mut sums,
+            &AtomicBool::new(false),
+        )
+        .unwrap();
         assert!(sums["context"].contains_key(&b"a"[..]));
     }
 

@@ -12,6 +12,7 @@ use crate::build::cache::export::{self, CacheContext};
 use crate::build::cache::{CacheImport, CacheObserver};
 use crate::buildkit::solve::Entry;
 use crate::cache::export::ExportProgress;
+use crate::cache::extras::refusals::Refusals;
 use crate::cache::registries::{NetworkSettings, Registries};
 use crate::compress::Workers;
 use crate::digest::Digest;
@@ -153,6 +154,7 @@ async fn ran(
             workers: Workers::new(std::num::NonZeroUsize::MIN),
             spool_dir: SpoolDir::new([folder.path().to_owned()]),
             keyring: Arc::default(),
+            refusals: Refusals::default(),
             observer: Arc::new(told.clone()),
         },
         commit: Commit::none(),

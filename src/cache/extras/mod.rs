@@ -6,6 +6,7 @@
 //! | [`clean`] | manifests that a tag held before, deleted |
 //! | [`mounts`] | the entries of cache mounts |
 //! | [`notes`] | what this program notes in a manifest's annotations |
+//! | [`refusals`] | repositories whose registry does not take a record |
 //! | [`store`] | the record of a build stored, and a manifest written with it |
 //!
 //! An entry stands among the layers, because registries keep only what a manifest names, and looks like one:
@@ -22,6 +23,7 @@ pub mod attach;
 pub mod clean;
 pub mod mounts;
 pub mod notes;
+pub mod refusals;
 pub mod store;
 
 use serde_json::Value;

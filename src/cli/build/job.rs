@@ -265,6 +265,7 @@ impl Job<'_> {
             workers: invocation.workers.clone(),
             spool_dir: invocation.spool.clone(),
             keyring: Arc::clone(self.common.keyring),
+            refusals: invocation.refusals.clone(),
             observer: Arc::new(CacheSteps::new(self.sender())),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::before::Before;
@@ -17,6 +18,7 @@ use crate::cache::export::{
 use crate::cache::extras::attach::{self, Attached, New};
 use crate::cache::extras::clean::Cleaning;
 use crate::cache::extras::mounts::Mounts;
+use crate::cache::extras::refusals::Refusals;
 use crate::cache::extras::store::{NewRecord, OldRecord};
 use crate::cache::merge::Bounds;
 use crate::cache::record::Detail;
@@ -68,6 +70,8 @@ pub struct RegistryExport {
     before: Option<Before>,
     /// How the cache is signed, unless the build turns out to read what is not verified.
     signing: Option<Arc<Signing>>,
+    /// What registries have refused.
+    refusals: Refusals,
 }
 
 impl std::fmt::Debug for RegistryExport {
@@ -136,6 +140,7 @@ impl RegistryExport {
             cleaning,
             before,
             signing,
+            refusals: tools.refusals.clone(),
         })
     }
 
@@ -170,6 +175,15 @@ impl RegistryExport {
         let _set = self
             .record
             .set(NewRecord::Build(Arc::clone(observed), detail));
+    }
+
+    /// Returns whether the cache tells files, and the reference holds nothing that tells of builds.
+    pub async fn tells_first(&self) -> bool {
+        if self.target.cache.told() != Told::Full {
+            return false;
+        }
+        let known = self.sink.known().await;
+        !known.is_unasked() && known.extras().record().is_none()
     }
 
     /// Takes other caches of the repository that were read, for this one to take in.
@@ -223,8 +237,10 @@ impl RegistryExport {
     }
 
     async fn attach(&self, written: &Digest) -> Option<ManifestDescriptor> {
+        let (name, now) = (self.target.cache.reference.name(), Timestamp::now());
+        let record = self.record.get();
         let new = New {
-            record: self.record.get(),
+            record: record.filter(|_| !self.refusals.has(&name, now)),
             signing: self.signing(),
         };
         if new.record.is_none() && new.signing.is_none() {
@@ -242,6 +258,9 @@ impl RegistryExport {
         match added {
             Ok(Some(Attached::With(manifest))) => Some(manifest),
             Ok(Some(Attached::Refused)) => {
+                if new.record.is_some() {
+                    self.refusals.note(&name, now);
+                }
                 self.sink.settings().progress.done(REFUSED);
                 None
             }

@@ -134,6 +134,12 @@ impl CacheSet {
         }
     }
 
+    /// Returns whether one of the caches tells files, and its reference holds nothing that tells of builds.
+    pub async fn tell_first(&self) -> bool {
+        let firsts = self.registries().iter().map(|cache| cache.tells_first());
+        futures_util::future::join_all(firsts).await.contains(&true)
+    }
+
     /// Takes what is to be told of the build in the caches. It is told when they are published.
     pub fn set_record(&self, observed: &Arc<Observed>) {
         for cache in &self.registries {

@@ -91,6 +91,7 @@ mod tests {
     use super::*;
     use crate::build::cache::tools::{CacheObserver, CacheTools};
     use crate::cache::export::ExportProgress;
+    use crate::cache::extras::refusals::Refusals;
     use crate::cache::registries::{NetworkSettings, Registries};
     use crate::compress::Workers;
     use crate::digest::Digest;
@@ -128,6 +129,7 @@ mod tests {
             slots,
             tools: CacheTools {
                 keyring: Arc::default(),
+                refusals: Refusals::default(),
                 registries: Arc::new(registries),
                 workers: Workers::new(std::num::NonZeroUsize::MIN),
                 spool_dir: SpoolDir::new([std::env::temp_dir()]),
