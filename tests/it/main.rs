@@ -19,6 +19,7 @@ mod cache_again;
 mod cache_bounds;
 mod cache_client;
 mod cache_faults;
+mod cache_forecast;
 mod cache_heal;
 mod cache_import;
 mod cache_inspect;

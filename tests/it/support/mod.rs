@@ -5,6 +5,7 @@ pub(crate) mod caches;
 pub(crate) mod compare;
 pub(crate) mod counter;
 pub(crate) mod exporter;
+pub(crate) mod generated;
 pub(crate) mod git;
 pub(crate) mod large;
 pub(crate) mod locked;
