@@ -52,7 +52,8 @@ impl Clock {
             Outcome::Failed => Status::Failed,
             Outcome::Canceled => Status::Canceled,
             Outcome::Running if !self.succeeded => Status::Canceled,
-            _ if vertex.came_from_cache() => Status::Cached,
+            // Of a step out of a cache whose layers are fetched the end is not always reported.
+            _ if vertex.was_once_cached() => Status::Cached,
             Outcome::Running | Outcome::Done | Outcome::Cached => Status::Ran,
         }
     }

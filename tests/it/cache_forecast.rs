@@ -276,8 +276,9 @@ fn forecasts_of_generated_dockerfiles_come_true() {
             Ok(Ending::AtOnce) => "came true".to_owned(),
             Ok(Ending::Again(error)) => format!("came true when asked again, after {error}"),
             Err(error) => {
+                let what = format!("failed: {error}");
                 failures.push(format!("{seed} ({tool}), {}\n{error}", case.told()));
-                "failed".to_owned()
+                what
             }
         };
         done += 1;

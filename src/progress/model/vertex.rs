@@ -146,6 +146,11 @@ impl Vertex {
         self.was_cached && matches!(self.outcome(), Outcome::Cached | Outcome::Done)
     }
 
+    /// Returns whether it was reported as cached, whatever is reported about it since.
+    pub fn was_once_cached(&self) -> bool {
+        self.was_cached
+    }
+
     /// Returns whether its name is numbered, as the steps of a Dockerfile are: `[stage 2/7] RUN make`.
     pub fn is_numbered(&self) -> bool {
         let number = || {
