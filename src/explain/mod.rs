@@ -143,10 +143,12 @@ impl Outcomes {
             let of_twins: Vec<Outcome> = twins.of_vertex(at).map(|twin| self.get(twin)).collect();
             let has = |outcome| of_twins.contains(&outcome);
             if let Some(place) = self.0.get_mut(at) {
-                *place = match () {
-                    () if has(Outcome::Ran) => Outcome::Twin,
-                    () if has(Outcome::Served) => Outcome::Served,
-                    () => Outcome::NotTold,
+                *place = if has(Outcome::Ran) {
+                    Outcome::Twin
+                } else if has(Outcome::Served) {
+                    Outcome::Served
+                } else {
+                    Outcome::NotTold
                 };
             }
         }

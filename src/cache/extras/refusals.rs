@@ -116,7 +116,7 @@ mod tests {
         fs_err::write(dir.path().join(FILE), "no JSON").unwrap();
         assert!(!refusals.has("r.io/a", at(0)));
         for n in 0..=100 {
-            let minutes = jiff::SignedDuration::from_mins(n);
+            let minutes = SignedDuration::from_mins(n);
             refusals.note(&format!("r.io/{n}"), at(0) + minutes);
         }
         assert!(!refusals.has("r.io/0", at(1)) && refusals.has("r.io/1", at(1)));
