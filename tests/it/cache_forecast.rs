@@ -88,7 +88,10 @@ fn told(progress: &str) -> BTreeMap<String, bool> {
             let (_, told) = vertices
                 .entry(field("digest"))
                 .or_insert_with(|| (field("name"), Told::default()));
-            told.started |= vertex["started"].is_string();
+            // One of two equal steps is dropped, and told as begun and cancelled in one.
+            let error = vertex["error"].as_str().unwrap_or_default();
+            let is_dropped = vertex["completed"].is_string() && error.ends_with("context canceled");
+            told.started |= vertex["started"].is_string() && !is_dropped;
             told.cached |= vertex["cached"] == true;
         }
     }

@@ -5,6 +5,9 @@ use bollard_buildkit_proto::moby::buildkit::v1::Vertex;
 
 use crate::explain::Status;
 
+/// The end of the error of what was cancelled (Go's `context.Canceled`).
+const CANCELED: &str = "context canceled";
+
 /// A step as it was reported so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Heard {
@@ -24,10 +27,13 @@ impl Heard {
         if !vertex.name.is_empty() {
             self.name.clone_from(&vertex.name);
         }
-        self.status.started |= vertex.started.is_some();
+        // When BuildKit drops one of two equal steps it cancels what it asks for that one, and tells the step as begun and
+        // cancelled in one (`solver/jobs.go`, `CalcSlowCache`). What is cancelled while it runs was told before.
+        let is_dropped = vertex.completed.is_some() && vertex.error.ends_with(CANCELED);
+        self.status.started |= vertex.started.is_some() && !is_dropped;
         if vertex.cached {
-            // A result that could not be loaded is made after all.
-            self.status.cached = vertex.error.is_empty();
+            // A result that could not be loaded is made after all, but for one that nobody waits for any more.
+            self.status.cached = vertex.error.is_empty() || is_dropped;
             self.milliseconds = None;
         } else {
             self.milliseconds = self.milliseconds.max(milliseconds(vertex));
@@ -90,6 +96,21 @@ mod tests {
         assert_eq!(ran_for(std::slice::from_ref(&running)), None);
         assert_eq!(ran_for(&[running, report(false, Some(3), "")]), Some(2000));
         assert_eq!(ran_for(&[report(false, Some(3), "x")]), None);
+    }
+
+    #[test]
+    fn a_step_that_is_dropped_for_an_equal_one_does_not_run() {
+        let canceled = report(false, Some(1), "context canceled: context canceled");
+        let runs = |reports: &[Vertex]| {
+            let mut heard = Heard::default();
+            reports.iter().for_each(|report| heard.hear(report));
+            heard.runs()
+        };
+        assert!(!runs(std::slice::from_ref(&canceled)));
+        assert!(runs(&[report(false, None, ""), canceled]));
+        let unloaded = report(true, Some(2), "context canceled");
+        assert!(!runs(&[report(true, None, ""), unloaded]));
+        assert!(runs(&[report(false, Some(1), "exit code: 1")]));
     }
 
     #[test]
