@@ -248,7 +248,6 @@ fn comes_true(
 #[test]
 #[ignore = "needs the test rig: scripts/test"]
 fn forecasts_of_generated_dockerfiles_come_true() {
-    let base = &Rig::get().busybox;
     let (writer, fresh) = (Bench::new(), Bench::new());
     let has_parents = {
         let folder = context(&[
@@ -264,7 +263,12 @@ fn forecasts_of_generated_dockerfiles_come_true() {
     let mut failures = Vec::new();
     let mut done = 0;
     for seed in first..first + count {
-        let mut case = Case::new(Numbers::new(seed), base, &unique("seed"), has_parents);
+        let mut case = Case::new(
+            Numbers::new(seed),
+            &Rig::get().busybox,
+            &unique("seed"),
+            has_parents,
+        );
         let folder = Case::folder();
         let tool = TOOLS[usize::try_from(seed % 2).expect("a small number")];
         // What goes wrong with one is told with its number, and does not hide the others.

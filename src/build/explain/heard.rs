@@ -103,7 +103,9 @@ mod tests {
         let canceled = report(false, Some(1), "context canceled: context canceled");
         let runs = |reports: &[Vertex]| {
             let mut heard = Heard::default();
-            reports.iter().for_each(|report| heard.hear(report));
+            for report in reports {
+                heard.hear(report);
+            }
             heard.runs()
         };
         assert!(!runs(std::slice::from_ref(&canceled)));

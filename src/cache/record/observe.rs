@@ -50,8 +50,8 @@ impl Observed {
         let mut record = Record::default();
         let mut unchanged = true;
         for (platform, definition) in &self.definitions {
-            let named = self.named(platform);
-            let id = self.id(&named);
+            let own_platform = self.named(platform);
+            let id = self.id(&own_platform);
             let is_before = |before: &&BuildRecord| {
                 // Earlier versions did not tell the platform of a build that named none.
                 let is_unnamed = before.platform.is_empty() && platform.is_empty();
@@ -65,7 +65,7 @@ impl Observed {
                 salt,
                 dockerfile: file_name(&self.dockerfile),
                 target: self.target.clone(),
-                platform: named,
+                platform: own_platform,
                 frontend: frontend(definition),
                 commit: self.commit.clone().filter(|_| detail == Detail::Full),
                 steps: self.steps(&plan, definition, &salt),
@@ -98,7 +98,7 @@ impl Observed {
     /// Returns the platform of a definition; the frontend names none for a build that is for one only.
     fn named(&self, platform: &str) -> String {
         let own = self.platform.as_ref().filter(|_| platform.is_empty());
-        own.map_or_else(|| platform.to_owned(), |own| platform_name(own))
+        own.map_or_else(|| platform.to_owned(), platform_name)
     }
 
     /// Returns which build it is.

@@ -108,10 +108,9 @@ fn instruction(numbers: &mut Numbers, allowed: Allowed, number: usize) -> String
     let line = loop {
         break match numbers.below(10) {
             0..=3 if allowed.runs => numbers.of(&RUNS),
-            0..=1 => numbers.of(&COPIES),
             4 if allowed.stage => numbers.of(&FROM_STAGE),
             5 if allowed.parents => numbers.of(&PARENTS),
-            5..=7 => numbers.of(&COPIES),
+            0..=1 | 5..=7 => numbers.of(&COPIES),
             8..=9 => numbers.of(&SETTINGS),
             _ => continue,
         };
