@@ -88,6 +88,7 @@ fn overridden(mut facts: Facts, vars: Vars<'_>) -> Facts {
         Some(Event::Tag(tag))
     } else if let Some(number) = number {
         let is_fork = matches!(facts.event, Event::Pull { is_fork: true, .. });
+        let number = Some(number);
         Some(Event::Pull { number, is_fork })
     } else {
         branch.map(Event::Branch)

@@ -23,10 +23,12 @@ pub enum Event {
     Unknown,
     /// A branch.
     Branch(String),
+    /// A branch that a schedule has built.
+    Schedule(String),
     /// A pull or merge request.
     Pull {
-        /// Its number.
-        number: u64,
+        /// Its number, where the CI says a usable one. Without it is still no branch.
+        number: Option<u64>,
         /// It comes from another repository, and its token may not push.
         is_fork: bool,
     },
@@ -43,6 +45,10 @@ pub enum Event {
 pub struct GitFacts {
     /// The branch that is checked out; nothing for a detached commit or without git.
     pub branch: Option<String>,
+    /// The branch that it follows.
+    pub upstream: Option<String>,
+    /// The branch of the remote that has most of what is checked out, where it has more than the default one.
+    pub nearest: Option<String>,
     /// The default branch of the remote `origin`.
     pub default: Option<String>,
 }
@@ -95,6 +101,15 @@ impl Facts {
         }
     }
 
+    /// Notes that a branch is built, `by_schedule` or since somebody pushed to it or asked for it.
+    pub(super) fn built_branch(&mut self, name: String, by_schedule: bool) {
+        self.event = if by_schedule {
+            Event::Schedule(name)
+        } else {
+            Event::Branch(name)
+        };
+    }
+
     pub(super) fn note(&mut self, name: &str, value: &str, expected: &str) {
         self.notes
             .push(format!("{name}={value:?} is not {expected}"));
@@ -114,15 +129,14 @@ pub(super) fn short_branch(text: &str) -> Option<String> {
     is_branch.then(|| name.to_owned())
 }
 
-/// Reads a full reference: a branch, a tag, a pull request (`refs/pull/N/…`), or the queue of a branch
+/// Reads a full reference: a branch, a tag, a pull request (`refs/pull/N/…`, also where N is no number), or the queue of a branch
 /// (`refs/heads/gh-readonly-queue/BRANCH/pr-N-COMMIT`), whose branch is the second value.
 pub(super) fn reference(text: &str) -> Option<(Event, Option<String>)> {
     if let Some(tag) = text.strip_prefix("refs/tags/") {
         return (!tag.is_empty()).then(|| (Event::Tag(tag.to_owned()), None));
     }
     if let Some(rest) = text.strip_prefix("refs/pull/") {
-        let (number, _) = rest.split_once('/')?;
-        let number = parse_number(number)?;
+        let number = rest.split('/').next().and_then(parse_number);
         let is_fork = false;
         return Some((Event::Pull { number, is_fork }, None));
     }

@@ -71,14 +71,15 @@ pub fn plan(facts: &Facts, git: &GitFacts, wishes: &Wishes) -> Plan {
     let base = wishes.base.as_ref().or(facts.base.as_ref());
     let default = wishes.default.as_ref().or(facts.default.as_ref());
     let default = default.or(git.default.as_ref());
-    let case = case(facts, git);
+    let case = case(facts, git, default);
     let mut plan = if let Some(scope) = &wishes.scope {
         let mut plan = one_scope(case, slug::named(scope));
         decide_one(&mut plan, wishes.write);
         plan
     } else {
         let own = readable(&case, facts);
-        let reads = reads(own, base, default);
+        let more = [git.upstream.as_ref(), base, git.nearest.as_ref()];
+        let reads = reads(own, more.into_iter().flatten(), default);
         let is_pull = matches!(facts.event, Event::Pull { .. });
         writing(case, reads, is_pull, wishes.write)
     };
@@ -92,7 +93,7 @@ pub fn plan(facts: &Facts, git: &GitFacts, wishes: &Wishes) -> Plan {
     plan
 }
 
-fn case(facts: &Facts, git: &GitFacts) -> Case {
+fn case(facts: &Facts, git: &GitFacts, default: Option<&String>) -> Case {
     let in_ci = facts.ci.is_some();
     let refused = |why, unless_asked| Some(Refused { why, unless_asked });
     let base = facts.base.as_deref();
@@ -103,18 +104,15 @@ fn case(facts: &Facts, git: &GitFacts) -> Case {
             is_outside: false,
             refused: None,
         },
-        Event::Pull { number, is_fork } => Case {
-            what: if *is_fork {
-                format!("pull request {number} of a fork")
-            } else {
-                format!("pull request {number}")
-            },
-            own: Some(slug::pull(*number)),
-            is_outside: true,
-            refused: is_fork
-                .then(|| refused(Some("the token may not push"), true))
+        Event::Schedule(name) => Case {
+            what: format!("schedule of {name}"),
+            own: Some(slug::branch(name)),
+            is_outside: false,
+            refused: (!is_default(name, default))
+                .then(|| refused(Some("a schedule of another branch; write=true does"), true))
                 .flatten(),
         },
+        Event::Pull { number, is_fork } => pull(*number, *is_fork),
         Event::Queue => Case {
             what: base.map_or("merge queue".into(), |base| {
                 format!("merge queue of {base}")
@@ -136,6 +134,33 @@ fn case(facts: &Facts, git: &GitFacts) -> Case {
             refused: refused(Some("what is built need not be the branch's code"), false),
         },
         Event::Branch(_) | Event::Unknown => local(facts, git),
+    }
+}
+
+/// Returns whether a branch is the default one, or has its usual name where nobody says which it is.
+fn is_default(name: &str, default: Option<&String>) -> bool {
+    default.map_or_else(|| USUAL.contains(&name), |default| default == name)
+}
+
+/// A pull request. Without a number it has no scope, and never gets the one of a branch: others read that.
+fn pull(number: Option<u64>, is_fork: bool) -> Case {
+    let of_fork = if is_fork { " of a fork" } else { "" };
+    let why = match number {
+        _ if is_fork => Some("the token may not push"),
+        None => Some("its number is not known, and CACHEX_PR is not set"),
+        Some(_) => None,
+    };
+    Case {
+        what: match number {
+            Some(number) => format!("pull request {number}{of_fork}"),
+            None => format!("a pull request{of_fork}"),
+        },
+        own: number.map(slug::pull),
+        is_outside: true,
+        refused: why.map(|why| Refused {
+            why: Some(why),
+            unless_asked: true,
+        }),
     }
 }
 
@@ -174,7 +199,11 @@ fn readable(case: &Case, facts: &Facts) -> Option<String> {
     }
 }
 
-fn reads(own: Option<String>, base: Option<&String>, default: Option<&String>) -> Vec<String> {
+fn reads<'a>(
+    own: Option<String>,
+    more: impl Iterator<Item = &'a String>,
+    default: Option<&String>,
+) -> Vec<String> {
     let mut reads: Vec<String> = Vec::new();
     let mut add = |scope: String| {
         if reads.len() < READS && !reads.contains(&scope) {
@@ -183,7 +212,7 @@ fn reads(own: Option<String>, base: Option<&String>, default: Option<&String>) -
     };
     let usual = USUAL.map(slug::branch);
     let mut found = default.is_some();
-    for scope in own.into_iter().chain(base.map(|name| slug::branch(name))) {
+    for scope in own.into_iter().chain(more.map(|name| slug::branch(name))) {
         found |= usual.contains(&scope);
         add(scope);
     }

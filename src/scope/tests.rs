@@ -1,6 +1,7 @@
 //! Environments as the vendors' pages give them, and what a build reads and writes in each.
 
 mod environments;
+mod events;
 mod more_environments;
 mod rules;
 

@@ -1,5 +1,7 @@
 //! `--cache REPO`: what CI and git say becomes caches to read and to write.
 
+mod git;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +13,6 @@ use parking_lot::Mutex;
 use super::args::BuildArgs;
 use crate::build::BuildRequest;
 use crate::build::cache::import::{Holding, Probes};
-use crate::build::context::vcs::git;
 use crate::build::run::BuildOutcome;
 use crate::cli::Context;
 
@@ -62,7 +63,7 @@ pub(super) async fn resolve(
     }
     let wishes = wishes(&cache);
     let git = match folder(&args.context, &ctx.env) {
-        Some(folder) => git_facts(&folder, &facts, &wishes).await,
+        Some(folder) => git::facts(&folder, &facts, &wishes).await,
         None => GitFacts::default(),
     };
     let plan = scope::plan(&facts, &git, &wishes);
@@ -205,34 +206,6 @@ fn folder(context: &str, env: &Env) -> Option<PathBuf> {
         context => env.current_dir().join(context),
     };
     folder.is_dir().then_some(folder)
-}
-
-/// Asks git for what nobody else says.
-async fn git_facts(folder: &Path, facts: &Facts, wishes: &Wishes) -> GitFacts {
-    let branch = async {
-        let is_known = facts
-            .ci
-            .is_some_and(|_| facts.event != scope::Event::Unknown);
-        if is_known || wishes.scope.is_some() {
-            return None;
-        }
-        git(folder, &["symbolic-ref", "--quiet", "--short", "HEAD"]).await
-    };
-    let default = async {
-        if facts.default.is_some() || wishes.default.is_some() {
-            return None;
-        }
-        let name = "refs/remotes/origin/HEAD";
-        let found = git(folder, &["symbolic-ref", "--quiet", name]).await?;
-        let branch = found.strip_prefix("refs/remotes/origin/")?;
-        Some(branch.to_owned())
-    };
-    let (branch, default) = tokio::join!(branch, default);
-    let full = |name: Option<String>| name.filter(|name| !name.is_empty());
-    GitFacts {
-        branch: full(branch),
-        default: full(default),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Azure Pipelines: <https://learn.microsoft.com/en-us/azure/devops/pipelines/build/variables>.
+//! Azure Pipelines: <https://learn.microsoft.com/en-us/azure/devops/pipelines/build/variables>. The number of a pull request is
+//! that of GitHub, the identifier that of Azure Repos; both are there only under a branch policy, the reference always.
 
 use crate::scope::facts::{Event, Facts, Vars, reference};
 
@@ -10,23 +11,29 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
         .and_then(reference);
     let is_pull = vars.is("BUILD_REASON", "PullRequest")
         || vars.is_set("SYSTEM_PULLREQUEST_PULLREQUESTID")
+        || vars.is_set("SYSTEM_PULLREQUEST_TARGETBRANCH")
         || matches!(by_ref, Some((Event::Pull { .. }, _)));
     if is_pull {
         facts.base = vars.branch("SYSTEM_PULLREQUEST_TARGETBRANCH", &mut facts);
         // Pull requests of GitHub have a number besides Azure's own identifier.
         let number = vars.number("SYSTEM_PULLREQUEST_PULLREQUESTNUMBER", &mut facts);
         let number = number.or(match by_ref {
-            Some((Event::Pull { number, .. }, _)) => Some(number),
+            Some((Event::Pull { number, .. }, _)) => number,
             _ => None,
         });
         let number = number.or_else(|| vars.number("SYSTEM_PULLREQUEST_PULLREQUESTID", &mut facts));
-        if let Some(number) = number {
-            let fork = vars.get("SYSTEM_PULLREQUEST_ISFORK").unwrap_or_default();
-            let is_fork = fork.eq_ignore_ascii_case("true");
-            facts.event = Event::Pull { number, is_fork };
+        let fork = vars.get("SYSTEM_PULLREQUEST_ISFORK").unwrap_or_default();
+        let is_fork = fork.eq_ignore_ascii_case("true");
+        facts.event = Event::Pull { number, is_fork };
+        return facts;
+    }
+    match by_ref {
+        Some((Event::Branch(branch), _)) => {
+            let by_schedule = vars.is("BUILD_REASON", "Schedule");
+            facts.built_branch(branch, by_schedule);
         }
-    } else if let Some((event, base)) = by_ref {
-        (facts.event, facts.base) = (event, base);
+        Some((event, base)) => (facts.event, facts.base) = (event, base),
+        None => {}
     }
     facts
 }

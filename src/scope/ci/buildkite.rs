@@ -1,6 +1,8 @@
-//! Buildkite: <https://buildkite.com/docs/pipelines/configure/environment-variables>; merge queues:
+//! Buildkite: <https://buildkite.com/docs/pipelines/configure/environment-variables>. `BUILDKITE_PULL_REQUEST` is `false`
+//! where there is none, and `BUILDKITE_BRANCH` is the tag's name in builds of a tag. Merge queues:
 //! <https://buildkite.com/docs/pipelines/tutorials/github-merge-queue>.
 
+use crate::scope::address::address;
 use crate::scope::facts::{Event, Facts, Vars, queue_base};
 
 pub(super) fn facts(vars: Vars<'_>) -> Facts {
@@ -18,27 +20,21 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
         .is_some_and(|value| value != "false");
     if is_pull {
         facts.base = vars.branch("BUILDKITE_PULL_REQUEST_BASE_BRANCH", &mut facts);
-        if let Some(number) = vars.number("BUILDKITE_PULL_REQUEST", &mut facts) {
-            let theirs = vars.get("BUILDKITE_PULL_REQUEST_REPO");
-            let ours = vars.get("BUILDKITE_REPO");
-            let is_fork =
-                theirs.is_some_and(|theirs| ours.is_none_or(|ours| place(&theirs) != place(&ours)));
-            facts.event = Event::Pull { number, is_fork };
-        }
+        let number = vars.number("BUILDKITE_PULL_REQUEST", &mut facts);
+        let theirs = vars.get("BUILDKITE_PULL_REQUEST_REPO");
+        let ours = vars.get("BUILDKITE_REPO");
+        // The two have different forms, such as `git://` and `git@`.
+        let is_ours = |theirs: &String| {
+            ours.is_some_and(|ours| {
+                ours == *theirs || address(&ours).is_some_and(|ours| address(theirs) == Some(ours))
+            })
+        };
+        let is_fork = theirs.is_some_and(|theirs| !is_ours(&theirs));
+        facts.event = Event::Pull { number, is_fork };
     } else if let Some(tag) = vars.get("BUILDKITE_TAG") {
         facts.event = Event::Tag(tag);
     } else if let Some(branch) = branch {
-        facts.event = Event::Branch(branch);
+        facts.built_branch(branch, vars.is("BUILDKITE_SOURCE", "schedule"));
     }
     facts
-}
-
-/// Host and path of a repository, whatever the form of its URL: the two variables have different ones.
-fn place(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (host, path) = rest.split_once(['/', ':']).unwrap_or((rest, ""));
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    let path = path.trim_matches('/');
-    let path = path.strip_suffix(".git").unwrap_or(path);
-    format!("{host}/{path}").to_lowercase()
 }

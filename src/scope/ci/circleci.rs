@@ -17,13 +17,13 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
     let number = vars.number("CIRCLE_PR_NUMBER", &mut facts);
     let of_fork = vars.is_set("CIRCLE_PR_USERNAME") || vars.is_set("CIRCLE_PR_NUMBER");
     let is_pull = of_fork || vars.is_set("CIRCLE_PULL_REQUEST");
-    if let Some(number) = number.or(by_url).or(by_branch) {
+    let number = number.or(by_url).or(by_branch);
+    if is_pull || number.is_some() {
         let is_fork = of_fork || by_branch.is_some();
         facts.event = Event::Pull { number, is_fork };
     } else if let Some(tag) = vars.get("CIRCLE_TAG") {
         facts.event = Event::Tag(tag);
-    } else if let (Some(branch), false) = (branch, is_pull) {
-        // A pull request whose number cannot be read never becomes a branch, which others read.
+    } else if let Some(branch) = branch {
         facts.event = Event::Branch(branch);
     }
     facts

@@ -9,14 +9,12 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
     facts.default = vars.branch("DRONE_REPO_BRANCH", &mut facts);
     if vars.is("DRONE_BUILD_EVENT", "pull_request") || vars.is_set("DRONE_PULL_REQUEST") {
         facts.base = vars.branch("DRONE_TARGET_BRANCH", &mut facts);
-        if let Some(number) = vars.number("DRONE_PULL_REQUEST", &mut facts) {
-            let is_fork = false;
-            facts.event = Event::Pull { number, is_fork };
-        }
+        let (number, is_fork) = (vars.number("DRONE_PULL_REQUEST", &mut facts), false);
+        facts.event = Event::Pull { number, is_fork };
     } else if let Some(tag) = vars.get("DRONE_TAG") {
         facts.event = Event::Tag(tag);
     } else if let Some(branch) = vars.branch("DRONE_BRANCH", &mut facts) {
-        facts.event = Event::Branch(branch);
+        facts.built_branch(branch, vars.is("DRONE_BUILD_EVENT", "cron"));
     }
     facts
 }

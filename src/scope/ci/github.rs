@@ -9,8 +9,16 @@ use serde_json::Value;
 
 use crate::scope::facts::{Event, Facts, Vars, queue_base, reference, short_branch};
 
-/// Events that run in the name of the default branch and are used to build the code of pull requests.
-const FOREIGN: [&str; 2] = ["issue_comment", "workflow_run"];
+/// Events whose reference is that of the code that is built. All others, such as `issue_comment`, `workflow_run` and
+/// `repository_dispatch`, run in the name of the default branch, and many build the code of pull requests then.
+const OF_THE_REFERENCE: [&str; 6] = [
+    "push",
+    "create",
+    "deployment",
+    "release",
+    "schedule",
+    "workflow_dispatch",
+];
 
 pub(super) fn facts(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
     let mut facts = Facts::of("GitHub Actions");
@@ -25,22 +33,23 @@ pub(super) fn facts(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
             .or_else(|| text("/pull_request/base/ref").and_then(short_branch));
         let by_ref = vars.get("GITHUB_REF").as_deref().and_then(reference);
         let number = match by_ref {
-            Some((Event::Pull { number, .. }, _)) => Some(number),
+            Some((Event::Pull { number, .. }, _)) => number,
             // `pull_request_target` runs on the base branch.
-            _ => said("/pull_request/number").and_then(Value::as_u64),
+            _ => None,
         };
+        let said_number = || said("/pull_request/number").and_then(Value::as_u64);
+        let number = number.or_else(said_number).filter(|number| *number > 0);
         let head = text("/pull_request/head/repo/full_name");
         // A fork that is gone has no repository any more.
         let is_gone = said("/pull_request/head/repo").is_some_and(Value::is_null);
         let is_other = head.is_some() && head != text("/repository/full_name");
         // The token of `pull_request_target` may push, to the scope of this pull request.
         let is_fork = (is_gone || is_other) && event != "pull_request_target";
-        if let Some(number) = number.filter(|number| *number > 0) {
-            facts.event = Event::Pull { number, is_fork };
-        } else {
+        if number.is_none() {
             let value = vars.get("GITHUB_REF").unwrap_or_default();
             facts.note("GITHUB_REF", &value, "that of a pull request");
         }
+        facts.event = Event::Pull { number, is_fork };
         return facts;
     }
     if event == "merge_group" {
@@ -50,12 +59,13 @@ pub(super) fn facts(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
         facts.event = Event::Queue;
         return facts;
     }
-    if FOREIGN.contains(&event.as_str()) {
+    if !event.is_empty() && !OF_THE_REFERENCE.contains(&event.as_str()) {
         facts.event = Event::Foreign(event);
         return facts;
     }
     let value = vars.get("GITHUB_REF").unwrap_or_default();
     match reference(&value) {
+        Some((Event::Branch(branch), _)) => facts.built_branch(branch, event == "schedule"),
         Some((event, base)) => (facts.event, facts.base) = (event, base),
         None => facts.note("GITHUB_REF", &value, "the reference of a branch or a tag"),
     }

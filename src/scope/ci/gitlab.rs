@@ -5,32 +5,36 @@ use crate::scope::facts::{Event, Facts, Vars};
 pub(super) fn facts(vars: Vars<'_>) -> Facts {
     let mut facts = Facts::of("GitLab CI");
     facts.default = vars.branch("CI_DEFAULT_BRANCH", &mut facts);
-    if vars.is_set("CI_MERGE_REQUEST_IID") || vars.is_set("CI_MERGE_REQUEST_EVENT_TYPE") {
+    let source = vars.get("CI_PIPELINE_SOURCE").unwrap_or_default();
+    let is_request = source == "merge_request_event"
+        || vars.is_set("CI_MERGE_REQUEST_IID")
+        || vars.is_set("CI_MERGE_REQUEST_EVENT_TYPE");
+    if is_request {
         facts.base = vars.branch("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", &mut facts);
         if vars.is("CI_MERGE_REQUEST_EVENT_TYPE", "merge_train") {
             facts.event = Event::Queue;
-        } else if let Some(number) = vars.number("CI_MERGE_REQUEST_IID", &mut facts) {
+        } else {
+            let number = vars.number("CI_MERGE_REQUEST_IID", &mut facts);
             let is_fork = is_fork(vars);
             facts.event = Event::Pull { number, is_fork };
         }
         return facts;
     }
     // A pull request of GitHub that GitLab builds.
-    if vars.is_set("CI_EXTERNAL_PULL_REQUEST_IID") {
+    if source == "external_pull_request_event" || vars.is_set("CI_EXTERNAL_PULL_REQUEST_IID") {
         let base = "CI_EXTERNAL_PULL_REQUEST_TARGET_BRANCH_NAME";
         facts.base = vars.branch(base, &mut facts);
-        if let Some(number) = vars.number("CI_EXTERNAL_PULL_REQUEST_IID", &mut facts) {
-            let source = vars.get("CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY");
-            let target = vars.get("CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY");
-            let is_fork = source.is_some() && source != target;
-            facts.event = Event::Pull { number, is_fork };
-        }
+        let number = vars.number("CI_EXTERNAL_PULL_REQUEST_IID", &mut facts);
+        let from = vars.get("CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY");
+        let into = vars.get("CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY");
+        let is_fork = from.is_some() && from != into;
+        facts.event = Event::Pull { number, is_fork };
         return facts;
     }
     if let Some(tag) = vars.get("CI_COMMIT_TAG") {
         facts.event = Event::Tag(tag);
     } else if let Some(branch) = vars.branch("CI_COMMIT_BRANCH", &mut facts) {
-        facts.event = Event::Branch(branch);
+        facts.built_branch(branch, source == "schedule");
     }
     facts
 }

@@ -9,16 +9,14 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
     let event = vars.get("CI_PIPELINE_EVENT").unwrap_or_default();
     if event.starts_with("pull_request") || vars.is_set("CI_COMMIT_PULL_REQUEST") {
         facts.base = vars.branch("CI_COMMIT_TARGET_BRANCH", &mut facts);
-        if let Some(number) = vars.number("CI_COMMIT_PULL_REQUEST", &mut facts) {
-            let is_fork = false;
-            facts.event = Event::Pull { number, is_fork };
-        }
+        let (number, is_fork) = (vars.number("CI_COMMIT_PULL_REQUEST", &mut facts), false);
+        facts.event = Event::Pull { number, is_fork };
     } else if let Some(tag) = vars.get("CI_COMMIT_TAG") {
         facts.event = Event::Tag(tag);
     } else if event != "release"
         && let Some(branch) = vars.branch("CI_COMMIT_BRANCH", &mut facts)
     {
-        facts.event = Event::Branch(branch);
+        facts.built_branch(branch, event == "cron");
     }
     facts
 }

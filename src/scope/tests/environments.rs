@@ -128,7 +128,7 @@ fn github() {
                 ("GITHUB_BASE_REF", "main"),
             ],
             event: None,
-            line: "a commit in GitHub Actions → reads b-main; writes nothing (CACHEX_BRANCH is not set)",
+            line: "a pull request → reads b-main; writes nothing (its number is not known, and CACHEX_PR is not set)",
         },
         Case {
             name: "merge queue",
@@ -181,7 +181,7 @@ fn github() {
                 ("GITHUB_REF", "refs/heads/main"),
             ],
             event: Some(REPOSITORY),
-            line: "branch main → reads and writes b-main",
+            line: "schedule of main → reads and writes b-main",
         },
         Case {
             name: "by hand on a branch",
@@ -204,6 +204,16 @@ fn github() {
             line: "issue_comment → reads b-main; writes nothing (what is built need not be the branch's code)",
         },
         Case {
+            name: "an event from elsewhere",
+            vars: &[
+                ("GITHUB_ACTIONS", "true"),
+                ("GITHUB_EVENT_NAME", "repository_dispatch"),
+                ("GITHUB_REF", "refs/heads/main"),
+            ],
+            event: Some(REPOSITORY),
+            line: "repository_dispatch → reads b-main; writes nothing (what is built need not be the branch's code)",
+        },
+        Case {
             name: "a workflow after another one",
             vars: &[
                 ("GITHUB_ACTIONS", "true"),
@@ -222,7 +232,7 @@ fn github() {
                 ("GITHUB_BASE_REF", "main"),
             ],
             event: None,
-            line: "a commit in GitHub Actions → reads b-main; writes nothing (CACHEX_BRANCH is not set)",
+            line: "a pull request → reads b-main; writes nothing (its number is not known, and CACHEX_PR is not set)",
         },
         Case {
             name: "Gitea: pull request",
@@ -367,7 +377,7 @@ fn gitlab() {
                 ("CI_DEFAULT_BRANCH", "main"),
             ],
             event: None,
-            line: "branch main → reads and writes b-main",
+            line: "schedule of main → reads and writes b-main",
         },
         Case {
             name: "pull request of GitHub",
@@ -394,7 +404,7 @@ fn gitlab() {
                 ("CI_DEFAULT_BRANCH", "main"),
             ],
             event: None,
-            line: "a commit in GitLab CI → reads b-main; writes nothing (CACHEX_BRANCH is not set)",
+            line: "a pull request → reads b-main; writes nothing (its number is not known, and CACHEX_PR is not set)",
         },
     ]);
 }

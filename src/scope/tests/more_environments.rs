@@ -147,7 +147,7 @@ fn circleci() {
                 ("CIRCLE_PULL_REQUEST", "https://github.com/acme/app/pull/x"),
             ],
             event: None,
-            line: "a commit in CircleCI → reads b-main, b-master, b-trunk; writes nothing (CACHEX_BRANCH is not set)",
+            line: "a pull request → reads b-main, b-master, b-trunk; writes nothing (its number is not known, and CACHEX_PR is not set)",
         },
         Case {
             name: "tag",
@@ -360,7 +360,7 @@ fn woodpecker() {
                 ("CI_REPO_DEFAULT_BRANCH", "main"),
             ],
             event: None,
-            line: "a commit in Woodpecker → reads b-main; writes nothing (CACHEX_BRANCH is not set)",
+            line: "a pull request → reads b-main; writes nothing (its number is not known, and CACHEX_PR is not set)",
         },
         Case {
             name: "tag",
@@ -382,7 +382,7 @@ fn woodpecker() {
                 ("CI_REPO_DEFAULT_BRANCH", "main"),
             ],
             event: None,
-            line: "branch main → reads and writes b-main",
+            line: "schedule of main → reads and writes b-main",
         },
     ]);
 }

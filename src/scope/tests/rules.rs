@@ -18,13 +18,17 @@ fn git(branch: &str) -> GitFacts {
     GitFacts {
         branch: some(branch),
         default: some("main"),
+        ..GitFacts::default()
     }
 }
 
 fn pull(is_fork: bool) -> Facts {
     Facts {
         ci: Some("GitHub Actions"),
-        event: Event::Pull { number: 7, is_fork },
+        event: Event::Pull {
+            number: Some(7),
+            is_fork,
+        },
         base: some("stable"),
         default: some("main"),
         notes: Vec::new(),
@@ -48,6 +52,24 @@ fn outside_of_a_ci_git_says_what_is_read_and_only_the_user_has_it_written() {
     assert_eq!(
         text(&none, &git("fix"), &write(Write::Always)),
         "fix on this machine → reads b-fix, b-main; writes b-fix"
+    );
+    let on_release = GitFacts {
+        upstream: some("feature/2"),
+        nearest: some("release"),
+        ..git("fix")
+    };
+    assert_eq!(
+        text(&none, &on_release, &write(Write::Always)),
+        "fix on this machine → reads b-fix, b-feature-2-bffd1e41, b-release, b-main; writes b-fix"
+    );
+    let detached = GitFacts {
+        branch: None,
+        upstream: None,
+        ..on_release
+    };
+    assert_eq!(
+        text(&none, &detached, &Wishes::default()),
+        "a commit on this machine → reads b-release, b-main; writes nothing (not in CI; write=true does)"
     );
     let nothing = GitFacts::default();
     assert_eq!(
