@@ -99,6 +99,10 @@ pub const CACHEX_CACHE: &str = "CACHEX_CACHE";
 pub const GITHUB_EVENT_PATH: &str = "GITHUB_EVENT_PATH";
 /// Where GitHub's REST API is.
 pub const GITHUB_API_URL: &str = "GITHUB_API_URL";
+/// Where GitHub itself is, whose API that is.
+pub const GITHUB_SERVER_URL: &str = "GITHUB_SERVER_URL";
+/// Tokens for that API, the first one that is set, as GitHub's command line takes them.
+pub const GITHUB_TOKENS: [&str; 2] = ["GH_TOKEN", "GITHUB_TOKEN"];
 
 /// A variable cannot be sent to a builder, which takes only text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

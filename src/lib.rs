@@ -40,7 +40,7 @@
 //! | [`mounts`] | the tree of a cache mount as packs and an index | [`mod@digest`] |
 //! | [`explain`] | why steps ran: causes, and their text | [`cache`] |
 //! | [`report`] | the report of a build: model; md, json, html | [`explain`], [`progress`], [`cache`] |
-//! | [`forge`] | what hosts of registries delete by APIs of their own | [`docker`], [`registry`] |
+//! | [`forge`] | what hosts of repositories and registries do by APIs of their own | [`docker`], [`registry`] |
 //! | [`registry`] | client, auth, upload, download, retry | [`docker`] |
 //! | [`compress`] | gzip and zstd on all cores, digests on both sides | [`mod@digest`] |
 //! | [`progress`] | model of a build, one renderer a file | [`buildkit`] status types |

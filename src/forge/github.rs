@@ -7,32 +7,18 @@ use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use url::Url;
 
+use super::api::{Api, PAGE, PAGES, answer, refusal};
 use super::{ForgeError, Packages};
 use crate::digest::Digest;
-use crate::docker::secret::Secret;
 
-/// Where the API is, unless the CI says otherwise.
-pub const API: &str = "https://api.github.com";
 /// The registry.
 pub const REGISTRY: &str = "ghcr.io";
-
-const FORGE: &str = "GitHub";
-/// Version of the API.
-const VERSION: &str = "2022-11-28";
-/// Versions of a page, and pages that are read.
-const PAGE: usize = 100;
-const PAGES: usize = 100;
-/// The largest answer that is read, in bytes.
-const MAX_ANSWER: usize = 8 << 20;
 
 /// The package that a repository of GHCR is.
 #[derive(Debug)]
 pub struct GitHubPackages {
-    http: reqwest::Client,
-    api: Url,
-    token: Secret,
+    api: Api,
     owner: String,
     name: String,
     versions: Mutex<Option<Versions>>,
@@ -52,19 +38,12 @@ struct Version {
     name: String,
 }
 
-#[derive(Deserialize)]
-struct Refusal {
-    message: String,
-}
-
 impl GitHubPackages {
     /// Creates the package of a repository, `owner/name`; `None` if it is no such name. Nothing is sent.
-    pub fn new(http: reqwest::Client, api: Url, repository: &str, token: Secret) -> Option<Self> {
+    pub fn new(api: Api, repository: &str) -> Option<Self> {
         let (owner, name) = repository.split_once('/')?;
         Some(Self {
-            http,
             api,
-            token,
             owner: owner.to_owned(),
             name: name.to_owned(),
             versions: Mutex::default(),
@@ -101,7 +80,7 @@ impl GitHubPackages {
         let mut all = HashMap::new();
         for page in 1..=PAGES {
             let query = format!("{path}?per_page={PAGE}&page={page}");
-            let (status, body) = self.ask(Method::GET, &query).await?;
+            let (status, body) = self.api.ask(Method::GET, &query).await?;
             if status != StatusCode::OK {
                 return Err(refusal(status, &body));
             }
@@ -114,32 +93,6 @@ impl GitHubPackages {
             }
         }
         Ok(all)
-    }
-
-    async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, Vec<u8>), ForgeError> {
-        let failed = |source: reqwest::Error| ForgeError::Http {
-            forge: FORGE,
-            source: source.without_url(),
-        };
-        let url = format!("{}/{path}", self.api.as_str().trim_end_matches('/'));
-        let mut reply = self
-            .http
-            .request(method, url)
-            .bearer_auth(self.token.expose())
-            .header("accept", "application/vnd.github+json")
-            .header("x-github-api-version", VERSION)
-            .send()
-            .await
-            .map_err(failed)?;
-        let status = reply.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = reply.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(answer("it is too long".to_owned()));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((status, body))
     }
 }
 
@@ -155,7 +108,7 @@ impl Packages for GitHubPackages {
             };
             if let Some(id) = known.by_digest.remove(digest.as_str()) {
                 let path = format!("{}/{id}", known.path);
-                let (status, body) = self.ask(Method::DELETE, &path).await?;
+                let (status, body) = self.api.ask(Method::DELETE, &path).await?;
                 return match status {
                     StatusCode::NO_CONTENT | StatusCode::OK => Ok(true),
                     StatusCode::NOT_FOUND => Ok(false),
@@ -168,68 +121,16 @@ impl Packages for GitHubPackages {
     }
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> ForgeError {
-    let said = serde_json::from_slice::<Refusal>(body);
-    ForgeError::Refused {
-        forge: FORGE,
-        status,
-        message: said.map_or_else(|_| String::new(), |said| said.message),
-    }
-}
-
-fn answer(why: String) -> ForgeError {
-    ForgeError::Answer { forge: FORGE, why }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use parking_lot::Mutex as Lock;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use url::Url;
 
     use super::*;
-    use crate::registry::HostConfig;
+    use crate::forge::api::API;
+    use crate::forge::testing::{api, serve};
 
-    /// Requests with their authorization, in the order in which they came.
-    type Seen = Arc<Lock<Vec<String>>>;
-
-    /// A server that answers requests by their first line.
-    async fn serve(answer: fn(&str) -> (u16, String)) -> (Url, Seen) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen = Seen::default();
-        let noted = Arc::clone(&seen);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => request.push(byte),
-                        Err(_) => break,
-                    }
-                }
-                let request = String::from_utf8_lossy(&request).into_owned();
-                let line = request.lines().next().unwrap_or_default();
-                let line = line.trim_end_matches(" HTTP/1.1").to_owned();
-                assert!(request.contains("authorization: Bearer t0ken"), "{request}");
-                let (status, body) = answer(&line);
-                noted.lock().push(line);
-                let reply = format!(
-                    "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
-                );
-                stream.write_all(reply.as_bytes()).await.ok();
-            }
-        });
-        (url.parse().unwrap(), seen)
-    }
-
-    fn packages(api: Url) -> GitHubPackages {
-        let http = HostConfig::new("127.0.0.1").http(true).unwrap();
-        let token = Secret::new("t0ken");
-        GitHubPackages::new(http, api, "acme/app/cache", token).unwrap()
+    fn packages(url: Url) -> GitHubPackages {
+        GitHubPackages::new(api(url), "acme/app/cache").unwrap()
     }
 
     fn digest(n: usize) -> Digest {
@@ -299,8 +200,7 @@ mod tests {
 
     #[test]
     fn a_repository_of_nobody_is_none() {
-        let http = HostConfig::new("127.0.0.1").http(true).unwrap();
-        let api: Url = API.parse().unwrap();
-        assert!(GitHubPackages::new(http, api, "cache", Secret::new("x")).is_none());
+        let api = api(API.parse().unwrap());
+        assert!(GitHubPackages::new(api, "cache").is_none());
     }
 }

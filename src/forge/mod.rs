@@ -1,10 +1,18 @@
-//! What the hosts of registries delete by APIs of their own, because their registries delete nothing.
+//! What the hosts of repositories and registries do by APIs of their own.
 //!
-//! | file | host |
+//! | file | holds |
 //! |---|---|
-//! | [`github`] | GHCR: versions of packages |
+//! | `api` | one request to GitHub's API, and what its answer means |
+//! | [`github`] | GHCR, whose registry deletes nothing: versions of packages |
+//! | [`pulls`] | which pull requests are open |
 
+mod api;
 pub mod github;
+pub mod pulls;
+#[cfg(test)]
+mod testing;
+
+pub use api::{API, Api};
 
 use http::StatusCode;
 

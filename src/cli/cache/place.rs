@@ -11,12 +11,15 @@ use crate::cli::Context;
 use crate::cli::docker_env::docker_env;
 use crate::cli::invocation::Invocation;
 use crate::docker::credentials::Credential;
+use crate::docker::secret::Secret;
 use crate::env;
 use crate::error::CommandError;
 use crate::forge::github::{self, GitHubPackages};
+use crate::forge::{self, Api};
 use crate::options::oci_layout::{LayoutRef, PREFIX};
 use crate::reference::{DEFAULT_TAG, Reference};
 use crate::registry::{Access, Repository, SpoolDir};
+use crate::scope::address;
 
 /// Finds caches. All that one command finds share its registry clients.
 pub(super) struct Places<'a> {
@@ -91,7 +94,9 @@ impl<'a> Places<'a> {
     ///
     /// Fails if the text is no repository, or has a tag, or docker's configuration is broken.
     pub(super) fn whole(&self, text: &str, insecure: bool) -> Result<Repository, CommandError> {
-        let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+        // As `--cache` takes it.
+        let lower = text.to_ascii_lowercase();
+        let reference = Reference::parse_normalized(&lower).map_err(CommandError::usage)?;
         if reference.tag.is_some() || reference.digest.is_some() {
             let error = format!("{text} names one cache; name the repository, without a tag");
             return Err(CommandError::usage(error));
@@ -137,14 +142,36 @@ impl<'a> Places<'a> {
         let Credential::Basic { password, .. } = login else {
             return Ok(None);
         };
-        let api = self.ctx.env.non_empty(env::GITHUB_API_URL);
-        let api = Url::parse(api.unwrap_or(github::API)).map_err(|error| {
+        let api = self.api(password)?;
+        Ok(GitHubPackages::new(api, repository.name()))
+    }
+
+    /// Returns the API of the forge that has a Git repository at a host, with the token that the environment has for it.
+    /// `None` where there is no token, or the API of that host is not known: no other one gets the token.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the URL of the API is none, or docker's configuration is broken.
+    pub(super) fn forge(&self, host: &str) -> Result<Option<Api>, CommandError> {
+        let env = &self.ctx.env;
+        let server = env.non_empty(env::GITHUB_SERVER_URL);
+        let server = server.unwrap_or("https://github.com");
+        let is_there = address(&format!("{server}/x")).is_some_and(|(server, _)| server == host);
+        let mut tokens = env::GITHUB_TOKENS.into_iter();
+        match tokens.find_map(|name| env.non_empty(name)) {
+            Some(token) if is_there => Ok(Some(self.api(Secret::new(token))?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn api(&self, token: Secret) -> Result<Api, CommandError> {
+        let url = self.ctx.env.non_empty(env::GITHUB_API_URL);
+        let url = Url::parse(url.unwrap_or(forge::API)).map_err(|error| {
             CommandError::failed(format!("invalid {}: {error}", env::GITHUB_API_URL))
         })?;
-        let host = api.host_str().unwrap_or_default();
-        let http = invocation.registries.web(host);
-        let http = http.map_err(CommandError::failed)?;
-        Ok(GitHubPackages::new(http, api, repository.name(), password))
+        let host = url.host_str().unwrap_or_default();
+        let http = self.invocation()?.registries.web(host);
+        Ok(Api::new(http.map_err(CommandError::failed)?, url, token))
     }
 
     /// Returns where spool files are.

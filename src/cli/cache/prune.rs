@@ -17,6 +17,7 @@ use crate::error::CommandError;
 use crate::forge::Packages;
 use crate::options::duration;
 use crate::options::size::human_size;
+use crate::scope::Remote;
 use crate::text::counted;
 
 use self::choose::{Chosen, closed, old};
@@ -93,7 +94,12 @@ pub async fn run(args: PruneArgs, ctx: &Context) -> Result<(), CommandError> {
     let survey = ctx.ui.patiently(&waiting, Box::pin(survey)).await;
     let survey = survey.map_err(CommandError::failed)?;
     let now = Timestamp::now();
-    let choice = choose(&args, place, &survey, now, ctx).await?;
+    let remote = if args.closed {
+        Some(remote::ask(&args.remote, &places, ctx).await?)
+    } else {
+        None
+    };
+    let choice = choose(&args, place, &survey, remote.as_ref(), now, ctx).await?;
     if choice.caches.is_empty() && choice.orphans.is_empty() {
         return Ok(ctx.ui.data("nothing to remove")?);
     }
@@ -116,13 +122,13 @@ async fn choose(
     args: &PruneArgs,
     place: Place<'_>,
     survey: &Survey,
+    remote: Option<&Remote>,
     now: Timestamp,
     ctx: &Context,
 ) -> Result<Choice, CommandError> {
     let mut caches = Vec::new();
-    if args.closed {
-        let remote = remote::ask(&args.remote, ctx.env.current_dir()).await?;
-        let (chosen, unknown) = closed(survey, &remote);
+    if let Some(remote) = remote {
+        let (chosen, unknown) = closed(survey, remote);
         if unknown > 0 {
             ctx.ui.warning(&format!(
                 "{} does not tell which pull requests are open: {} left; --older-than removes them by age",

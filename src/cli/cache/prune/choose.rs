@@ -125,7 +125,10 @@ mod tests {
     fn scopes_of_what_is_no_more_are_chosen_however_young() {
         let (survey, _) = survey();
         let of = |names: &[&str]| {
-            let lines: Vec<String> = names.iter().map(|name| format!("0\t{name}")).collect();
+            let lines: Vec<String> = names
+                .iter()
+                .map(|name| format!("of {name}\t{name}"))
+                .collect();
             let remote = Remote::parse(&lines.join("\n")).unwrap();
             let (chosen, unknown) = closed(&survey, &remote);
             (tags(chosen), unknown)

@@ -3,17 +3,46 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::build::context::vcs::git;
 use crate::child;
-use crate::error::CommandError;
-use crate::scope::Remote;
+use crate::cli::Context;
+use crate::cli::cache::place::Places;
+use crate::error::{CommandError, chain};
+use crate::forge::pulls::open_pulls;
+use crate::scope::{Remote, address};
 use crate::text::foreign;
 
-/// Asks a remote for its branches and pull requests. Git asks nobody for a password.
+/// Asks a remote for its branches and pull requests, and the forge that has it which of these are open, where the
+/// environment has a token for it. Git asks nobody for a password.
 ///
 /// # Errors
 ///
-/// Fails if git is not there, cannot reach the remote, or it has no branch.
-pub(super) async fn ask(remote: &str, folder: &Path) -> Result<Remote, CommandError> {
+/// Fails if git is not there, cannot reach the remote, or it has no branch. A forge that does not answer is a warning.
+pub(super) async fn ask(
+    remote: &str,
+    places: &Places<'_>,
+    ctx: &Context,
+) -> Result<Remote, CommandError> {
+    let folder = ctx.env.current_dir();
+    let mut found = listed(remote, folder).await?;
+    let url = git(folder, &["remote", "get-url", "--", remote]).await;
+    let Some((host, repository)) = address(url.as_deref().unwrap_or(remote)) else {
+        return Ok(found);
+    };
+    let Some(api) = places.forge(&host)? else {
+        return Ok(found);
+    };
+    match open_pulls(&api, &repository).await {
+        Ok(open) => found.tell_open(open),
+        Err(error) => ctx.ui.warning(&format!(
+            "{host} does not say which pull requests of {repository} are open, so only what Git shows counts: {}",
+            chain(&error)
+        )),
+    }
+    Ok(found)
+}
+
+async fn listed(remote: &str, folder: &Path) -> Result<Remote, CommandError> {
     let failed = |why: String| {
         CommandError::failed(format!(
             "cannot ask the Git remote {remote} for its branches: {why}"
