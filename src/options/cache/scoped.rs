@@ -78,6 +78,8 @@ impl ScopedCache {
             return Ok(None);
         }
         let (repository, mut pairs) = KeyValues::parse_after_first(value)?;
+        // Registries take no upper case, and a CI cannot lower what its variables have (`github.repository`).
+        let repository = repository.to_ascii_lowercase();
         let wrong = || {
             OptionError::other(format!(
                 "{repository:?} is no repository: name it first and without a tag, the tags are chosen by what is built"
@@ -259,6 +261,13 @@ mod tests {
         assert_eq!(cache.default.as_deref(), Some("develop"));
         assert_eq!(cache.write, WriteScope::Always);
         assert_eq!(cache.context_mode, Some(ContextMode::Git));
+    }
+
+    #[test]
+    fn the_repository_is_lower_case() {
+        let cache = parse("ghcr.io/Acme/App/cache,scope=Front");
+        assert_eq!(cache.raw_ref("b-main"), "ghcr.io/acme/app/cache:b-main");
+        assert_eq!(cache.scope.as_deref(), Some("Front"));
     }
 
     #[test]
