@@ -74,7 +74,7 @@ impl ScopedCache {
     ///
     /// Fails if the repository is none or has a tag, or for a key or a value that is not known.
     pub fn parse(value: &str) -> Result<Option<Self>, OptionError> {
-        if value.is_empty() || value == "off" {
+        if value.is_empty() || value.eq_ignore_ascii_case("off") {
             return Ok(None);
         }
         let (repository, mut pairs) = KeyValues::parse_after_first(value)?;
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn off_is_no_cache() {
-        for value in ["", "off"] {
+        for value in ["", "off", "OFF"] {
             assert_eq!(ScopedCache::parse(value).unwrap(), None);
         }
     }
