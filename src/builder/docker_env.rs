@@ -82,3 +82,18 @@ impl DockerEnv {
         Ok(Engine::connect(&endpoint, &self.config.http_headers).await?)
     }
 }
+
+#[cfg(test)]
+impl DockerEnv {
+    /// Returns one without anything: its folders are not there, and no engine answers.
+    pub(in crate::builder) fn of_nobody() -> Self {
+        let dir = std::path::Path::new("/nonexistent");
+        let env = Env::from_pairs([("DOCKER_HOST", "unix:///nonexistent/docker.sock")], dir);
+        let config = ConfigFile::default();
+        let options = crate::docker::context::EndpointOptions::default();
+        let contexts = Contexts::new(dir, dir, &config, &options, &env).unwrap();
+        let credentials = CredentialStore::new(config.clone(), &env);
+        let store = Store::new(dir, None);
+        Self::new(store, contexts, config, credentials, env)
+    }
+}

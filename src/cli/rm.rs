@@ -149,7 +149,11 @@ async fn remove_nodes(
     let removals = builder.nodes().iter().map(|node| async {
         let work = async {
             let driver = node.driver();
-            let stopped = driver.stop().await;
+            let stopped = if driver.must_stop_before_removal(args.keep_state) {
+                driver.stop().await
+            } else {
+                Ok(())
+            };
             let stopped = stopped.map_err(|e| named("failed to stop node", node.name(), &e));
             let removed = driver.remove(args.keep_state).await;
             let removed = removed.map_err(|e| named("failed to remove node", node.name(), &e));

@@ -207,6 +207,23 @@ impl Container {
         Ok(())
     }
 
+    /// Returns whether BuildKit must end by itself before its container is removed: its state is kept, or it may
+    /// have set up networks for its steps in the host's network namespace, which nobody else takes down.
+    pub fn must_stop_before_removal(&self, keep_state: bool) -> bool {
+        keep_state || (self.options.network == "host" && self.sets_networks_up())
+    }
+
+    /// Returns whether flags or configuration may have given the steps networks of their own.
+    fn sets_networks_up(&self) -> bool {
+        let by_flags = self.node.flags.iter().any(|flag| flag.contains("-net"));
+        let config = self.node.files.get(CONFIG_FILE);
+        let by_config = config.is_some_and(|file| {
+            let text = String::from_utf8_lossy(&file.0);
+            text.contains("networkMode") || text.contains("cni")
+        });
+        by_flags || by_config
+    }
+
     /// Removes the container, and its state volume unless that is kept.
     ///
     /// # Errors
@@ -239,5 +256,46 @@ impl Container {
                 .map_err(|e| engine.error("remove the builder's state", e))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::group::FileContent;
+
+    fn must_stop(network: &str, flags: &[&str], config: &str) -> bool {
+        let node = StoredNode {
+            name: "n0".to_owned(),
+            driver_opts: [("network".to_owned(), network.to_owned())].into(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            files: [(
+                CONFIG_FILE.to_owned(),
+                FileContent(config.as_bytes().to_vec()),
+            )]
+            .into(),
+            ..StoredNode::default()
+        };
+        let container = Container::new(Arc::new(DockerEnv::of_nobody()), "b", node).unwrap();
+        assert!(
+            container.must_stop_before_removal(true),
+            "its state is kept"
+        );
+        container.must_stop_before_removal(false)
+    }
+
+    #[test]
+    fn only_networks_on_the_host_need_an_orderly_end() {
+        let (flags, config) = (
+            ["--oci-worker-net=bridge"],
+            "[worker.oci]\nnetworkMode = \"cni\"",
+        );
+        assert!(must_stop("host", &flags, ""));
+        assert!(must_stop("host", &[], config));
+        assert!(!must_stop("host", &["--debug"], "debug = true"));
+        assert!(
+            !must_stop("", &flags, config),
+            "they end with the container"
+        );
     }
 }

@@ -229,6 +229,16 @@ impl Driver {
         }
     }
 
+    /// Returns whether [`Self::stop`] must come before [`Self::remove`]: an orderly end takes a second, which
+    /// nobody needs of what is thrown away.
+    pub fn must_stop_before_removal(&self, keep_state: bool) -> bool {
+        match self {
+            Self::Container(container) => container.must_stop_before_removal(keep_state),
+            // They say by themselves what cannot be stopped.
+            Self::Remote(_) | Self::Docker { .. } | Self::NotSupported { .. } => true,
+        }
+    }
+
     /// Removes what belongs to the node; the state of a container is kept if asked for.
     ///
     /// # Errors

@@ -1,24 +1,8 @@
-use crate::builder::Store;
 use crate::builder::boot::BootEvent;
-use crate::docker::config::ConfigFile;
-use crate::docker::context::{Contexts, EndpointOptions};
-use crate::docker::credentials::CredentialStore;
-use crate::env::Env;
 use crate::testing::map;
 use tokio::net::TcpListener;
 
 use super::*;
-
-fn docker_env() -> Arc<DockerEnv> {
-    let dir = std::path::Path::new("/nonexistent");
-    let env = Env::from_pairs([("DOCKER_HOST", "unix:///nonexistent/docker.sock")], dir);
-    let config = ConfigFile::default();
-    let options = EndpointOptions::default();
-    let contexts = Contexts::new(dir, dir, &config, &options, &env).unwrap();
-    let credentials = CredentialStore::new(config.clone(), &env);
-    let store = Store::new(dir, None);
-    Arc::new(DockerEnv::new(store, contexts, config, credentials, env))
-}
 
 fn remote(endpoint: &str, options: &[(&str, &str)]) -> Result<Remote, BuilderError> {
     let node = StoredNode {
@@ -27,7 +11,7 @@ fn remote(endpoint: &str, options: &[(&str, &str)]) -> Result<Remote, BuilderErr
         driver_opts: map(options),
         ..StoredNode::default()
     };
-    Remote::new(&docker_env(), &node)
+    Remote::new(&Arc::new(DockerEnv::of_nobody()), &node)
 }
 
 #[tokio::test]
@@ -87,7 +71,7 @@ fn settings_of_containers_are_refused() {
         ..StoredNode::default()
     };
     node.flags.push("--debug".to_owned());
-    assert!(Remote::new(&docker_env(), &node).is_err());
+    assert!(Remote::new(&Arc::new(DockerEnv::of_nobody()), &node).is_err());
 }
 
 /// Accepts connections and answers each with the same bytes.
