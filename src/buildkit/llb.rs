@@ -24,6 +24,7 @@ struct Node {
     /// Its inputs in the order of the op.
     inputs: Vec<Input>,
     makes_layers: bool,
+    is_image: bool,
     /// Which of the inputs the result's layers lie on.
     below: Vec<usize>,
     metadata: Option<OpMetadata>,
@@ -61,6 +62,7 @@ impl Graph {
                 kind,
                 op::Op::Exec(_) | op::Op::File(_) | op::Op::Merge(_) | op::Op::Diff(_)
             );
+            let is_image = matches!(kind, op::Op::Source(source) if is_image(&source.identifier));
             let digest = Digest::of(bytes).to_string();
             let metadata = definition.metadata.get(&digest).cloned();
             self.nodes.entry(digest).or_insert_with(|| Node {
@@ -68,6 +70,7 @@ impl Graph {
                 below: below(kind, op.inputs.len()),
                 inputs: op.inputs,
                 makes_layers,
+                is_image,
                 metadata,
                 outputs: BTreeSet::new(),
             });
@@ -83,6 +86,43 @@ impl Graph {
     /// Returns whether a vertex is a step that makes a layer, and not a source.
     pub fn makes_layers(&self, digest: &str) -> bool {
         self.nodes.get(digest).is_some_and(|node| node.makes_layers)
+    }
+
+    /// Returns whether a vertex is an image.
+    pub fn is_image(&self, digest: &str) -> bool {
+        self.nodes.get(digest).is_some_and(|node| node.is_image)
+    }
+
+    /// Returns the results that the steps are made of which follow from one step: those that do not follow from it
+    /// themselves. The steps that follow are returned, too, with the step itself.
+    pub fn needed_beside(&self, digest: &str) -> (BTreeSet<(&str, i64)>, HashSet<&str>) {
+        let mut following: HashSet<&str> = HashSet::new();
+        let mut open: Vec<&str> = self
+            .nodes
+            .get_key_value(digest)
+            .map(|(d, _)| d.as_str())
+            .into_iter()
+            .collect();
+        let mut followers: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (step, node) in &self.nodes {
+            for input in &node.inputs {
+                followers.entry(&input.digest).or_default().push(step);
+            }
+        }
+        while let Some(step) = open.pop() {
+            if following.insert(step) {
+                open.extend(followers.get(step).into_iter().flatten());
+            }
+        }
+        let steps = following.iter().filter(|step| **step != digest);
+        let inputs = steps
+            .filter_map(|step| self.nodes.get(*step))
+            .flat_map(|node| &node.inputs);
+        let needed = inputs.filter(|input| !following.contains(input.digest.as_str()));
+        let needed = needed
+            .map(|input| (input.digest.as_str(), input.index))
+            .collect();
+        (needed, following)
     }
 
     /// Returns a step with all that it is made of, sources included; empty for a step of no
@@ -226,6 +266,13 @@ fn below(kind: &op::Op, inputs: usize) -> Vec<usize> {
     }
 }
 
+/// Returns whether a source is an image (BuildKit `util/srctypes`).
+fn is_image(identifier: &str) -> bool {
+    ["docker-image://", "oci-layout://"]
+        .iter()
+        .any(|scheme| identifier.starts_with(scheme))
+}
+
 fn caps(metadata: &BTreeMap<String, OpMetadata>) -> BTreeMap<String, bool> {
     let all = metadata.values().flat_map(|metadata| &metadata.caps);
     all.map(|(name, on)| (name.clone(), *on)).collect()
@@ -321,6 +368,20 @@ mod tests {
             graph.makes_layers(&one) && graph.makes_layers(&copy) && graph.makes_layers(&merge)
         );
         assert!(!graph.makes_layers("sha256:unknown"));
+    }
+
+    #[test]
+    fn what_followers_need_beside_a_step() {
+        let (graph, [base, one, tool, two, copy, merge]) = example();
+        let (needed, following) = graph.needed_beside(&one);
+        assert_eq!(
+            needed,
+            BTreeSet::from([(tool.as_str(), 1), (copy.as_str(), 0)])
+        );
+        assert_eq!(following, HashSet::from([one.as_str(), &two, &merge]));
+        assert!(graph.needed_beside(&merge).0.is_empty());
+        assert!(graph.needed_beside("sha256:unknown").1.is_empty());
+        assert!(graph.is_image(&base) && !graph.is_image(&one));
     }
 
     #[test]

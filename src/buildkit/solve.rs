@@ -42,6 +42,64 @@ pub struct SolveOutcome {
     pub status_error: Option<RpcError>,
 }
 
+/// Loads results into the builder, within the solve that has made it.
+#[derive(Debug)]
+pub struct Loader {
+    gateway: GatewayClient,
+    imports: Vec<gateway::CacheOptionsEntry>,
+}
+
+impl Loader {
+    fn new(gateway: &GatewayClient, request: &SolveRequest) -> Self {
+        let imports = request
+            .cache_imports
+            .iter()
+            .map(|entry| gateway::CacheOptionsEntry {
+                r#type: entry.kind.clone(),
+                attrs: entry.attrs.clone().into_iter().collect(),
+            });
+        Self {
+            gateway: gateway.clone(),
+            imports: imports.collect(),
+        }
+    }
+
+    /// Has the builder make a result, from a cache where one has it, and unpack its layers, which it else puts off
+    /// until a step uses them.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the daemon's error, or where the connection breaks.
+    pub async fn load(&self, definition: Definition) -> Result<(), Status> {
+        let mut gateway = self.gateway.clone();
+        let solve = gateway::SolveRequest {
+            definition: Some(definition),
+            cache_imports: self.imports.clone(),
+            allow_result_return: true,
+            allow_result_array_ref: true,
+            ..Default::default()
+        };
+        let result = gateway
+            .solve(solve)
+            .await?
+            .into_inner()
+            .result
+            .unwrap_or_default();
+        for (_, part) in parts(&result) {
+            if !part.id.is_empty() {
+                // To look into a tree the daemon mounts it, and for that it unpacks its layers.
+                let root = gateway::StatFileRequest {
+                    r#ref: part.id.clone(),
+                    path: "/".to_owned(),
+                    ..Default::default()
+                };
+                gateway.stat_file(root).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Learns how a solve goes, and works beside it on the results of its steps.
 #[tonic::async_trait]
 pub trait SolveObserver: Send + Sync {
@@ -56,6 +114,9 @@ pub trait SolveObserver: Send + Sync {
     fn watches_steps(&self) -> bool {
         true
     }
+
+    /// Called when the steps begin, if they are [watched](Self::watches_steps). It is dropped when they have run.
+    async fn beside_steps(&self, _loader: Loader) {}
 
     /// The result is returned next, and then the daemon exports it and writes its caches. Where the steps are
     /// [watched](Self::watches_steps) they have all run. The daemon waits until this returns.
@@ -203,7 +264,10 @@ async fn run_frontend(
         observer.begin(&definitions);
         observer.prepare(&definitions).await;
         if observer.watches_steps()
-            && let Err(status) = run_steps(&gateway, made, observer, cancel).await
+            && let Err(status) = {
+                let loader = Loader::new(&gateway, request);
+                run_steps(&gateway, made, (observer, loader), cancel).await
+            }
         {
             result = Err(status);
         }
@@ -236,10 +300,17 @@ async fn run_frontend(
 async fn run_steps(
     gateway: &GatewayClient,
     made: &gateway::Result,
-    observer: &dyn SolveObserver,
+    (observer, loader): (&dyn SolveObserver, Loader),
     cancel: &CancellationToken,
 ) -> Result<(), Status> {
-    let evaluated = evaluate(gateway, made, cancel).await;
+    let beside = async {
+        observer.beside_steps(loader).await;
+        std::future::pending().await
+    };
+    let evaluated = tokio::select! {
+        evaluated = evaluate(gateway, made, cancel) => evaluated,
+        evaluated = beside => evaluated,
+    };
     if let Err(status) = &evaluated
         && !observer.is_run_again(status)
     {

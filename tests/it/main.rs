@@ -16,6 +16,7 @@ mod build_steps;
 mod builders;
 mod buildx_name;
 mod cache_again;
+mod cache_ahead;
 mod cache_bounds;
 mod cache_client;
 mod cache_faults;

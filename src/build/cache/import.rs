@@ -8,9 +8,11 @@
 //! | `beside` | caches that another one has taken in |
 //! | `choose` | large caches cut down to what the build can use, and caches of no use left out |
 //! | `recover`, `unreadable` | a build that fails because of one is run again without what could not be read |
+//! | `ahead` | what steps will need is loaded while others run |
 //! | `found` | what they turned out to be |
 //! | `watch`, `origin`, [`missing`] | what the reports of a solve say about them |
 
+pub mod ahead;
 mod beside;
 pub mod choose;
 pub mod found;

@@ -11,6 +11,7 @@ use super::status_pipeline::StatusPipeline;
 use crate::build::cache::Cancellation;
 use crate::build::cache::early::{EarlyExports, EarlyObserver};
 use crate::build::cache::import::Imports;
+use crate::build::cache::import::ahead::Ahead;
 use crate::build::context::inputs::Folders;
 use crate::build::explain::recorder::Recorder;
 use crate::build::explain::{Builder, Explainer};
@@ -107,12 +108,14 @@ impl Attempts<'_> {
         status: &mut StatusPipeline<impl FnMut(StatusResponse)>,
     ) -> Result<SolveOutcome, RpcError> {
         let again = |message: &str| self.build.may_run_again() && imports.is_to_blame(message);
+        let ahead = (!request.cache_imports.is_empty()).then(Ahead::default);
         let observers = Observers {
             early: early.map(|early| EarlyObserver::new(early, &again)),
             explainer: self.explainer,
             recorder: self.recorder,
             caches: &self.build.caches,
             mounts: self.restorer(imports),
+            ahead: ahead.as_ref(),
         };
         let observer = (!observers.are_none()).then_some(&observers as &dyn SolveObserver);
         let (client, cancel) = (&self.runner.client, &self.cancellation.graceful);
@@ -125,6 +128,9 @@ impl Attempts<'_> {
             }
             if let Some(mounts) = self.mounts {
                 mounts.observe(&report);
+            }
+            if let Some(ahead) = &ahead {
+                ahead.observe(&report);
             }
             status.push(report);
         })

@@ -8,10 +8,11 @@ use tonic::Status;
 
 use crate::build::cache::early::EarlyObserver;
 use crate::build::cache::export::CacheSet;
+use crate::build::cache::import::ahead::Ahead;
 use crate::build::explain::Explainer;
 use crate::build::explain::recorder::Recorder;
 use crate::build::mounts::restore::Restorer;
-use crate::buildkit::solve::SolveObserver;
+use crate::buildkit::solve::{Loader, SolveObserver};
 
 /// Passes on what is observed of a solve.
 pub(super) struct Observers<'a> {
@@ -20,13 +21,14 @@ pub(super) struct Observers<'a> {
     pub(super) recorder: Option<&'a Recorder>,
     pub(super) caches: &'a CacheSet,
     pub(super) mounts: Option<Restorer<'a>>,
+    pub(super) ahead: Option<&'a Ahead>,
 }
 
 impl Observers<'_> {
     /// Returns whether there is anybody.
     pub(super) fn are_none(&self) -> bool {
         let hears = self.explainer.is_some() || self.recorder.is_some();
-        self.early.is_none() && !hears && self.mounts.is_none()
+        self.early.is_none() && !hears && self.mounts.is_none() && self.ahead.is_none()
     }
 }
 
@@ -42,6 +44,9 @@ impl SolveObserver for Observers<'_> {
         if let Some(early) = &self.early {
             early.begin(definitions);
         }
+        if let Some(ahead) = self.ahead {
+            ahead.begin(definitions);
+        }
     }
 
     async fn prepare(&self, definitions: &BTreeMap<String, Definition>) {
@@ -52,7 +57,13 @@ impl SolveObserver for Observers<'_> {
 
     fn watches_steps(&self) -> bool {
         // The status of the steps is enough for an explanation.
-        self.early.is_some()
+        self.early.is_some() || self.ahead.is_some()
+    }
+
+    async fn beside_steps(&self, loader: Loader) {
+        if let Some(ahead) = self.ahead {
+            ahead.run(&loader).await;
+        }
     }
 
     async fn built(&self) {
