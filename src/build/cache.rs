@@ -16,7 +16,7 @@ mod store_id;
 mod tools;
 mod unsupported;
 
-pub use cancellation::Cancellation;
+pub use cancellation::{Cancellation, before_publishing};
 pub use error::CacheError;
 pub use export::{CacheReport, CacheTarget};
 pub use import::CacheImport;

@@ -6,6 +6,7 @@ mod error;
 mod forecast;
 mod observer;
 mod ready;
+mod saving;
 mod serving;
 mod session;
 mod status_pipeline;
@@ -29,7 +30,8 @@ use super::context::inputs::Inputs;
 use super::context::vcs::Commit;
 use super::explain::recorder::Recorder;
 use super::explain::{Around, Builder, Explainer, Explanation, Sources};
-use super::mounts::save::{Saved, Saver};
+use super::mounts::beside::{Saved, Saves};
+use super::mounts::save::Saver;
 use super::mounts::watch::MountWatch;
 use super::output::exporters::{self, Export};
 use super::output::load::ImageLoader;
@@ -150,6 +152,15 @@ pub async fn run(
         &cancellation.graceful,
     );
     let mounts = MountWatch::new(request, runner.targets, &imports);
+    let saves = mounts.as_ref().and_then(|_| {
+        let saver = Saver {
+            client: runner.client.clone(),
+            session: build.names.id.clone(),
+            caches: build.caches.registries().to_vec(),
+            found: imports.mounts(),
+        };
+        Saves::new(saver, runner.meter.clone())
+    });
     let attempts = Attempts {
         build: &build,
         runner,
@@ -158,6 +169,7 @@ pub async fn run(
         explainer: explainer.as_ref(),
         recorder: recorder.as_ref(),
         mounts: mounts.as_ref(),
+        saves: saves.as_ref(),
         wishes: request,
         folders: &folders,
     };
@@ -178,18 +190,20 @@ pub async fn run(
             build.caches.set_record(&observed);
         }
     }
-    last.end_exports().await;
-    let explaining = explainer.as_ref().map(|explainer| Explaining {
-        explainer,
-        found: imports.found(status.unread()),
-    });
     let ending = Ending {
         request,
         runner,
         cancellation,
         mounts: mounts.as_ref(),
+        saves: saves.as_ref(),
     };
-    ending.finish(build, imports, last, explaining).await
+    let kept = Box::pin(ending.keep_mounts(&build, &last));
+    let ((), kept) = tokio::join!(last.end_exports(), kept);
+    let explaining = explainer.as_ref().map(|explainer| Explaining {
+        explainer,
+        found: imports.found(status.unread()),
+    });
+    ending.finish(build, imports, last, kept, explaining).await
 }
 
 /// Who explains the build, and the caches that it was to read.
@@ -205,6 +219,7 @@ struct Ending<'a> {
     runner: &'a Runner<'a>,
     cancellation: &'a Cancellation,
     mounts: Option<&'a MountWatch>,
+    saves: Option<&'a Saves>,
 }
 
 impl Ending<'_> {
@@ -214,10 +229,11 @@ impl Ending<'_> {
         mut build: ReadyBuild,
         mut imports: Imports,
         mut last: LastAttempt,
+        kept: Saved,
         explaining: Option<Explaining<'_>>,
     ) -> Result<BuildOutcome, BuildError> {
         let explainer = explaining.as_ref().map(|explaining| explaining.explainer);
-        let saving = self.save_mounts(&build, &imports, &last);
+        let saving = self.save_mounts(&last);
         let publishing = self.publish(&build, &last, explaining);
         let (saved, (published, explanation)) = tokio::join!(Box::pin(saving), publishing);
         if let Some(place) = &self.runner.known {
@@ -229,8 +245,10 @@ impl Ending<'_> {
         if let (Ok(outcome), Ok(_)) = (&mut last.result, &published) {
             let response = &mut outcome.exporter_response;
             build.caches.add_extras(response).await;
-            build.caches.add_mounts(&saved.changed, response).await;
+            let added = build.caches.add_mounts(&saved.changed, false, response);
+            added.await;
         }
+        self.add_kept_mounts(&build, &last, &kept).await;
         build.session.end().await;
         let result = match last.result {
             Ok(outcome) => published.map(|caches| {
@@ -260,23 +278,6 @@ impl Ending<'_> {
         };
         build.caches.stop().await;
         result
-    }
-
-    /// Takes the mounts of steps that ran out of the builder, where the build succeeded. A cancellation ends it.
-    async fn save_mounts(self, build: &ReadyBuild, imports: &Imports, last: &LastAttempt) -> Saved {
-        let used = self.mounts.map(MountWatch::used).unwrap_or_default();
-        if last.result.is_err() || used.is_empty() {
-            return Saved::default();
-        }
-        let saver = Saver {
-            client: &self.runner.client,
-            session: &build.names.id,
-            found: &imports.mounts(),
-        };
-        tokio::select! {
-            done = saver.save(build.caches.registries(), &used) => done,
-            () = self.cancellation.graceful.cancelled() => Saved::default(),
-        }
     }
 
     /// Publishes the caches of a build that succeeded, and finds out meanwhile why its steps ran.

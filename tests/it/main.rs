@@ -56,6 +56,7 @@ mod login;
 mod lost;
 mod metadata;
 mod mounts;
+mod mounts_broken;
 mod nodes;
 mod parity;
 mod policy;

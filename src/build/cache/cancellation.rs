@@ -32,3 +32,8 @@ pub(super) fn deadlines(timeout: Option<Duration>) -> (tokio::time::Instant, tok
 pub(super) fn before(time: Instant, span: Duration) -> tokio::time::Instant {
     time.checked_sub(span).unwrap_or(time).into()
 }
+
+/// Returns until when something may be made that is to be published by then.
+pub fn before_publishing(deadline: Instant) -> tokio::time::Instant {
+    before(deadline, FOR_PUBLISHING)
+}

@@ -24,7 +24,7 @@ mod parts;
 mod queue;
 mod settle;
 
-pub use gate::{CpuTime, Meter};
+pub use gate::{CpuTime, Gate, Meter};
 pub use observer::EarlyObserver;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -40,7 +40,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::gate::Gate;
 use self::layer_sizes::Layers;
 use self::queue::{Next, Queue};
 use super::cancellation::{AFTER_SIGNAL, Cancellation, FOR_PUBLISHING, before};
@@ -178,14 +177,19 @@ impl EarlyExports {
         self.shared.tasks.wait().await;
     }
 
+    /// Returns until when the caches of a build that has failed may be stored.
+    pub fn deadline(&self) -> Instant {
+        match self.shared.state.lock().phase {
+            Phase::Broken(deadline) => deadline,
+            Phase::Running | Phase::Built => self.shared.deadline(),
+        }
+    }
+
     /// Publishes what has finished before the build failed, merged with what the references hold.
     pub async fn keep(&self) {
         self.stop().await;
         let shared = &self.shared;
-        let deadline = match shared.state.lock().phase {
-            Phase::Broken(deadline) => deadline,
-            Phase::Running | Phase::Built => shared.deadline(),
-        };
+        let deadline = self.deadline();
         let parts = std::mem::take(&mut shared.state.lock().parts);
         let mut of_cache: BTreeMap<usize, Vec<PartExport>> = BTreeMap::new();
         for part in parts.into_iter().filter(|part| shared.keeps(part)) {

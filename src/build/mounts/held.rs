@@ -1,6 +1,7 @@
 //! Which cache mounts a builder has. It tells of each only a description: `cached mount DEST from WHO`, and behind it
 //! ` with id "ID"` where the id is not the target (BuildKit `solver/llbsolver/mounts`).
 
+use super::uses::MountUse;
 use crate::buildkit::disk::UsageRecord;
 use crate::buildkit::{Client, RpcError};
 
@@ -41,8 +42,13 @@ impl HeldMounts {
         Ok(Self(client.disk_usage(vec![FILTER.to_owned()]).await?))
     }
 
+    /// Returns what it has of a mount. Of a private one there may be several: whoever opens it gets one that nobody uses.
+    pub(super) fn of(&self, mount: &MountUse) -> Held {
+        self.of_id(mount.builder_id(), mount.is_private())
+    }
+
     /// Returns what it has of a mount with the id that the builder knows it by.
-    pub(super) fn of(&self, id: &str) -> Held {
+    fn of_id(&self, id: &str, is_private: bool) -> Held {
         let records = self
             .0
             .iter()
@@ -55,6 +61,8 @@ impl HeldMounts {
                 _ => Held::Used,
             };
             match (held, this) {
+                (Held::Nothing, this) => this,
+                (Held::InUse, free) | (free, Held::InUse) if is_private => free,
                 (Held::InUse, _) | (_, Held::InUse) => Held::InUse,
                 (Held::Used, _) | (_, Held::Used) => Held::Used,
                 _ => Held::Restored,
@@ -97,6 +105,7 @@ mod tests {
                 false,
             ),
             record("cached mount /apt from exec /bin/sh -c apt", true),
+            record("cached mount /apt from exec /bin/sh -c apt get", false),
         ]);
         for (id, expected) in [
             ("/root/.npm", Held::Used),
@@ -106,8 +115,10 @@ mod tests {
             ("/apt", Held::InUse),
             ("x", Held::Nothing),
         ] {
-            assert_eq!(held.of(id), expected, "{id}");
+            assert_eq!(held.of_id(id, false), expected, "{id}");
         }
+        assert_eq!(held.of_id("/apt", true), Held::Used);
+        assert_eq!(held.of_id("/root/.npm", true), Held::Used);
         assert!(new_container().starts_with(CONTAINER));
     }
 }

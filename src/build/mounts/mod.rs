@@ -5,7 +5,8 @@
 //! | [`uses`] | the mounts that the definitions name, with what a container needs to open one |
 //! | [`watch`] | what is heard of a build: its definitions, and which steps ran |
 //! | [`restore`] | mounts put in a builder that lacks them, before the steps begin |
-//! | [`save`] | mounts taken out of the builder after the steps have run, packed and stored |
+//! | [`save`] | a mount taken out of the builder, packed and stored |
+//! | [`beside`] | when mounts are saved: as soon as their steps have run, or at the end |
 //! | `script` | what runs in the container |
 //! | `held` | which mounts a builder has, and which are in use |
 //!
@@ -15,6 +16,7 @@
 //!
 //! Nothing here makes a build fail: what does not work is left out, with a remark.
 
+pub mod beside;
 mod held;
 pub mod restore;
 pub mod save;

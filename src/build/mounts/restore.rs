@@ -110,12 +110,12 @@ impl Restorer<'_> {
                 return;
             }
         };
-        wanted.retain(|wanted| held.of(wanted.one.builder_id()) != Held::Used);
+        wanted.retain(|wanted| held.of(wanted.one) != Held::Used);
         if wanted.is_empty() {
             return;
         }
         let served = self.served(definitions).await;
-        wanted.retain(|wanted| !wanted.one.steps.is_subset(&served));
+        wanted.retain(|wanted| !wanted.one.all_steps().all(|step| served.contains(step)));
         let restored = wanted.iter().map(|wanted| self.restore_one(*wanted, &held));
         let remarks = join_all(restored).await;
         self.watch.remark(remarks.into_iter().flatten().collect());
@@ -136,8 +136,8 @@ impl Restorer<'_> {
     }
 
     async fn restore_one(&self, wanted: Wanted<'_>, held: &HeldMounts) -> Option<String> {
-        let id = foreign::line(&wanted.one.name.id);
-        if held.of(wanted.one.builder_id()) == Held::InUse {
+        let id = foreign::line(wanted.one.id());
+        if held.of(wanted.one) == Held::InUse {
             return Some(remark(&id, &RestoreError::InUse));
         }
         let progress = self.observer.mount(&format!("restoring cache mount {id}"));
@@ -185,16 +185,15 @@ impl Restorer<'_> {
     }
 }
 
-/// Returns the mount of the first cache that has it.
+/// Returns the mount of the first cache that has it; where that has one for each of several platforms, the youngest.
 fn wanted<'a>(one: &'a MountUse, found: &'a [FoundMounts]) -> Option<Wanted<'a>> {
-    let found = found
-        .iter()
-        .filter(|found| found.wanted.wants(&one.name.id));
+    let found = found.iter().filter(|found| found.wanted.wants(one.id()));
     let mut wanted = found.filter_map(|found| {
+        let mounts = one.steps.keys().filter_map(|name| found.mounts.get(name));
         Some(Wanted {
             one,
             repository: &found.repository,
-            mount: found.mounts.get(&one.name)?,
+            mount: mounts.max_by_key(|mount| mount.created())?,
         })
     });
     wanted.next()

@@ -12,12 +12,12 @@ use tonic::Status;
 use super::DEST;
 use super::held::{self, Held, HeldMounts};
 use super::script;
-use super::uses::MountUse;
+use super::watch::Used;
 use crate::build::cache::export::RegistryExport;
 use crate::build::cache::import::found::FoundMounts;
 use crate::buildkit::container::{Process, Said};
 use crate::buildkit::{Client, RpcError};
-use crate::cache::extras::mounts::{Mount, MountError, Mounts};
+use crate::cache::extras::mounts::{Mount, MountError, MountName, Mounts};
 use crate::digest::Digest;
 use crate::error::chain;
 use crate::mounts::Index;
@@ -35,13 +35,15 @@ const PACKS: usize = 1;
 /// What is shown while it goes on.
 const FILES: &str = "its files";
 
-/// What became of the mounts of a build.
+/// What became of a mount.
 #[derive(Debug, Default)]
-pub struct Saved {
-    /// For each cache, in their order, the mounts that have changed.
-    pub changed: Vec<Mounts>,
+pub(super) struct SavedMount {
+    /// Where it has changed: which of the caches, its name and itself.
+    pub(super) changed: Vec<(usize, MountName, Mount)>,
     /// What there is to tell the user.
-    pub remarks: Vec<String>,
+    pub(super) remarks: Vec<String>,
+    /// Somebody uses it.
+    pub(super) is_busy: bool,
 }
 
 /// Why a mount is not saved.
@@ -49,6 +51,8 @@ pub struct Saved {
 enum SaveError {
     #[error("another build uses it now")]
     InUse,
+    #[error("it begins with the result of a step, which a fresh builder does not have")]
+    NeedsSteps,
     #[error("no step that uses it has a base image, whose tar would carry it")]
     NoImage,
     #[error("its base image has no tar")]
@@ -70,113 +74,123 @@ enum SaveError {
 }
 
 /// What the mounts are taken with.
-#[derive(Debug, Clone, Copy)]
-pub struct Saver<'a> {
+#[derive(Debug)]
+pub struct Saver {
     /// The builder.
-    pub client: &'a Client,
+    pub client: Client,
     /// Identifier of the build's session.
-    pub session: &'a str,
+    pub session: String,
+    /// The caches that may keep them.
+    pub caches: Vec<Arc<RegistryExport>>,
     /// What the caches have that were read: what is packed there need not be packed again in the same repository.
-    pub found: &'a [FoundMounts],
+    pub found: Vec<FoundMounts>,
 }
 
-impl Saver<'_> {
-    /// Takes the mounts that each of the caches is to keep out of the builder, and stores their blobs.
-    pub async fn save(&self, caches: &[Arc<RegistryExport>], used: &[MountUse]) -> Saved {
-        let mut saved = Saved::default();
-        let wanted = caches
-            .iter()
-            .filter_map(|cache| cache.target().cache.kept_mounts());
-        let wants = |one: &&MountUse| {
-            let mut wanted = wanted.clone();
-            wanted.any(|(mounts, _)| mounts.wants(&one.name.id))
-        };
-        if !used.iter().any(|one| wants(&one)) {
-            return saved;
-        }
-        let held = match HeldMounts::ask(self.client).await {
-            Ok(held) => held,
-            Err(error) => {
-                let why = chain(&error);
-                saved
-                    .remarks
-                    .push(format!("cache mounts are not saved: {why}"));
-                return saved;
-            }
-        };
-        for cache in caches {
-            let mut changed = Mounts::default();
-            for one in used {
-                let id = &one.name.id;
-                let kept = cache.target().cache.kept_mounts();
-                let Some((_, most)) = kept.filter(|(mounts, _)| mounts.wants(id)) else {
-                    continue;
-                };
-                let progress = cache.shows_mount(&format!("saving cache mount {id}"));
-                progress.part(FILES, 0, 0);
-                let tried = self.save_one(cache, one, &held, most).await;
-                progress.part_done(FILES);
-                match tried {
-                    Ok((mount, summary)) => {
-                        progress.done(&summary);
-                        if let Some(mount) = mount {
-                            changed.set(&one.name, mount);
-                        }
-                    }
-                    Err(error) => {
-                        progress.done("left out");
-                        saved.remarks.push(remark(id, &chain(&error)));
-                    }
+impl Saver {
+    /// Returns whether a cache keeps the mount with this id.
+    pub(super) fn wants(&self, id: &str) -> bool {
+        let kept = self.caches.iter();
+        let mut kept = kept.filter_map(|cache| cache.target().cache.kept_mounts());
+        kept.any(|(mounts, _)| mounts.wants(id))
+    }
+
+    /// Takes a mount out of the builder for each of the caches that is to keep it, and stores its blobs.
+    pub(super) async fn save(&self, used: &Used) -> SavedMount {
+        let mut saved = SavedMount::default();
+        let id = used.mount.id();
+        for (number, cache) in self.caches.iter().enumerate() {
+            let kept = cache.target().cache.kept_mounts();
+            let Some((_, most)) = kept.filter(|(mounts, _)| mounts.wants(id)) else {
+                continue;
+            };
+            let progress = cache.shows_mount(&format!("saving cache mount {}", foreign::line(id)));
+            progress.part(FILES, 0, 0);
+            let tried = Box::pin(self.save_one(cache, used, most)).await;
+            progress.part_done(FILES);
+            match tried {
+                Ok((changed, summary)) => {
+                    progress.done(&summary);
+                    let changed = changed.into_iter();
+                    saved
+                        .changed
+                        .extend(changed.map(|(name, mount)| (number, name, mount)));
+                }
+                Err(error) => {
+                    let why = foreign::excerpt(&chain(&error), 300);
+                    progress.done(&format!("left out: {why}"));
+                    saved.is_busy |= matches!(error, SaveError::InUse);
+                    let id = foreign::line(id);
+                    saved
+                        .remarks
+                        .push(format!("cache mount {id} is not saved: {why}"));
                 }
             }
-            saved.changed.push(changed);
         }
         saved
     }
 
-    /// Saves one mount, and returns it if it has changed, with one line about it.
+    /// Saves one mount, and returns it for each name under which it has changed, with one line about it.
     async fn save_one(
         &self,
         cache: &RegistryExport,
-        one: &MountUse,
-        held: &HeldMounts,
+        used: &Used,
         most: u64,
-    ) -> Result<(Option<Mount>, String), SaveError> {
-        if held.of(one.builder_id()) == Held::InUse {
+    ) -> Result<(Vec<(MountName, Mount)>, String), SaveError> {
+        let Used { mount, names, .. } = used;
+        if mount.needs_steps {
+            return Err(SaveError::NeedsSteps);
+        }
+        if HeldMounts::ask(&self.client).await?.of(mount) == Held::InUse {
             return Err(SaveError::InUse);
         }
-        let container = one.container(held::new_container(), self.session);
+        let container = mount.container(held::new_container(), &self.session);
         let container = container.ok_or(SaveError::NoImage)?;
         let repository = cache.repository();
         let before = cache.mounts_before().await;
-        let before = before.get(&one.name).cloned();
-        let same_repository = |found: &&FoundMounts| {
-            found.repository.name() == repository.name()
-                && found.repository.client().host() == repository.client().host()
-        };
-        let found = self.found.iter().filter(same_repository);
-        let mut found = found.filter_map(|found| found.mounts.get(&one.name));
-        let old = match before.as_ref().or_else(|| found.next()) {
+        let old = match self.packed_before(repository, names, &before) {
             Some(old) => packed_before(repository, old).await,
             None => None,
         };
         let (mut index, mut sent) = (None, 0);
         let script = script::save(DEST);
-        let packed = container.run(self.client, &script, async |process| {
+        let packed = container.run(&self.client, &script, async |process| {
             index = Some(stream(process, old, most, repository, &mut sent).await);
             Ok::<(), Status>(())
         });
         Box::pin(packed).await?;
         let index = index.ok_or(SaveError::Thread)??;
         let blob = index.to_blob()?;
-        let size = human_size(index.size());
-        if before.is_some_and(|before| before.index.digest == Digest::of(&blob)) {
-            return Ok((None, format!("nothing new in {size}")));
+        let (digest, size) = (Digest::of(&blob), human_size(index.size()));
+        let is_new = |name: &&MountName| {
+            let before = before.get(name);
+            before.is_none_or(|before| before.index.digest != digest)
+        };
+        let new: Vec<&MountName> = names.iter().filter(is_new).collect();
+        if new.is_empty() {
+            return Ok((Vec::new(), format!("nothing new in {size}")));
         }
         sent += upload(repository, blob.clone().into()).await?;
-        let mount = Mount::new(&one.name, &blob, &index, Timestamp::now());
+        let now = Timestamp::now();
+        let changed = new.into_iter();
+        let changed = changed.map(|name| (name.clone(), Mount::new(name, &blob, &index, now)));
         let summary = format!("sent {} of {size}", human_size(sent));
-        Ok((Some(mount), summary))
+        Ok((changed.collect(), summary))
+    }
+
+    /// Returns the mount as this repository has it: in the cache that is written, else in one that was read.
+    fn packed_before<'a>(
+        &'a self,
+        repository: &Repository,
+        names: &[MountName],
+        before: &'a Mounts,
+    ) -> Option<&'a Mount> {
+        let same_repository = |found: &&FoundMounts| {
+            found.repository.name() == repository.name()
+                && found.repository.client().host() == repository.client().host()
+        };
+        let found = self.found.iter().filter(same_repository);
+        let mut all = std::iter::once(before).chain(found.map(|found| &found.mounts));
+        all.find_map(|mounts| names.iter().find_map(|name| mounts.get(name)))
     }
 }
 
@@ -270,10 +284,4 @@ async fn upload(repository: &Repository, bytes: Bytes) -> Result<u64, RegistryEr
     } else {
         0
     })
-}
-
-/// The remark about a mount that is left out.
-fn remark(id: &str, why: &str) -> String {
-    let why = foreign::excerpt(why, 300);
-    format!("cache mount {} is not saved: {why}", foreign::line(id))
 }

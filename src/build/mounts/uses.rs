@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bollard_buildkit_proto::pb::{self, CacheOpt, Definition, Input, MountType, Op, Platform, op};
+use bollard_buildkit_proto::pb::{
+    self, CacheOpt, CacheSharingOpt, Definition, Input, MountType, Op, Platform, op,
+};
 use prost::Message as _;
 
 use super::DEST;
@@ -14,15 +16,17 @@ use crate::digest::Digest;
 /// Prefixes of sources that are images.
 const IMAGES: [&str; 2] = ["docker-image://", "oci-layout://"];
 
-/// A cache mount, and who uses it.
+/// A cache mount of the builder, and who uses it. The builder does not tell platforms apart: steps of several share it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MountUse {
-    /// What tells it from others.
-    pub name: MountName,
-    /// The digests of the steps that use it.
-    pub steps: BTreeSet<String>,
+    /// What caches know it by, for each platform, with the digests of the steps that use it.
+    pub steps: BTreeMap<MountName, BTreeSet<String>>,
+    /// Those of the steps that have no inputs.
+    pub bare: BTreeSet<String>,
     /// Steps must run before it can be opened, because it begins with their result.
     pub needs_steps: bool,
+    /// What the builder knows it by besides its id: what it begins with.
+    base_key: String,
     option: CacheOpt,
     platform: Option<Platform>,
     /// The base image of one of the steps; `None` where they have none.
@@ -39,43 +43,58 @@ pub fn of(definitions: &BTreeMap<String, Definition>) -> Vec<MountUse> {
     let ops: BTreeMap<String, Op> = all
         .filter_map(|bytes| Some((Digest::of(bytes).to_string(), Op::decode(&**bytes).ok()?)))
         .collect();
-    let mut uses: BTreeMap<MountName, MountUse> = BTreeMap::new();
+    let mut uses: BTreeMap<(String, String), MountUse> = BTreeMap::new();
     for (step, op) in &ops {
         let Some(op::Op::Exec(exec)) = &op.op else {
             continue;
         };
         for mount in &exec.mounts {
-            let Some(option) = cache_of(mount) else {
-                continue;
-            };
-            let input = usize::try_from(mount.input).ok();
-            let input = input.and_then(|at| op.inputs.get(at));
-            let found = MountUse {
-                name: MountName {
-                    id: id_of(option).to_owned(),
-                    platform: op.platform.as_ref().map(platform_name).unwrap_or_default(),
-                    base: input.map_or_else(String::new, |input| base_name(input, mount)),
-                },
-                steps: BTreeSet::new(),
-                needs_steps: input.is_some_and(|input| runs(&graph, &ops, &input.digest)),
-                option: option.clone(),
-                platform: op.platform.clone(),
-                root: root_of(&graph, &ops, step),
-                base: input.and_then(|input| {
-                    let base = graph.ending_at_output(&input.digest, input.index)?;
-                    Some((base, mount.selector.clone()))
-                }),
-            };
-            let known = uses
-                .entry(found.name.clone())
-                .or_insert_with(|| found.clone());
-            known.steps.insert(step.clone());
-            if known.root.is_none() {
-                known.root = found.root;
+            if let Some(found) = use_of(&graph, &ops, (step, op), mount) {
+                let key = (found.builder_id().to_owned(), found.base_key.clone());
+                match uses.get_mut(&key) {
+                    Some(known) => known.add(found),
+                    None => drop(uses.insert(key, found)),
+                }
             }
         }
     }
     uses.into_values().collect()
+}
+
+/// Returns the cache mount of a step, if this is one.
+fn use_of(
+    graph: &Graph,
+    ops: &BTreeMap<String, Op>,
+    (step, op): (&String, &Op),
+    mount: &pb::Mount,
+) -> Option<MountUse> {
+    let option = cache_of(mount)?;
+    let input = usize::try_from(mount.input).ok();
+    let input = input.and_then(|at| op.inputs.get(at));
+    let name = MountName {
+        id: id_of(option).to_owned(),
+        platform: op.platform.as_ref().map(platform_name).unwrap_or_default(),
+        base: input.map_or_else(String::new, |input| base_name(&input.digest, input, mount)),
+    };
+    let base_key = |input: &Input| base_name(&result_key(ops, &input.digest), input, mount);
+    Some(MountUse {
+        steps: BTreeMap::from([(name, BTreeSet::from([step.clone()]))]),
+        bare: op
+            .inputs
+            .is_empty()
+            .then(|| step.clone())
+            .into_iter()
+            .collect(),
+        needs_steps: input.is_some_and(|input| runs(graph, ops, &input.digest)),
+        base_key: input.map_or_else(String::new, base_key),
+        option: option.clone(),
+        platform: op.platform.clone(),
+        root: root_of(graph, ops, step),
+        base: input.and_then(|input| {
+            let base = graph.ending_at_output(&input.digest, input.index)?;
+            Some((base, mount.selector.clone()))
+        }),
+    })
 }
 
 fn cache_of(mount: &pb::Mount) -> Option<&CacheOpt> {
@@ -89,8 +108,23 @@ fn id_of(option: &CacheOpt) -> &str {
     option.id.strip_prefix('/').unwrap_or(&option.id)
 }
 
-fn base_name(input: &Input, mount: &pb::Mount) -> String {
-    format!("{}@{}/{}", input.digest, input.index, mount.selector)
+fn base_name(digest: &str, input: &Input, mount: &pb::Mount) -> String {
+    format!("{digest}@{}/{}", input.index, mount.selector)
+}
+
+/// Returns what the builder knows a result by: what makes files without an input, such as the folder of `uid=`, gives the
+/// same result for all platforms (BuildKit `solver/llbsolver/ops/file.go`).
+fn result_key(ops: &BTreeMap<String, Op>, digest: &str) -> String {
+    match ops.get(digest) {
+        Some(op) if matches!(op.op, Some(op::Op::File(_))) && op.inputs.is_empty() => {
+            let op = Op {
+                platform: None,
+                ..op.clone()
+            };
+            Digest::of(&op.encode_to_vec()).to_string()
+        }
+        _ => digest.to_owned(),
+    }
 }
 
 fn platform_name(platform: &Platform) -> String {
@@ -124,9 +158,41 @@ fn root_of(graph: &Graph, ops: &BTreeMap<String, Op>, step: &str) -> Option<Defi
 }
 
 impl MountUse {
+    /// Takes another use of it.
+    fn add(&mut self, other: Self) {
+        for (name, steps) in other.steps {
+            self.steps.entry(name).or_default().extend(steps);
+        }
+        self.bare.extend(other.bare);
+        self.needs_steps |= other.needs_steps;
+        if self.root.is_none() && other.root.is_some() {
+            (self.root, self.platform, self.base) = (other.root, other.platform, other.base);
+        }
+    }
+
+    /// Returns the id as the user writes it.
+    pub fn id(&self) -> &str {
+        id_of(&self.option)
+    }
+
     /// Returns the id that the builder knows it by.
     pub fn builder_id(&self) -> &str {
         &self.option.id
+    }
+
+    /// Returns what tells it from the other mounts of the builder.
+    pub fn key(&self) -> (&str, &str) {
+        (&self.option.id, &self.base_key)
+    }
+
+    /// Returns whether the builder makes another one for a step that finds it in use.
+    pub fn is_private(&self) -> bool {
+        self.option.sharing == i32::from(CacheSharingOpt::Private)
+    }
+
+    /// Returns the digests of the steps that use it.
+    pub fn all_steps(&self) -> impl Iterator<Item = &String> {
+        self.steps.values().flatten()
     }
 
     /// Returns a container that opens it; `None` where no image is to be had for it.
@@ -145,7 +211,7 @@ impl MountUse {
 
 #[cfg(test)]
 mod tests {
-    use bollard_buildkit_proto::pb::{CacheSharingOpt, ExecOp, FileOp, SourceOp};
+    use bollard_buildkit_proto::pb::{ExecOp, FileOp, SourceOp};
 
     use super::*;
 
@@ -154,6 +220,10 @@ mod tests {
 
     impl Maker {
         fn add(&mut self, op: op::Op, inputs: &[&str]) -> String {
+            self.add_for("amd64", op, inputs)
+        }
+
+        fn add_for(&mut self, architecture: &str, op: op::Op, inputs: &[&str]) -> String {
             let inputs = inputs.iter().map(|digest| Input {
                 digest: (*digest).to_owned(),
                 index: 0,
@@ -162,7 +232,7 @@ mod tests {
                 inputs: inputs.collect(),
                 platform: Some(Platform {
                     os: "linux".to_owned(),
-                    architecture: "amd64".to_owned(),
+                    architecture: architecture.to_owned(),
                     ..Platform::default()
                 }),
                 op: Some(op),
@@ -223,21 +293,42 @@ mod tests {
         );
         let three = maker.add(exec("three", &[mount("from", 1)]), &[&two, &one]);
         let uses = of(&BTreeMap::from([(String::new(), maker.0)]));
-        let [npm, from, go] = &uses[..] else {
+        let [npm, go, from] = &uses[..] else {
             panic!("{uses:?}")
         };
-        assert_eq!((go.name.id.as_str(), go.builder_id()), ("go", "/go"));
-        assert_eq!(npm.name.id, "/npm");
-        assert_eq!(go.name.platform, "linux/amd64");
-        assert!(go.name.base.is_empty() && !go.needs_steps && go.base.is_none());
-        assert_eq!(go.steps, BTreeSet::from([one, two.clone()]));
-        assert_eq!(npm.steps, BTreeSet::from([two]));
-        assert!(npm.name.base.contains(&owned) && !npm.needs_steps);
-        assert_eq!(from.steps, BTreeSet::from([three]));
-        assert!(from.needs_steps && from.base.is_some());
+        assert_eq!((go.id(), go.builder_id()), ("go", "/go"));
+        assert_eq!(npm.id(), "/npm");
+        let name = |one: &MountUse| one.steps.keys().next().unwrap().clone();
+        let steps = |one: &MountUse| one.all_steps().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(name(go).platform, "linux/amd64");
+        assert!(name(go).base.is_empty() && !go.needs_steps && go.base.is_none());
+        assert_eq!(steps(go), BTreeSet::from([one, two.clone()]));
+        assert_eq!(steps(npm), BTreeSet::from([two]));
+        assert!(name(npm).base.contains(&owned) && !npm.needs_steps);
+        assert_eq!(steps(from), BTreeSet::from([three]));
+        assert!(from.needs_steps && from.base.is_some() && from.bare.is_empty());
         let container = from.container("id".to_owned(), "session").unwrap();
         assert_eq!(container.root.def.len(), 2);
         assert_eq!(container.mount.sharing, i32::from(CacheSharingOpt::Locked));
+    }
+
+    #[test]
+    fn platforms_share_the_mounts_of_one_builder() {
+        let definitions = ["amd64", "arm64"].map(|platform| {
+            let mut maker = Maker::default();
+            let base = maker.add_for(platform, image("docker-image://a"), &[]);
+            let folder = maker.add_for(platform, op::Op::File(FileOp::default()), &[]);
+            let mounts = [mount("go", -1), mount("owned", 1), mount("image", 0)];
+            maker.add_for(platform, exec("make", &mounts), &[&base, &folder]);
+            (platform.to_owned(), maker.0)
+        });
+        let uses = of(&BTreeMap::from(definitions));
+        let found: Vec<_> = uses.iter().map(|one| (one.id(), one.steps.len())).collect();
+        // What begins with the image of a platform is another one for each.
+        assert_eq!(found, [("go", 2), ("image", 1), ("image", 1), ("owned", 2)]);
+        for one in &uses {
+            assert_eq!(one.all_steps().count(), one.steps.len());
+        }
     }
 
     #[test]
@@ -245,7 +336,9 @@ mod tests {
         let mut maker = Maker::default();
         let context = maker.add(image("local://context"), &[]);
         maker.add(exec("one", &[mount("go", -1)]), &[&context]);
+        let bare = maker.add(exec("two", &[mount("go", -1)]), &[]);
         let uses = of(&BTreeMap::from([(String::new(), maker.0)]));
+        assert_eq!(uses[0].bare, BTreeSet::from([bare]));
         assert!(uses[0].container("id".to_owned(), "session").is_none());
     }
 }

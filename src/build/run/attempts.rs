@@ -1,6 +1,7 @@
 //! The solves of one build: it is solved, and ends or is solved again without what could not be read.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
@@ -15,6 +16,7 @@ use crate::build::cache::import::ahead::Ahead;
 use crate::build::context::inputs::Folders;
 use crate::build::explain::recorder::Recorder;
 use crate::build::explain::{Builder, Explainer};
+use crate::build::mounts::beside::Saves;
 use crate::build::mounts::restore::Restorer;
 use crate::build::mounts::watch::MountWatch;
 use crate::build::request::BuildRequest;
@@ -31,6 +33,7 @@ pub(super) struct Attempts<'a> {
     pub(super) explainer: Option<&'a Explainer>,
     pub(super) recorder: Option<&'a Recorder>,
     pub(super) mounts: Option<&'a MountWatch>,
+    pub(super) saves: Option<&'a Saves>,
     /// The build.
     pub(super) wishes: &'a BuildRequest,
     /// The folders of its contexts.
@@ -127,7 +130,10 @@ impl Attempts<'_> {
                 recorder.observe(&report);
             }
             if let Some(mounts) = self.mounts {
-                mounts.observe(&report);
+                let has_ended = mounts.observe(&report);
+                if let Some(saves) = self.saves.filter(|_| has_ended) {
+                    saves.begin(mounts);
+                }
             }
             if let Some(ahead) = &ahead {
                 ahead.observe(&report);
@@ -166,6 +172,11 @@ impl Attempts<'_> {
 }
 
 impl LastAttempt {
+    /// Returns until when the caches of a build that has failed may be stored; `None` where none is.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        Some(self.early.as_ref()?.deadline())
+    }
+
     /// Ends the exports beside it. What has finished is kept if it failed.
     pub(super) async fn end_exports(&self) {
         match &self.early {

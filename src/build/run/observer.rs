@@ -70,6 +70,11 @@ impl SolveObserver for Observers<'_> {
         if let Some(early) = &self.early {
             early.built().await;
         }
+        if let Some(mounts) = &self.mounts
+            && self.watches_steps()
+        {
+            mounts.watch.built();
+        }
         if self.recorder.is_some() || self.mounts.is_some() {
             self.caches.hold_records().await;
         }

@@ -38,17 +38,18 @@ pub trait Meter: Debug + Send + Sync {
 
 /// Opens when the builder has a core to spare; always open where that is not known.
 #[derive(Debug, Clone)]
-pub(super) struct Gate {
+pub struct Gate {
     meter: Option<Arc<dyn Meter>>,
 }
 
 impl Gate {
-    pub(super) fn new(meter: Option<Arc<dyn Meter>>) -> Self {
+    /// Creates a gate for a builder.
+    pub fn new(meter: Option<Arc<dyn Meter>>) -> Self {
         Self { meter }
     }
 
     /// Waits until it is open.
-    pub(super) async fn opened(&self) {
+    pub async fn opened(&self) {
         let Some(meter) = &self.meter else {
             return;
         };

@@ -179,11 +179,18 @@ impl CacheSet {
         }
     }
 
-    /// Adds cache mounts to the registry caches, of which these are for each, in their order.
-    pub async fn add_mounts(&self, new: &[Mounts], response: &mut BTreeMap<String, String>) {
+    /// Adds cache mounts to the registry caches, of which these are for each, in their order; `of_failed`, where the build
+    /// has failed, only to those that outlive that.
+    pub async fn add_mounts(
+        &self,
+        new: &[Mounts],
+        of_failed: bool,
+        response: &mut BTreeMap<String, String>,
+    ) {
         let none = Mounts::default();
         let new = new.iter().chain(std::iter::repeat(&none));
         let added = self.registries.iter().zip(new);
+        let added = added.filter(|(cache, _)| !of_failed || cache.target().survives_failure());
         let added = added.map(async |(cache, new)| {
             let is_by_builder = cache.target().via == Carrier::Builder;
             cache.add_mounts(new).await.filter(|_| is_by_builder)
