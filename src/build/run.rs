@@ -247,6 +247,7 @@ impl Ending<'_> {
             build.caches.add_extras(response).await;
             let added = build.caches.add_mounts(&saved.changed, false, response);
             added.await;
+            build.caches.add_referrers().await;
         }
         self.add_kept_mounts(&build, &last, &kept).await;
         build.session.end().await;

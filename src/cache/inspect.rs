@@ -12,6 +12,8 @@ use super::extras::mounts::Mount;
 use super::media::Form;
 use super::media::algorithm_of;
 use super::outline::{Outline, OutlineStep};
+use super::sign::bundle::{Claims, Opened};
+use super::sign::embedded;
 use super::source::{CachePart, DESCRIPTION, Loaded};
 use crate::compress::Algorithm;
 use crate::digest::Digest;
@@ -58,8 +60,42 @@ pub struct Inspection {
     /// The cache mounts that it brings along.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<MountRow>,
+    /// Its signatures, which nobody has verified.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<SignatureRow>,
     /// What is wrong with the cache.
     pub warnings: Vec<String>,
+}
+
+/// A signature, and what it says itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignatureRow {
+    /// `manifest`, or `referrer` for an object of its own.
+    pub form: &'static str,
+    /// Which key, where it says so: of this program the fingerprint.
+    pub key: Option<String>,
+    /// The reference that it is for, where it says so.
+    pub reference: Option<String>,
+    /// When it was made, where it says so.
+    pub signed_at: Option<String>,
+    /// The commit, where it says so.
+    pub commit: Option<String>,
+}
+
+impl SignatureRow {
+    fn of(form: &'static str, bundle: &str) -> Option<Self> {
+        let opened = Opened::parse(bundle).ok()?;
+        let says = opened.says();
+        let place = |says: &Claims| format!("{}:{}", says.repository, says.tag);
+        Some(Self {
+            form,
+            key: opened.hint().map(str::to_owned),
+            reference: says.as_ref().map(place),
+            signed_at: says.as_ref().map(|says| says.signed_at.to_string()),
+            commit: says.and_then(|says| says.commit),
+        })
+    }
 }
 
 /// A cache mount.
@@ -182,10 +218,23 @@ impl Inspection {
                 .iter()
                 .map(MountRow::of)
                 .collect(),
+            signatures: Vec::new(),
             warnings: Vec::new(),
         };
+        if let Ok(Some(parts)) = embedded::take_apart(&loaded.raw.bytes) {
+            let row = SignatureRow::of("manifest", &parts.bundle);
+            inspection.signatures.extend(row);
+        }
         inspection.warnings = inspection.find_faults(inline, layers.unlisted);
         inspection
+    }
+
+    /// Adds the signatures that are objects of their own, by their bundles.
+    pub fn add_referrers(&mut self, bundles: &[String]) {
+        let rows = bundles
+            .iter()
+            .filter_map(|bundle| SignatureRow::of("referrer", bundle));
+        self.signatures.extend(rows);
     }
 
     /// Names the steps that made the layers, as far as the record of the cache's builds tells them.

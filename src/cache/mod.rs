@@ -40,6 +40,7 @@ pub mod merge;
 pub mod orphans;
 pub mod outline;
 pub mod record;
+pub mod referrers;
 pub mod registries;
 pub mod remote_cache;
 pub mod removal;

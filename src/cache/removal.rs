@@ -8,15 +8,11 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::descriptor::Descriptor;
-
 use super::media::OCI_MANIFEST;
+use super::referrers::{self, EMPTY, EMPTY_TYPE};
 use crate::digest::Digest;
 use crate::forge::{ForgeError, Packages};
 use crate::registry::{BlobSource, RegistryError, Repository, UploadOptions};
-
-/// Media type and content of the config of a manifest that has none (OCI image spec, "Guidance for an Empty Descriptor").
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-const EMPTY: &[u8] = b"{}";
 
 /// Why a manifest is not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +71,21 @@ impl Place<'_> {
         self.delete(&own).await.map(drop)
     }
 
-    /// Deletes a manifest, with all tags that it has. `false`: it was not there.
+    /// Deletes a manifest, with all tags that it has and the signatures that refer to it. `false`: it was not there.
     ///
     /// # Errors
     ///
     /// Fails if the registry or its forge refuses.
     pub async fn delete(self, digest: &Digest) -> Result<bool, RemovalError> {
+        let left_behind = referrers::left_behind(self.repository, digest).await?;
+        let deleted = self.delete_alone(digest).await?;
+        for signature in left_behind {
+            self.delete_alone(&signature).await?;
+        }
+        Ok(deleted)
+    }
+
+    async fn delete_alone(self, digest: &Digest) -> Result<bool, RemovalError> {
         match self.packages {
             Some(packages) => Ok(packages.delete(digest).await?),
             None => Ok(self.repository.delete_manifest(digest.as_str()).await?),

@@ -22,7 +22,7 @@ use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search, Silent};
 use crate::plugin::{self, Name, alias};
 
 /// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
-const OWN_KEYS: [&str; 18] = [
+const OWN_KEYS: [&str; 19] = [
     "via",
     "compressor",
     "merge",
@@ -35,6 +35,7 @@ const OWN_KEYS: [&str; 18] = [
     "max-records",
     "clean",
     "sign",
+    "sign-as",
     "sign-unverified",
     "verify",
     "max-signature-age",

@@ -22,7 +22,7 @@ pub use export::{CacheTo, RegistryCacheTo};
 pub use import::CacheFrom;
 pub use mounts::Mounts;
 pub use scoped::{ScopedCache, WriteScope};
-pub use words::{Compression, Compressor, Mode, OnFailure, Told, Via};
+pub use words::{Compression, Compressor, Mode, OnFailure, SignAs, Told, Via};
 
 /// The value of one flag, split.
 enum Entry {

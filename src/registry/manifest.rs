@@ -260,6 +260,11 @@ impl Repository {
 
     /// Returns whether the registry lists what refers to a manifest (OCI distribution spec 1.1, "Listing Referrers").
     pub async fn has_referrers(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        Ok(self.referrers(digest).await?.is_some())
+    }
+
+    /// Returns the index of what refers to a manifest, in JSON; `None` where the registry lists nothing of the kind.
+    pub async fn referrers(&self, digest: &Digest) -> Result<Option<Bytes>, RegistryError> {
         let call = self.call(Method::GET, &format!("referrers/{digest}"));
         let reply = self.client.send(&call).await?;
         if matches!(
@@ -267,10 +272,10 @@ impl Repository {
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
         ) {
             reply.drain().await;
-            return Ok(false);
+            return Ok(None);
         }
-        reply.expect(&[StatusCode::OK]).await?.drain().await;
-        Ok(true)
+        let reply = reply.expect(&[StatusCode::OK]).await?;
+        reply.bytes(MAX_MANIFEST).await.map(Some)
     }
 
     pub(super) async fn delete(&self, path: &str) -> Result<bool, RegistryError> {

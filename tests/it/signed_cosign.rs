@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::bench::{Bench, assert_all_cached};
 use crate::support::caches::{export, import, reference};
 use crate::support::rig::{text, unique};
-use crate::support::signing::{Keys, is_signed, project, verify};
+use crate::support::signing::{Keys, digest, is_signed, project, registry, verify};
 
 /// In place of cosign: `attest-blob` makes a statement about the file, `verify-blob-attestation` takes any that names
 /// `ci@x`, and both note their arguments and variables.
@@ -291,4 +292,102 @@ fn the_real_cosign_signs_a_cache() {
     // Its key is one of P-256, so this program verifies it alone, too.
     let public = key("cosign.pub");
     verify(&bench.client, &[&reference, "--key", &public]).expect("signed");
+}
+
+/// The tags of the repository of a reference.
+fn tags(reference: &str) -> Vec<String> {
+    let (repository, _) = registry().place(reference);
+    let url = format!("http://{}/v2/{repository}/tags/list", registry().host());
+    let output = Command::new("curl")
+        .args(["-sf", &url])
+        .output()
+        .expect("curl");
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let tags = list["tags"].as_array().into_iter().flatten();
+    tags.map(|tag| tag.as_str().expect("a tag").to_owned())
+        .collect()
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn a_signature_of_its_own_is_cosigns_and_goes_with_the_cache() {
+    let bench = Bench::new();
+    let keys = Keys::new(&bench.client, &["main", "other"]);
+    for (key, by_hand) in [("main", false), ("other", true), ("main", true)] {
+        let (folder, reference) = (project(&unique("s"), "x"), reference("referrer"));
+        let more = if by_hand {
+            "sign=false"
+        } else {
+            "sign-as=referrer"
+        };
+        let signs = if by_hand {
+            String::new()
+        } else {
+            format!(",{}", keys.sign(key))
+        };
+        let to = export(&reference, &format!("mode=max,via=client,{more}{signs}"));
+        bench.prune();
+        bench.build("cachex", &[&to], folder.path());
+        let private = keys.path(&format!("{key}.key"));
+        let sign = [
+            "cachex",
+            "cache",
+            "sign",
+            "--referrer",
+            &reference,
+            "--key",
+            &private,
+        ];
+        if by_hand {
+            bench.client.docker_ok(&sign);
+        }
+        let digest = digest(&reference);
+        let fallback = digest.replace(':', "-");
+        let listed = || {
+            let (repository, _) = registry().place(&reference);
+            let index = registry()
+                .manifest(repository, &fallback)
+                .expect("an index");
+            index.json["manifests"]
+                .as_array()
+                .expect("manifests")
+                .clone()
+        };
+        let before = listed();
+        assert_eq!(before.len(), 1, "{before:?}");
+        // Once is enough.
+        bench.client.docker_ok(&sign);
+        assert_eq!(listed(), before);
+        bench.prune();
+        let from = format!("{},{}", import(&reference), keys.verify(key));
+        assert_all_cached(&bench.build("cachex", &[&from], folder.path()), 2);
+        if cosign().is_some() {
+            let public = format!("--key={}", keys.path(&format!("{key}.pub")));
+            let named = reference.replace(":cache", &format!("@{digest}"));
+            let insecure = ["--allow-http-registry", "--allow-insecure-registry"];
+            let verify = ["verify", &public, "--insecure-ignore-tlog", &named];
+            run(folder.path(), &[&verify[..], &insecure].concat());
+        }
+        let inspected = bench
+            .client
+            .docker_ok(&["cachex", "cache", "inspect", &reference])
+            .0;
+        for form in [
+            "in the manifest, by the key ",
+            "an object of its own, by the key ",
+        ] {
+            assert!(inspected.contains(form), "{inspected}");
+        }
+        assert!(
+            inspected.contains(&format!(", for {reference}, ")),
+            "{inspected}"
+        );
+        bench
+            .client
+            .docker_ok(&["cachex", "cache", "rm", &reference]);
+        assert!(tags(&reference).is_empty(), "{:?}", tags(&reference));
+        let (repository, _) = registry().place(&reference);
+        let own = before[0]["digest"].as_str().expect("a digest");
+        assert!(registry().manifest(repository, own).is_none());
+    }
 }

@@ -7,9 +7,105 @@ use fs_err as fs;
 use crate::support::bench::{Bench, assert_all_cached};
 use crate::support::caches::{export, import, reference};
 use crate::support::own_registry::OwnRegistry;
+use crate::support::recorder::Recorder;
 use crate::support::registry::Registry;
 use crate::support::rig::unique;
 use crate::support::signing::{Keys, is_signed, project, registry, said};
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn what_was_verified_is_read_though_the_tag_moves() {
+    let bench = Bench::new();
+    let keys = Keys::new(&bench.client, &["main"]);
+    let recorder = Recorder::start(registry().host());
+    let repository = unique("moved");
+    let place = |tag: &str| format!("{}/{repository}:{tag}", recorder.host());
+    let seed = unique("s");
+    let (good, evil) = (project(&seed, "good"), project(&seed, "EVIL"));
+    let how = "mode=max,via=client,record=off";
+    let to = export(&place("cache"), &format!("{how},{}", keys.sign("main")));
+    bench.build("cachex", &[&to], good.path());
+    bench.prune();
+    bench.build("cachex", &[&export(&place("evil"), how)], evil.path());
+    let verified = registry()
+        .manifest(&repository, "cache")
+        .expect("a cache")
+        .digest;
+
+    // As soon as the tag was read, it holds another cache.
+    let theirs = registry().manifest(&repository, "evil").expect("a cache");
+    let bytes = registry().raw_manifest(&repository, "evil");
+    let media_type = theirs.json["mediaType"]
+        .as_str()
+        .expect("a type")
+        .to_owned();
+    let (mut was_read, of) = (false, repository.clone());
+    recorder.before_each(move |request| {
+        let reads_tag = request.method == "GET" && request.target.ends_with("/manifests/cache");
+        if was_read && !reads_tag {
+            registry().put_manifest(&of, "cache", &media_type, &bytes);
+        }
+        was_read |= reads_tag;
+    });
+    let from = format!(
+        "{},registry.insecure=true,{}",
+        import(&place("cache")),
+        keys.verify("main")
+    );
+    let (right, log) = said(&bench, "cachex", &from, good.path());
+    assert_eq!(right, "good", "{log}");
+    // The layers of the cache were loaded: a step that ran would have said nothing of them.
+    let read = format!(
+        "importing cache manifest from {}@{verified}",
+        place("cache")
+    );
+    assert!(log.contains(&read) && log.contains(" CACHED\n"), "{log}");
+    let now = registry().manifest(&repository, "cache").expect("a cache");
+    assert_eq!(now.digest, theirs.digest, "the tag has moved");
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn an_unchanged_signed_cache_costs_at_most_one_request_and_is_not_written() {
+    let bench = Bench::new();
+    let keys = Keys::new(&bench.client, &["main"]);
+    let recorder = Recorder::start(registry().host());
+    for how in ["mode=max,via=client", "mode=max,merge=true"] {
+        let mut counts = Vec::new();
+        let folder = project(&unique("s"), "x");
+        for is_signed in [false, true] {
+            let place = format!("{}/{}:cache", recorder.host(), unique("cost"));
+            let mut to = export(&place, how);
+            let mut from = format!("{},registry.insecure=true", import(&place));
+            if is_signed {
+                to = format!("{to},{}", keys.sign("main"));
+                from = format!("{from},{}", keys.verify("main"));
+            }
+            bench.prune();
+            bench.build("cachex", &[&to], folder.path());
+            // The record of the build that ran settles in the one after it.
+            for _ in 0..2 {
+                bench.prune();
+                recorder.take();
+                let log = bench.build("cachex", &[&from, &to], folder.path());
+                assert_all_cached(&log, 2);
+            }
+            let requests = recorder.take();
+            let writes: Vec<_> = requests
+                .iter()
+                .filter(|request| !["GET", "HEAD"].contains(&request.method.as_str()))
+                .collect();
+            assert!(writes.is_empty(), "{how}: {writes:?}");
+            counts.push(requests);
+        }
+        assert!(
+            counts[1].len() <= counts[0].len() + 1,
+            "{how}: unsigned {:#?}, signed {:#?}",
+            counts[0],
+            counts[1]
+        );
+    }
+}
 
 #[test]
 #[ignore = "needs the test rig: scripts/test"]

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::notes::Notes;
 use crate::cache::manifest::CacheManifest;
+use crate::cache::referrers;
 use crate::cache::remote_cache::KnownLater;
 use crate::cache::removal::deletes_nothing;
 use crate::digest::Digest;
@@ -148,6 +149,7 @@ async fn delete(
         return Ok(());
     };
     for digest in own.into_iter().filter(|digest| !held.contains(digest)) {
+        let left_behind = referrers::left_behind(repository, digest).await?;
         let is_deleted = repository.delete_manifest(digest.as_str()).await?;
         // Some registries answer 404 to what they do not do.
         if !is_deleted
@@ -161,6 +163,9 @@ async fn delete(
         }
         swept.deletes = Some(true);
         swept.gone.push(digest.clone());
+        for signature in left_behind {
+            repository.delete_manifest(signature.as_str()).await?;
+        }
     }
     Ok(())
 }

@@ -10,15 +10,16 @@ use thiserror::Error;
 use super::key::{KeyError, PublicKey, SigningKey};
 use crate::digest::Digest;
 
-const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// Its media type.
+pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// The version before, which says the same of what is read here, and which cosign may write.
 const OLD_STATEMENT: &str = "https://in-toto.io/Statement/v0.1";
 /// The kind of statement, as cosign calls its own.
-pub(super) const PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
+pub const PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// The largest bundle that is read, in bytes. One has about 1000.
-const MAX_BYTES: usize = 64 << 10;
+pub const MAX_BYTES: usize = 64 << 10;
 
 /// What a signature says of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +172,7 @@ pub fn sign(key: &SigningKey, manifest: &Digest, claims: &Claims) -> Result<Stri
 pub struct Opened {
     payload: Vec<u8>,
     signature: Vec<u8>,
+    hint: Option<String>,
 }
 
 impl Opened {
@@ -196,7 +198,20 @@ impl Opened {
         Ok(Self {
             payload: decode(&envelope.payload)?,
             signature: decode(&signature.sig)?,
+            hint: bundle.verification_material.public_key.map(|key| key.hint),
         })
+    }
+
+    /// Returns what the bundle says of its key, for people: nobody has looked whether it is so.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref().filter(|hint| !hint.is_empty())
+    }
+
+    /// Returns what the bundle says, for people: nobody has looked whether it is so. `None` where another tool has made it,
+    /// which says less.
+    pub fn says(&self) -> Option<Claims> {
+        let statement: Statement = serde_json::from_slice(&self.payload).ok()?;
+        Some(statement.predicate)
     }
 
     /// Returns whether the signature was made with the private key of this one.

@@ -134,6 +134,17 @@ pub async fn judge(manifest: &[u8], expected: &Expected<'_>) -> Result<Signed, R
     })
 }
 
+/// Returns whether a bundle is a signature of a manifest as it is, by one of the keys.
+pub async fn is_signed(manifest: &[u8], bundle: String, keys: &[NamedKey]) -> bool {
+    let Ok(opened) = Opened::parse(&bundle) else {
+        return false;
+    };
+    let bare = manifest.to_vec();
+    let parts = Parts { bare, bundle };
+    let is_about_it = matches!(opened.claims(&Digest::of(manifest)), Ok(Some(_)));
+    is_about_it && signed_by(&parts, &opened, keys).await.is_ok()
+}
+
 /// Returns the first of the keys that has signed.
 async fn signed_by<'a>(
     parts: &Parts,

@@ -119,6 +119,31 @@ async fn sign_claims(
     Ok(embedded::embed(&bare, &bundle)?)
 }
 
+/// Makes a signature of a manifest as it is, for a referrer.
+///
+/// # Errors
+///
+/// Fails if the key or cosign does not work.
+pub async fn refer(
+    signer: &Signer,
+    manifest: &[u8],
+    name: &CacheName,
+    now: Timestamp,
+) -> Result<String, SignError> {
+    signer.bundle(manifest, &claims(name, None, now)).await
+}
+
+/// Returns whether one of these bundles is a signature of a manifest as it is, by this signer.
+pub async fn has_signed(signer: &Signer, manifest: &[u8], bundles: Vec<String>) -> bool {
+    let keys: Vec<NamedKey> = signer.named().into_iter().collect();
+    for bundle in bundles {
+        if verdict::is_signed(manifest, bundle, &keys).await {
+            return true;
+        }
+    }
+    false
+}
+
 /// How one cache is signed that a build writes.
 #[derive(Debug)]
 pub struct Signing {
@@ -211,6 +236,22 @@ impl Signing {
                 manifest.clone()
             }
         }
+    }
+
+    /// Makes a signature of a manifest as it is, with its embedded one: for a referrer.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the key or cosign does not work.
+    pub async fn refer(&self, manifest: &[u8]) -> Result<String, SignError> {
+        let commit = self.commit.get().or(self.ci_commit.as_ref());
+        let claims = claims(&self.name, commit.map(String::as_str), Timestamp::now());
+        self.signer.bundle(manifest, &claims).await
+    }
+
+    /// Returns whether one of these bundles is such a signature by its own key.
+    pub async fn has_referred(&self, manifest: &[u8], bundles: Vec<String>) -> bool {
+        has_signed(&self.signer, manifest, bundles).await
     }
 
     /// Notes why the cache is not signed.

@@ -6,10 +6,11 @@ use crate::cache::extras::store;
 use crate::cache::inspect::Inspection;
 use crate::cache::outline::Outline;
 use crate::cache::record::Record;
+use crate::cache::referrers;
 use crate::cache::source::{CacheSource, Loaded, SourceError};
 use crate::cli::Context;
 use crate::digest::Digest;
-use crate::error::CommandError;
+use crate::error::{CommandError, chain};
 
 use super::like::LikeArgs;
 use super::output::Format;
@@ -24,10 +25,11 @@ mod render;
 ///
 /// Fields of `--format`: name, form (image-manifest, index, manifest-list or inline), mediaType, digest,
 /// manifestSize, configs (digest, size), platforms (empty where not known), records, results, layers,
-/// totalSize, sharedSize, unreachableSize, oldest, newest, mounts, warnings. Fields of a layer: digest, size,
+/// totalSize, sharedSize, unreachableSize, oldest, newest, mounts, signatures, warnings. Fields of a layer: digest, size,
 /// mediaType, compression (gzip, estargz, zstd, uncompressed or unknown), diffId, createdAt, step, stage, platform,
 /// milliseconds (how long the step ran), results (how many use it), present (with --check). Fields of a mount: id,
-/// platform, size, files, storedSize, createdAt. Sizes are bytes. Steps have names where the cache has a record of its
+/// platform, size, files, storedSize, createdAt. Fields of a signature, as it says itself (cache verify looks whether it is
+/// so): form (manifest or referrer), key, reference, signedAt, commit. Sizes are bytes. Steps have names where the cache has a record of its
 /// builds, or where a build given with --like has such steps.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InspectArgs {
@@ -101,6 +103,16 @@ pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
         None => record,
     };
     let mut inspection = Inspection::new(&args.cache, &loaded, missing.as_ref());
+    if let CacheSource::Registry { repository, .. } = &source {
+        let bundles = referrers::bundles(repository, &inspection.digest);
+        match ctx.ui.patiently(&waiting, Box::pin(bundles)).await {
+            Ok(bundles) => inspection.add_referrers(&bundles),
+            Err(error) => {
+                let warning = format!("its signatures cannot be listed: {}", chain(&error));
+                inspection.warnings.push(warning);
+            }
+        }
+    }
     inspection.name_steps(&Outline::of(&loaded, record.as_ref()));
     let now = jiff::Timestamp::now();
     let text = format
@@ -147,7 +159,7 @@ pub(super) async fn load_with_record(
         Some(entry) => match store::read_from(source, entry).await {
             Ok(record) => Some(record),
             Err(error) => {
-                tracing::debug!(error = %crate::error::chain(&error), "the record is not read");
+                tracing::debug!(error = %chain(&error), "the record is not read");
                 None
             }
         },

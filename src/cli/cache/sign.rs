@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::cache::referrers;
 use crate::cache::sign::CacheName;
 use crate::cache::sign::trust::NamedKey;
 use crate::cache::sign::verdict::{self, Expected};
@@ -12,7 +13,8 @@ use crate::env::CACHEX_SIGN_KEY;
 use crate::error::{CommandError, chain};
 use crate::options::signing::{KeyPlace, Sign};
 use crate::reference::Reference;
-use crate::registry::{RawManifest, Repository};
+use crate::registry::manifest::ManifestDescriptor;
+use crate::registry::{RawManifest, RegistryError, Repository};
 
 use super::place::Places;
 
@@ -36,6 +38,9 @@ pub struct SignArgs {
         allow_hyphen_values = true
     )]
     key: Option<String>,
+    /// Add a signature that is an object of its own, too, as cosign makes and verifies it
+    #[arg(long)]
+    referrer: bool,
 }
 
 /// Runs the command.
@@ -49,7 +54,13 @@ pub async fn run(args: SignArgs, ctx: &Context) -> Result<(), CommandError> {
     let (repository, tag) = places.destination(&args.cache, args.insecure)?;
     let reference = Reference::parse_normalized(&args.cache).map_err(CommandError::usage)?;
     let name = CacheName::of(&reference);
-    let signing = sign(&repository, &tag, &name, &key);
+    let signing = async {
+        let text = sign(&repository, &tag, &name, &key).await?;
+        if args.referrer {
+            refer(&repository, &tag, &name, &key).await?;
+        }
+        Ok::<_, String>(text)
+    };
     let waiting = format!("signing the cache {}", args.cache);
     let signed = ctx.ui.patiently(&waiting, Box::pin(signing)).await;
     let text =
@@ -99,6 +110,32 @@ async fn sign(
         .map_err(|error| chain(&error))?;
     let digest = put(repository, tag, &raw, signed.into()).await?;
     Ok(format!("signed with {}\n{digest}", key.text()))
+}
+
+/// Adds a signature that refers to what a tag holds, unless there is one.
+async fn refer(
+    repository: &Repository,
+    tag: &str,
+    name: &CacheName,
+    key: &Signer,
+) -> Result<(), String> {
+    let failed = |error: RegistryError| chain(&error);
+    let found = repository.manifest(tag).await.map_err(failed)?;
+    let raw = found.ok_or("not found")?;
+    let bundles = referrers::bundles(repository, &raw.digest).await;
+    if writer::has_signed(key, &raw.bytes, bundles.map_err(failed)?).await {
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    let bundle = writer::refer(key, &raw.bytes, name, now).await;
+    let bundle = bundle.map_err(|error| chain(&error))?;
+    let subject = ManifestDescriptor {
+        size: raw.bytes.len() as u64,
+        media_type: raw.media_type,
+        digest: raw.digest,
+    };
+    let added = referrers::attach(repository, &subject, &bundle, now).await;
+    added.map(drop).map_err(|error| chain(&error))
 }
 
 /// Writes the signed manifest, unless another one has taken its place.

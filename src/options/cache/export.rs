@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::mounts::{self, Mounts};
-use super::words::{Compression, Compressor, Mode, OnFailure, Told, Via};
+use super::words::{Compression, Compressor, Mode, OnFailure, SignAs, Told, Via};
 use super::{Entry, line, other_attrs};
 use crate::options::boolean::{self, parse_bool};
 use crate::options::csv::KeyValues;
@@ -17,7 +17,7 @@ use crate::reference::Reference;
 /// The cache types of exports.
 const TYPES: [&str; 6] = ["registry", "inline", "local", "gha", "s3", "azblob"];
 /// The keys of a registry cache export.
-pub(super) const KEYS: [&str; 25] = [
+pub(super) const KEYS: [&str; 26] = [
     "type",
     "ref",
     "mode",
@@ -40,6 +40,7 @@ pub(super) const KEYS: [&str; 25] = [
     "record",
     "clean",
     "sign",
+    "sign-as",
     "sign-unverified",
     "mounts",
     "mounts-max-size",
@@ -95,6 +96,8 @@ pub struct RegistryCacheTo {
     pub takes_in: bool,
     /// Whether and with which key it is signed.
     pub sign: Sign,
+    /// Where its signature is.
+    pub sign_as: SignAs,
     /// Whether it is signed though the build reads caches that are not verified.
     pub sign_unverified: bool,
     /// Which cache mounts it brings along, where given.
@@ -138,6 +141,7 @@ impl RegistryCacheTo {
             clean: None,
             takes_in: false,
             sign: Sign::default(),
+            sign_as: SignAs::default(),
             sign_unverified: false,
             mounts: None,
             mounts_max_size: None,
@@ -254,6 +258,10 @@ impl RegistryCacheTo {
             (self.sign != Sign::Auto).then(|| self.sign.to_string()),
         );
         set(
+            "sign-as",
+            (self.sign_as != SignAs::default()).then(|| self.sign_as.as_str().to_owned()),
+        );
+        set(
             "sign-unverified",
             self.sign_unverified.then(|| true.to_string()),
         );
@@ -337,6 +345,9 @@ impl RegistryCacheTo {
         if let Some(value) = pairs.take("sign") {
             self.sign = Sign::parse(&value).map_err(|error| pairs.error(error))?;
         }
+        self.sign_as = pairs
+            .take_word("sign-as", &SignAs::WORDS)?
+            .unwrap_or_default();
         self.sign_unverified = pairs.take_bool("sign-unverified")?.unwrap_or_default();
         self.mounts = pairs.take_with("mounts", mounts::EXPECTED, Mounts::parse)?;
         self.mounts_max_size = pairs.take_with("mounts-max-size", size::EXPECTED, |value| {

@@ -129,6 +129,26 @@ impl OnFailure {
     }
 }
 
+/// Where the signature of a cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SignAs {
+    /// In its manifest.
+    #[default]
+    Manifest,
+    /// Also in a manifest of its own that refers to that one, for cosign.
+    Referrer,
+}
+
+impl SignAs {
+    pub(super) const WORDS: [(&'static str, Self); 2] =
+        [("manifest", Self::Manifest), ("referrer", Self::Referrer)];
+
+    /// Returns the value of the key `sign-as`.
+    pub fn as_str(self) -> &'static str {
+        word(&Self::WORDS, self)
+    }
+}
+
 /// What a cache tells about the builds that wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {

@@ -18,11 +18,19 @@ pub(crate) struct Request {
     pub(crate) body: u64,
 }
 
+/// What is done before a request goes on.
+type Hook = Box<dyn FnMut(&Request) + Send>;
+
 /// The proxy. Its threads end with their connections, the last one with the test process.
-#[derive(Debug)]
 pub(crate) struct Recorder {
     address: SocketAddr,
-    requests: Arc<Mutex<Vec<Request>>>,
+    noted: Arc<Noted>,
+}
+
+#[derive(Default)]
+struct Noted {
+    requests: Mutex<Vec<Request>>,
+    hook: Mutex<Option<Hook>>,
 }
 
 impl Recorder {
@@ -30,15 +38,20 @@ impl Recorder {
     pub(crate) fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let requests = Arc::<Mutex<Vec<Request>>>::default();
-        let (upstream, noted) = (upstream.to_owned(), Arc::clone(&requests));
+        let noted = Arc::<Noted>::default();
+        let (upstream, all) = (upstream.to_owned(), Arc::clone(&noted));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (upstream, noted) = (upstream.clone(), Arc::clone(&noted));
+                let (upstream, noted) = (upstream.clone(), Arc::clone(&all));
                 thread::spawn(move || relay(&client, &upstream, &noted));
             }
         });
-        Self { address, requests }
+        Self { address, noted }
+    }
+
+    /// Has something done before each request from now on goes on; others wait for it.
+    pub(crate) fn before_each(&self, hook: impl FnMut(&Request) + Send + 'static) {
+        *self.noted.hook.lock() = Some(Box::new(hook));
     }
 
     /// `host:port`.
@@ -48,18 +61,18 @@ impl Recorder {
 
     /// The bytes of all bodies that went through since the last [`take`](Self::take).
     pub(crate) fn bytes(&self) -> u64 {
-        let requests = self.requests.lock();
+        let requests = self.noted.requests.lock();
         requests.iter().map(|request| request.body).sum()
     }
 
     /// Takes what was noted since the last call. Of a request that is on its way the body is not counted.
     pub(crate) fn take(&self) -> Vec<Request> {
-        std::mem::take(&mut *self.requests.lock())
+        std::mem::take(&mut *self.noted.requests.lock())
     }
 }
 
 /// Carries a connection's bytes both ways until either side ends. Answers are not looked at.
-fn relay(client: &TcpStream, upstream: &str, noted: &Mutex<Vec<Request>>) -> Option<()> {
+fn relay(client: &TcpStream, upstream: &str, noted: &Noted) -> Option<()> {
     let server = TcpStream::connect(upstream).ok()?;
     let back = (server.try_clone().ok()?, client.try_clone().ok()?);
     let answers = thread::spawn(move || {
@@ -68,8 +81,12 @@ fn relay(client: &TcpStream, upstream: &str, noted: &Mutex<Vec<Request>>) -> Opt
         to.shutdown(Shutdown::Both).ok();
     });
     let mut from = BufReader::new(client);
-    // A client that tries TLS begins with a handshake record.
-    if from.fill_buf().ok()?.first() != Some(&0x16) {
+    // A client that tries TLS begins with a handshake record. It is told that there is none, as a registry would.
+    if from.fill_buf().ok()?.first() == Some(&0x16) {
+        let mut to = client;
+        to.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            .ok()?;
+    } else {
         while forward(&mut from, &server, noted).is_some() {}
     }
     server.shutdown(Shutdown::Both).ok();
@@ -78,11 +95,7 @@ fn relay(client: &TcpStream, upstream: &str, noted: &Mutex<Vec<Request>>) -> Opt
 }
 
 /// Carries one request; none at the end of the connection.
-fn forward(
-    from: &mut BufReader<&TcpStream>,
-    mut to: &TcpStream,
-    noted: &Mutex<Vec<Request>>,
-) -> Option<()> {
+fn forward(from: &mut BufReader<&TcpStream>, mut to: &TcpStream, noted: &Noted) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         (from.read_until(b'\n', &mut head).ok()? > 0).then_some(())?;
@@ -90,15 +103,19 @@ fn forward(
     let text = String::from_utf8_lossy(&head).into_owned();
     let mut words = text.lines().next()?.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let request = Request {
+        method,
+        target,
+        body: 0,
+    };
     let place = {
-        let mut noted = noted.lock();
-        noted.push(Request {
-            method,
-            target,
-            body: 0,
-        });
+        let mut noted = noted.requests.lock();
+        noted.push(request.clone());
         noted.len() - 1
     };
+    if let Some(hook) = &mut *noted.hook.lock() {
+        hook(&request);
+    }
     to.write_all(&head).ok()?;
     let lower = text.to_ascii_lowercase();
     let header = |name: &str| {
@@ -111,7 +128,7 @@ fn forward(
         let length = header("content-length:").map_or(Some(0), |value| value.parse().ok())?;
         io::copy(&mut from.take(length), &mut to).ok()?
     };
-    if let Some(request) = noted.lock().get_mut(place) {
+    if let Some(request) = noted.requests.lock().get_mut(place) {
         request.body = body;
     }
     Some(())

@@ -23,12 +23,13 @@ use crate::cache::extras::store::{NewRecord, OldRecord};
 use crate::cache::merge::Bounds;
 use crate::cache::record::Detail;
 use crate::cache::record::observe::Observed;
+use crate::cache::referrers;
 use crate::cache::remote_cache::RemoteCache;
 use crate::cache::sign::CacheName;
 use crate::cache::sign::writer::Signing;
 use crate::compress::{Algorithm, Level};
 use crate::digest::Digest;
-use crate::options::cache::{Compression, Compressor, RegistryCacheTo, Told};
+use crate::options::cache::{Compression, Compressor, RegistryCacheTo, SignAs, Told};
 use crate::options::size;
 use crate::registry::manifest::ManifestDescriptor;
 use crate::registry::{Access, RegistryError, Repository};
@@ -236,6 +237,16 @@ impl RegistryExport {
         added
     }
 
+    /// Says that the signature did not come in time, where BuildKit has written the cache and it was to have one.
+    pub fn gives_up_signature(&self) {
+        if let Some(signing) = self.signing()
+            && self.target.via == Carrier::Builder
+        {
+            signing.give_up("it took too long");
+            self.sink.settings().progress.done(&signing.remark());
+        }
+    }
+
     async fn attach(&self, written: &Digest) -> Option<ManifestDescriptor> {
         let (name, now) = (self.target.cache.reference.name(), Timestamp::now());
         let record = self.record.get();
@@ -320,6 +331,47 @@ impl RegistryExport {
                 None
             }
         }
+    }
+
+    /// Adds the signature as an object of its own, where that is asked for. Nothing fails here: what is in the manifest
+    /// counts.
+    pub async fn add_referrer(&self) {
+        let cache = &self.target.cache;
+        let Some(signing) = self.signing().filter(|_| cache.sign_as == SignAs::Referrer) else {
+            return;
+        };
+        if let Err(why) = self.refer(signing).await {
+            let remark = format!("no signature refers to it: {why}");
+            self.sink.settings().progress.done(&remark);
+        }
+    }
+
+    async fn refer(&self, signing: &Signing) -> Result<(), String> {
+        let (repository, tag) = (self.sink.repository(), self.target.tag());
+        let failed = |error: RegistryError| crate::error::chain(&error);
+        let Some(raw) = repository.manifest(tag).await.map_err(failed)? else {
+            return Ok(());
+        };
+        // Perhaps another build has written it meanwhile.
+        if let Some(why) = signing.distrusts(&raw.bytes).await {
+            return Err(why);
+        }
+        let bundles = referrers::bundles(repository, &raw.digest).await;
+        if signing
+            .has_referred(&raw.bytes, bundles.map_err(failed)?)
+            .await
+        {
+            return Ok(());
+        }
+        let bundle = signing.refer(&raw.bytes).await;
+        let bundle = bundle.map_err(|error| crate::error::chain(&error))?;
+        let subject = ManifestDescriptor {
+            size: raw.bytes.len() as u64,
+            media_type: raw.media_type,
+            digest: raw.digest,
+        };
+        let added = referrers::attach(repository, &subject, &bundle, Timestamp::now()).await;
+        added.map(drop).map_err(|error| crate::error::chain(&error))
     }
 
     /// Returns why the export broke, where a solve failed because of it.

@@ -172,10 +172,22 @@ impl CacheSet {
         let added = tokio::time::timeout(PATIENCE, futures_util::future::join_all(added)).await;
         let Ok(added) = added else {
             tracing::debug!("the registry takes too long to take record and signature");
+            for cache in &self.registries {
+                cache.gives_up_signature();
+            }
             return;
         };
         if let Some(manifest) = added.into_iter().flatten().next_back() {
             tell(response, manifest);
+        }
+    }
+
+    /// Adds signatures as objects of their own, where that is asked for.
+    pub async fn add_referrers(&self) {
+        let added = self.registries.iter().map(|cache| cache.add_referrer());
+        let added = futures_util::future::join_all(added);
+        if tokio::time::timeout(PATIENCE, added).await.is_err() {
+            tracing::debug!("the registry takes too long to take signatures of their own");
         }
     }
 

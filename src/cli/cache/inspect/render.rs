@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::cache::inspect::{Inspection, Layer};
+use crate::cache::inspect::{Inspection, Layer, SignatureRow};
 use crate::cli::table::columns;
 use crate::options::size::human_size;
 use crate::text::foreign;
@@ -61,11 +61,40 @@ fn summary(cache: &Inspection, now: Timestamp) -> String {
         let age = |time: &str| age(Some(time), now);
         line("Age", &format!("{} to {}", age(newest), age(oldest)));
     }
+    for signature in &cache.signatures {
+        line("Signature", &describe(signature, now));
+    }
     let mut text = columns(&text, 0, 1);
     for warning in &cache.warnings {
         let _written = writeln!(text, "WARNING: {warning}");
     }
     text
+}
+
+/// What a signature says itself; whoever may push can write anything there.
+fn describe(signature: &SignatureRow, now: Timestamp) -> String {
+    let mut text = match signature.form {
+        "manifest" => "in the manifest".to_owned(),
+        _ => "an object of its own".to_owned(),
+    };
+    let key: Option<String> = signature
+        .key
+        .as_deref()
+        .map(|key| key.chars().take(SHORT).collect());
+    let parts = [
+        ("by the key", &key),
+        ("for", &signature.reference),
+        ("of commit", &signature.commit),
+    ];
+    for (what, value) in parts {
+        if let Some(value) = value {
+            let _written = write!(text, ", {what} {}", plain(value));
+        }
+    }
+    if let Some(time) = &signature.signed_at {
+        let _written = write!(text, ", {}", age(Some(time), now));
+    }
+    text + " (not verified here)"
 }
 
 fn layers(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
