@@ -245,7 +245,7 @@ fn title(record: &CacheRecord, step: Option<&StepRecord>) -> String {
             let name = step.name.get(label..).unwrap_or_default().trim();
             let image = step.digest.as_ref().map(|digest| {
                 let hex: String = digest.hex().chars().take(8).collect();
-                format!("@{}:{hex}", digest.algorithm())
+                format!(" ({}:{hex}…)", digest.algorithm())
             });
             format!("{name}{}", image.unwrap_or_default())
         }

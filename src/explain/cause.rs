@@ -17,8 +17,12 @@ pub enum Cause {
     Command,
     /// The mounts of the command differ.
     Mounts,
-    /// Another option of the step differs.
-    Options,
+    /// Options of the step differ: those that are known, as they are told.
+    Options(Vec<&'static str>),
+    /// The text of a file operation is the same, and something that it depends on is not.
+    Context,
+    /// The environment has the same variables in another order.
+    VariableOrder,
     /// The cache has the step for these other platforms.
     Platforms(Vec<String>),
     /// The image has another digest.
@@ -60,10 +64,21 @@ pub struct Variable {
     pub name: String,
     /// Whether it is a build argument.
     pub is_argument: bool,
-    /// Whether the cache has the step without it.
-    pub is_new: bool,
+    /// How it differs.
+    pub change: VariableChange,
     /// Whether the text of the command has the name.
     pub is_named: bool,
+}
+
+/// How a variable differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VariableChange {
+    /// Its value.
+    Value,
+    /// It was not there.
+    New,
+    /// It is gone.
+    Gone,
 }
 
 /// Files that differ.
@@ -88,6 +103,8 @@ pub enum FileChange {
     New,
     /// It is gone.
     Removed,
+    /// It is left out of the context now (`.dockerignore`).
+    Ignored,
     /// It is of another kind.
     Kind,
 }
@@ -115,10 +132,10 @@ impl Cause {
             Self::Files(files) if files.changed.is_empty() => "permissions",
             Self::Files(_) | Self::SomeFiles => "files",
             Self::Variable(variable) if variable.is_argument => "arg",
-            Self::Variable(_) => "env",
-            Self::Command => "command",
+            Self::Variable(_) | Self::VariableOrder => "env",
+            Self::Command | Self::Context => "command",
             Self::Mounts => "mounts",
-            Self::Options => "options",
+            Self::Options(_) => "options",
             Self::Platforms(_) => "platform",
             Self::Base { .. } => "base",
             Self::Source => "source",

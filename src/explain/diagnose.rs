@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bollard_buildkit_proto::pb::op;
 
-use super::{Build, Cache, Cause, Miss, Outcome, Reused, Step, Variable};
+use super::{Build, Cache, Cause, Miss, Outcome, Reused, Step, Variable, VariableChange};
 use crate::cache::keys::compare::State;
 use crate::cache::keys::twins::Twins;
 use crate::cache::keys::vary::{self, Records};
 use crate::cache::keys::{Kind, Vertex};
+use crate::cache::record::name;
+use crate::cache::record::observe::OPTION_FOLDER;
 
 /// Knows more of what a step was when a cache was written.
 pub trait Details {
@@ -265,10 +267,10 @@ impl<'a, 'b> Search<'a, 'b> {
         }
         match vary::added_variable(plan, facts, at, records) {
             Some(name) => Cause::Variable(Variable {
-                is_argument: self.build.arguments.contains(&name),
+                is_argument: self.build.is_argument(&name),
                 is_named: is_named(vertex, &name),
                 name,
-                is_new: true,
+                change: VariableChange::New,
             }),
             None if vary::is_there_without_time(plan, facts, at, records) => Cause::Timestamp,
             None => Cause::New,
@@ -278,16 +280,26 @@ impl<'a, 'b> Search<'a, 'b> {
     /// A variable, another platform, `mode=min` or `--no-cache` reaches all steps below: only the first is
     /// told.
     fn is_told_already(&self, cause: &Cause, roots: &BTreeSet<usize>) -> bool {
-        let roots = roots
+        let mut roots = roots
             .iter()
-            .filter_map(|root| self.why.get(root)?.own.as_ref());
-        let mut roots = roots;
-        roots.any(|root| match (root, cause) {
+            .filter_map(|root| Some((*root, self.why.get(root)?.own.as_ref()?)));
+        roots.any(|(at, root)| match (root, cause) {
+            (_, Cause::Context) => self.is_folder_change(at),
+            (_, Cause::Options(options)) if options[..] == [OPTION_FOLDER] => {
+                self.is_folder_change(at) || root == cause
+            }
+            (_, Cause::Options(options)) if !options.is_empty() => root == cause,
             (Cause::Variable(root), Cause::Variable(own)) => root.name == own.name,
             // Each of these concerns one step, also where several have it.
-            (_, Cause::Command | Cause::Mounts | Cause::Options) => false,
+            (_, Cause::Command | Cause::Mounts | Cause::Options(_)) => false,
             (root, own) => root == own,
         })
+    }
+
+    /// Returns whether a step is a `WORKDIR`, which reaches all steps below.
+    fn is_folder_change(&self, at: usize) -> bool {
+        let vertex = self.build.plan.vertices().get(at);
+        vertex.is_some_and(|vertex| name::word(&vertex.name) == "WORKDIR")
     }
 
     fn refined(&self, at: usize, rough: Cause) -> Cause {
@@ -341,7 +353,9 @@ impl<'a, 'b> Search<'a, 'b> {
             let Some(step) = self.step(*at) else { continue };
             let makes_layers = self.build.plan.vertices().get(*at);
             let is_run = self.build.outcomes.get(*at) == Outcome::Ran;
-            if is_run && makes_layers.is_some_and(Vertex::makes_layers) {
+            // What the frontend does to a context is no step of the Dockerfile, and has no name.
+            let is_named = !step.name.is_empty();
+            if is_named && is_run && makes_layers.is_some_and(Vertex::makes_layers) {
                 ran.insert(step.name.clone());
             }
             let is_from_twin = !is_run && self.twins_that_ran(*at).next().is_some();
@@ -363,7 +377,7 @@ impl<'a, 'b> Search<'a, 'b> {
             followers.sort_by_key(in_order);
             // `COPY --link` is two vertices of one name.
             followers.dedup_by(|a, b| a.name == b.name);
-            followers.retain(|follower| follower.name != step.name);
+            followers.retain(|other| other.name != step.name && !other.name.is_empty());
             let same = |miss: &Miss| miss.step.name == step.name && miss.cause == cause;
             if !misses.iter().any(same) {
                 misses.push(Miss {

@@ -30,7 +30,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use self::cause::{Cause, FileChange, Files, Permissions, Variable};
+pub use self::cause::{Cause, FileChange, Files, Permissions, Variable, VariableChange};
 pub use self::diagnose::{Details, Diagnosis, diagnose};
 use crate::cache::config::CacheConfig;
 use crate::cache::keys::compare::{Comparison, Fate};
@@ -54,6 +54,14 @@ pub struct Build<'a> {
     pub asked: Option<&'a str>,
     /// The names of the build arguments that were given.
     pub arguments: &'a [String],
+}
+
+impl Build<'_> {
+    /// Returns whether a variable is a build argument: one that was given, or that the Dockerfile declares.
+    pub fn is_argument(&self, name: &str) -> bool {
+        let is_given = self.arguments.iter().any(|given| given == name);
+        is_given || self.plan.arguments().contains(name)
+    }
 }
 
 /// A cache that was read.

@@ -1,12 +1,14 @@
 //! Causes in words: one line of cause, with a hint only where it is certain.
 
-use super::{Cause, FileChange, Files, Permissions, Step, Variable};
+use super::{Cause, FileChange, Files, Permissions, Step, Variable, VariableChange};
 use crate::digest::Digest;
 use crate::text::{counted, foreign};
 
 /// How many files are named, and how many steps.
 const FILES: usize = 5;
 const STEPS: usize = 3;
+/// The name of the step that unpacks an archive.
+const CONTEXT: &str = "the build context";
 /// Characters of a name that are shown.
 const NAME: usize = 80;
 
@@ -28,30 +30,45 @@ pub fn cause(cause: &Cause, length: Length) -> Vec<String> {
         Cause::Variable(differs) => variable(differs),
         Cause::Command => "its command differs".to_owned(),
         Cause::Mounts => "its mounts differ".to_owned(),
-        Cause::Options => "another option of the step differs".to_owned(),
+        Cause::Options(options) if options.is_empty() => {
+            "another option of the step differs".to_owned()
+        }
+        Cause::Options(options) => options_differ(options),
+        Cause::Context => {
+            "its text is the same, but WORKDIR or a variable in it differs".to_owned()
+        }
+        Cause::VariableOrder => {
+            "the same environment variables are set in another order".to_owned()
+        }
         Cause::Platforms(platforms) => {
             format!("the cache has this step for {} only", and(platforms))
         }
         Cause::Base { from, to } => base(from.as_ref(), to.as_ref()),
-        Cause::Source => "what it is downloaded from has changed".to_owned(),
+        Cause::Source => "the Git repository, URL or archive that it reads has changed".to_owned(),
         Cause::Frontend { from, to } => format!(
-            "the frontend moved from {} to {}",
+            "the Dockerfile frontend moved from {} to {}",
             foreign::line(from),
             foreign::line(to)
         ),
         Cause::Timestamp => "SOURCE_DATE_EPOCH differs".to_owned(),
-        Cause::NoLayer => "in the cache without its layer: the cache was written with mode=min; \
-                           mode=max keeps it"
-            .to_owned(),
+        Cause::NoLayer => {
+            "in the cache without its layer: mode=min keeps only layers of the final image, \
+                           mode=max keeps all"
+                .to_owned()
+        }
         Cause::LayerLost(layer) => format!(
-            "in the cache, but the registry has lost its layer {} (exported anew)",
+            "in the cache, but the registry has lost its layer {}; the next export puts it back",
             short(layer)
         ),
-        Cause::OtherOrder => "in the cache on top of other steps only".to_owned(),
+        Cause::OtherOrder => {
+            "the cache has this step, but only after other steps than these".to_owned()
+        }
         Cause::New => "not in the cache: no earlier build had a step like it".to_owned(),
-        Cause::ShouldHaveHit => "it is in the cache with its layer, and BuildKit did not take it \
-                                 (moby/buildkit#4674); a second run should"
-            .to_owned(),
+        Cause::ShouldHaveHit => {
+            "it is in the cache with its layer, but BuildKit did not use it (a known bug, \
+                                 moby/buildkit#4674); running the build again may help"
+                .to_owned()
+        }
         Cause::Unknown(reason) => format!("not known: {}", foreign::line(reason)),
     };
     vec![line]
@@ -81,8 +98,12 @@ pub fn followers(steps: &[Step], length: Length) -> Option<String> {
     ))
 }
 
-/// Returns the name of a step as it is shown: an image without the digest that the builder has found.
+/// Returns the name of a step as it is shown: an image without the digest that the builder has found. Only what the
+/// frontend does to a context has no name: it unpacks an archive.
 pub fn name(step: &Step) -> String {
+    if step.name.is_empty() {
+        return CONTEXT.to_owned();
+    }
     let name = match step.name.split_once("@sha256:") {
         Some((image, _)) if image.contains("] FROM ") => image,
         _ => &step.name,
@@ -106,8 +127,13 @@ fn variable(variable: &Variable) -> String {
     } else {
         "environment variable"
     };
-    let differs = if variable.is_new { "is new" } else { "differs" };
-    let hint = if variable.is_argument && !variable.is_named {
+    let differs = match variable.change {
+        VariableChange::Value => "has another value",
+        VariableChange::New => "is new",
+        VariableChange::Gone => "is gone",
+    };
+    let is_gone = variable.change == VariableChange::Gone;
+    let hint = if variable.is_argument && !variable.is_named && !is_gone {
         format!("; the command does not use it: declare ARG {name} below this step")
     } else {
         String::new()
@@ -140,7 +166,8 @@ fn changed_files(files: &Files, length: Length) -> Vec<String> {
                 FileChange::Content => "content",
                 FileChange::New => "new",
                 FileChange::Removed => "removed",
-                FileChange::Kind => "of another kind",
+                FileChange::Ignored => "now ignored",
+                FileChange::Kind => "another type of file",
             };
             format!("{} ({change})", foreign::line(path))
         });
@@ -175,27 +202,35 @@ fn changed_files(files: &Files, length: Length) -> Vec<String> {
 
 /// `is_all` is whether nothing else differs.
 fn other_permissions(permissions: &Permissions, count: &str, is_all: bool) -> String {
-    let has = if permissions.count == 1 {
-        "has"
+    let (differs, before_name) = if permissions.count == 1 {
+        ("differs only in its permissions", ": ")
     } else {
-        "have"
+        ("differ only in their permissions", ", such as ")
     };
     let hint = if is_all && permissions.same_in_git {
-        "; with --context-mode=git they do not count"
+        "; --context-mode=git ignores that"
     } else {
         ""
     };
     format!(
-        "{count} {has} the same bytes and other permissions ({:04o}, {} {:04o}), such as {}{hint}",
+        "{count} {differs}{before_name}{} ({:04o}, was {:04o}){hint}",
+        foreign::line(&permissions.such_as),
         permissions.now,
-        if permissions.count == 1 {
-            "was"
-        } else {
-            "were"
-        },
         permissions.before,
-        foreign::line(&permissions.such_as)
     )
+}
+
+fn options_differ(options: &[&str]) -> String {
+    let told = options.iter().map(|option| match *option {
+        "WORKDIR" => "working directory (WORKDIR)".to_owned(),
+        "USER" => "user (USER)".to_owned(),
+        "--network" => "network mode (--network)".to_owned(),
+        "--security" => "security mode (--security)".to_owned(),
+        other => other.to_owned(),
+    });
+    let told: Vec<String> = told.collect();
+    let verb = if told.len() == 1 { "differs" } else { "differ" };
+    format!("its {} {verb}", and(&told))
 }
 
 /// Returns the beginning of a digest.

@@ -3,14 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Build, Cause, Details, FileChange, Files, Permissions, Variable};
+use bollard_buildkit_proto::pb::op;
+
+use super::{Build, Cause, Details, FileChange, Files, Permissions, Variable, VariableChange};
 use crate::cache::keys::tree::Entry;
 use crate::cache::keys::{Kind, Tree, Vertex, content, record};
 use crate::cache::record::files::{self, File, FileSet};
 use crate::cache::record::hash::Salt;
-use crate::cache::record::observe::parts;
+use crate::cache::record::observe::{OPTIONS, parts};
 use crate::cache::record::{BuildRecord, Record, StepRecord, name};
 use crate::digest::Digest;
+use crate::fsutil::Matcher;
 use crate::fsutil::wire::{MODE_PERM, MODE_TYPE};
 
 /// A record beside the build that is explained.
@@ -78,12 +81,19 @@ impl<'a> Recorded<'a> {
         if new.mounts != old.mounts {
             return Some(Cause::Mounts);
         }
-        if new.rest == old.rest {
-            return (new.time != old.time).then_some(Cause::Timestamp);
-        }
         let is_exec = vertex.kind() == Kind::Exec;
+        if new.rest == old.rest {
+            return match (new.time != old.time, is_exec) {
+                (true, _) => Some(Cause::Timestamp),
+                // All else is the same, and the key is not.
+                (false, true) => Some(Cause::VariableOrder),
+                (false, false) => None,
+            };
+        }
         Some(if is_exec {
-            Cause::Options
+            Cause::Options(differing_options(&new, old))
+        } else if vertex.name == old.name {
+            Cause::Context
         } else {
             Cause::Command
         })
@@ -94,13 +104,17 @@ impl<'a> Recorded<'a> {
         let names: BTreeSet<&String> = new.env.keys().chain(old.env.keys()).collect();
         let differs = |name: &&String| new.env.get(*name) != old.env.get(*name);
         let differing: Vec<&String> = names.into_iter().filter(differs).collect();
-        let is_argument = |name: &String| self.build.arguments.contains(name);
+        let is_argument = |name: &String| self.build.is_argument(name);
         let argument = differing.iter().find(|name| is_argument(name));
         let name = argument.or(differing.first())?;
         Some(Variable {
             name: (*name).clone(),
             is_argument: is_argument(name),
-            is_new: !old.env.contains_key(*name),
+            change: match (new.env.contains_key(*name), old.env.contains_key(*name)) {
+                (_, false) => VariableChange::New,
+                (false, true) => VariableChange::Gone,
+                (true, true) => VariableChange::Value,
+            },
             is_named: super::diagnose::is_named(vertex, name),
         })
     }
@@ -142,7 +156,9 @@ impl<'a> Recorded<'a> {
             };
             let new = self.build.facts.trees.get(name)?;
             let set = self.record.files(build, name)?;
-            Difference::of(set, new, selectors)?.add_to(&mut all);
+            let mut difference = Difference::of(set, new, selectors)?;
+            difference.mark_ignored(&source.map(excluded).unwrap_or_default());
+            difference.add_to(&mut all);
         }
         if all.changed.is_empty() && all.permissions.is_none() {
             return None;
@@ -169,6 +185,26 @@ impl Details for Recorded<'_> {
             _ => None,
         }
     }
+}
+
+/// Returns the options that differ, as far as both tell them.
+fn differing_options(new: &StepRecord, old: &StepRecord) -> Vec<&'static str> {
+    if old.options.is_empty() {
+        return Vec::new();
+    }
+    let options = OPTIONS.into_iter();
+    let differs = |name: &&str| new.options.get(*name) != old.options.get(*name);
+    options.filter(differs).collect()
+}
+
+/// Returns the patterns that keep files of a folder out of a build: those of `.dockerignore`.
+fn excluded(source: &Vertex) -> Vec<String> {
+    let Ok(op::Op::Source(source)) = &source.op else {
+        return Vec::new();
+    };
+    let patterns = source.attrs.get("local.excludepatterns");
+    let patterns = patterns.and_then(|patterns| serde_json::from_str(patterns).ok());
+    patterns.unwrap_or_default()
 }
 
 /// Returns the digests that the records of a step have.
@@ -280,6 +316,19 @@ impl Difference {
             (None, None) => return,
         };
         self.changed.push((path, change));
+    }
+
+    /// Tells the files that are not sent any more from those that are gone.
+    fn mark_ignored(&mut self, excluded: &[String]) {
+        let Ok(matcher) = Matcher::new(excluded) else {
+            return;
+        };
+        for (path, change) in &mut self.changed {
+            let is_ignored = || matcher.matches(path.trim_end_matches('/')).unwrap_or(false);
+            if *change == FileChange::Removed && is_ignored() {
+                *change = FileChange::Ignored;
+            }
+        }
     }
 
     fn add_to(self, all: &mut Files) {

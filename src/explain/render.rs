@@ -27,7 +27,7 @@ pub fn lines(diagnosis: &Diagnosis, caches: &[Cache<'_>], length: Length) -> Vec
     }
     for reused in &diagnosis.reused {
         blocks.push(vec![format!(
-            "  {}: taken from the cache although {} ran: its files came out the same",
+            "  {}: taken from the cache although {} ran, since that made the same files again",
             phrase::name(&reused.step),
             phrase::label(&reused.although)
         )]);

@@ -1,7 +1,7 @@
 //! The table of a forecast: each step, the cache that has it, and why it would run.
 
 use super::phrase::{self, Length};
-use super::{Build, Diagnosis, Outcome, Place, Step};
+use super::{Build, Diagnosis, Miss, Outcome, Place, Step};
 use crate::cache::keys::Vertex;
 use crate::cache::keys::compare::State;
 use crate::text::foreign;
@@ -19,7 +19,7 @@ pub struct Row {
     pub why: String,
     /// What will become of it.
     pub outcome: Outcome,
-    /// The code of the cause, or `follows`; `None` where it would not run.
+    /// The code of the cause, or `follows`; `None` where it would not run, and where no cache was read.
     pub code: Option<&'static str>,
     /// Digest of the step.
     pub digest: String,
@@ -32,7 +32,7 @@ pub fn rows(build: &Build<'_>, diagnosis: &Diagnosis) -> Vec<Row> {
     let mut rows = Vec::new();
     for (at, vertex) in build.plan.vertices().iter().enumerate() {
         let is_cause = diagnosis.misses.iter().any(|miss| miss.step.vertex == at);
-        let is_step = vertex.makes_layers() && !vertex.inputs.is_empty();
+        let is_step = vertex.makes_layers() && !vertex.inputs.is_empty() && !vertex.name.is_empty();
         // An image has a row if it is why steps run.
         let outcome = match (is_step, is_cause) {
             (true, _) => build.outcomes.get(at),
@@ -121,9 +121,13 @@ fn code(diagnosis: &Diagnosis, at: usize, outcome: Outcome) -> Option<&'static s
     if outcome == Outcome::Served {
         return None;
     }
-    let mut misses = diagnosis.misses.iter();
-    let own = misses.find(|miss| miss.step.vertex == at);
-    Some(own.map_or("follows", |miss| miss.cause.code()))
+    let own = |miss: &&Miss| miss.step.vertex == at;
+    if let Some(own) = diagnosis.misses.iter().find(own) {
+        return Some(own.cause.code());
+    }
+    let is_follower = |miss: &Miss| miss.followers.iter().any(|step| step.vertex == at);
+    let follows = outcome == Outcome::Perhaps || diagnosis.misses.iter().any(is_follower);
+    follows.then_some("follows")
 }
 
 /// Returns the step whose files decide.

@@ -236,10 +236,11 @@ impl Model {
         Counts::of(self.vertices.iter().filter(|v| !v.hidden))
     }
 
-    /// Counts the steps of the Dockerfile, which its frontend numbers; all steps where none is numbered.
+    /// Counts the steps of the Dockerfile, which its frontend numbers, but for base images; all steps where none is
+    /// numbered.
     pub fn numbered(&self) -> Counts {
         let visible = self.vertices.iter().filter(|v| !v.hidden);
-        let numbered = Counts::of(visible.filter(|v| v.is_numbered()));
+        let numbered = Counts::of(visible.filter(|v| v.is_numbered() && !v.is_base_image()));
         if numbered.total == 0 {
             self.counts()
         } else {

@@ -96,7 +96,7 @@ fn caches(out: &mut String, report: &Report) {
                 let age = age.map(|age| format!("{} old", escaped(age)));
                 let hits = cache
                     .hits
-                    .map(|hits| format!("has {}", counted(hits, "cached step")));
+                    .map(|hits| format!("has {hits} of the cached steps"));
                 let parts: Vec<String> = age.into_iter().chain(hits).collect();
                 parts.join(", ")
             }

@@ -1,5 +1,7 @@
 //! Tests of the report and its forms.
 
+use std::collections::BTreeSet;
+
 use bollard_buildkit_proto::moby::buildkit::v1::Vertex;
 use serde_json::Value;
 
@@ -71,6 +73,62 @@ fn large(steps: usize) -> Report {
 #[test]
 fn the_json_form_is_that_of_the_golden_file() {
     insta::assert_snapshot!("json", json::render(&sample()));
+}
+
+/// Returns the names of all fields.
+fn fields(value: &Value, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                names.insert(name.clone());
+                fields(value, names);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| fields(value, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_readme_has_each_field_of_the_json_form_and_no_other() {
+    let mut names = BTreeSet::new();
+    let json: Value = serde_json::from_str(&json::render(&sample())).unwrap();
+    fields(&json, &mut names);
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme.split_once("The JSON form is an object;").unwrap();
+    let (section, _) = section.split_once("### Exit codes").unwrap();
+    let words = section.split('`').skip(1).step_by(2);
+    let words: BTreeSet<&str> = words.flat_map(|word| word.split('.')).collect();
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !words.contains(name.as_str()))
+        .collect();
+    assert_eq!(missing, [""; 0]);
+    // What a field may say.
+    let values = [
+        "succeeded",
+        "failed",
+        "canceled",
+        "missing",
+        "unreadable",
+        "skipped",
+        "import",
+        "image",
+        "exec",
+        "file",
+        "merge",
+        "diff",
+        "git",
+        "http",
+        "local",
+        "internal",
+        "null",
+        "cache explain",
+    ];
+    let unknown = words
+        .iter()
+        .filter(|word| !names.contains(**word) && !values.contains(*word));
+    assert_eq!(unknown.collect::<Vec<_>>(), [&""; 0]);
 }
 
 #[test]

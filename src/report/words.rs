@@ -1,6 +1,6 @@
 //! Figures in words.
 
-use super::model::{Outcome, Report, Step};
+use super::model::{Outcome, Report, Step, Totals};
 use crate::progress::units;
 use crate::text::counted;
 
@@ -42,10 +42,15 @@ pub(super) fn verdict(report: &Report) -> String {
         let steps = counted(totals.steps, "step");
         parts.push(format!("{} of {steps} from the cache", totals.cached));
     }
-    if let Some(saved) = totals.saved_ms.filter(|saved| *saved >= 1000) {
+    if let Some(saved) = saved(totals) {
         parts.push(format!("saved about {}", time(saved)));
     }
     parts.join(", ")
+}
+
+/// Returns how much time was saved, in milliseconds, where that is worth a word.
+pub(super) fn saved(totals: &Totals) -> Option<u64> {
+    totals.saved_ms.filter(|saved| *saved >= 1000)
 }
 
 /// Returns where a step stands, such as `Dockerfile:9`.

@@ -1,14 +1,16 @@
 //! Why steps ran, in builds whose files come from other places, change in other ways, or that fail.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use fs_err as fs;
 
 use crate::support::bench::Bench;
 use crate::support::caches::{export, import, reference};
 use crate::support::git::GitServer;
-use crate::support::rig::{Rig, context, unique};
+use crate::support::rig::{Rig, context, text, unique};
 
 /// Builds with a cache, which is written, and once more on an empty builder after a change. Returns what is said then.
 fn changed(bench: &Bench, args: &[&str], folder: &Path, change: impl FnOnce()) -> Vec<String> {
@@ -91,8 +93,7 @@ fn folders_that_differ_are_named() {
         has(&told, "1 of 2 files differs: src/empty/ (new)"),
         "{told:?}"
     );
-    let mode =
-        "1 of 2 files has the same bytes and other permissions (0700, was 0755), such as src/sub/";
+    let mode = "1 of 2 files differs only in its permissions: src/sub/ (0700, was 0755)";
     assert!(has(&told, mode), "{told:?}");
 }
 
@@ -225,4 +226,59 @@ fn files_are_named_also_where_no_step_ran_when_the_cache_was_written() {
             "{via}: {told:?}"
         );
     }
+}
+
+/// Builds an archive on standard input.
+fn piped(bench: &Bench, args: &[&str], folder: &Path) -> String {
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_dir_all(".", folder).expect("an archive");
+    let archive = archive.into_inner().expect("an archive");
+    let mut command = bench
+        .client
+        .command(&["cachex", "build", "--progress=plain"]);
+    let mut child = command
+        .args(args)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the docker CLI");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(&archive).expect("a pipe");
+    drop(stdin);
+    let output = child.wait_with_output().expect("the docker CLI");
+    let progress = text(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    progress
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn an_archive_in_the_place_of_a_folder_is_explained() {
+    let bench = Bench::new();
+    let dockerfile = format!(
+        "FROM {}\nRUN echo {} > /said\nCOPY a.txt /\nRUN cat /a.txt > /b\n",
+        Rig::get().busybox,
+        unique("s")
+    );
+    let folder = context(&[("Dockerfile", dockerfile.as_str()), ("a.txt", "a")]);
+    let cache = reference("it/explain");
+    piped(&bench, &[&export(&cache, "mode=max")], folder.path());
+    fs::write(folder.path().join("a.txt"), "other").expect("a file");
+    bench.prune();
+    let told = told(&piped(&bench, &[&import(&cache)], folder.path()));
+    // Unpacking it is no step of the Dockerfile.
+    assert!(told[0].starts_with("why 2 steps ran"), "{told:?}");
+    assert_eq!(told[1].trim(), "the build context", "{told:?}");
+    assert_eq!(
+        told[2].trim(),
+        "the Git repository, URL or archive that it reads has changed"
+    );
+    assert!(
+        has(
+            &told,
+            "2 steps follow from it: [3/4] COPY a.txt /, [4/4] RUN cat /a.txt > /b"
+        ),
+        "{told:?}"
+    );
 }

@@ -44,6 +44,7 @@ mod engine;
 mod environment;
 mod errors;
 mod explain;
+mod explain_changes;
 mod explain_contexts;
 mod flags;
 mod frontend;

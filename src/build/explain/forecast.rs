@@ -24,6 +24,8 @@ pub struct Forecast {
     pub rows: Vec<Row>,
     /// What is said if none of the caches could be read.
     pub no_cache: Option<String>,
+    /// How many caches were read.
+    pub read: usize,
     /// The caches that could not be read, each with the error, or none where it does not exist.
     pub unread: Vec<(String, Option<String>)>,
     /// The steps as the frontend made them, by platform.
@@ -59,6 +61,7 @@ pub async fn of(
         } else {
             None
         },
+        read: findings.caches.read.len(),
         unread,
         definitions: definitions.clone(),
     }

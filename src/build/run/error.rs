@@ -70,7 +70,7 @@ pub enum BuildError {
         solve: RpcError,
     },
     /// A step would have run, and none may.
-    #[error("no step may run (--require-cached), and {} is not in the caches: {}", .0.step, .0.cause)]
+    #[error("no step may run (--require-cached), but {} had to: {}", .0.step, .0.cause)]
     NotCached(StepThatRuns),
     /// The builder went away.
     #[error("the connection to the builder broke")]

@@ -12,6 +12,7 @@
 //! | [`content`], [`tree`], [`header`] | the checksum of a context's files |
 //! | [`compare`] | the steps of a build looked up in a cache config |
 //! | [`calibrate`] | which kinds of keys a builder computes as this room does |
+//! | `declared` | the build arguments that a Dockerfile declares |
 //! | [`vary`] | steps that differ in one thing only, looked up in a cache |
 //! | [`twins`] | steps that a build has twice |
 //! | `go_json` | the JSON that keys are digests of |
@@ -24,6 +25,7 @@
 pub mod calibrate;
 pub mod compare;
 pub mod content;
+mod declared;
 mod exec;
 mod file;
 mod go_json;

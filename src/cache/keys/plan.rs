@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use bollard_buildkit_proto::pb::{self, Definition, Op, op};
 use prost::Message as _;
 
-use super::{Facts, Unknown};
+use super::{Facts, Unknown, declared};
 use crate::digest::Digest;
 use crate::options::platform::Platform;
 
@@ -17,6 +17,8 @@ pub struct Plan {
     by_digest: HashMap<String, usize>,
     /// The steps whose results the build returns.
     results: Vec<Edge>,
+    /// The build arguments that the Dockerfile declares.
+    arguments: BTreeSet<String>,
     /// The outputs of each vertex that are used.
     outputs: Vec<BTreeSet<i64>>,
 }
@@ -187,7 +189,9 @@ impl Plan {
         let mut read = HashMap::new();
         let mut order = Vec::new();
         let mut results = Vec::new();
+        let mut arguments = BTreeSet::new();
         for definition in definitions {
+            arguments.extend(declared::arguments(definition));
             let places = places(definition);
             let last = definition.def.len().saturating_sub(1);
             for (at, bytes) in definition.def.iter().enumerate() {
@@ -207,7 +211,9 @@ impl Plan {
                 }
             }
         }
-        Self::in_order(read, order, &results)
+        let mut plan = Self::in_order(read, order, &results);
+        plan.arguments = arguments;
+        plan
     }
 
     /// Puts the steps in the order in which the results need them, each behind its inputs. Digests do not count: that of
@@ -278,6 +284,11 @@ impl Plan {
     /// Returns the steps, each after its inputs.
     pub fn vertices(&self) -> &[Vertex] {
         &self.vertices
+    }
+
+    /// Returns the build arguments that the Dockerfile declares.
+    pub fn arguments(&self) -> &BTreeSet<String> {
+        &self.arguments
     }
 
     /// Returns the index of the step with a digest.

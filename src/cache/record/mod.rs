@@ -120,6 +120,9 @@ pub struct StepRecord {
     /// Hash of its mounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounts: Option<Hashed>,
+    /// Hashes of options of a command, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Hashed>,
     /// Hash of the time that files are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Hashed>,

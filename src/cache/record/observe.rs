@@ -199,6 +199,11 @@ fn frontend(definition: &Definition) -> String {
     syntax.next().unwrap_or_else(|| "builtin".to_owned())
 }
 
+/// The option that `WORKDIR` sets.
+pub const OPTION_FOLDER: &str = "WORKDIR";
+/// The options of commands that are told one by one, by what sets them in a Dockerfile.
+pub const OPTIONS: [&str; 4] = [OPTION_FOLDER, "USER", "--network", "--security"];
+
 /// Returns the parts that a step is made of, as far as its own bytes go.
 pub fn parts(vertex: &Vertex, salt: &Salt) -> StepRecord {
     let mut step = StepRecord {
@@ -229,6 +234,12 @@ fn exec_parts(exec: &ExecOp, salt: &Salt, step: &mut StepRecord) {
         // It is made anew for each build, and counts in no key.
         meta.proxy_env = None;
     }
+    let meta = exec.meta.clone().unwrap_or_default();
+    let (network, security) = (exec.network.to_string(), exec.security.to_string());
+    let values = [meta.cwd, meta.user, network, security];
+    let options = OPTIONS.into_iter().zip(values);
+    let options = options.map(|(name, value)| (name.to_owned(), salt.hash(name, value.as_bytes())));
+    step.options = options.collect();
     let mounts = std::mem::take(&mut rest.mounts);
     let mounts = mounts
         .iter()

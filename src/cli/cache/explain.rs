@@ -31,6 +31,9 @@ pub struct ExplainArgs {
     build: BuildArgs,
 }
 
+/// What is said where there is nothing to compare with.
+const NO_CACHE: &str = "there is no cache to look the steps up in, so all of them would run: name one with --cache-from or --cache";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// For people.
@@ -68,10 +71,12 @@ fn show(nodes: &[NodeForecast], ctx: &Context) -> Result<(), CommandError> {
             rows,
             no_cache,
             unread,
+            read,
             ..
         } = &node.forecast;
         match no_cache {
             Some(line) => ctx.ui.warning(line),
+            None if *read == 0 => ctx.ui.warning(NO_CACHE),
             None => {
                 for (name, error) in unread {
                     let why = error.as_deref().unwrap_or("it does not exist");

@@ -262,7 +262,7 @@ fn a_cache_without_layers_is_told_once() {
         format!(
             "why 6 steps ran {HEADER}\n  \
              Dockerfile:4  [build 2/6] COPY package.json ./\n                \
-             in the cache without its layer: the cache was written with mode=min; mode=max keeps it\n                \
+             in the cache without its layer: mode=min keeps only layers of the final image, mode=max keeps all\n                \
              5 steps follow from it: [build 3/6] RUN npm ci, [build 4/6] COPY . ., \
              [build 5/6] RUN npm run build and 2 more"
         )
@@ -339,7 +339,7 @@ fn files_that_came_out_the_same_are_good_news() {
     assert!(
         text.ends_with(
             "\n  [stage-1 2/2] COPY --from=build /out /app: taken from the cache although \
-             [build 6/6] ran: its files came out the same"
+             [build 6/6] ran, since that made the same files again"
         ),
         "{text}"
     );

@@ -88,7 +88,7 @@ fn files_are_named() {
         against(&now, &before),
         "Dockerfile:9  [build 4/6] COPY . .\n\
          5 of 5 files differ: src/gone.ts (removed), src/health.ts (new), src/link (content), \
-         src/server.ts (content), src/thing (of another kind)"
+         src/server.ts (content), src/thing (another type of file)"
     );
 }
 
@@ -137,12 +137,12 @@ fn variables_are_named() {
     assert_eq!(
         against(&now, &before),
         "Dockerfile:5  [build 3/6] RUN npm ci\n\
-         build argument COMMIT_SHA differs; the command does not use it: declare ARG COMMIT_SHA \
+         build argument COMMIT_SHA has another value; the command does not use it: declare ARG COMMIT_SHA \
          below this step"
     );
     assert_eq!(
         told(&now, &before, &record(&before), &[]),
-        "Dockerfile:5  [build 3/6] RUN npm ci\nenvironment variable COMMIT_SHA differs"
+        "Dockerfile:5  [build 3/6] RUN npm ci\nenvironment variable COMMIT_SHA has another value"
     );
 }
 

@@ -16,11 +16,11 @@ fn assert_words(causes: Vec<(Cause, &str, &str)>) {
 
 #[test]
 fn causes_in_the_step_have_their_words() {
-    let variable = |is_argument, is_new, is_named| {
+    let variable = |is_argument, change, is_named| {
         Cause::Variable(Variable {
             name: "COMMIT_SHA".to_owned(),
             is_argument,
-            is_new,
+            change,
             is_named,
         })
     };
@@ -32,27 +32,52 @@ fn causes_in_the_step_have_their_words() {
         ),
         (Cause::SomeFiles, "files", "files that it reads differ"),
         (
-            variable(true, false, false),
+            variable(true, VariableChange::Value, false),
             "arg",
-            "build argument COMMIT_SHA differs; the command does not use it: declare ARG COMMIT_SHA \
+            "build argument COMMIT_SHA has another value; the command does not use it: declare ARG COMMIT_SHA \
              below this step",
         ),
         (
-            variable(true, false, true),
+            variable(true, VariableChange::Value, true),
             "arg",
-            "build argument COMMIT_SHA differs",
+            "build argument COMMIT_SHA has another value",
         ),
         (
-            variable(false, true, false),
+            variable(false, VariableChange::New, false),
             "env",
             "environment variable COMMIT_SHA is new",
         ),
         (Cause::Command, "command", "its command differs"),
         (Cause::Mounts, "mounts", "its mounts differ"),
         (
-            Cause::Options,
+            Cause::Options(Vec::new()),
             "options",
             "another option of the step differs",
+        ),
+        (
+            Cause::Options(vec!["WORKDIR"]),
+            "options",
+            "its working directory (WORKDIR) differs",
+        ),
+        (
+            Cause::Options(vec!["USER", "--network"]),
+            "options",
+            "its user (USER) and network mode (--network) differ",
+        ),
+        (
+            Cause::Context,
+            "command",
+            "its text is the same, but WORKDIR or a variable in it differs",
+        ),
+        (
+            Cause::VariableOrder,
+            "env",
+            "the same environment variables are set in another order",
+        ),
+        (
+            variable(true, VariableChange::Gone, false),
+            "arg",
+            "build argument COMMIT_SHA is gone",
         ),
         (
             Cause::Platforms(vec!["linux/arm64".to_owned(), "linux/386".to_owned()]),
@@ -77,23 +102,23 @@ fn causes_outside_the_step_have_their_words() {
         (
             Cause::Source,
             "source",
-            "what it is downloaded from has changed",
+            "the Git repository, URL or archive that it reads has changed",
         ),
         (Cause::Timestamp, "timestamp", "SOURCE_DATE_EPOCH differs"),
         (
             Cause::NoLayer,
             "no-layer",
-            "in the cache without its layer: the cache was written with mode=min; mode=max keeps it",
+            "in the cache without its layer: mode=min keeps only layers of the final image, mode=max keeps all",
         ),
         (
             Cause::LayerLost(of("ab")),
             "layer-lost",
-            "in the cache, but the registry has lost its layer sha256:abab… (exported anew)",
+            "in the cache, but the registry has lost its layer sha256:abab…; the next export puts it back",
         ),
         (
             Cause::OtherOrder,
             "new",
-            "in the cache on top of other steps only",
+            "the cache has this step, but only after other steps than these",
         ),
         (
             Cause::New,
@@ -112,7 +137,7 @@ fn causes_outside_the_step_have_their_words() {
     };
     assert_eq!(
         one(&frontend),
-        "the frontend moved from docker/dockerfile:1@sha256:1f1f to docker/dockerfile:1@sha256:9a9a"
+        "the Dockerfile frontend moved from docker/dockerfile:1@sha256:1f1f to docker/dockerfile:1@sha256:9a9a"
     );
 }
 
@@ -163,8 +188,8 @@ fn files_are_named_with_what_is_other() {
     assert_eq!(
         (one(&cause).as_str(), cause.code()),
         (
-            "37 of 214 files have the same bytes and other permissions (0664, were 0644), such as \
-             src/a.ts; with --context-mode=git they do not count",
+            "37 of 214 files differ only in their permissions, such as src/a.ts (0664, was 0644); \
+             --context-mode=git ignores that",
             "permissions"
         )
     );
@@ -175,11 +200,11 @@ fn files_are_named_with_what_is_other() {
         .collect();
     let text = one(&Cause::Files(changed(&many)));
     assert!(
-        text.ends_with("f4 (of another kind), and 31 more (--explain=full)"),
+        text.ends_with("f4 (another type of file), and 31 more (--explain=full)"),
         "{text}"
     );
     let full = phrase::cause(&Cause::Files(changed(&many)), Length::Full).join("");
-    assert!(full.ends_with("f35 (of another kind)"), "{full}");
+    assert!(full.ends_with("f35 (another type of file)"), "{full}");
 }
 
 fn step(name: &str) -> Step {

@@ -161,6 +161,12 @@ impl Vertex {
         number().is_some_and(|(step, steps)| is_number(step) && is_number(steps))
     }
 
+    /// Returns whether it is the image that a stage begins with: `[stage 1/7] FROM debian`.
+    pub fn is_base_image(&self) -> bool {
+        let text = self.name.split_once("] ").map(|(_, text)| text);
+        self.is_numbered() && text.is_some_and(|text| text.starts_with("FROM "))
+    }
+
     /// Returns its parts that have begun, in the order they did.
     pub fn statuses(&self) -> impl Iterator<Item = &Status> {
         self.listed.iter().filter_map(|i| self.statuses.get(*i))

@@ -23,7 +23,7 @@ pub(super) fn sums(out: &mut String, report: &Report) {
         ("ran", (totals.steps > 0).then(|| totals.ran.to_string())),
         ("failed", number(totals.failed)),
         ("not reached", number(totals.canceled)),
-        ("saved, about", totals.saved_ms.map(words::time)),
+        ("saved, about", words::saved(totals).map(words::time)),
         ("sent to caches", totals.sent_bytes.map(words::bytes)),
         (
             "received from caches",
@@ -101,7 +101,7 @@ pub(super) fn caches(out: &mut String, report: &Report) {
                     commit.map(|c| format!("commit {}", c.chars().take(12).collect::<String>()));
                 let hits = cache
                     .hits
-                    .map(|hits| format!("has {}", counted(hits, "cached step")));
+                    .map(|hits| format!("has {hits} of the cached steps"));
                 let parts: Vec<String> = age.into_iter().chain(commit).chain(hits).collect();
                 parts.join(", ")
             }

@@ -91,14 +91,20 @@ fn lanes(report: &Report) -> Vec<Lane<'_>> {
             None => lanes.push((node, label, vec![step])),
         }
     }
+    // An image that several stages begin with has the name of one of them, and the place of the first.
+    lanes.sort_by_key(|(.., steps)| {
+        let first = steps.iter().find(|step| step.counted);
+        first.map_or(usize::MAX, |step| step.id)
+    });
     let stages = lanes.into_iter().map(|(node, label, steps)| {
-        let cached = steps.iter().filter(|step| step.status == Status::Cached);
-        let cached = cached.count();
+        let counted = steps.iter().filter(|step| step.counted);
+        let cached = counted.clone().filter(|step| step.status == Status::Cached);
+        let (cached, all) = (cached.count(), counted.count());
         let mut lane = Lane {
             label: with_node(label, node),
-            remark: match (cached, steps.len()) {
-                (0, _) => String::new(),
-                (cached, all) => format!("{cached} of {all} cached"),
+            remark: match cached {
+                0 => String::new(),
+                cached => format!("{cached} of {all} cached"),
             },
             bars: Vec::new(),
         };
