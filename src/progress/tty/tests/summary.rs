@@ -24,19 +24,19 @@ fn a_summary_has_the_numbered_steps_and_what_is_known_of_caches() {
         received: Some(4_000_000),
         ..sent
     };
-    assert_eq!(summarized(70, none), ["3 steps, 2 cached, 12.4s"]);
+    assert_eq!(summarized(70, none), ["2 steps, 1 cached, 12.4s"]);
     assert_eq!(
         summarized(70, sent),
-        ["3 steps, 2 cached, 12.4s; cache: sent 31.24MB"]
+        ["2 steps, 1 cached, 12.4s; cache: sent 31.24MB"]
     );
     assert_eq!(
         summarized(70, both),
-        ["3 steps, 2 cached, 12.4s; cache: sent 31.24MB, received 4.00MB"]
+        ["2 steps, 1 cached, 12.4s; cache: sent 31.24MB, received 4.00MB"]
     );
     assert_eq!(
         summarized(40, both),
         [
-            "3 steps, 2 cached, 12.4s",
+            "2 steps, 1 cached, 12.4s",
             "cache: sent 31.24MB, received 4.00MB"
         ]
     );
