@@ -222,6 +222,8 @@ fn place(label: &str) -> (&str, Option<u32>) {
         Some((platform, stage)) if platform.contains('/') => stage,
         _ => stage,
     };
+    // A Dockerfile of one stage has its steps without its name.
+    let stage = if stage == "stage-0" { "" } else { stage };
     (stage, name::number(label))
 }
 

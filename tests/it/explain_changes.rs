@@ -162,6 +162,26 @@ fn a_dockerignore_that_changes_the_files_is_told() {
         "files",
     );
     told.assert_causes(1);
+    // What was left out before is new.
+    let folder = project();
+    ignore("Dockerfile\nnotes.md\n")(folder.path());
+    let told = after(&bench, &[], folder.path(), ignore("Dockerfile\n"), &[]);
+    told.assert_cause(
+        3,
+        "COPY . .",
+        "2 of 4 files differ: .dockerignore (content), notes.md (new)",
+        "files",
+    );
+    // One that is gone is not told as ignored.
+    let folder = project();
+    let remove = |folder: &Path| fs::remove_file(folder.join("notes.md")).expect("a file");
+    let told = after(&bench, &[], folder.path(), remove, &[]);
+    told.assert_cause(
+        3,
+        "COPY . .",
+        "1 of 3 files differs: notes.md (removed)",
+        "files",
+    );
 }
 
 #[test]
@@ -282,6 +302,13 @@ fn options_of_a_command_are_told_by_name() {
             9,
             "its network mode (--network) differs",
             "options",
+        ),
+        (
+            "RUN ls >",
+            "RUN --mount=type=tmpfs,target=/t ls >",
+            9,
+            "its mounts differ",
+            "mounts",
         ),
         (
             "RUN ls >",

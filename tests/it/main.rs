@@ -22,6 +22,7 @@ mod cache_client;
 mod cache_faults;
 mod cache_forecast;
 mod cache_heal;
+mod cache_hostile;
 mod cache_import;
 mod cache_inspect;
 mod cache_keys;
