@@ -318,8 +318,8 @@ fn a_step_that_should_have_hit_is_told() {
     let text = explained(&usual(), &[cache], Some(&ran), shown);
     assert!(
         text.ends_with(
-            "it is in the cache with its layer, and BuildKit did not use it (moby/buildkit#4674); a \
-             second run should"
+            "it is in the cache with its layer, but BuildKit did not use it (a known bug, \
+             moby/buildkit#4674); running the build again may help"
         ),
         "{text}"
     );
