@@ -26,7 +26,7 @@ use super::cache::export::Pushes;
 use super::cache::import::found::FoundCache;
 use super::cache::import::{self, Imports, Probes};
 use super::cache::{CacheReport, CacheTarget, CacheTools, Cancellation};
-use super::context::inputs::Inputs;
+use super::context::inputs::{Folders, Inputs};
 use super::context::vcs::Commit;
 use super::explain::recorder::Recorder;
 use super::explain::{Around, Builder, Explainer, Explanation, Sources};
@@ -136,31 +136,16 @@ pub async fn run(
     };
     let recorder = Recorder::new(request, &inputs, runner.targets, build.platform.clone());
     let folders = inputs.folders();
-    let sources = Sources {
-        folders: folders.clone(),
-        caches: imports.found(&BTreeMap::new()),
-        builder: Builder {
-            client: runner.client.clone(),
-            session: build.names.id.clone(),
-        },
-    };
     let explainer = Explainer::new(
         request,
         runner.probes.reads_known(),
         recorder.as_ref().is_some_and(Recorder::tells_files),
-        sources,
+        sources(runner, &build, &imports, &folders),
         &cancellation.graceful,
     );
     let mounts = MountWatch::new(request, runner.targets, &imports);
-    let saves = mounts.as_ref().and_then(|_| {
-        let saver = Saver {
-            client: runner.client.clone(),
-            session: build.names.id.clone(),
-            caches: build.caches.registries().to_vec(),
-            found: imports.mounts(),
-        };
-        Saves::new(saver, runner.meter.clone())
-    });
+    let saves = mounts.as_ref();
+    let saves = saves.and_then(|_| saves_of(runner, &build, &imports));
     let attempts = Attempts {
         build: &build,
         runner,
@@ -204,6 +189,34 @@ pub async fn run(
         found: imports.found(status.unread()),
     });
     ending.finish(build, imports, last, kept, explaining).await
+}
+
+/// Returns what an explanation is drawn from.
+fn sources(
+    runner: &Runner<'_>,
+    build: &ReadyBuild,
+    imports: &Imports,
+    folders: &Folders,
+) -> Sources {
+    Sources {
+        folders: folders.clone(),
+        caches: imports.found(&BTreeMap::new()),
+        builder: Builder {
+            client: runner.client.clone(),
+            session: build.names.id.clone(),
+        },
+    }
+}
+
+/// Returns who saves cache mounts beside the build; `None` where no cache keeps any.
+fn saves_of(runner: &Runner<'_>, build: &ReadyBuild, imports: &Imports) -> Option<Saves> {
+    let saver = Saver {
+        client: runner.client.clone(),
+        session: build.names.id.clone(),
+        caches: build.caches.registries().to_vec(),
+        found: imports.mounts(),
+    };
+    Saves::new(saver, runner.meter.clone())
 }
 
 /// Who explains the build, and the caches that it was to read.

@@ -3,9 +3,10 @@
 //!
 //! It can hold escapes that move the cursor, change the title or answer on the terminal's input, and
 //! characters that are not seen but turn the direction of what follows or make two names look alike.
-//! [`line()`], [`lines`] and [`excerpt`] drop them all; [`log`] keeps colours and carriage returns.
+//! [`line()`], [`lines`] and [`excerpt`] drop them all; [`log`] keeps colours and carriage returns, and [`json`] writes escapes of its own.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Returns one line: line ends and tabs become blanks.
 pub fn line(input: &str) -> Cow<'_, str> {
@@ -62,6 +63,24 @@ pub fn log(input: &[u8]) -> String {
         Piece::Colour(sequence) => out.push_str(sequence),
         Piece::Char(_) => {}
     });
+    out
+}
+
+/// Writes the characters of a JSON document that could steer a terminal or hide something as their escapes: the document
+/// stays the same for who parses it.
+pub fn json(document: &str) -> String {
+    let mut out = String::with_capacity(document.len());
+    for c in document.chars() {
+        // Outside of strings there are only line breaks and blanks.
+        if is_hidden(c) || (c.is_control() && c != '\n') {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
     out
 }
 
@@ -192,6 +211,26 @@ fn escape_length(input: &str) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_json_document_is_the_same_without_what_steers() {
+        let value = serde_json::json!({"a\u{202e}": "\u{1b}[2J\u{9b}\u{e0001}\u{2028} ok"});
+        let shown = json(&format!("{value:#}\n"));
+        assert!(
+            !shown.contains(|c| is_hidden(c) || (char::is_control(c) && c != '\n')),
+            "{shown:?}"
+        );
+        assert!(
+            shown.contains(r"\u202e")
+                && shown.contains(r"\u009b")
+                && shown.contains(r"\udb40\udc01"),
+            "{shown}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown).unwrap(),
+            value
+        );
+    }
 
     #[test]
     fn a_line_loses_everything_that_is_not_text() {

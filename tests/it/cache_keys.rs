@@ -400,7 +400,7 @@ fn forecasts_come_true() {
         ("a command", &["new"], &|| {
             fs::write(path("Dockerfile"), with("cp -r src", "cp -a src")).expect("a file");
         }),
-        ("a variable", &["env"], &|| {
+        ("a variable", &["arg"], &|| {
             fs::write(path("Dockerfile"), with("COPY src", "ARG X=1\nCOPY src")).expect("a file");
         }),
         ("a file of a folder", &["files"], &|| {

@@ -83,7 +83,7 @@ impl Saves {
     }
 
     fn start(&self, used: Used) -> Begun {
-        let (saver, gate, turns) = (
+        let (by, gate, turns) = (
             Arc::clone(&self.saver),
             self.gate.clone(),
             Arc::clone(&self.turns),
@@ -99,7 +99,7 @@ impl Saves {
                     () = hurried.cancelled() => {}
                 }
                 let _turn = turns.acquire().await;
-                saver.save(&used).await
+                by.save(&used).await
             };
             handle.block_on(async {
                 tokio::select! {

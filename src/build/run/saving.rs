@@ -12,13 +12,13 @@ use crate::build::mounts::beside::Saved;
 impl Ending<'_> {
     /// Saves the mounts of steps that ran, where the build succeeded. A cancellation ends it.
     pub(super) async fn save_mounts(self, last: &LastAttempt) -> Saved {
-        let (Some(mounts), Some(saves), true) = (self.mounts, self.saves, last.result.is_ok())
+        let (Some(mounts), Some(beside), true) = (self.mounts, self.saves, last.result.is_ok())
         else {
             return Saved::default();
         };
         let used = mounts.used();
         tokio::select! {
-            saved = saves.finish(&used) => saved,
+            saved = beside.finish(&used) => saved,
             () = self.cancellation.graceful.cancelled() => Saved::default(),
         }
     }
@@ -29,12 +29,12 @@ impl Ending<'_> {
         let Some(deadline) = deadline(build, last) else {
             return Saved::default();
         };
-        let (Some(mounts), Some(saves)) = (self.mounts, self.saves) else {
+        let (Some(mounts), Some(beside)) = (self.mounts, self.saves) else {
             return Saved::default();
         };
         let used = mounts.used_before_failure();
         tokio::select! {
-            saved = saves.finish(&used) => saved,
+            saved = beside.finish(&used) => saved,
             () = tokio::time::sleep_until(before_publishing(deadline)) => Saved::default(),
             () = self.cancellation.force.cancelled() => Saved::default(),
         }

@@ -53,7 +53,8 @@ pub async fn run(args: ExplainArgs, ctx: &Context) -> Result<(), CommandError> {
         Format::Table => show(&nodes, ctx)?,
         Format::Json => {
             let text = serde_json::to_string_pretty(&to_json(&nodes));
-            ctx.ui.data(&text.map_err(CommandError::failed)?)?;
+            let text = text.map_err(CommandError::failed)?;
+            ctx.ui.data(&foreign::json(&text))?;
         }
     }
     let rows = nodes.iter().flat_map(|node| &node.forecast.rows);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::template::{Template, TemplateError};
+use crate::text::foreign;
 
 /// A parsed `--format`.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +43,7 @@ impl Format {
         let json = || serde_json::to_value(value).unwrap_or_default();
         match self {
             Self::Table => Ok(table()),
-            Self::Json => Ok(format!("{:#}\n", json())),
+            Self::Json => Ok(foreign::json(&format!("{:#}\n", json()))),
             Self::Template(template) => Ok(template.render(&json(), &json())? + "\n"),
         }
     }

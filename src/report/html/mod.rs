@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::model::{Outcome, Report};
 use super::words;
+use crate::text::foreign;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -86,7 +87,7 @@ fn footer(out: &mut String, report: &Report) {
     _ = write!(out, "</main>\n<footer>{}</footer>\n", facts.join(" · "));
     // For programs that read the page. It is no script, and nothing in it ends the element.
     let json = serde_json::to_string(report).unwrap_or_default();
-    let json = json.replace('<', "\\u003c");
+    let json = foreign::json(&json).replace('<', "\\u003c");
     _ = writeln!(
         out,
         "<script type=\"application/json\" id=\"report\">{json}</script>"
