@@ -154,7 +154,13 @@ fn changed_files(files: &Files, length: Length) -> Vec<String> {
     let of_all = |count: usize| {
         let total = counted(files.total, "file");
         let verb = if count == 1 { "differs" } else { "differ" };
-        (format!("{count} of {total}"), verb)
+        // Folders may be among those that differ, and are not in the total.
+        let of_all = if count > files.total {
+            format!("{count} files and folders")
+        } else {
+            format!("{count} of {total}")
+        };
+        (of_all, verb)
     };
     if !files.changed.is_empty() {
         let shown = match length {

@@ -305,13 +305,6 @@ fn options_of_a_command_are_told_by_name() {
         ),
         (
             "RUN ls >",
-            "RUN --mount=type=tmpfs,target=/t ls >",
-            9,
-            "its mounts differ",
-            "mounts",
-        ),
-        (
-            "RUN ls >",
             "USER root\nRUN ls >",
             10,
             "its user (USER) differs",

@@ -193,6 +193,15 @@ fn files_are_named_with_what_is_other() {
             "permissions"
         )
     );
+    let Cause::Files(mut with_folders) = cause else {
+        unreachable!("made above")
+    };
+    with_folders.total = 36;
+    let told = one(&Cause::Files(with_folders));
+    assert!(
+        told.starts_with("37 files and folders differ only"),
+        "{told}"
+    );
     let names: Vec<String> = (0..36).map(|n| format!("f{n}")).collect();
     let many: Vec<_> = names
         .iter()
