@@ -91,7 +91,7 @@ pub(super) fn cosign(env: &Env) -> Result<Arc<Cosign>, CommandError> {
 ///
 /// # Errors
 ///
-/// Fails as [`cosign`], and if nobody is named: every signature would do.
+/// Fails as [`cosign()`], and if nobody is named: every signature would do.
 pub(super) fn cosign_for(identity: &Identity, env: &Env) -> Result<Arc<Cosign>, CommandError> {
     let cosign = cosign(env)?;
     if identity.is_empty() && cosign.verify_args.is_empty() {

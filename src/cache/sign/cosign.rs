@@ -1,7 +1,7 @@
 //! The user's cosign: it signs with what is no key file (an identity of a CI, a key in a KMS), and finds out who signed.
 //!
 //! Used are `cosign attest-blob` and `cosign verify-blob-attestation` (cosign, `doc/cosign_attest-blob.md`,
-//! `doc/cosign_verify-blob-attestation.md`), whose bundle has the form of [`bundle`](super::bundle). What the user adds to
+//! `doc/cosign_verify-blob-attestation.md`), whose bundle has the form of [`bundle`]. What the user adds to
 //! their arguments may hold a secret and is never shown; what cosign says never steers the terminal.
 
 use std::io;
