@@ -1,6 +1,7 @@
 //! A plan in one line.
 
 use super::plan::Plan;
+use crate::text::foreign;
 
 /// What a scope holds before the build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Held {
 /// that it does not tell of are named alone.
 pub fn line(repository: &str, plan: &Plan, held: &[Held]) -> String {
     let Plan { what, reads, .. } = plan;
+    // The name of a branch is whatever a variable holds.
+    let what = foreign::line(what);
     let before = format!("cache {repository}: {what} → ");
     let state = |at: usize| match held.get(at) {
         Some(Held::Nothing) => " (none yet)".to_owned(),

@@ -35,3 +35,15 @@ fn check(cases: &[Case]) {
         assert_eq!(text, case.line, "{}: {facts:?}", case.name);
     }
 }
+
+#[test]
+fn a_name_does_not_steer_the_terminal() {
+    let name = "x\n::set-output\u{1b}[31m\u{202e}";
+    let facts = facts_of(&[("CI", "true"), ("CACHEX_BRANCH", name)], None);
+    let text = line_of(&facts, &GitFacts::default(), &Wishes::default());
+    let is_bad = |c: char| c.is_control() || c == '\u{202e}';
+    assert!(
+        text.starts_with("branch x ::set-output") && !text.contains(is_bad),
+        "{text:?}"
+    );
+}
