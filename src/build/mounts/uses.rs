@@ -13,9 +13,6 @@ use crate::buildkit::llb::Graph;
 use crate::cache::extras::mounts::MountName;
 use crate::digest::Digest;
 
-/// Prefixes of sources that are images.
-const IMAGES: [&str; 2] = ["docker-image://", "oci-layout://"];
-
 /// A cache mount of the builder, and who uses it. The builder does not tell platforms apart: steps of several share it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MountUse {
@@ -89,7 +86,7 @@ fn use_of(
         base_key: input.map_or_else(String::new, base_key),
         option: option.clone(),
         platform: op.platform.clone(),
-        root: root_of(graph, ops, step),
+        root: root_of(graph, step),
         base: input.and_then(|input| {
             let base = graph.ending_at_output(&input.digest, input.index)?;
             Some((base, mount.selector.clone()))
@@ -144,14 +141,9 @@ fn runs(graph: &Graph, ops: &BTreeMap<String, Op>, digest: &str) -> bool {
 }
 
 /// Returns the image that a step's root file system begins with.
-fn root_of(graph: &Graph, ops: &BTreeMap<String, Op>, step: &str) -> Option<Definition> {
+fn root_of(graph: &Graph, step: &str) -> Option<Definition> {
     let bottom = graph.bottom_of(step)?;
-    let Some(op::Op::Source(source)) = ops.get(bottom)?.op.as_ref() else {
-        return None;
-    };
-    let is_image = IMAGES
-        .iter()
-        .any(|prefix| source.identifier.starts_with(prefix));
+    let is_image = graph.is_image(bottom);
     is_image
         .then(|| graph.ending_at_output(bottom, 0))
         .flatten()
