@@ -21,7 +21,7 @@ use super::idle::{self, Activity};
 use super::limit::{Class, Limits};
 use super::redirect;
 use super::reply::{Reply, transport_error};
-use super::retry::{self, Budget, Clock, RetryPolicy};
+use super::retry::{self, Budget, Clock, Reach, RetryPolicy};
 use crate::docker::token::Tokens;
 
 mod scheme;
@@ -43,6 +43,7 @@ pub(super) struct Inner {
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    reach: Arc<Reach>,
     requests: AtomicU64,
     /// See [`RegistryClient::clock_lead`].
     clock_lead: OnceLock<i64>,
@@ -183,6 +184,7 @@ impl RegistryClient {
             host,
             retry,
             clock,
+            reach: Arc::default(),
             requests: AtomicU64::new(0),
             clock_lead: OnceLock::new(),
             quirks: Quirks::default(),
@@ -231,12 +233,13 @@ impl RegistryClient {
 
     /// Starts the budget of an operation.
     pub(super) fn budget(&self) -> Budget {
-        Budget::new(&self.inner.retry, &self.inner.clock)
+        Budget::new(&self.inner.retry, &self.inner.clock, &self.inner.reach)
     }
 
     /// Starts the budget of an operation that is tried once.
     pub(super) fn budget_of_one(&self) -> Budget {
-        Budget::new(&RetryPolicy::never(), &self.inner.clock)
+        let Inner { clock, reach, .. } = &*self.inner;
+        Budget::new(&RetryPolicy::never(), clock, reach)
     }
 
     /// Returns the root URL of the host under the scheme known so far.
@@ -360,6 +363,7 @@ impl RegistryClient {
         let answer = idle::answer(request.send(), &activity, &timeouts, call.commit).await;
         if !matches!(&answer, Ok(Err(error)) if error.is_connect()) {
             self.inner.requests.fetch_add(1, Ordering::Relaxed);
+            self.inner.reach.reached();
         }
         // The body's own error says more than that of the connection.
         if let Some(error) = activity.take_failure() {

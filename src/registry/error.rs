@@ -276,6 +276,11 @@ impl RegistryError {
         matches!(self.last(), Self::Slow { .. } | Self::Idle { .. })
     }
 
+    /// Returns whether nobody was there: the host has no address, or nobody takes connections at it.
+    pub fn is_unreached(&self) -> bool {
+        matches!(self.last(), Self::Connect { source, .. } if cause::is_unreached(source.as_ref()))
+    }
+
     /// Returns whether the registry does not know the manifest, blob or repository.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(StatusCode::NOT_FOUND)

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
@@ -87,6 +88,26 @@ impl RetryPolicy {
     }
 }
 
+/// Attempts of one operation at a host that was never reached: none is listening, or it has no address. That takes about a
+/// second, and after it each further operation has one.
+const UNREACHED_ATTEMPTS: u32 = 4;
+/// How long such attempts may take together, where a single one takes long.
+const UNREACHED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a host was ever reached. All operations of a client share it.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    reached: AtomicBool,
+    given_up: AtomicBool,
+}
+
+impl Reach {
+    /// Notes that the host has taken a connection: from now on every failure may pass.
+    pub(super) fn reached(&self) {
+        self.reached.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Attempts that may end because a small answer did not come. Each has waited long for it.
 const SLOW_ATTEMPTS: u32 = 2;
 
@@ -98,6 +119,8 @@ pub struct Budget {
     /// Failures that took their time.
     slow: u32,
     waited: Duration,
+    reach: Arc<Reach>,
+    begun: Instant,
 }
 
 impl fmt::Debug for Budget {
@@ -111,9 +134,11 @@ impl fmt::Debug for Budget {
 }
 
 impl Budget {
-    /// Starts the budget of an operation.
-    pub fn new(policy: &RetryPolicy, clock: &Arc<dyn Clock>) -> Self {
+    /// Starts the budget of an operation at a host.
+    pub(super) fn new(policy: &RetryPolicy, clock: &Arc<dyn Clock>, reach: &Arc<Reach>) -> Self {
         Self {
+            reach: Arc::clone(reach),
+            begun: clock.now(),
             policy: policy.clone(),
             clock: Arc::clone(clock),
             failures: 0,
@@ -151,6 +176,9 @@ impl Budget {
                 return Err(self.give_up(error));
             }
         }
+        if error.is_unreached() && !self.has_more_for_unreached() {
+            return Err(self.give_up(error));
+        }
         let delay = self.delay(&error);
         if self.failures >= self.policy.attempts || self.waited + delay > self.policy.max_wait {
             return Err(self.give_up(error));
@@ -165,6 +193,22 @@ impl Budget {
         self.waited += delay;
         self.clock.sleep(delay).await;
         Ok(error)
+    }
+
+    /// Returns whether it is worth to try again where nobody was there. A host that was reached before is perhaps being
+    /// restarted.
+    fn has_more_for_unreached(&self) -> bool {
+        if self.reach.reached.load(Ordering::Relaxed) {
+            return true;
+        }
+        let taken = self.clock.now().saturating_duration_since(self.begun);
+        let has_more = !self.reach.given_up.load(Ordering::Relaxed)
+            && self.failures < UNREACHED_ATTEMPTS
+            && taken < UNREACHED_PATIENCE;
+        if !has_more {
+            self.reach.given_up.store(true, Ordering::Relaxed);
+        }
+        has_more
     }
 
     fn delay(&self, error: &RegistryError) -> Duration {
@@ -224,8 +268,56 @@ mod tests {
     }
 
     fn budget(clock: &Arc<TestClock>) -> Budget {
+        of(clock, &Arc::default())
+    }
+
+    fn of(clock: &Arc<TestClock>, reach: &Arc<Reach>) -> Budget {
         let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
-        Budget::new(&RetryPolicy::default(), &clock)
+        Budget::new(&RetryPolicy::default(), &clock, reach)
+    }
+
+    fn unreached(kind: std::io::ErrorKind) -> RegistryError {
+        RegistryError::Connect {
+            request: RequestLabel::new(&http::Method::GET, &"http://r/".parse().unwrap()),
+            source: Box::new(std::io::Error::from(kind)),
+        }
+    }
+
+    /// Tries until it gives up; returns how often.
+    async fn tried(mut budget: Budget, kind: std::io::ErrorKind) -> u32 {
+        let mut attempts = 1;
+        while budget.pause(unreached(kind)).await.is_ok() {
+            attempts += 1;
+        }
+        attempts
+    }
+
+    #[tokio::test]
+    async fn a_host_that_was_never_reached_is_not_asked_again_and_again() {
+        use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
+        let (clock, reach) = (TestClock::new(), Arc::<Reach>::default());
+        // What says nothing about the host does not count.
+        assert_eq!(tried(of(&clock, &reach), ConnectionReset).await, 8);
+        let before = clock.sleeps().len();
+        assert_eq!(tried(of(&clock, &reach), ConnectionRefused).await, 4);
+        let waits: Duration = clock.sleeps()[before..].iter().sum();
+        assert!(waits < Duration::from_secs(2), "{waits:?}");
+        assert_eq!(tried(of(&clock, &reach), ConnectionRefused).await, 1);
+        // One that was reached is perhaps being restarted.
+        reach.reached();
+        assert_eq!(tried(of(&clock, &reach), ConnectionRefused).await, 8);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_swallows_connections_is_given_up_sooner() {
+        let clock = TestClock::new();
+        let mut budget = budget(&clock);
+        clock.sleep(Duration::from_secs(30)).await;
+        let error = budget.pause(unreached(std::io::ErrorKind::TimedOut)).await;
+        assert!(
+            matches!(error, Err(RegistryError::Connect { .. })),
+            "{error:?}"
+        );
     }
 
     #[tokio::test]

@@ -26,6 +26,33 @@ pub(in crate::registry) fn is_not_http(error: Cause<'_>) -> bool {
     find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse)
 }
 
+/// Returns whether nobody was there to connect to.
+pub(in crate::registry) fn is_unreached(error: Cause<'_>) -> bool {
+    if tls(error).is_some() {
+        return false;
+    }
+    let is_nobody = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::TimedOut
+        ) || is_no_address(error)
+    };
+    find::<io::Error>(error).is_some_and(is_nobody) || is_time_out(error)
+}
+
+/// Returns whether a name has no address. The standard library has no kind for that, and one text on all systems.
+fn is_no_address(error: &io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address")
+}
+
+/// Returns whether no connection came about in time.
+fn is_time_out(error: Cause<'_>) -> bool {
+    find::<reqwest::Error>(error).is_some_and(reqwest::Error::is_timeout)
+}
+
 fn is_certificate(error: &rustls::Error) -> bool {
     matches!(
         error,

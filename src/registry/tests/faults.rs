@@ -56,7 +56,11 @@ async fn a_registry_that_is_not_there_is_a_clear_error() {
         "{error:?}"
     );
     assert!(crate::error::chain(&error).contains("refused"), "{error}");
-    assert_eq!(clock.sleeps().len(), 7);
+    assert_eq!(clock.sleeps().len(), 3);
+    // It was never there: who asks next does not wait for it again.
+    let error = within(repository.manifest("t")).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Connect { .. }), "{error:?}");
+    assert_eq!(clock.sleeps().len(), 3);
 }
 
 #[tokio::test]
