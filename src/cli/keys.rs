@@ -80,9 +80,13 @@ pub(super) fn cosign(env: &Env) -> Result<Arc<Cosign>, CommandError> {
         let words = cosign::words(env.get(name).unwrap_or_default());
         words.map_err(|error| CommandError::failed(format!("invalid {name}: {error}")))
     };
+    let sign_args = args(env::CACHEX_COSIGN_ARGS)?;
+    let verify_args = args(env::CACHEX_COSIGN_VERIFY_ARGS)?;
+    let get = |name: &str| env.get(name).map(str::to_owned);
     Ok(Arc::new(Cosign {
-        sign_args: args(env::CACHEX_COSIGN_ARGS)?,
-        verify_args: args(env::CACHEX_COSIGN_VERIFY_ARGS)?,
+        own: Identity::of_signer(&sign_args, &verify_args, &get),
+        sign_args,
+        verify_args,
         ..Cosign::default()
     }))
 }

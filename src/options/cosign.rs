@@ -62,6 +62,26 @@ impl Identity {
         Ok(Some(Self(known)))
     }
 
+    /// Returns as whom cosign signs with these arguments, as far as that can be told, for it to find its own signatures
+    /// again: whom its arguments to verify name, a key in a KMS that it signs with, or the workflow of GitHub Actions.
+    /// `get` looks up a variable.
+    pub fn of_signer(
+        sign_args: &[String],
+        verify_args: &[String],
+        get: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<Self> {
+        if !verify_args.is_empty() {
+            return Some(Self::default());
+        }
+        match key_of(sign_args) {
+            Some(key) if is_in_kms(key) => Some(Self(vec![("key", key.to_owned())])),
+            // The public half of a file is not known.
+            Some(_) => None,
+            None if sign_args.iter().any(|arg| names_signer(arg)) => None,
+            None => of_workflow(get),
+        }
+    }
+
     /// Returns whether it names nobody.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -86,6 +106,55 @@ impl Identity {
         let first = self.0.iter().find(|(key, _)| key.starts_with("issuer"));
         first.map_or(COSIGN, |(_, value)| value)
     }
+}
+
+/// Returns the key that arguments of cosign name.
+fn key_of(args: &[String]) -> Option<&str> {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--key" {
+            return args.next().map(String::as_str);
+        }
+        if let Some(key) = arg.strip_prefix("--key=") {
+            return Some(key);
+        }
+    }
+    None
+}
+
+/// Returns whether a key is one that cosign both signs and verifies with by the same name
+/// (<https://docs.sigstore.dev/cosign/key_management/overview/>).
+fn is_in_kms(key: &str) -> bool {
+    let kinds = ["awskms://", "azurekms://", "gcpkms://", "hashivault://"];
+    kinds.iter().any(|kind| key.starts_with(kind))
+}
+
+/// Returns whether an argument has cosign sign as somebody else than the job.
+fn names_signer(arg: &str) -> bool {
+    let flags = [
+        "--identity-token",
+        "--sk",
+        "--oidc",
+        "--certificate",
+        "--issue-certificate",
+    ];
+    flags.iter().any(|flag| arg.starts_with(flag))
+}
+
+/// Returns as whom a workflow of GitHub Actions signs: <https://docs.github.com/en/actions/reference/security/oidc>. One
+/// that another workflow calls signs as itself, which no variable tells: its signatures are not found again.
+fn of_workflow(get: &dyn Fn(&str) -> Option<String>) -> Option<Identity> {
+    let server = "https://github.com";
+    let is_there = get("GITHUB_ACTIONS")? == "true" && get("GITHUB_SERVER_URL")? == server;
+    let workflow =
+        get("GITHUB_WORKFLOW_REF").filter(|workflow| !workflow.is_empty() && is_there)?;
+    Some(Identity(vec![
+        ("identity", format!("{server}/{workflow}")),
+        (
+            "issuer",
+            "https://token.actions.githubusercontent.com".to_owned(),
+        ),
+    ]))
 }
 
 /// Displays as it is parsed.
@@ -157,6 +226,48 @@ mod tests {
             "cosign:key=a,identity=b,issuer=c",
         ] {
             assert!(Identity::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_signer_is_known_by_arguments_and_by_its_workflow() {
+        let strings = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+        let in_actions = |name: &str| {
+            let value = match name {
+                "GITHUB_ACTIONS" => "true",
+                "GITHUB_SERVER_URL" => "https://github.com",
+                "GITHUB_WORKFLOW_REF" => "acme/app/.github/workflows/ci.yml@refs/heads/main",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let nowhere = |_: &str| None;
+        let of = |sign: &[&str], verify: &[&str], in_ci: bool| {
+            let get: &dyn Fn(&str) -> Option<String> = if in_ci { &in_actions } else { &nowhere };
+            let own = Identity::of_signer(&strings(sign), &strings(verify), get);
+            own.map(|own| own.arguments().join(" "))
+        };
+        let kms = "awskms:///alias/a";
+        assert_eq!(of(&[], &[], false), None);
+        assert_eq!(
+            of(&[], &["--certificate-identity=a"], true).as_deref(),
+            Some("")
+        );
+        let expected = format!("--key={kms}");
+        for args in [&["--key", kms][..], &["-y", &expected]] {
+            assert_eq!(of(args, &[], true).as_deref(), Some(&*expected));
+        }
+        assert_eq!(
+            of(&["--fulcio-url=x"], &[], true).unwrap(),
+            "--certificate-identity=https://github.com/acme/app/.github/workflows/ci.yml@refs/heads/main \
+             --certificate-oidc-issuer=https://token.actions.githubusercontent.com"
+        );
+        for args in [
+            ["--key", "cosign.key"],
+            ["--identity-token=x", ""],
+            ["--sk", ""],
+        ] {
+            assert_eq!(of(&args, &[], true), None, "{args:?}");
         }
     }
 

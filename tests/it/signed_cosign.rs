@@ -38,7 +38,7 @@ if [ "$1" = attest-blob ]; then
     '"payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"AAAA"}]}}' > "$bundle"
 else
   test -s "$bundle" || exit 2
-  case "$*" in *identity=ci@x*) exit 0 ;; esac
+  case "$*" in *identity=ci@x*|*--key=awskms:///alias/ci*) exit 0 ;; esac
   printf '\033]0;x\007none of the expected identities matched: %s\n' "$*" >&2
   exit 5
 fi
@@ -193,6 +193,54 @@ fn cosign_signs_and_verifies_in_place_of_a_key() {
         log.contains("cosign is not told who must have signed"),
         "{log}"
     );
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn cosign_is_run_once_and_knows_its_own_caches() {
+    let bench = Bench::new();
+    let fake = Fake::new();
+    let who = "--certificate-identity=ci@x --certificate-oidc-issuer=https://i";
+    let told = [("CACHEX_COSIGN_VERIFY_ARGS", who)];
+    let kms = [("CACHEX_COSIGN_ARGS", "--key awskms:///alias/ci")];
+    for (vars, verify, how) in [
+        (&told, "verify=cosign", "mode=max,via=client"),
+        (&told, "verify=cosign", "mode=max,merge=true"),
+        (
+            &kms,
+            "verify=cosign:key=awskms:///alias/ci",
+            "mode=max,merge=true",
+        ),
+    ] {
+        let (folder, reference) = (project(&unique("s"), "x"), reference("own"));
+        let to = export(&reference, &format!("{how},sign=cosign"));
+        let signed = || fake.asked().matches("attest-blob --yes").count();
+        bench.prune();
+        build(&bench, fake.0.path(), vars, &[&to], folder.path());
+        assert_eq!((signed(), is_signed(&reference)), (1, true), "{how}");
+        let from = format!("{},{verify}", import(&reference));
+        let read = [&*from, &*to];
+        // The record of the build that ran settles in the one after it.
+        bench.prune();
+        build(&bench, fake.0.path(), vars, &read, folder.path());
+        let before = (digest(&reference), signed() <= 1);
+        bench.prune();
+        let log = build(&bench, fake.0.path(), vars, &read, folder.path());
+        assert!(log.contains("nothing new"), "{how}: {log}");
+        assert_eq!((digest(&reference), true), before, "{how}");
+        assert_eq!(signed(), 0, "{how}: {log}");
+    }
+    // Where nobody is named and nothing tells, what is there is not trusted.
+    let (folder, reference) = (project(&unique("s"), "x"), reference("own"));
+    let to = export(&reference, "mode=max,merge=true,sign=cosign");
+    let nobody = [("CACHEX_COSIGN_ARGS", "--key cosign.key")];
+    build(&bench, fake.0.path(), &nobody, &[&to], folder.path());
+    let log = build(&bench, fake.0.path(), &nobody, &[&to], folder.path());
+    assert!(
+        log.contains("replaced what was there: none of the keys"),
+        "{log}"
+    );
+    assert_eq!(fake.asked().matches("attest-blob --yes").count(), 2);
 }
 
 /// The real cosign; `None` where it is not installed.

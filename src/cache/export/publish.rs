@@ -180,8 +180,8 @@ async fn alone(
         extras.set_notes(place.notes_over_what_is_there().await?);
     }
     let manifest = made.with(extras)?.signed(beside.signing).await;
-    (published.manifest, published.refused) =
-        store::put(repository, Some(reference), &manifest).await?;
+    let put = store::put(repository, Some(reference), &manifest, beside.signing).await?;
+    (published.manifest, published.refused) = (put.digest, put.refused);
     Ok(published)
 }
 

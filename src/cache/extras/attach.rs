@@ -89,7 +89,7 @@ pub async fn attach(
         // Without the record it is there already.
         None => with.or_nothing(),
     };
-    replace(repository, tag, written, &with).await
+    replace(repository, tag, written, &with, new.signing).await
 }
 
 /// Adds mounts to the cache under a tag, in place of those that it has of the same names; what it had `before` and has not
@@ -142,7 +142,7 @@ pub async fn attach_mounts(
             return Ok(None);
         }
         let with = with.or_nothing();
-        if let Some(attached) = replace(repository, tag, &raw.digest, &with).await? {
+        if let Some(attached) = replace(repository, tag, &raw.digest, &with, signing).await? {
             return Ok(Some(attached));
         }
     }
@@ -165,20 +165,18 @@ async fn replace(
     tag: &str,
     old: &Digest,
     new: &Written,
+    signing: Option<&Signing>,
 ) -> Result<Option<Attached>, AttachError> {
     let now = repository.manifest_descriptor(tag).await?;
     if now.is_none_or(|now| now.digest != *old) {
         return Ok(None);
     }
-    match store::put(repository, Some(tag), new).await {
-        Ok((digest, refused)) => {
-            let plain = new.without.as_ref().filter(|_| refused);
-            Ok(Some(Attached::With(ManifestDescriptor {
-                media_type: new.media_type.to_owned(),
-                digest,
-                size: plain.unwrap_or(&new.with).len() as u64,
-            })))
-        }
+    match store::put(repository, Some(tag), new, signing).await {
+        Ok(put) => Ok(Some(Attached::With(ManifestDescriptor {
+            media_type: new.media_type.to_owned(),
+            digest: put.digest,
+            size: put.bytes.len() as u64,
+        }))),
         Err(error) if is_refusal(&error) => Ok(Some(Attached::Refused)),
         Err(error) => Err(error.into()),
     }

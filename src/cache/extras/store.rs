@@ -248,28 +248,39 @@ impl Written {
         Self { without, ..self }
     }
 
-    /// Signs the manifest, if it is to be signed.
+    /// Signs the manifest, if it is to be signed. The one without the entries is signed once it is needed: a signature may
+    /// take a while, and leave something behind elsewhere.
     #[must_use]
     pub async fn signed(self, signing: Option<&Signing>) -> Self {
         let Some(signing) = signing else { return self };
-        let without = async {
-            match &self.without {
-                Some(plain) => Some(signing.sign(plain).await),
-                None => None,
+        let with = Box::pin(signing.sign(&self.with)).await;
+        if let Some(plain) = self.without.as_ref().filter(|_| with.len() > MAX_METADATA) {
+            let plain = Box::pin(signing.sign(plain)).await;
+            if plain.len() <= MAX_METADATA {
+                return Self {
+                    with: plain,
+                    without: None,
+                    media_type: self.media_type,
+                };
             }
-        };
-        let (with, without) = tokio::join!(signing.sign(&self.with), without);
-        let signed = Self {
-            with,
-            without,
-            media_type: self.media_type,
-        };
-        signed.fitting()
+        }
+        Self { with, ..self }
     }
 }
 
+/// A manifest that a registry has taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// Its digest.
+    pub digest: Digest,
+    /// What was taken.
+    pub bytes: Bytes,
+    /// The registry refuses the entries of this program, and they were left out.
+    pub refused: bool,
+}
+
 /// Writes a manifest under a tag, or without one under its digest. A registry that refuses it gets it once more without the entries of this
-/// program. Returns its digest, and whether that was so.
+/// program, signed anew if it is signed.
 ///
 /// # Errors
 ///
@@ -278,20 +289,29 @@ pub async fn put(
     repository: &Repository,
     tag: Option<&str>,
     manifest: &Written,
-) -> Result<(Digest, bool), RegistryError> {
-    let put = async |bytes: &Bytes| {
+    signing: Option<&Signing>,
+) -> Result<Put, RegistryError> {
+    let put = async |bytes: &Bytes, refused| {
         let digest = Digest::of(bytes);
         let reference = tag.unwrap_or(digest.as_str());
-        repository
-            .put_manifest(reference, manifest.media_type, bytes)
-            .await
+        let put = repository.put_manifest(reference, manifest.media_type, bytes);
+        let (digest, bytes) = (Box::pin(put).await?, bytes.clone());
+        Ok(Put {
+            digest,
+            bytes,
+            refused,
+        })
     };
-    match (put(&manifest.with).await, &manifest.without) {
+    match (put(&manifest.with, false).await, &manifest.without) {
         (Err(error), Some(without)) if is_refusal(&error) => {
             tracing::debug!(error = %crate::error::chain(&error), "the registry refuses the entries");
-            Ok((put(without).await?, true))
+            let without = match signing {
+                Some(signing) => Box::pin(signing.sign(without)).await,
+                None => without.clone(),
+            };
+            put(&without, true).await
         }
-        (written, _) => Ok((written?, false)),
+        (written, _) => written,
     }
 }
 

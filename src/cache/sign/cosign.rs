@@ -38,6 +38,8 @@ pub struct Cosign {
     pub sign_args: Vec<String>,
     /// More arguments to verify with.
     pub verify_args: Vec<String>,
+    /// As whom it signs where nobody is named, as far as that is known.
+    pub own: Option<Identity>,
     /// How long it may take to sign.
     pub sign_patience: Duration,
     /// How long it may take to verify.
@@ -59,6 +61,7 @@ impl Default for Cosign {
             program: COSIGN.to_owned(),
             sign_args: Vec::new(),
             verify_args: Vec::new(),
+            own: None,
             sign_patience: SIGN_PATIENCE,
             verify_patience: VERIFY_PATIENCE,
         }

@@ -54,10 +54,15 @@ impl Signer {
         Self { means, public }
     }
 
-    /// Takes the user's cosign, which signs as this one; as whom is not known where that names nobody.
+    /// Takes the user's cosign, which signs as this one; where that names nobody, as the one that [it is known
+    /// to](Cosign::own).
     pub fn cosign(cosign: Arc<Cosign>, identity: Identity) -> Self {
-        let is_known = !identity.is_empty();
-        let public = is_known.then(|| NamedKey::cosign(Arc::clone(&cosign), identity));
+        let identity = if identity.is_empty() {
+            cosign.own.clone()
+        } else {
+            Some(identity)
+        };
+        let public = identity.map(|identity| NamedKey::cosign(Arc::clone(&cosign), identity));
         let means = Means::Cosign(cosign);
         Self { means, public }
     }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::cache::config::{CacheLayer, CacheRecord, CacheResult, Parent};
 use crate::cache::descriptor::Descriptor;
