@@ -22,10 +22,10 @@ use self::attempts::{Attempts, LastAttempt};
 use self::ready::ReadyBuild;
 use self::status_pipeline::StatusPipeline;
 use super::cache::early::Meter;
-use super::cache::export::Pushes;
+use super::cache::export::{CacheSet, Pushes};
 use super::cache::import::found::FoundCache;
 use super::cache::import::{self, Imports, Probes};
-use super::cache::{CacheReport, CacheTarget, CacheTools, Cancellation};
+use super::cache::{CacheEnds, CacheReport, CacheTarget, CacheTools, Cancellation};
 use super::context::inputs::{Folders, Inputs};
 use super::context::vcs::Commit;
 use super::explain::recorder::Recorder;
@@ -79,6 +79,8 @@ pub struct Runner<'a> {
     pub failed: &'a Mutex<Vec<Explanation>>,
     /// Gets what a report is told of the steps, also where the build fails.
     pub known: Option<Arc<OnceLock<Arc<Known>>>>,
+    /// Takes what became of the caches, also where the build fails.
+    pub ends: &'a Mutex<CacheEnds>,
 }
 
 /// What a build ended with.
@@ -163,6 +165,8 @@ pub async fn run(
     if last.result.is_err() {
         cancellation.failed.cancel();
     }
+    let read = imports.ends(status.watch());
+    runner.ends.lock().read.extend(read);
     if let Some(recorder) = &recorder {
         let commit = runner.commit.attributes().await;
         let trees = match &explainer {
@@ -264,6 +268,7 @@ impl Ending<'_> {
         }
         self.add_kept_mounts(&build, &last, &kept).await;
         build.session.end().await;
+        self.note_ends(&build, &last);
         let result = match last.result {
             Ok(outcome) => published.map(|caches| {
                 let mut warnings = imports.take_warnings();
@@ -292,6 +297,15 @@ impl Ending<'_> {
         };
         build.caches.stop().await;
         result
+    }
+
+    /// Notes what became of the caches.
+    fn note_ends(self, build: &ReadyBuild, last: &LastAttempt) {
+        let response = last.result.as_ref().map(|solved| &solved.exporter_response);
+        let mut ends = self.runner.ends.lock();
+        ends.written.extend(build.caches.ends());
+        ends.refused |= !build.refused.is_empty();
+        ends.by_builder |= response.is_ok_and(CacheSet::is_written_by_builder);
     }
 
     /// Publishes the caches of a build that succeeded, and finds out meanwhile why its steps ran.

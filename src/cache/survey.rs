@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
+use super::extras::age::written;
 use super::extras::notes::Replaced;
 use super::source::{CacheSource, Loaded, SourceError};
 use crate::digest::Digest;
@@ -24,7 +25,7 @@ pub struct TaggedCache {
     pub layers: BTreeMap<Digest, u64>,
     /// Number of results.
     pub results: usize,
-    /// When a build last used or made one of its results, where that is known.
+    /// When a build last wrote it, or used or made one of its results, where that is known.
     pub last_used: Option<Timestamp>,
     /// Manifests that the tag held before, as it notes.
     pub replaced: Vec<Replaced>,
@@ -125,7 +126,10 @@ impl TaggedCache {
                 .map(|layer| (layer.digest.clone(), layer.size))
                 .collect(),
             results: results().count() + chains().count(),
-            last_used: times.filter_map(|time| time.parse().ok()).max(),
+            last_used: times
+                .filter_map(|time| time.parse().ok())
+                .chain(written(&loaded.raw.bytes, &loaded.manifest))
+                .max(),
             replaced,
         }
     }

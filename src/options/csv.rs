@@ -200,6 +200,12 @@ impl KeyValues {
         self.pairs.iter().any(|pair| pair.key == key)
     }
 
+    /// Returns whether a field of the key has no value.
+    pub fn is_empty_at(&self, key: &str) -> bool {
+        let mut of_key = self.pairs.iter().filter(|pair| pair.key == key);
+        of_key.any(|pair| pair.value.is_empty())
+    }
+
     /// Takes out all fields of the key; gives their values in order.
     pub fn take_all(&mut self, key: &str) -> Vec<String> {
         let mut values = Vec::new();

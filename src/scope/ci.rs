@@ -13,16 +13,35 @@ mod gitlab;
 mod jenkins;
 mod woodpecker;
 
-use super::facts::{Event, Facts, Vars};
+use super::facts::{Event, Facts, Vars, parse_number, short_branch, short_tag};
 
 /// Name of a CI that only `CI=true` tells of.
 const ANY: &str = "CI";
 /// Name of what the user says instead of a CI.
 const USER: &str = "CACHEX_*";
 
+/// A variable of the user's makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}={value:?} is not {expected}")]
+pub struct BadVariable {
+    /// Its name.
+    name: &'static str,
+    /// Its value.
+    value: String,
+    /// What it must be.
+    expected: &'static str,
+}
+
 /// Returns the facts of a build. `get` looks up a variable; `event_file` is the text of the file that
 /// `GITHUB_EVENT_PATH` names, where there is one.
-pub fn facts(get: &dyn Fn(&str) -> Option<String>, event_file: Option<&str>) -> Facts {
+///
+/// # Errors
+///
+/// Fails for a variable of the user's that makes no sense: what the user says must not turn into something else.
+pub fn facts(
+    get: &dyn Fn(&str) -> Option<String>,
+    event_file: Option<&str>,
+) -> Result<Facts, BadVariable> {
     let vars = Vars(get);
     let facts = of_vendor(vars, event_file);
     overridden(facts, vars)
@@ -78,13 +97,40 @@ fn of_vendor(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
     }
 }
 
+/// Reads a variable of the user's.
+fn said<T>(
+    vars: Vars<'_>,
+    name: &'static str,
+    expected: &'static str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, BadVariable> {
+    let Some(value) = vars.get(name) else {
+        return Ok(None);
+    };
+    match read(&value) {
+        Some(read) => Ok(Some(read)),
+        None => Err(BadVariable {
+            name,
+            value,
+            expected,
+        }),
+    }
+}
+
 /// Puts what the user says in the place of what the CI says.
-fn overridden(mut facts: Facts, vars: Vars<'_>) -> Facts {
-    let number = vars.number("CACHEX_PR", &mut facts);
-    let branch = vars.branch("CACHEX_BRANCH", &mut facts);
-    let base = vars.branch("CACHEX_BASE", &mut facts);
-    let default = vars.branch("CACHEX_DEFAULT_BRANCH", &mut facts);
-    let event = if let Some(tag) = vars.get("CACHEX_TAG") {
+fn overridden(mut facts: Facts, vars: Vars<'_>) -> Result<Facts, BadVariable> {
+    let branch_of = |name| said(vars, name, "the name of a branch", short_branch);
+    // Some CIs say `false` where there is none.
+    let number_of = |text: &str| match text {
+        "false" => Some(None),
+        text => parse_number(text).map(Some),
+    };
+    let number = said(vars, "CACHEX_PR", "the number of a pull request", number_of)?.flatten();
+    let branch = branch_of("CACHEX_BRANCH")?;
+    let base = branch_of("CACHEX_BASE")?;
+    let default = branch_of("CACHEX_DEFAULT_BRANCH")?;
+    let tag = said(vars, "CACHEX_TAG", "the name of a tag", short_tag)?;
+    let event = if let Some(tag) = tag {
         Some(Event::Tag(tag))
     } else if let Some(number) = number {
         let is_fork = matches!(facts.event, Event::Pull { is_fork: true, .. });
@@ -99,5 +145,5 @@ fn overridden(mut facts: Facts, vars: Vars<'_>) -> Facts {
     }
     facts.base = base.or(facts.base);
     facts.default = default.or(facts.default);
-    facts
+    Ok(facts)
 }

@@ -11,6 +11,8 @@ pub struct Facts {
     pub base: Option<String>,
     /// The repository's default branch.
     pub default: Option<String>,
+    /// Why it is not certain that a pull request is no fork's, where it is not.
+    pub doubt: Option<&'static str>,
     /// Variables that make no sense, in words.
     pub notes: Vec<String>,
 }
@@ -29,7 +31,7 @@ pub enum Event {
     Pull {
         /// Its number, where the CI says a usable one. Without it is still no branch.
         number: Option<u64>,
-        /// It comes from another repository, and its token may not push.
+        /// It comes from another repository: whoever wrote it need not be trusted.
         is_fork: bool,
     },
     /// A change that waits to be merged, together with others.
@@ -110,11 +112,23 @@ impl Facts {
         };
     }
 
+    /// Notes that a pull request is built. `is_fork` is nothing where that is not told.
+    pub(super) fn built_pull(&mut self, number: Option<u64>, is_fork: Option<bool>) {
+        if is_fork.is_none() {
+            self.doubt = Some(UNTOLD);
+        }
+        let is_fork = is_fork.unwrap_or(false);
+        self.event = Event::Pull { number, is_fork };
+    }
+
     pub(super) fn note(&mut self, name: &str, value: &str, expected: &str) {
         self.notes
             .push(format!("{name}={value:?} is not {expected}"));
     }
 }
+
+/// What is said where the variable is missing that tells whose a pull request is.
+const UNTOLD: &str = "nothing tells whether it is a fork's; write=true does";
 
 /// Reads the number of a pull request.
 pub(super) fn parse_number(text: &str) -> Option<u64> {
@@ -127,6 +141,13 @@ pub(super) fn short_branch(text: &str) -> Option<String> {
     let name = text.strip_prefix("refs/heads/").unwrap_or(text);
     let is_branch = !name.is_empty() && !name.starts_with("refs/");
     is_branch.then(|| name.to_owned())
+}
+
+/// Takes the name of a tag out of a full or a short form; nothing for what is no tag.
+pub(super) fn short_tag(text: &str) -> Option<String> {
+    let name = text.strip_prefix("refs/tags/").unwrap_or(text);
+    let is_tag = !name.is_empty() && !name.starts_with("refs/");
+    is_tag.then(|| name.to_owned())
 }
 
 /// Reads a full reference: a branch, a tag, a pull request (`refs/pull/N/…`, also where N is no number), or the queue of a branch

@@ -8,7 +8,7 @@ use crate::text::foreign;
 pub enum Held {
     /// Nothing yet.
     Nothing,
-    /// A cache, and how old its newest layer is, in words (`2 hours`).
+    /// A cache, and how old it is, in words (`2 hours old`).
     Cache(Option<String>),
     /// It is not known.
     Unknown,
@@ -23,7 +23,7 @@ pub fn line(repository: &str, plan: &Plan, held: &[Held]) -> String {
     let before = format!("cache {repository}: {what} → ");
     let state = |at: usize| match held.get(at) {
         Some(Held::Nothing) => " (none yet)".to_owned(),
-        Some(Held::Cache(Some(age))) => format!(" ({age} old)"),
+        Some(Held::Cache(Some(age))) => format!(" ({age})"),
         Some(Held::Cache(None) | Held::Unknown) | None => String::new(),
     };
     let named: Vec<String> = reads

@@ -27,7 +27,7 @@ mod plan;
 mod slug;
 
 pub use address::address;
-pub use ci::{commit, facts};
+pub use ci::{BadVariable, commit, facts};
 pub use closed::{Remote, Standing};
 pub use facts::{Event, Facts, GitFacts};
 pub use line::{Held, line};

@@ -112,7 +112,7 @@ fn case(facts: &Facts, git: &GitFacts, default: Option<&String>) -> Case {
                 .then(|| refused(Some("a schedule of another branch; write=true does"), true))
                 .flatten(),
         },
-        Event::Pull { number, is_fork } => pull(*number, *is_fork),
+        Event::Pull { number, is_fork } => pull(*number, *is_fork, facts.doubt),
         Event::Queue => Case {
             what: base.map_or("merge queue".into(), |base| {
                 format!("merge queue of {base}")
@@ -143,12 +143,12 @@ fn is_default(name: &str, default: Option<&String>) -> bool {
 }
 
 /// A pull request. Without a number it has no scope, and never gets the one of a branch: others read that.
-fn pull(number: Option<u64>, is_fork: bool) -> Case {
+fn pull(number: Option<u64>, is_fork: bool, doubt: Option<&'static str>) -> Case {
     let of_fork = if is_fork { " of a fork" } else { "" };
     let why = match number {
-        _ if is_fork => Some("the token may not push"),
+        _ if is_fork => Some("anybody may have written it; write=true does"),
         None => Some("its number is not known, and CACHEX_PR is not set"),
-        Some(_) => None,
+        Some(_) => doubt,
     };
     Case {
         what: match number {

@@ -20,7 +20,7 @@ fn facts_of(vars: &[(&str, &str)], event: Option<&str>) -> Facts {
         let found = vars.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    facts(&get, event)
+    facts(&get, event).unwrap()
 }
 
 fn line_of(facts: &Facts, git: &GitFacts, wishes: &Wishes) -> String {

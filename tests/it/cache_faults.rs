@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use docker_cachex::for_tests::buildkit::session::content::{NewBlob, Write};
+use docker_cachex::for_tests::cache::descriptor::Descriptor;
+use docker_cachex::for_tests::cache::export::Storage;
 use docker_cachex::for_tests::digest::Digest;
 use docker_cachex::for_tests::registry::SpoolDir;
 
@@ -13,7 +15,7 @@ use crate::support::exporter::{
     Exporter, export, manifest, readable, registry_with_cache, repository, sink, storages,
 };
 use crate::support::noise::noise;
-use crate::support::scripted_registry::{Fault, Login, TokenServer};
+use crate::support::scripted_registry::{Fault, Login, ScriptedRegistry, TokenServer};
 
 const ALWAYS: (usize, usize) = (0, usize::MAX);
 
@@ -301,6 +303,27 @@ async fn blobs_that_the_registry_lost_are_sent_again_and_only_those() {
             exported.published.manifest
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_of_another_cache_of_the_repository_are_sent_only_where_they_are_lost() {
+    let (layers, spool) = (three_layers(), spool());
+    let registry = ScriptedRegistry::start().await;
+    let repository = repository(&registry.host(), 3);
+    registry.put_blob("team/cache", &layers[0]);
+    let sink = sink(&repository, Storage::AsGiven, spool.path());
+    // The other one lists two of them, of which the registry has lost one.
+    let listed = layers[..2].iter();
+    sink.set_neighbours(listed.map(|bytes| Descriptor::of("application/x", bytes)));
+    let exported = export(&Exporter::of(&layers), &sink)
+        .await
+        .expect("an export");
+    assert_eq!(exported.read, 2);
+    assert_eq!(exported.published.sent_layers, 2);
+    let sent: usize = layers[1..].iter().map(Bytes::len).sum();
+    assert_eq!(exported.published.sent_bytes, sent as u64);
+    let stored = readable(&registry, &repository).await;
+    assert_eq!(stored, exported.published.manifest);
 }
 
 #[tokio::test(flavor = "multi_thread")]

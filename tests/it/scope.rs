@@ -24,6 +24,25 @@ const OTHERS: [&str; 6] = [
     "GITLAB_CI",
 ];
 
+/// A repository of the rig's registry that no other test has.
+pub(crate) struct Place {
+    /// Its path.
+    pub(crate) name: String,
+    /// The same with the registry.
+    pub(crate) cache: String,
+    /// The flag of a build that has its caches there.
+    pub(crate) flag: String,
+}
+
+impl Place {
+    pub(crate) fn new(what: &str) -> Self {
+        let name = unique(what);
+        let cache = format!("{}/{name}", Rig::get().registry.host());
+        let flag = format!("--cache={cache}");
+        Self { name, cache, flag }
+    }
+}
+
 /// A folder whose first step is as `base` says and whose last one is as `last` says.
 pub(crate) fn project(base: &str, last: &str) -> TempDir {
     let dockerfile = format!(
@@ -71,10 +90,8 @@ pub(crate) fn assert_says(progress: &str, line: &str) {
 fn pull_requests_read_their_base_and_write_their_own() {
     let bench = Bench::new();
     let counter = Counter::start();
-    let name = unique("it/scope");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let Place { name, cache, flag } = Place::new("it/scope");
     let seed = unique("scope");
-    let flag = format!("--cache={cache}");
     // What is built, with the steps that run.
     let ran = |vars: &[(&str, &str)], folder: &TempDir| {
         bench.prune();
@@ -159,8 +176,7 @@ fn pull_requests_read_their_base_and_write_their_own() {
 #[ignore = "needs the test rig: scripts/test"]
 fn the_variable_is_the_flag_of_every_build() {
     let bench = Bench::shared(&SHARED);
-    let name = unique("it/scope");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let Place { name, cache, .. } = Place::new("it/scope");
     let folder = project(&unique("variable"), "x");
     let vars = [
         ("CACHEX_CACHE", cache.as_str()),
@@ -177,8 +193,7 @@ fn the_variable_is_the_flag_of_every_build() {
     assert_says(&progress, &format!("writes {scope}"));
     assert!(digest(&name, scope).is_some());
     // Outside of a CI nothing is written unless the user says so.
-    let name = unique("it/scope");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let Place { cache, .. } = Place::new("it/scope");
     let progress = build(&bench, &[("CACHEX_CACHE", &cache)], &[], folder.path());
     assert_says(&progress, "writes nothing (not in CI; write=true does)");
     let output = command(&bench, &[], &["--cache", "r.io/c,scpe=x"], folder.path()).output();
@@ -202,9 +217,7 @@ fn the_variable_is_the_flag_of_every_build() {
 #[ignore = "needs the test rig: scripts/test"]
 fn jobs_of_a_pull_request_at_the_same_time_are_both_kept() {
     let bench = Bench::shared(&SHARED);
-    let name = unique("it/scope");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
-    let flag = format!("--cache={cache}");
+    let Place { flag, .. } = Place::new("it/scope");
     let projects = ["one", "two"].map(|word| project(&unique("jobs"), word));
     let vars = [("CACHEX_PR", "9"), ("CACHEX_BASE", "main")];
     std::thread::scope(|scope| {
@@ -252,8 +265,7 @@ fn jobs_for_two_platforms_at_the_same_time_are_both_kept() {
 #[ignore = "needs the test rig: scripts/test"]
 fn what_a_build_has_just_used_is_not_too_old() {
     let bench = Bench::new();
-    let name = unique("it/used");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let Place { cache, .. } = Place::new("it/used");
     let flag = format!("--cache={cache},max-age=1s");
     let vars = [("CACHEX_BRANCH", "main")];
     let folder = project(&unique("used"), "x");

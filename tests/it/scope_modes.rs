@@ -8,7 +8,7 @@ use fs_err as fs;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::scope::{assert_says, build};
+use crate::scope::{Place, assert_says, build};
 use crate::support::bench::{Bench, Shared};
 use crate::support::counter::Counter;
 use crate::support::rig::{Rig, context, text, unique};
@@ -20,8 +20,7 @@ static SHARED: Shared = Mutex::new(Weak::new());
 fn a_commit_is_the_same_under_every_umask_where_only_git_counts() {
     let bench = Bench::new();
     let counter = Counter::start();
-    let name = unique("it/modes");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let Place { cache, .. } = Place::new("it/modes");
     let seed = unique("modes");
     // A checkout under a umask: permissions of files and folders follow from it.
     let checkout = |umask: u32| {

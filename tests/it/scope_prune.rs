@@ -8,20 +8,20 @@ use std::sync::Weak;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::scope::{assert_says, build, command, digest, project};
+use crate::scope::{Place, assert_says, build, command, digest, project};
 use crate::support::bench::{Bench, Shared};
 use crate::support::rig::{Rig, text, unique};
 use crate::support::scripted_registry::{Fault, ScriptedRegistry};
 
 static SHARED: Shared = Mutex::new(Weak::new());
 
+const MAIN: [(&str, &str); 1] = [("CACHEX_BRANCH", "main")];
+
 #[test]
 #[ignore = "needs the test rig: scripts/test"]
 fn caches_of_a_repository_are_listed_and_removed_alone() {
     let bench = Bench::shared(&SHARED);
-    let name = unique("it/house");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
-    let flag = format!("--cache={cache}");
+    let Place { name, cache, flag } = Place::new("it/house");
     let folder = project(&unique("house"), "x");
     for branch in ["main", "old"] {
         build(
@@ -102,18 +102,12 @@ fn tag(cache: &str, from: &str, to: &str) {
 #[ignore = "needs the test rig: scripts/test"]
 fn manifests_that_a_scope_held_before_go_after_a_grace() {
     let bench = Bench::shared(&SHARED);
-    let name = unique("it/clean");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
+    let Place { name, cache, .. } = Place::new("it/clean");
     // Each build writes another cache.
     let write = |clean: &str| {
         let flag = format!("--cache={cache},clean={clean}");
         let folder = project(&unique("clean"), "x");
-        build(
-            &bench,
-            &[("CACHEX_BRANCH", "main")],
-            &[&flag],
-            folder.path(),
-        );
+        build(&bench, &MAIN, &[&flag], folder.path());
         digest(&name, "b-main").expect("a scope")
     };
     let is_there = |digest: &str| Rig::get().registry.manifest(&name, digest).is_some();
@@ -152,8 +146,7 @@ fn manifests_that_a_scope_held_before_go_after_a_grace() {
     // With BuildKit's own exporter nothing is noted.
     let flag = format!("--cache={cache},clean=1h,via=builder");
     let folder = project(&unique("clean"), "x");
-    let vars = [("CACHEX_BRANCH", "main")];
-    let output = command(&bench, &vars, &[&flag], folder.path()).output();
+    let output = command(&bench, &MAIN, &[&flag], folder.path()).output();
     assert_says(
         &text(&output.expect("docker").stderr),
         "clean needs via=client",
@@ -165,13 +158,11 @@ fn manifests_that_a_scope_held_before_go_after_a_grace() {
 fn scopes_of_what_is_no_more_are_pruned() {
     let bench = Bench::shared(&SHARED);
     let registry = &Rig::get().registry;
-    let name = unique("it/closed");
-    let cache = format!("{}/{name}", registry.host());
-    let flag = format!("--cache={cache},clean=1h");
-    let main = [("CACHEX_BRANCH", "main")];
+    let Place { name, cache, flag } = Place::new("it/closed");
+    let flag = format!("{flag},clean=1h");
     let old: Vec<String> = (0..2)
         .map(|_| {
-            build(&bench, &main, &[&flag], project(&unique("old"), "x").path());
+            build(&bench, &MAIN, &[&flag], project(&unique("old"), "x").path());
             digest(&name, "b-main").expect("a scope")
         })
         .collect();
@@ -237,12 +228,7 @@ async fn a_registry_that_deletes_nothing_says_so() {
     let cache = format!("{}/team/cache", registry.host());
     let folder = project(&unique("refuses"), "x");
     let flag = format!("--cache={cache}");
-    build(
-        &bench,
-        &[("CACHEX_BRANCH", "main")],
-        &[&flag],
-        folder.path(),
-    );
+    build(&bench, &MAIN, &[&flag], folder.path());
     let refused = Fault::Status(405, Vec::new(), r#"{"errors":[{"code":"UNSUPPORTED"}]}"#);
     registry.fault("DELETE", "/manifests/", (0, usize::MAX), refused);
     let tags = Fault::Status(
@@ -325,16 +311,9 @@ fn forge(status: &'static str, pulls: &'static str) -> (u16, std::thread::JoinHa
 #[ignore = "needs the test rig: scripts/test"]
 fn the_forge_says_which_pull_requests_are_open() {
     let bench = Bench::shared(&SHARED);
-    let name = unique("it/forge");
-    let cache = format!("{}/{name}", Rig::get().registry.host());
-    let flag = format!("--cache={cache}");
+    let Place { name, cache, flag } = Place::new("it/forge");
     let folder = project(&unique("forge"), "x");
-    build(
-        &bench,
-        &[("CACHEX_BRANCH", "main")],
-        &[&flag],
-        folder.path(),
-    );
+    build(&bench, &MAIN, &[&flag], folder.path());
     for scope in ["pr-1", "pr-2", "pr-3", "pr-9", "b-gone"] {
         tag(&cache, "b-main", scope);
     }

@@ -39,7 +39,9 @@ impl CacheError {
             Self::Local { key: "digest", .. } => "give a digest such as sha256:…".to_owned(),
             Self::Local { key: "tag", .. } => "give a tag, or leave the key out".to_owned(),
             Self::Local { .. } => "give true or false".to_owned(),
-            Self::Contradiction(_) => "change one of the keys of --cache-to".to_owned(),
+            Self::Contradiction(_) => {
+                "leave out one of the two keys of --cache-to or --cache".to_owned()
+            }
         }
     }
 }

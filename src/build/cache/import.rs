@@ -10,11 +10,13 @@
 //! | `recover`, `unreadable` | a build that fails because of one is run again without what could not be read |
 //! | `ahead` | what steps will need is loaded while others run |
 //! | `found` | what they turned out to be |
+//! | `ended` | which of them were read in the end |
 //! | `watch`, `origin`, [`missing`] | what the reports of a solve say about them |
 
 pub mod ahead;
 mod beside;
 pub mod choose;
+mod ended;
 pub mod found;
 pub mod missing;
 pub mod origin;
@@ -26,7 +28,7 @@ mod unreadable;
 mod watch;
 
 pub use origin::Origins;
-pub use probe::{Holding, Probes};
+pub use probe::{Age, Holding, Probes};
 pub use set::{Imports, open};
 pub use sources::{CacheImport, imports};
 pub use unreadable::is_of_a_program;

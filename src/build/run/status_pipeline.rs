@@ -87,6 +87,11 @@ impl<F: FnMut(StatusResponse)> StatusPipeline<F> {
         }
     }
 
+    /// Returns what the reports have said about the caches.
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// Returns the caches that the builder did not read, with its errors.
     pub(super) fn unread(&self) -> &BTreeMap<String, String> {
         self.watch.unread()

@@ -164,6 +164,7 @@ async fn ran(
         env: &env,
         failed: &Mutex::default(),
         known: None,
+        ends: &Mutex::default(),
     };
     let mut shown = Vec::new();
     let inputs = Inputs::default();

@@ -23,6 +23,7 @@ use self::metadata::{Metadata, MetadataWriter};
 use super::layer::{self, Route, StoredLayer, Upload};
 use super::{ExportSettings, Storage};
 use crate::buildkit::session::content::{BlobWriter, ContentStore, NewBlob, StoreError, Write};
+use crate::cache::descriptor::Descriptor;
 use crate::cache::remote_cache::{KnownLater, RemoteCache};
 use crate::compress::{Algorithm, Level, Workers};
 use crate::digest::Digest;
@@ -45,6 +46,8 @@ struct Shared {
     asked: KnownLater,
     /// The same without blobs that turned out to be gone.
     corrected: Mutex<Option<Arc<RemoteCache>>>,
+    /// Blobs that other caches of the repository list.
+    neighbours: Mutex<HashMap<Digest, Descriptor>>,
     route: Route,
     open: Arc<Semaphore>,
     layers: Mutex<Layers>,
@@ -108,6 +111,7 @@ impl RegistrySink {
             settings,
             asked: known,
             corrected: Mutex::default(),
+            neighbours: Mutex::default(),
             route,
             open: Arc::new(Semaphore::new(OPEN_LAYERS)),
             layers: Mutex::default(),
@@ -146,6 +150,13 @@ impl RegistrySink {
         (PartExport { metadata }, sending)
     }
 
+    /// Takes blobs that other caches of the repository list, so that they are not sent again. Whether they are there is asked
+    /// before anything refers to them, as with those of the cache that the reference holds.
+    pub fn set_neighbours(&self, blobs: impl IntoIterator<Item = Descriptor>) {
+        let blobs = blobs.into_iter().map(|blob| (blob.digest.clone(), blob));
+        *self.shared.neighbours.lock() = blobs.collect();
+    }
+
     /// Returns what the registry held before.
     pub async fn known(&self) -> Arc<RemoteCache> {
         self.shared.known().await
@@ -156,6 +167,9 @@ impl RegistrySink {
     pub async fn export_again(&self, lost: &[Digest], collected: Collected) {
         let mut known = RemoteCache::clone(&*self.known().await);
         known.forget(lost);
+        let mut neighbours = self.shared.neighbours.lock();
+        neighbours.retain(|digest, _| !lost.contains(digest));
+        drop(neighbours);
         *self.shared.corrected.lock() = Some(Arc::new(known));
         let there = collected.layers.into_iter();
         let there = there.filter(|(_, stored)| !lost.contains(&stored.digest));
@@ -311,8 +325,10 @@ impl Shared {
 
     /// Returns the blob that the registry has for a layer already.
     fn stored(&self, known: &RemoteCache, digest: &Digest) -> Option<StoredLayer> {
+        let neighbours = self.neighbours.lock();
+        let by_digest = || known.blob(digest).or_else(|| neighbours.get(digest));
         let blob = match self.settings.storage {
-            Storage::AsGiven => known.blob(digest),
+            Storage::AsGiven => by_digest(),
             Storage::Compress { level, force } => {
                 let wanted = Some(level.algorithm());
                 let by_content = known.layer(digest, wanted);
@@ -322,7 +338,7 @@ impl Shared {
                     // A layer that has another compression in the builder comes as it is.
                     by_content
                         .or_else(|| known.layer(digest, None))
-                        .or_else(|| known.blob(digest))
+                        .or_else(by_digest)
                 }
             }
         }?;

@@ -94,6 +94,7 @@ pub fn next(tag: &str, held: &Notes, replaces: Option<&Digest>, now: Timestamp) 
     };
     notes.tag = Some(tag.to_owned());
     notes.holds.clear();
+    notes.set_written(now);
     if let Some(replaces) = replaces.filter(|_| is_own) {
         notes.note(replaces, now);
     }

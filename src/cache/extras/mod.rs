@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | [`age`] | when a cache was written |
 //! | [`attach`] | record, signature and mounts added to a cache that has been written |
 //! | [`clean`] | manifests that a tag held before, deleted |
 //! | [`mounts`] | the entries of cache mounts |
@@ -19,6 +20,7 @@
 //! | `dev.docker-cachex.record` | the [record](super::record) of the builds that wrote the cache |
 //! | `dev.docker-cachex.mount` | the index or a pack of a [mount](mounts), which is the value |
 
+pub mod age;
 pub mod attach;
 pub mod clean;
 pub mod mounts;

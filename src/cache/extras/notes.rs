@@ -6,6 +6,7 @@
 //! | `dev.docker-cachex.tag` | the tag that the manifest was written to |
 //! | `dev.docker-cachex.replaced` | the manifests that the tag held before, as `DIGEST@TIME` with spaces between, the oldest first |
 //! | `dev.docker-cachex.holds` | digests of other manifests of the repository that it has taken in, with spaces between |
+//! | `dev.docker-cachex.written` | when the manifest was written |
 //! | `dev.docker-cachex.undeletable` | when the registry last refused to delete one |
 //!
 //! Notes are about one tag. Who writes to the tag takes over what its manifest notes; a copy elsewhere has none. Since
@@ -24,6 +25,7 @@ const ANNOTATIONS: &str = "annotations";
 const TAG: &str = "dev.docker-cachex.tag";
 const REPLACED: &str = "dev.docker-cachex.replaced";
 const HOLDS: &str = "dev.docker-cachex.holds";
+const WRITTEN: &str = "dev.docker-cachex.written";
 const UNDELETABLE: &str = "dev.docker-cachex.undeletable";
 
 /// How many manifests are noted: about 25 KiB. Those that were replaced later are not deleted.
@@ -55,6 +57,7 @@ pub struct Notes {
     replaced: Vec<Replaced>,
     /// Other manifests of the repository of which it has every result.
     pub holds: Vec<Digest>,
+    written: Option<Timestamp>,
     undeletable: Option<Timestamp>,
 }
 
@@ -62,7 +65,7 @@ impl Notes {
     /// Takes the notes out of a manifest's fields. What cannot be read is passed over.
     pub(in crate::cache) fn take(fields: &mut Unknown) -> Self {
         let annotations = fields.get(ANNOTATIONS).filter(|json| {
-            [TAG, REPLACED, HOLDS, UNDELETABLE]
+            [TAG, REPLACED, HOLDS, WRITTEN, UNDELETABLE]
                 .iter()
                 .any(|name| json.contains(name))
         });
@@ -78,6 +81,7 @@ impl Notes {
                 let digests = text.split(' ').take(MOST);
                 digests.filter_map(|digest| digest.parse().ok()).collect()
             }),
+            written: take(WRITTEN).and_then(|text| text.parse().ok()),
             undeletable: take(UNDELETABLE).and_then(|text| text.parse().ok()),
         };
         let rest = (!annotations.is_empty()).then(|| to_raw_value(&annotations));
@@ -110,6 +114,7 @@ impl Notes {
         put(REPLACED, list(&self.replaced));
         let holds: Vec<&str> = self.holds.iter().map(Digest::as_str).collect();
         put(HOLDS, (!holds.is_empty()).then(|| holds.join(" ")));
+        put(WRITTEN, self.written.map(|at| at.to_string()));
         put(UNDELETABLE, self.undeletable.map(|at| at.to_string()));
         fields.set(ANNOTATIONS, Some(to_raw_value(&annotations)?));
         Ok(())
@@ -123,6 +128,18 @@ impl Notes {
     /// Returns the manifests that the tag held before, the oldest first.
     pub fn replaced(&self) -> &[Replaced] {
         &self.replaced
+    }
+
+    /// Returns when the manifest was written, as far as it notes that.
+    pub fn written(&self) -> Option<Timestamp> {
+        // What it replaced was replaced by it.
+        let replaced = self.replaced.iter().map(|old| old.at).max();
+        self.written.max(replaced)
+    }
+
+    /// Notes when the manifest is written.
+    pub fn set_written(&mut self, at: Timestamp) {
+        self.written = Some(whole_seconds(at));
     }
 
     /// Notes that the tag held a manifest until then.
@@ -215,13 +232,14 @@ mod tests {
     #[test]
     fn notes_are_taken_and_come_back_byte_by_byte() {
         let json = manifest(&format!(
-            r#","annotations":{{"z":"1","a":"2","{TAG}":"b-main","{REPLACED}":"{}@{} {}@{}","{HOLDS}":"{} {}","{UNDELETABLE}":"{}"}}"#,
+            r#","annotations":{{"z":"1","a":"2","{TAG}":"b-main","{REPLACED}":"{}@{} {}@{}","{HOLDS}":"{} {}","{WRITTEN}":"{}","{UNDELETABLE}":"{}"}}"#,
             digest(1),
             at(0),
             digest(2),
             at(5),
             digest(3),
             digest(4),
+            at(7),
             at(9),
         ));
         let read = CacheManifest::parse(json.as_bytes(), "").unwrap();
@@ -229,6 +247,7 @@ mod tests {
         assert_eq!(notes.tag.as_deref(), Some("b-main"));
         assert_eq!(notes.replaced().len(), 2);
         assert_eq!(notes.holds, [digest(3), digest(4)]);
+        assert_eq!(notes.written(), Some(at(7)));
         assert!(notes.is_refused(at(100)) && !notes.is_refused(at(40 * 24 * 3600)));
         assert_eq!(String::from_utf8(read.to_bytes().unwrap()).unwrap(), json);
         let mut without = read.clone();

@@ -4,11 +4,14 @@
 //! the last one of a signed manifest. A manifest that is written otherwise was not signed by this program: so two readers
 //! never see two manifests in one text.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::ANNOTATION;
+use super::bundle::Opened;
 use crate::cache::manifest::{CacheManifest, ManifestError};
+use crate::digest::Digest;
 
 /// The member of a manifest that has its annotations.
 const ANNOTATIONS: &str = "annotations";
@@ -88,6 +91,14 @@ pub fn embed(bare: &[u8], bundle: &str) -> Result<Vec<u8>, EmbeddedError> {
     let annotations = annotations.as_object_mut().ok_or(EmbeddedError::Changed)?;
     annotations.insert(ANNOTATION.to_owned(), Value::from(bundle));
     Ok(serde_json::to_vec(&members)?)
+}
+
+/// Returns when a manifest says that it was signed, which is when it was written. Nobody has verified that.
+pub fn claimed_time(manifest: &[u8]) -> Option<Timestamp> {
+    let parts = take_apart(manifest).ok()??;
+    let claims = Opened::parse(&parts.bundle).ok()?;
+    let claims = claims.claims(&Digest::of(&parts.bare)).ok()??;
+    Some(claims.signed_at)
 }
 
 /// Reads a manifest of bounded size as members in their order.

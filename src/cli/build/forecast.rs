@@ -22,6 +22,8 @@ pub struct NodeForecast {
     pub node: String,
     /// What will become of its steps.
     pub forecast: Forecast,
+    /// The caches that nobody named: those that `--cache` chose.
+    pub chosen: Vec<String>,
 }
 
 /// Tells what will become of the steps of a build, for each node that it would run on.
@@ -31,7 +33,8 @@ pub struct NodeForecast {
 /// Fails if the arguments are wrong, the builder cannot be used, or the frontend fails.
 pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecast>, CommandError> {
     let scopes = cancellable(&ctx.cancel, scope::resolve(args, ctx)).await??;
-    let (mut request, .., keyring) = resolve(args, scopes, ctx)?;
+    let (mut request, _, scopes, keyring) = resolve(args, scopes, ctx)?;
+    let chosen = scopes.map_or_else(Vec::new, |scopes| scopes.read_refs());
     if request.call.is_some() {
         return Err(CommandError::usage(
             "a question to the frontend (--call, --check) has no steps that a cache could serve",
@@ -61,6 +64,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
         noted: &[],
         scopes: None,
         failed: &Mutex::default(),
+        ends: &Mutex::default(),
         keyring: &keyring,
         ctx,
     };
@@ -87,6 +91,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
         Ok::<_, CommandError>(NodeForecast {
             node: node.name().to_owned(),
             forecast,
+            chosen: chosen.clone(),
         })
     });
     let forecasts = try_join_all(forecasts).await;

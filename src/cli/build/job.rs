@@ -15,7 +15,7 @@ use crate::build::BuildRequest;
 use crate::build::cache::early::Meter;
 use crate::build::cache::export::Pushes;
 use crate::build::cache::import::Probes;
-use crate::build::cache::{CacheImport, CacheTarget, CacheTools, Cancellation};
+use crate::build::cache::{CacheEnds, CacheImport, CacheTarget, CacheTools, Cancellation};
 use crate::build::context::inputs::Inputs;
 use crate::build::context::vcs::Commit;
 use crate::build::explain::Explanation;
@@ -59,6 +59,8 @@ pub(super) struct Common<'a> {
     pub(super) scopes: Option<&'a Scopes>,
     /// Takes why the steps of builds ran that fail.
     pub(super) failed: &'a Mutex<Vec<Explanation>>,
+    /// Takes what became of the caches.
+    pub(super) ends: &'a Mutex<CacheEnds>,
     /// The keys that sign and verify caches.
     pub(super) keyring: &'a Arc<Keyring>,
     /// The command's context.
@@ -247,6 +249,7 @@ impl Job<'_> {
             env: &ctx.env,
             failed: self.common.failed,
             known: self.notes.map(NodeNotes::known),
+            ends: self.common.ends,
         }
     }
 

@@ -75,7 +75,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     let invocation = Invocation::new(&place.docker_env, ctx);
     let progress = display::start(shown.mode, builder, request.call.is_some(), ctx)?;
     let noted = reports.notes(nodes.len());
-    let failed_nodes = Mutex::default();
+    let (failed_nodes, ends) = (Mutex::default(), Mutex::default());
     let common = Common {
         targets: &checked.division.targets,
         imports: &checked.imports,
@@ -89,6 +89,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
         noted: &noted,
         scopes: scopes.as_ref(),
         failed: &failed_nodes,
+        ends: &ends,
         keyring: &keyring,
         ctx,
     };
@@ -107,13 +108,19 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     };
     reports.write(ended, ctx);
     steps::explain(result.as_ref().ok(), &failed_nodes.lock(), ctx);
+    let scopes = scopes.filter(|_| is_talkative && request.call.is_none());
+    if let (Some(scopes), Err(_)) = (&scopes, &result)
+        && let Some(line) = scopes.failed(&ends.lock())
+    {
+        ctx.ui.status(&line);
+    }
     let outcome = result?;
     if is_talkative && request.call.is_none() {
         show_details(builder, nodes[0], &outcome, ctx);
     }
     warn(&outcome, ctx);
-    if let Some(scopes) = scopes.filter(|_| is_talkative && request.call.is_none()) {
-        ctx.ui.status(&scopes.ended(&outcome));
+    if let Some(scopes) = scopes {
+        ctx.ui.status(&scopes.ended(&ends.lock()));
     }
     let print_image_id = shown.print_image_id && request.call.is_none();
     finish::render(&outcome, &summary, &files, print_image_id, ctx)?;

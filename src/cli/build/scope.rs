@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
 
 use super::args::BuildArgs;
 use crate::build::BuildRequest;
-use crate::build::cache::import::{Holding, Probes};
-use crate::build::run::BuildOutcome;
+use crate::build::cache::import::{Age, Holding, Probes};
+use crate::build::cache::{CacheEnds, ReadEnd, WriteEnd};
 use crate::cli::Context;
 
 use crate::env::{self, Env};
@@ -21,7 +20,7 @@ use crate::error::CommandError;
 use crate::options::cache::{CacheTo, ScopedCache, WriteScope};
 use crate::options::size::human_size;
 use crate::progress::StatusSender;
-use crate::scope::{self, Facts, GitFacts, Held, Plan, Wishes, Write};
+use crate::scope::{self, BadVariable, Facts, GitFacts, Held, Plan, Wishes, Write};
 use crate::text::{counted, human};
 
 /// The largest file of an event that is read, in bytes.
@@ -33,7 +32,6 @@ pub(super) struct Scopes {
     cache: ScopedCache,
     plan: Plan,
     is_shown: AtomicBool,
-    held: Mutex<Vec<Held>>,
 }
 
 /// Finds out what a build reads and writes; nothing without `--cache`.
@@ -57,7 +55,8 @@ pub(super) async fn resolve(
     let Some(cache) = parsed else {
         return Ok(None);
     };
-    let facts = facts(&ctx.env);
+    let facts = facts(&ctx.env)
+        .map_err(|error| CommandError::failed(error).hint("correct it, or do not set it"))?;
     for note in &facts.notes {
         tracing::debug!(note, "a variable of the CI is passed over");
     }
@@ -72,7 +71,6 @@ pub(super) async fn resolve(
         cache,
         plan,
         is_shown: AtomicBool::new(false),
-        held: Mutex::default(),
     }))
 }
 
@@ -106,6 +104,12 @@ impl Scopes {
         Ok(())
     }
 
+    /// Returns the references of what is read.
+    pub(super) fn read_refs(&self) -> Vec<String> {
+        let scopes = self.plan.reads.iter();
+        scopes.map(|scope| self.cache.raw_ref(scope)).collect()
+    }
+
     /// Shows what is read and written, once the registry has said what there is.
     pub(super) async fn show(&self, probes: Probes, sender: StatusSender) {
         if self.is_shown.swap(true, Ordering::Relaxed) {
@@ -118,54 +122,96 @@ impl Scopes {
         });
         let held = futures_util::future::join_all(held).await;
         let line = scope::line(&self.cache.repository, &self.plan, &held);
-        *self.held.lock() = held;
         sender.step(&line).done();
     }
 
     /// Returns what came of it in one line.
-    pub(super) fn ended(&self, outcome: &BuildOutcome) -> String {
-        let repository = &self.cache.repository;
-        let held = self.held.lock();
-        let scopes = self.plan.reads.iter().zip(held.iter());
-        let found = scopes.filter(|(_, held)| matches!(held, Held::Cache(_)));
-        let found: Vec<&str> = found.map(|(scope, _)| scope.as_str()).collect();
-        let read = match found.as_slice() {
-            [] => "found nothing to read".to_owned(),
-            found => format!("read {}", found.join(", ")),
-        };
-        format!("cache {repository}: {read}; {}", self.written(outcome))
+    pub(super) fn ended(&self, ends: &CacheEnds) -> String {
+        let (repository, read) = (&self.cache.repository, self.read(ends));
+        format!("cache {repository}: {read}; {}", self.written(ends, true))
     }
 
-    fn written(&self, outcome: &BuildOutcome) -> String {
+    /// Returns what came of it in one line where the build has failed; nothing if it came to nothing before.
+    pub(super) fn failed(&self, ends: &CacheEnds) -> Option<String> {
+        if !self.is_shown.load(Ordering::Relaxed) {
+            return None;
+        }
+        let repository = &self.cache.repository;
+        if ends.read.is_empty() && !self.plan.reads.is_empty() {
+            return Some(format!("cache {repository}: read and wrote nothing"));
+        }
+        let (read, written) = (self.read(ends), self.written(ends, false));
+        Some(format!("cache {repository}: {read}; {written}"))
+    }
+
+    fn read(&self, ends: &CacheEnds) -> String {
+        let end = |scope: &String| ends.of_read(&self.cache.raw_ref(scope));
+        let with = |wanted: ReadEnd| {
+            let scopes = self.plan.reads.iter();
+            let scopes = scopes.filter(|scope| end(scope) == Some(wanted));
+            scopes.map(String::as_str).collect::<Vec<_>>().join(", ")
+        };
+        let named = [
+            ("read", with(ReadEnd::Read)),
+            ("could not read", with(ReadEnd::Failed)),
+        ];
+        let named = named.into_iter().filter(|(_, scopes)| !scopes.is_empty());
+        let named: Vec<String> = named.map(|(did, names)| format!("{did} {names}")).collect();
+        if named.is_empty() {
+            return "found nothing to read".to_owned();
+        }
+        named.join("; ")
+    }
+
+    fn written(&self, ends: &CacheEnds, is_built: bool) -> String {
         let Some(scope) = &self.plan.writes else {
             return "wrote nothing".to_owned();
         };
-        if !outcome.not_written.is_empty() {
+        if ends.refused {
             return format!("did not write {scope}");
         }
-        match outcome.caches.first().map(|cache| &cache.outcome) {
-            // The builder writes it, and does not tell how much.
-            None => format!("wrote {scope}"),
-            Some(Err(_)) => format!("could not write {scope}"),
-            Some(Ok(None)) => "wrote nothing: no step made a layer".to_owned(),
-            Some(Ok(Some(published))) if published.unchanged => format!("{scope} was up to date"),
-            Some(Ok(Some(published))) => {
-                let layers = counted(published.layers, "layer");
-                let sent = human_size(published.sent_bytes);
-                format!("wrote {scope}: {layers}, {sent} sent")
-            }
+        let raw_ref = self.cache.raw_ref(scope);
+        let all: Vec<&WriteEnd> = ends.of_written(&raw_ref).collect();
+        if all.contains(&&WriteEnd::Failed) {
+            return format!("could not write {scope}");
         }
+        // The nodes of one build write one after the other: the last one has the most.
+        let stored = all.iter().filter_map(|end| match end {
+            WriteEnd::Stored(published) | WriteEnd::Kept(published) => Some(published),
+            WriteEnd::Nothing | WriteEnd::Failed => None,
+        });
+        let stored: Vec<_> = stored.collect();
+        let Some(layers) = stored.iter().map(|published| published.layers).max() else {
+            return match (is_built, all.is_empty()) {
+                // The builder writes it, and does not tell how much.
+                (true, true) if ends.by_builder => format!("wrote {scope}"),
+                (true, true) => format!("the builder did not write {scope}"),
+                (true, false) => "wrote nothing: no step made a layer".to_owned(),
+                (false, _) => "wrote nothing".to_owned(),
+            };
+        };
+        if stored.iter().all(|published| published.unchanged) {
+            return format!("{scope} was up to date");
+        }
+        let sent = stored.iter().map(|published| published.sent_bytes);
+        let (layers, sent) = (counted(layers, "layer"), human_size(sent.sum()));
+        let part = if is_built { "" } else { ", what had finished" };
+        format!("wrote {scope}{part}: {layers}, {sent} sent")
     }
 }
 
 fn held(holding: Holding, now: Timestamp) -> Held {
+    let old = |at: Timestamp| {
+        let age = Duration::try_from(now.duration_since(at)).ok()?;
+        Some(format!("{} old", human::duration(age).to_lowercase()))
+    };
     match holding {
         Holding::Nothing => Held::Nothing,
         Holding::Unknown => Held::Unknown,
-        Holding::Cache { newest } => {
-            let age = newest.map(|newest| now.duration_since(newest));
-            let age = age.and_then(|age| Duration::try_from(age).ok());
-            Held::Cache(age.map(|age| human::duration(age).to_lowercase()))
+        Holding::Cache(None) => Held::Cache(None),
+        Holding::Cache(Some(Age::Written(at))) => Held::Cache(old(at)),
+        Holding::Cache(Some(Age::Made(at))) => {
+            Held::Cache(old(at).map(|age| format!("newest layer {age}")))
         }
     }
 }
@@ -184,7 +230,7 @@ fn wishes(cache: &ScopedCache) -> Wishes {
     }
 }
 
-fn facts(env: &Env) -> Facts {
+fn facts(env: &Env) -> Result<Facts, BadVariable> {
     let event = env.path(env::GITHUB_EVENT_PATH).and_then(read_event);
     let get = |name: &str| env.get(name).map(str::to_owned);
     scope::facts(&get, event.as_deref())

@@ -80,6 +80,10 @@ fn show(nodes: &[NodeForecast], ctx: &Context) -> Result<(), CommandError> {
             None if *read == 0 => ctx.ui.warning(NO_CACHE),
             None => {
                 for (name, error) in unread {
+                    if error.is_none() && node.chosen.contains(name) {
+                        // A scope that nobody has written yet is nothing to be told of.
+                        continue;
+                    }
                     let why = error.as_deref().unwrap_or("it does not exist");
                     let (name, why) = (foreign::line(name), foreign::line(why));
                     ctx.ui

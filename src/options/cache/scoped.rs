@@ -68,16 +68,20 @@ impl WriteScope {
 }
 
 impl ScopedCache {
-    /// Parses the value; `off` and an empty one are no cache.
+    /// Parses the value; `off`, `false` and an empty one are no cache.
     ///
     /// # Errors
     ///
     /// Fails if the repository is none or has a tag, or for a key or a value that is not known.
     pub fn parse(value: &str) -> Result<Option<Self>, OptionError> {
-        if value.is_empty() || value.eq_ignore_ascii_case("off") {
+        if value.is_empty() || is_off(value) {
             return Ok(None);
         }
         let (repository, mut pairs) = KeyValues::parse_after_first(value)?;
+        if is_off(&repository) {
+            let error = format!("{repository:?} switches the caches off, and takes no keys");
+            return Err(OptionError::other(error).within(value));
+        }
         // Registries take no upper case, and a CI cannot lower what its variables have (`github.repository`).
         let repository = repository.to_ascii_lowercase();
         let wrong = || {
@@ -92,6 +96,21 @@ impl ScopedCache {
         let reference = super::reference(&repository, "dest").map_err(|e| e.within(value))?;
         if reference.tag.is_some() || reference.digest.is_some() {
             return Err(wrong());
+        }
+        if !repository.contains('/') {
+            // Docker Hub's own images, which nobody else can write.
+            return Err(OptionError::other(format!(
+                "{repository:?} is no place of yours: give registry and path, such as ghcr.io/acme/app/cache, or off"
+            ))
+            .within(value));
+        }
+        for key in ["scope", "also"] {
+            if pairs.is_empty_at(key) {
+                return Err(OptionError::other(format!(
+                    "{key} names no scope: give a name, or leave the key out"
+                ))
+                .within(value));
+            }
         }
         let also = pairs.take_all("also");
         let mut pairs = pairs.refuse_duplicates()?;
@@ -178,6 +197,13 @@ impl ScopedCache {
     pub fn raw_ref(&self, tag: &str) -> String {
         format!("{}:{tag}", self.repository)
     }
+}
+
+/// Returns whether a value is the word for no cache.
+fn is_off(value: &str) -> bool {
+    ["off", "false"]
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word))
 }
 
 impl RegistryCacheTo {
@@ -272,9 +298,12 @@ mod tests {
 
     #[test]
     fn off_is_no_cache() {
-        for value in ["", "off", "OFF"] {
+        for value in ["", "off", "OFF", "false"] {
             assert_eq!(ScopedCache::parse(value).unwrap(), None);
         }
+        // What an event has none of is not set: nothing of it is meant.
+        let cache = parse("r.io/c,base=,default=");
+        assert_eq!((cache.base, cache.default), (None, None));
     }
 
     #[test]
@@ -289,6 +318,13 @@ mod tests {
             ("r.io/c,mode=max,mode=min", "mode"),
             ("mode=max", "no repository"),
             ("./folder", "no reference"),
+            ("off,write=true", "takes no keys"),
+            ("False,mode=max", "takes no keys"),
+            ("true", "no place of yours"),
+            ("cache", "no place of yours"),
+            ("r.io/c,scope=", "scope names no scope"),
+            ("r.io/c,also=", "also names no scope"),
+            ("r.io/c,also=front,also=", "also names no scope"),
         ] {
             let error = error(value);
             assert!(error.contains(expected), "{value}: {error}");

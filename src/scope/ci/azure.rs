@@ -22,9 +22,9 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
             _ => None,
         });
         let number = number.or_else(|| vars.number("SYSTEM_PULLREQUEST_PULLREQUESTID", &mut facts));
-        let fork = vars.get("SYSTEM_PULLREQUEST_ISFORK").unwrap_or_default();
-        let is_fork = fork.eq_ignore_ascii_case("true");
-        facts.event = Event::Pull { number, is_fork };
+        let fork = vars.get("SYSTEM_PULLREQUEST_ISFORK");
+        let is_fork = fork.map(|fork| !fork.eq_ignore_ascii_case("false"));
+        facts.built_pull(number, is_fork);
         return facts;
     }
     match by_ref {

@@ -29,8 +29,7 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
                 ours == *theirs || address(&ours).is_some_and(|ours| address(theirs) == Some(ours))
             })
         };
-        let is_fork = theirs.is_some_and(|theirs| !is_ours(&theirs));
-        facts.event = Event::Pull { number, is_fork };
+        facts.built_pull(number, theirs.map(|theirs| !is_ours(&theirs)));
     } else if let Some(tag) = vars.get("BUILDKITE_TAG") {
         facts.event = Event::Tag(tag);
     } else if let Some(branch) = branch {

@@ -27,11 +27,12 @@ pub(super) fn facts(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
     let text = |path: &str| said(path).and_then(Value::as_str);
     facts.default = text("/repository/default_branch").and_then(short_branch);
     let event = vars.get("GITHUB_EVENT_NAME").unwrap_or_default();
-    if event.starts_with("pull_request") || vars.is_set("GITHUB_HEAD_REF") {
+    let by_ref = vars.get("GITHUB_REF").as_deref().and_then(reference);
+    let is_pull = matches!(by_ref, Some((Event::Pull { .. }, _)));
+    if is_pull || event.starts_with("pull_request") || vars.is_set("GITHUB_HEAD_REF") {
         facts.base = vars
             .branch("GITHUB_BASE_REF", &mut facts)
             .or_else(|| text("/pull_request/base/ref").and_then(short_branch));
-        let by_ref = vars.get("GITHUB_REF").as_deref().and_then(reference);
         let number = match by_ref {
             Some((Event::Pull { number, .. }, _)) => number,
             // `pull_request_target` runs on the base branch.
@@ -42,9 +43,14 @@ pub(super) fn facts(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
         let head = text("/pull_request/head/repo/full_name");
         // A fork that is gone has no repository any more.
         let is_gone = said("/pull_request/head/repo").is_some_and(Value::is_null);
-        let is_other = head.is_some() && head != text("/repository/full_name");
-        // The token of `pull_request_target` may push, to the scope of this pull request.
-        let is_fork = (is_gone || is_other) && event != "pull_request_target";
+        // Also under `pull_request_target`, whose token may push and which knows the secrets.
+        let own = text("/repository/full_name");
+        let is_fork = is_gone || matches!((head, own), (Some(head), Some(own)) if head != own);
+        if !is_gone && (head.is_none() || own.is_none()) {
+            facts.doubt = Some(
+                "the file of GITHUB_EVENT_PATH does not tell whether it is a fork's; write=true does",
+            );
+        }
         if number.is_none() {
             let value = vars.get("GITHUB_REF").unwrap_or_default();
             facts.note("GITHUB_REF", &value, "that of a pull request");
@@ -63,11 +69,13 @@ pub(super) fn facts(vars: Vars<'_>, event_file: Option<&str>) -> Facts {
         facts.event = Event::Foreign(event);
         return facts;
     }
-    let value = vars.get("GITHUB_REF").unwrap_or_default();
-    match reference(&value) {
+    match by_ref {
         Some((Event::Branch(branch), _)) => facts.built_branch(branch, event == "schedule"),
         Some((event, base)) => (facts.event, facts.base) = (event, base),
-        None => facts.note("GITHUB_REF", &value, "the reference of a branch or a tag"),
+        None => {
+            let value = vars.get("GITHUB_REF").unwrap_or_default();
+            facts.note("GITHUB_REF", &value, "the reference of a branch or a tag");
+        }
     }
     facts
 }

@@ -15,8 +15,7 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
             facts.event = Event::Queue;
         } else {
             let number = vars.number("CI_MERGE_REQUEST_IID", &mut facts);
-            let is_fork = is_fork(vars);
-            facts.event = Event::Pull { number, is_fork };
+            facts.built_pull(number, is_fork(vars));
         }
         return facts;
     }
@@ -27,8 +26,7 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
         let number = vars.number("CI_EXTERNAL_PULL_REQUEST_IID", &mut facts);
         let from = vars.get("CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY");
         let into = vars.get("CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY");
-        let is_fork = from.is_some() && from != into;
-        facts.event = Event::Pull { number, is_fork };
+        facts.built_pull(number, from.zip(into).map(|(from, into)| from != into));
         return facts;
     }
     if let Some(tag) = vars.get("CI_COMMIT_TAG") {
@@ -41,9 +39,9 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
 
 /// The pipeline of a fork's merge request runs in the fork, whose project `CI_PROJECT_ID` then is; the one that is
 /// merged into is `CI_MERGE_REQUEST_PROJECT_ID`.
-fn is_fork(vars: Vars<'_>) -> bool {
+fn is_fork(vars: Vars<'_>) -> Option<bool> {
     let source = vars.get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID");
     let target = vars.get("CI_MERGE_REQUEST_PROJECT_ID");
     let target = target.or_else(|| vars.get("CI_PROJECT_ID"));
-    source.is_some() && source != target
+    source.zip(target).map(|(source, target)| source != target)
 }

@@ -16,8 +16,7 @@ pub(super) fn facts(vars: Vars<'_>) -> Facts {
         facts.event = Event::Tag(tag);
     } else if let Some(branch) = vars.branch("BRANCH_NAME", &mut facts) {
         if let Some(number) = number_of(&branch) {
-            let (number, is_fork) = (Some(number), false);
-            facts.event = Event::Pull { number, is_fork };
+            facts.built_pull(Some(number), None);
             return facts;
         }
         if vars.is("BRANCH_IS_PRIMARY", "true") {

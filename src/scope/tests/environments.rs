@@ -15,6 +15,13 @@ const FORK: &str = r#"{"action":"opened","number":7,"pull_request":{"number":7,"
 const GONE: &str = r#"{"number":8,"pull_request":{"number":8,"head":{"ref":"x","repo":null},"base":{"ref":"main"}},"repository":{"full_name":"acme/app","default_branch":"main"}}"#;
 const QUEUE: &str = r#"{"action":"checks_requested","merge_group":{"head_sha":"2ffea6db","head_ref":"refs/heads/gh-readonly-queue/release/2/pr-123-5b1e","base_ref":"refs/heads/release/2"},"repository":{"full_name":"acme/app","default_branch":"main"}}"#;
 
+const PULL_VARS: &[(&str, &str)] = &[
+    ("GITHUB_ACTIONS", "true"),
+    ("GITHUB_EVENT_NAME", "pull_request"),
+    ("GITHUB_REF", "refs/pull/7/merge"),
+    ("GITHUB_BASE_REF", "main"),
+];
+
 #[test]
 fn github() {
     check(&[
@@ -94,7 +101,7 @@ fn github() {
                 ("GITHUB_BASE_REF", "main"),
             ],
             event: Some(FORK),
-            line: "pull request 7 of a fork → reads b-main; writes nothing (the token may not push)",
+            line: "pull request 7 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "pull request of a fork that is gone",
@@ -105,10 +112,22 @@ fn github() {
                 ("GITHUB_BASE_REF", "main"),
             ],
             event: Some(GONE),
-            line: "pull request 8 of a fork → reads b-main; writes nothing (the token may not push)",
+            line: "pull request 8 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "pull_request_target runs on the base and is still a pull request",
+            vars: &[
+                ("GITHUB_ACTIONS", "true"),
+                ("GITHUB_EVENT_NAME", "pull_request_target"),
+                ("GITHUB_REF", "refs/heads/release/2"),
+                ("GITHUB_HEAD_REF", "feature/login"),
+                ("GITHUB_BASE_REF", "release/2"),
+            ],
+            event: Some(PULL),
+            line: "pull request 123 → reads pr-123, b-release-2-ad9e2e38, b-main; writes pr-123",
+        },
+        Case {
+            name: "pull_request_target of a fork: the code may be the fork's, whatever the token may",
             vars: &[
                 ("GITHUB_ACTIONS", "true"),
                 ("GITHUB_EVENT_NAME", "pull_request_target"),
@@ -117,7 +136,37 @@ fn github() {
                 ("GITHUB_BASE_REF", "main"),
             ],
             event: Some(FORK),
-            line: "pull request 7 → reads pr-7, b-main; writes pr-7",
+            line: "pull request 7 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
+        },
+        Case {
+            name: "pull request without its event file, which alone tells of forks",
+            vars: PULL_VARS,
+            event: None,
+            line: "pull request 7 → reads pr-7, b-main; writes nothing (the file of GITHUB_EVENT_PATH does not tell whether it is a fork's; write=true does)",
+        },
+        Case {
+            name: "a pull request by its reference alone",
+            vars: &[
+                ("GITHUB_ACTIONS", "true"),
+                ("GITHUB_EVENT_NAME", "workflow_dispatch"),
+                ("GITHUB_REF", "refs/pull/7/merge"),
+            ],
+            event: Some(REPOSITORY),
+            line: "pull request 7 → reads pr-7, b-main; writes nothing (the file of GITHUB_EVENT_PATH does not tell whether it is a fork's; write=true does)",
+        },
+        Case {
+            name: "pull request whose event file is none",
+            vars: PULL_VARS,
+            event: Some("{\"pull_request\":{"),
+            line: "pull request 7 → reads pr-7, b-main; writes nothing (the file of GITHUB_EVENT_PATH does not tell whether it is a fork's; write=true does)",
+        },
+        Case {
+            name: "pull request whose event file does not say whose it is",
+            vars: PULL_VARS,
+            event: Some(
+                r#"{"pull_request":{"number":7,"head":{"ref":"main"}},"repository":{"full_name":"acme/app","default_branch":"main"}}"#,
+            ),
+            line: "pull request 7 → reads pr-7, b-main; writes nothing (the file of GITHUB_EVENT_PATH does not tell whether it is a fork's; write=true does)",
         },
         Case {
             name: "pull_request_target without its event file is never a branch",
@@ -244,7 +293,9 @@ fn github() {
                 ("GITHUB_HEAD_REF", "fix"),
                 ("GITHUB_BASE_REF", "main"),
             ],
-            event: Some(REPOSITORY),
+            event: Some(
+                r#"{"action":"synchronized","number":5,"pull_request":{"number":5,"head":{"ref":"fix","repo_id":3,"repo":{"full_name":"acme/app"}},"base":{"ref":"main"}},"repository":{"full_name":"acme/app","default_branch":"main"}}"#,
+            ),
             line: "pull request 5 → reads pr-5, b-main; writes pr-5",
         },
         Case {
@@ -322,11 +373,24 @@ fn gitlab() {
                 ("GITLAB_CI", "true"),
                 ("CI_MERGE_REQUEST_IID", "4"),
                 ("CI_MERGE_REQUEST_EVENT_TYPE", "merged_result"),
+                ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "34"),
+                ("CI_PROJECT_ID", "34"),
                 ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main"),
                 ("CI_DEFAULT_BRANCH", "main"),
             ],
             event: None,
             line: "pull request 4 → reads pr-4, b-main; writes pr-4",
+        },
+        Case {
+            name: "merge request of which nothing tells whose it is",
+            vars: &[
+                ("GITLAB_CI", "true"),
+                ("CI_MERGE_REQUEST_IID", "4"),
+                ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main"),
+                ("CI_DEFAULT_BRANCH", "main"),
+            ],
+            event: None,
+            line: "pull request 4 → reads pr-4, b-main; writes nothing (nothing tells whether it is a fork's; write=true does)",
         },
         Case {
             name: "merge request of a fork, in the fork's project",
@@ -341,7 +405,7 @@ fn gitlab() {
                 ("CI_DEFAULT_BRANCH", "main"),
             ],
             event: None,
-            line: "pull request 7 of a fork → reads b-main; writes nothing (the token may not push)",
+            line: "pull request 7 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "merge request of a fork, in the parent project",
@@ -354,7 +418,7 @@ fn gitlab() {
                 ("CI_DEFAULT_BRANCH", "main"),
             ],
             event: None,
-            line: "pull request 7 of a fork → reads b-main; writes nothing (the token may not push)",
+            line: "pull request 7 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "merge train",

@@ -151,7 +151,12 @@ fn a_pull_request_without_a_number_has_no_scope_to_be_asked_for() {
         of(always),
         format!("{reads}; writes nothing (it has no scope of its own; scope= names one)")
     );
-    let number = [&vars[..], &[("CACHEX_PR", "12")]].concat();
+    let own = [
+        ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "3"),
+        ("CI_PROJECT_ID", "3"),
+        ("CACHEX_PR", "12"),
+    ];
+    let number = [&vars[..], &own].concat();
     let facts = facts_of(&number, None);
     let text = line_of(&facts, &GitFacts::default(), &Wishes::default());
     assert!(text.ends_with("writes pr-12"), "{text}");
@@ -172,7 +177,11 @@ fn jenkins_names_the_jobs_of_pull_requests() {
     };
     let reads = "b-main, b-master, b-trunk";
     for branch in ["PR-24", "PR-24-merge", "PR-24-head", "MR-24"] {
-        let expected = format!("pull request 24 → reads pr-24, {reads}; writes pr-24");
+        // The variable that tells of a fork is missing, too.
+        let expected = format!(
+            "pull request 24 → reads pr-24, {reads}; \
+             writes nothing (nothing tells whether it is a fork's; write=true does)"
+        );
         assert_eq!(of(branch), expected, "{branch}");
     }
     for branch in ["PR-", "PR-x", "PR-24-hotfix", "pr-24", "XPR-24"] {
@@ -288,7 +297,8 @@ fn runs_by_hand_are_of_their_branch_or_tag() {
                 ("BUILD_REASON", "Manual"),
                 ("BUILD_SOURCEBRANCH", "refs/pull/17/merge"),
             ],
-            "pull request 17 → reads pr-17, b-main; writes pr-17",
+            "pull request 17 → reads pr-17, b-main; \
+                writes nothing (nothing tells whether it is a fork's; write=true does)",
         ),
         (
             &[

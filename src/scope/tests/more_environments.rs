@@ -5,7 +5,7 @@
     reason = "a table has as many lines as it has cases"
 )]
 
-use super::{Case, check};
+use super::{Case, check, facts};
 
 #[test]
 fn buildkite() {
@@ -66,7 +66,7 @@ fn buildkite() {
                 ("BUILDKITE_REPO", "git@github.com:acme/app.git"),
             ],
             event: None,
-            line: "pull request 7 of a fork → reads b-main; writes nothing (the token may not push)",
+            line: "pull request 7 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "merge queue",
@@ -137,7 +137,7 @@ fn circleci() {
                 ("CIRCLE_PR_USERNAME", "someone"),
             ],
             event: None,
-            line: "pull request 7 of a fork → reads b-main, b-master, b-trunk; writes nothing (the token may not push)",
+            line: "pull request 7 of a fork → reads b-main, b-master, b-trunk; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "pull request without a number",
@@ -202,7 +202,7 @@ fn jenkins() {
                 ("CHANGE_FORK", "someone"),
             ],
             event: None,
-            line: "pull request 7 of a fork → reads b-main; writes nothing (the token may not push)",
+            line: "pull request 7 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "tag",
@@ -262,6 +262,7 @@ fn azure() {
                 ("SYSTEM_PULLREQUEST_PULLREQUESTID", "512000"),
                 ("SYSTEM_PULLREQUEST_PULLREQUESTNUMBER", "524"),
                 ("SYSTEM_PULLREQUEST_TARGETBRANCH", "main"),
+                ("SYSTEM_PULLREQUEST_ISFORK", "False"),
             ],
             event: None,
             line: "pull request 524 → reads pr-524, b-main; writes pr-524",
@@ -276,7 +277,7 @@ fn azure() {
                 ("SYSTEM_PULLREQUEST_ISFORK", "True"),
             ],
             event: None,
-            line: "pull request 7 of a fork → reads b-main; writes nothing (the token may not push)",
+            line: "pull request 7 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "tag",
@@ -451,7 +452,10 @@ fn what_the_user_says_wins() {
         },
         Case {
             name: "a tag",
-            vars: &[("CACHEX_TAG", "v1"), ("CACHEX_DEFAULT_BRANCH", "main")],
+            vars: &[
+                ("CACHEX_TAG", "refs/tags/v1"),
+                ("CACHEX_DEFAULT_BRANCH", "main"),
+            ],
             event: None,
             line: "tag v1 → reads b-main; writes nothing",
         },
@@ -477,11 +481,11 @@ fn what_the_user_says_wins() {
             line: "pull request 12 → reads pr-12, b-main; writes pr-12",
         },
         Case {
-            name: "a number that is none",
+            name: "no pull request, as Buildkite says it",
             vars: &[
                 ("DRONE", "true"),
                 ("DRONE_BRANCH", "main"),
-                ("CACHEX_PR", "none"),
+                ("CACHEX_PR", "false"),
             ],
             event: None,
             line: "branch main → reads and writes b-main",
@@ -496,7 +500,7 @@ fn what_the_user_says_wins() {
                 ("CACHEX_BASE", "main"),
             ],
             event: None,
-            line: "pull request 8 of a fork → reads b-main; writes nothing (the token may not push)",
+            line: "pull request 8 of a fork → reads b-main; writes nothing (anybody may have written it; write=true does)",
         },
         Case {
             name: "a CI that says nothing",
@@ -511,4 +515,28 @@ fn what_the_user_says_wins() {
             line: "a commit on this machine → reads b-main, b-master, b-trunk; writes nothing (not in CI; write=true does)",
         },
     ]);
+}
+
+#[test]
+fn what_the_user_says_and_makes_no_sense_is_an_error() {
+    for (name, value, expected) in [
+        ("CACHEX_PR", "12/merge", "the number of a pull request"),
+        ("CACHEX_PR", "0", "the number of a pull request"),
+        ("CACHEX_PR", "none", "the number of a pull request"),
+        ("CACHEX_BRANCH", "refs/tags/v1", "the name of a branch"),
+        ("CACHEX_BASE", "refs/pull/1/merge", "the name of a branch"),
+        (
+            "CACHEX_DEFAULT_BRANCH",
+            "refs/heads/",
+            "the name of a branch",
+        ),
+        ("CACHEX_TAG", "refs/heads/main", "the name of a tag"),
+    ] {
+        let get = |asked: &str| match asked {
+            "CI" => Some("true".to_owned()),
+            asked => (asked == name).then(|| value.to_owned()),
+        };
+        let error = facts(&get, None).unwrap_err().to_string();
+        assert_eq!(error, format!("{name}={value:?} is not {expected}"));
+    }
 }

@@ -31,7 +31,7 @@ fn pull(is_fork: bool) -> Facts {
         },
         base: some("stable"),
         default: some("main"),
-        notes: Vec::new(),
+        ..Facts::default()
     }
 }
 
@@ -174,7 +174,11 @@ fn pull_requests_end_soon() {
 #[test]
 fn what_scopes_hold_is_said() {
     let plan = plan(&pull(false), &GitFacts::default(), &Wishes::default());
-    let held = [Held::Nothing, Held::Cache(some("2 hours")), Held::Unknown];
+    let held = [
+        Held::Nothing,
+        Held::Cache(some("2 hours old")),
+        Held::Unknown,
+    ];
     assert_eq!(
         line("ghcr.io/acme/app/cache", &plan, &held),
         "cache ghcr.io/acme/app/cache: pull request 7 → reads pr-7 (none yet), b-stable (2 hours old), b-main; writes pr-7"

@@ -17,7 +17,8 @@ pub(crate) struct GitServer {
     repositories: TempDir,
 }
 
-fn git(folder: &Path, args: &[&str]) -> String {
+/// Runs git in a folder, which must succeed; gives what it says.
+pub(crate) fn git(folder: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .args(["-c", "user.name=x", "-c", "user.email=x@y", "-C"])
         .arg(folder)

@@ -3,13 +3,16 @@
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::before::Before;
 use super::targets::{Carrier, Lookup, RegistryTarget};
+use crate::build::cache::ends::WriteEnd;
 use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::{ContentStore, ContentStores};
 use crate::buildkit::solve::Entry;
+use crate::cache::descriptor::Descriptor;
 use crate::cache::export::push_merged::REFUSED;
 use crate::cache::export::{
     Beside, ExportProgress, ExportSettings, Others, PartExport, PublishError, Published,
@@ -73,6 +76,8 @@ pub struct RegistryExport {
     signing: Option<Arc<Signing>>,
     /// What registries have refused.
     refusals: Refusals,
+    /// What became of it, once it is known.
+    end: Mutex<Option<WriteEnd>>,
 }
 
 impl std::fmt::Debug for RegistryExport {
@@ -142,6 +147,7 @@ impl RegistryExport {
             before,
             signing,
             refusals: tools.refusals.clone(),
+            end: Mutex::default(),
         })
     }
 
@@ -191,6 +197,11 @@ impl RegistryExport {
     pub fn take_in(&self, others: Others) {
         // The first ones stay: a build reads its caches once.
         let _set = self.others.set(others);
+    }
+
+    /// Takes layers that other caches of the repository list, so that they are not sent again.
+    pub fn set_neighbours(&self, layers: Vec<Descriptor>) {
+        self.sink.set_neighbours(layers);
     }
 
     /// Learns what the cache tells before BuildKit writes it anew.
@@ -291,6 +302,11 @@ impl RegistryExport {
             others: self.others.get(),
             signing: self.signing(),
         }
+    }
+
+    /// Returns what became of it, once it is known.
+    pub fn end(&self) -> Option<WriteEnd> {
+        self.end.lock().clone()
     }
 
     /// Returns where it is stored.
@@ -394,6 +410,11 @@ impl RegistryExport {
     pub async fn keep(&self, parts: Vec<PartExport>, enough: impl Future<Output = ()>) {
         let (tag, bounds) = (self.target.tag(), rules(&self.target.cache).bounds);
         let kept = keep::keep(&self.sink, parts, tag, &bounds, self.beside(), enough).await;
+        *self.end.lock() = Some(match &kept {
+            Ok(Some(kept)) => WriteEnd::Kept(kept.clone()),
+            Ok(None) => WriteEnd::Nothing,
+            Err(_) => WriteEnd::Failed,
+        });
         let progress = &self.sink.settings().progress;
         match &kept {
             Ok(kept) => {
@@ -465,6 +486,11 @@ impl RegistryExport {
         let outcome = result.map_err(|source| RegistryExportError {
             reference: reference.clone(),
             source,
+        });
+        *self.end.lock() = Some(match &outcome {
+            Ok(Some(published)) => WriteEnd::Stored(published.clone()),
+            Ok(None) => WriteEnd::Nothing,
+            Err(_) => WriteEnd::Failed,
         });
         let progress = &self.sink.settings().progress;
         match &outcome {

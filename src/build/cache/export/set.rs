@@ -13,6 +13,7 @@ use super::layout::{LayoutExport, LayoutExportError};
 use super::registry::{CacheReport, RegistryExport, RegistryExportError};
 use super::targets::{CacheTarget, Carrier};
 use crate::build::cache::cancellation::{Cancellation, deadlines};
+use crate::build::cache::ends::WriteEnd;
 use crate::build::cache::import::Imports;
 use crate::build::cache::tools::{CacheObserver, CacheTools};
 use crate::buildkit::session::content::ContentStores;
@@ -116,6 +117,20 @@ impl CacheSet {
         None
     }
 
+    /// Returns what became of the caches that this program was to store, as far as it is known.
+    pub fn ends(&self) -> Vec<(String, WriteEnd)> {
+        let ends = self.registries.iter().filter_map(|cache| {
+            let name = cache.target().cache.raw_ref.clone();
+            Some((name, cache.end()?))
+        });
+        ends.collect()
+    }
+
+    /// Returns whether the answer of a solve says that the builder has written a cache.
+    pub fn is_written_by_builder(response: &BTreeMap<String, String>) -> bool {
+        response.contains_key(WRITTEN)
+    }
+
     /// Gives up what is still on its way. Whoever owns the registry clients waits for the end of its upload sessions
     /// ([`Registries::close`](crate::cache::registries::Registries::close)).
     pub async fn stop(&self) {
@@ -124,8 +139,12 @@ impl CacheSet {
         }
     }
 
-    /// Has the scopes that are written take in those that were read beside them.
+    /// Tells the caches that are written which layers their repositories have in those that were read, and has scopes take
+    /// in those that were read beside them.
     pub fn take_in(&self, read: &Imports) {
+        for cache in &self.registries {
+            cache.set_neighbours(read.layers_in(&cache.target().cache.reference));
+        }
         let takes_in = |cache: &&Arc<RegistryExport>| cache.target().cache.takes_in;
         for cache in self.registries.iter().filter(takes_in) {
             if let Some(others) = read.beside(&cache.target().cache.reference) {

@@ -5,6 +5,7 @@
 //! it, and as long as the other has not changed since, the next build reads one cache.
 
 use super::set::{Imports, Remote, Slot, must_be_smaller};
+use crate::cache::descriptor::Descriptor;
 use crate::cache::export::Others;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::merge::Contents;
@@ -24,6 +25,15 @@ impl Imports {
                 step.done("another cache that is read has all of it");
             }
         }
+    }
+
+    /// Returns the layers that caches list which were found in a repository.
+    pub fn layers_in(&self, repository: &Reference) -> Vec<Descriptor> {
+        let remotes = self.slots.iter().filter_map(|slot| slot.registry.as_ref());
+        let there = remotes.filter(|remote| remote.source.reference.same_repository(repository));
+        let manifests = there.filter_map(Remote::manifest);
+        let caches = manifests.filter(CacheManifest::is_cache);
+        caches.flat_map(|manifest| manifest.layers).collect()
     }
 
     /// Returns the caches that were found under other references of a repository, for one that is written there to take in.

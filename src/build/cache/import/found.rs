@@ -83,11 +83,8 @@ impl Slot {
         }
         let remote = self.registry.as_ref()?;
         let name = remote.source.raw_ref.clone();
-        let by_builder = unread.get(&name);
-        let by_builder = by_builder.or_else(|| unread.get(&remote.source.reference.to_string()));
-        // One that was verified is pinned to its digest.
-        let told = self.entry.as_ref().and_then(|entry| entry.attrs.get("ref"));
-        let by_builder = by_builder.or_else(|| unread.get(told?));
+        let names = self.names_for_the_builder();
+        let by_builder = names.iter().find_map(|name| unread.get(name));
         let contents = match by_builder {
             Some(error) => Contents::Unreadable(error.clone()),
             None => remote.contents(self.entry.is_some())?,
@@ -105,6 +102,15 @@ impl Slot {
 }
 
 impl Slot {
+    /// Returns the names that the builder may call a registry cache by.
+    pub(super) fn names_for_the_builder(&self) -> Vec<String> {
+        let source = self.registry.as_ref().map(|remote| &remote.source);
+        let given = source.map(|source| [source.raw_ref.clone(), source.reference.to_string()]);
+        // One that was verified is pinned to its digest.
+        let told = self.entry.as_ref().and_then(|entry| entry.attrs.get("ref"));
+        given.into_iter().flatten().chain(told.cloned()).collect()
+    }
+
     /// Returns the cache mounts of a cache that is read, from the very manifest that was verified if it must be signed. One
     /// that is left out has none: it does not count among [those that are not verified](Imports::unverified).
     fn mounts(&self) -> Option<FoundMounts> {

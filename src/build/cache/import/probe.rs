@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::sources::{CacheImport, RegistrySource};
 use crate::cache::descriptor::CREATED_AT;
+use crate::cache::extras::age::written;
 use crate::cache::manifest::CacheManifest;
 use crate::cache::media::algorithm_of;
 use crate::cache::registries::Registries;
@@ -60,13 +61,19 @@ pub struct NotVerified {
 pub enum Holding {
     /// There is none.
     Nothing,
-    /// There is one; its newest layer was made then, where it says so.
-    Cache {
-        /// When.
-        newest: Option<Timestamp>,
-    },
+    /// There is one.
+    Cache(Option<Age>),
     /// Nobody knows.
     Unknown,
+}
+
+/// How old a cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// It was written then.
+    Written(Timestamp),
+    /// Nobody says when it was written; its newest layer was made then.
+    Made(Timestamp),
 }
 
 /// The caches to read, in the order of the flags, and the probes that are on their way. Dropping
@@ -149,11 +156,9 @@ impl Probes {
             ProbeResult::Refused(_) | ProbeResult::Unknown(_) | ProbeResult::Silent => {
                 Holding::Unknown
             }
-            ProbeResult::Found(..) => {
+            ProbeResult::Found(_, raw, _) => {
                 let manifest = answer.manifest();
-                let layers = manifest.iter().flat_map(|manifest| &manifest.layers);
-                let made = layers.filter_map(|layer| layer.annotation(CREATED_AT)?.parse().ok());
-                Holding::Cache { newest: made.max() }
+                Holding::Cache(manifest.and_then(|manifest| age(raw, &manifest)))
             }
         })
     }
@@ -207,6 +212,16 @@ impl ProbeResult {
             Self::Missing | Self::Refused(_) | Self::Unknown(_) | Self::Silent => None,
         }
     }
+}
+
+/// Returns how old a cache is, as far as its manifest tells.
+fn age(raw: &RawManifest, manifest: &CacheManifest) -> Option<Age> {
+    if let Some(written) = written(&raw.bytes, manifest) {
+        return Some(Age::Written(written));
+    }
+    let layers = manifest.layers.iter();
+    let made = layers.filter_map(|layer| layer.annotation(CREATED_AT)?.parse().ok());
+    made.max().map(Age::Made)
 }
 
 impl Probe {

@@ -9,6 +9,17 @@ use super::{missing, unreadable};
 /// What BuildKit says of a step that ended because another failed.
 const CANCELED: &str = "context canceled";
 
+/// What the builder has said about a cache that it was to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It has read it.
+    Read,
+    /// It does not exist.
+    Missing,
+    /// It could not read it.
+    Failed,
+}
+
 /// Looks at the reports on their way to the display.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -16,6 +27,8 @@ pub struct Watch {
     held: Vec<Vertex>,
     /// Caches that BuildKit did not read, with its errors.
     unread: BTreeMap<String, String>,
+    /// What it has said about each cache.
+    heard: BTreeMap<String, Heard>,
 }
 
 impl Watch {
@@ -24,6 +37,9 @@ impl Watch {
         for vertex in &status.vertexes {
             if let Some((cache, error)) = missing::unread(vertex) {
                 self.unread.insert(cache.to_owned(), error.to_owned());
+            }
+            if let Some((cache, heard)) = heard(vertex) {
+                self.heard.insert(cache.to_owned(), heard);
             }
         }
         let mut shown = Vec::with_capacity(status.vertexes.len());
@@ -54,6 +70,7 @@ impl Watch {
     /// cancelled.
     pub fn anew(&mut self) -> Option<StatusResponse> {
         self.unread.clear();
+        self.heard.clear();
         self.release(|vertex| CANCELED.clone_into(&mut vertex.error))
     }
 
@@ -66,10 +83,30 @@ impl Watch {
         })
     }
 
+    /// Returns what BuildKit has said about a cache, as it names it.
+    pub fn heard(&self, cache: &str) -> Option<Heard> {
+        self.heard.get(cache).copied()
+    }
+
     /// Returns the caches that BuildKit did not read, with its errors.
     pub fn unread(&self) -> &BTreeMap<String, String> {
         &self.unread
     }
+}
+
+/// Returns what a report says about a cache, once its import has ended.
+fn heard(vertex: &Vertex) -> Option<(&str, Heard)> {
+    let cache = missing::imported(vertex)?;
+    let heard = if missing::unread(vertex).is_some() {
+        Heard::Failed
+    } else if !vertex.error.is_empty() {
+        Heard::Missing
+    } else if vertex.completed.is_some() {
+        Heard::Read
+    } else {
+        return None;
+    };
+    Some((cache, heard))
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::cache::export::Published;
+use crate::digest::Digest;
 
 fn event(name: &str) -> scope::Event {
     scope::Event::Branch(name.to_owned())
@@ -20,7 +22,7 @@ fn the_event_file_is_read_if_it_is_a_file() {
         ],
         dir.path(),
     );
-    let facts = facts(&env);
+    let facts = facts(&env).unwrap();
     assert_eq!(facts.default.as_deref(), Some("trunk"));
     assert_eq!(facts.event, event("x"));
 }
@@ -32,7 +34,6 @@ fn scopes(value: &str, facts: &Facts) -> Scopes {
         cache,
         plan,
         is_shown: AtomicBool::new(false),
-        held: Mutex::default(),
     }
 }
 
@@ -75,7 +76,7 @@ fn a_cache_to_write_that_the_user_names_wins() {
     scopes.add_to(&mut request).unwrap();
     assert_eq!(request.cache_to.len(), 1);
     assert_eq!(
-        scopes.ended(&BuildOutcome::default()),
+        scopes.ended(&CacheEnds::default()),
         "cache r.io/c: found nothing to read; wrote nothing"
     );
     let line = scope::line("r.io/c", &scopes.plan, &[]);
@@ -88,10 +89,123 @@ fn a_cache_to_write_that_the_user_names_wins() {
 #[test]
 fn ages_are_in_words() {
     let now = Timestamp::from_second(1_000_000).unwrap();
-    let newest = Timestamp::from_second(1_000_000 - 7200).unwrap();
-    let of = |newest| held(Holding::Cache { newest }, now);
-    assert_eq!(of(Some(newest)), Held::Cache(Some("2 hours".into())));
+    let then = Timestamp::from_second(1_000_000 - 7200).unwrap();
+    let of = |age| held(Holding::Cache(age), now);
+    let words = |words: &str| Held::Cache(Some(words.to_owned()));
+    assert_eq!(of(Some(Age::Written(then))), words("2 hours old"));
+    assert_eq!(of(Some(Age::Made(then))), words("newest layer 2 hours old"));
     assert_eq!(of(None), Held::Cache(None));
-    let later = Timestamp::from_second(1_000_060).unwrap();
+    let later = Age::Written(Timestamp::from_second(1_000_060).unwrap());
     assert_eq!(of(Some(later)), Held::Cache(None), "clocks differ");
+}
+
+fn published(layers: usize, sent_bytes: u64) -> Published {
+    Published {
+        manifest: Digest::of(b"m"),
+        unchanged: sent_bytes == 0,
+        layers,
+        sent_layers: 1,
+        sent_bytes,
+        too_large: false,
+        merged: None,
+        dropped: None,
+        refused: false,
+    }
+}
+
+#[test]
+fn the_last_line_says_what_came_of_it() {
+    let scopes = scopes("r.io/c", &push());
+    let (fix, main) = ("r.io/c:b-fix", "r.io/c:b-main");
+    let of = |read: &[(&str, ReadEnd)], written: Option<WriteEnd>| {
+        let read = read.iter().map(|(name, end)| ((*name).to_owned(), *end));
+        let written = written.map(|end| (fix.to_owned(), end));
+        CacheEnds {
+            read: read.collect(),
+            written: written.into_iter().collect(),
+            ..CacheEnds::default()
+        }
+    };
+    let both = [(fix, ReadEnd::Missing), (main, ReadEnd::Read)];
+    let stored = || WriteEnd::Stored(published(3, 1_000_000));
+    for (ends, expected) in [
+        (
+            of(&both, Some(stored())),
+            "read b-main; wrote b-fix: 3 layers, 1MB sent",
+        ),
+        (
+            of(
+                &[(fix, ReadEnd::Read), (main, ReadEnd::Failed)],
+                Some(WriteEnd::Failed),
+            ),
+            "read b-fix; could not read b-main; could not write b-fix",
+        ),
+        (
+            of(&[(main, ReadEnd::Failed)], Some(WriteEnd::Nothing)),
+            "could not read b-main; wrote nothing: no step made a layer",
+        ),
+        (
+            of(&both, Some(WriteEnd::Stored(published(3, 0)))),
+            "read b-main; b-fix was up to date",
+        ),
+        (
+            of(&both, None),
+            "read b-main; the builder did not write b-fix",
+        ),
+        (
+            CacheEnds {
+                by_builder: true,
+                ..of(&both, None)
+            },
+            "read b-main; wrote b-fix",
+        ),
+        (
+            CacheEnds {
+                refused: true,
+                ..of(&both, None)
+            },
+            "read b-main; did not write b-fix",
+        ),
+    ] {
+        assert_eq!(scopes.ended(&ends), format!("cache r.io/c: {expected}"));
+    }
+    // One node could not read it, and another one could.
+    let mut nodes = of(&[(main, ReadEnd::Failed)], Some(stored()));
+    nodes.read.push((main.to_owned(), ReadEnd::Read));
+    nodes
+        .written
+        .push((fix.to_owned(), WriteEnd::Stored(published(5, 500_000))));
+    let expected = "cache r.io/c: read b-main; wrote b-fix: 5 layers, 1.5MB sent";
+    assert_eq!(scopes.ended(&nodes), expected);
+}
+
+#[test]
+fn a_build_that_fails_has_a_last_line_too() {
+    let scopes = scopes("r.io/c", &push());
+    let kept = CacheEnds {
+        read: vec![("r.io/c:b-main".to_owned(), ReadEnd::Read)],
+        written: vec![(
+            "r.io/c:b-fix".to_owned(),
+            WriteEnd::Kept(published(2, 1000)),
+        )],
+        ..CacheEnds::default()
+    };
+    assert_eq!(scopes.failed(&kept), None, "nothing was begun");
+    scopes.is_shown.store(true, Ordering::Relaxed);
+    let failed = |ends: &CacheEnds| scopes.failed(ends).unwrap();
+    assert_eq!(
+        failed(&kept),
+        "cache r.io/c: read b-main; wrote b-fix, what had finished: 2 layers, 1kB sent"
+    );
+    assert_eq!(
+        failed(&CacheEnds {
+            written: Vec::new(),
+            ..kept
+        }),
+        "cache r.io/c: read b-main; wrote nothing"
+    );
+    assert_eq!(
+        failed(&CacheEnds::default()),
+        "cache r.io/c: read and wrote nothing"
+    );
 }

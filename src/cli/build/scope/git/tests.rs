@@ -36,6 +36,19 @@ async fn clones(dir: &Path) -> [std::path::PathBuf; 2] {
     [full, shallow]
 }
 
+/// Begins the branch `fix` at the remote's `release/2`, without following it.
+async fn begin_on_release(clone: &Path) {
+    let args = [
+        "checkout",
+        "-q",
+        "--no-track",
+        "-b",
+        "fix",
+        "origin/release/2",
+    ];
+    run(clone, &args).await;
+}
+
 #[expect(
     clippy::unnecessary_wraps,
     reason = "it is for fields that may be empty"
@@ -60,18 +73,7 @@ async fn git_names_the_branch_and_what_it_has_begun_from() {
     assert_eq!(of(&full).await, on_trunk);
 
     // A branch of one's own, with a commit that nobody else has, on one that has moved on since.
-    run(
-        &full,
-        &[
-            "checkout",
-            "-q",
-            "--no-track",
-            "-b",
-            "fix",
-            "origin/release/2",
-        ],
-    )
-    .await;
+    begin_on_release(&full).await;
     run(&full, &["commit", "-q", "--allow-empty", "-m", "z"]).await;
     let source = dir.join("source");
     run(&source, &["checkout", "-q", "release/2"]).await;
@@ -145,18 +147,7 @@ async fn a_submodule_is_a_repository_of_its_own() {
 async fn an_older_git_lists_what_is_merged() {
     let dir = tempfile::tempdir().unwrap();
     let [full, _] = clones(dir.path()).await;
-    run(
-        &full,
-        &[
-            "checkout",
-            "-q",
-            "--no-track",
-            "-b",
-            "fix",
-            "origin/release/2",
-        ],
-    )
-    .await;
+    begin_on_release(&full).await;
     run(&full, &["commit", "-q", "--allow-empty", "-m", "z"]).await;
     let list = merged(&full, Some("trunk")).await.unwrap();
     assert_eq!(list, "refs/remotes/origin/release/2");
@@ -190,18 +181,7 @@ async fn nothing_is_asked_for_that_is_known() {
 async fn a_shallow_clone_has_too_little_of_the_history() {
     let dir = tempfile::tempdir().unwrap();
     let [_, shallow] = clones(dir.path()).await;
-    run(
-        &shallow,
-        &[
-            "checkout",
-            "-q",
-            "--no-track",
-            "-b",
-            "fix",
-            "origin/release/2",
-        ],
-    )
-    .await;
+    begin_on_release(&shallow).await;
     let in_shallow = GitFacts {
         branch: some("fix"),
         default: some("trunk"),
