@@ -58,6 +58,10 @@ impl Slot {
             return is(ReadEnd::Failed);
         }
         match (remote.answer.as_deref(), &self.entry) {
+            // It was there, and the builder did not find it, or part of it.
+            (Some(ProbeResult::Found(..)), Some(_)) if heard == Some(Heard::Missing) => {
+                is(ReadEnd::Failed)
+            }
             (Some(ProbeResult::Found(..)), Some(_)) => is(ReadEnd::Read),
             // A blob of it could not be read, and the build was run again.
             (Some(ProbeResult::Found(..)), None) if remote.healed => is(ReadEnd::Failed),
@@ -135,8 +139,13 @@ mod tests {
         assert_eq!(told(&slots, &[]), is(ReadEnd::Read, ReadEnd::Read));
         assert_eq!(told(&slots, &said("")), is(ReadEnd::Read, ReadEnd::Read));
         // Nor was what only the other one would have brought.
-        let failed = said("dial tcp 127.0.0.1:1: connect: connection refused");
-        assert_eq!(told(&slots, &failed), is(ReadEnd::Failed, ReadEnd::Failed));
+        for error in [
+            "dial tcp 127.0.0.1:1: connect: connection refused",
+            "failed to configure registry cache importer: 127.0.0.1:1/a:own: not found",
+        ] {
+            let ends = told(&slots, &said(error));
+            assert_eq!(ends, is(ReadEnd::Failed, ReadEnd::Failed), "{error}");
+        }
     }
 
     #[test]
