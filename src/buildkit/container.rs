@@ -17,8 +17,13 @@ use tonic::{Status, Streaming};
 use super::ask::ask;
 use super::client::{Client, GatewayClient};
 use super::error::RpcError;
+use super::read_file::is_missing;
 use super::solve::parts;
 
+/// What runs scripts.
+const SHELL: &str = "/bin/sh";
+/// The error of a container whose image has no shell.
+pub const NO_SHELL: &str = "the image has no /bin/sh";
 /// Messages to the process that wait to be sent.
 const QUEUE: usize = 4;
 /// Bytes that are sent to a process at a time.
@@ -74,29 +79,56 @@ impl Container {
         script: &str,
         work: impl AsyncFnOnce(Process) -> Result<T, Status>,
     ) -> Result<T, RpcError> {
-        let solve = control::SolveRequest {
+        ask(client, self.solve(), drop, async |mut gateway| {
+            self.make(&mut gateway).await?;
+            let process = self.start(&mut gateway, script).await?;
+            let done = work(process).await;
+            self.remove(&mut gateway).await;
+            done
+        })
+        .await
+    }
+
+    /// Makes the container and removes it again, without a process: the builder counts how often the mount was opened.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the builder cannot make the container.
+    pub async fn open(&self, client: &Client) -> Result<(), RpcError> {
+        let opened = ask(client, self.solve(), drop, async |mut gateway| {
+            self.make(&mut gateway).await?;
+            self.remove(&mut gateway).await;
+            Ok::<(), Status>(())
+        });
+        Box::pin(opened).await
+    }
+
+    /// The internal build that the container belongs to.
+    fn solve(&self) -> control::SolveRequest {
+        control::SolveRequest {
             r#ref: super::new_id(),
             session: self.session.clone(),
             internal: true,
             cache: Some(control::CacheOptions::default()),
             ..Default::default()
+        }
+    }
+
+    async fn make(&self, gateway: &mut GatewayClient) -> Result<(), Status> {
+        let request = self.request(gateway).await?;
+        let made = tokio::time::timeout(PATIENCE, gateway.new_container(request)).await;
+        made.map_err(|_| Status::deadline_exceeded("the mount is used by another build"))??;
+        Ok(())
+    }
+
+    async fn remove(&self, gateway: &mut GatewayClient) {
+        let release = gateway::ReleaseContainerRequest {
+            container_id: self.id.clone(),
         };
-        ask(client, solve, drop, async |mut gateway| {
-            let request = self.request(&mut gateway).await?;
-            let made = tokio::time::timeout(PATIENCE, gateway.new_container(request)).await;
-            made.map_err(|_| Status::deadline_exceeded("the mount is used by another build"))??;
-            let process = self.start(&mut gateway, script).await?;
-            let done = work(process).await;
-            let release = gateway::ReleaseContainerRequest {
-                container_id: self.id.clone(),
-            };
-            // A process that has not ended is killed, and that is an error.
-            if let Err(status) = gateway.release_container(release).await {
-                tracing::debug!(error = %status, "the container ended with an error");
-            }
-            done
-        })
-        .await
+        // A process that has not ended is killed, and that is an error.
+        if let Err(status) = gateway.release_container(release).await {
+            tracing::debug!(error = %status, "the container ended with an error");
+        }
     }
 
     /// Solves what the container is made of.
@@ -109,6 +141,7 @@ impl Container {
             result_id: solved(gateway, &self.root).await?,
             ..Mount::default()
         };
+        look_for_shell(gateway, &root.result_id).await?;
         let mut mount = Mount {
             dest: self.dest.clone(),
             mount_type: MountType::Cache.into(),
@@ -129,7 +162,7 @@ impl Container {
     }
 
     async fn start(&self, gateway: &mut GatewayClient, script: &str) -> Result<Process, Status> {
-        let args = ["/bin/sh", "-c", script].map(str::to_owned);
+        let args = [SHELL, "-c", script].map(str::to_owned);
         let begin = gateway::InitMessage {
             container_id: self.id.clone(),
             meta: Some(Meta {
@@ -270,6 +303,20 @@ impl Process {
         let (first, second) = self.errors.as_slices();
         let text = [first, second].concat();
         String::from_utf8_lossy(&text).trim().to_owned()
+    }
+}
+
+/// Fails if a root file system has no shell. A process that cannot begin would end only with its standard input.
+async fn look_for_shell(gateway: &mut GatewayClient, root: &str) -> Result<(), Status> {
+    let request = gateway::StatFileRequest {
+        r#ref: root.to_owned(),
+        path: SHELL.to_owned(),
+        ..Default::default()
+    };
+    match gateway.stat_file(request).await {
+        Err(status) if is_missing(&status) => Err(Status::not_found(NO_SHELL)),
+        // A builder that cannot tell finds out.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

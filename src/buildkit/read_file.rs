@@ -138,7 +138,7 @@ async fn find(
 }
 
 /// The daemon passes on the error of its file system, which is seldom typed.
-fn is_missing(status: &Status) -> bool {
+pub(super) fn is_missing(status: &Status) -> bool {
     let message = status.message();
     status.code() == Code::NotFound
         || message.contains("no such file or directory")

@@ -102,6 +102,8 @@ impl SignatureRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MountRow {
+    /// What names it in the cache.
+    pub key: String,
     /// Its id.
     pub id: String,
     /// The platform of the steps that use it.
@@ -119,6 +121,7 @@ pub struct MountRow {
 impl MountRow {
     fn of(mount: &Mount) -> Self {
         Self {
+            key: mount.key().to_owned(),
             id: mount.id().to_owned(),
             platform: mount.platform().to_owned(),
             size: mount.size(),

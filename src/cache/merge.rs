@@ -40,7 +40,7 @@ use super::source::CachePart;
 use super::unknown::Unknown;
 use crate::digest::Digest;
 
-pub use self::retention::{Bounds, Dropped};
+pub use self::retention::{Bounds, Dropped, oldest};
 pub use self::root_record::is_root_record;
 
 /// A cache: its config, and the blobs that its manifest lists.

@@ -22,7 +22,7 @@ use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search, Silent};
 use crate::plugin::{self, Name, alias};
 
 /// Keys of `--cache-to` and `--cache-from` that only this program understands; BuildKit passes over them.
-const OWN_KEYS: [&str; 19] = [
+const OWN_KEYS: [&str; 20] = [
     "via",
     "compressor",
     "merge",
@@ -42,6 +42,7 @@ const OWN_KEYS: [&str; 19] = [
     "verify-required",
     "mounts",
     "mounts-max-size",
+    "mounts-helper",
 ];
 /// Flags of `build` that only this program has, by their identifiers.
 const OWN_FLAGS: [&str; 7] = [

@@ -103,9 +103,9 @@ pub enum Kind {
 /// An extended attribute.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Attribute {
-    /// Its name, such as `user.x`.
-    #[prost(string, tag = "1")]
-    pub name: String,
+    /// Its name, such as `user.x`, as a tar stream has it: GNU tar writes `%3D` for `=`.
+    #[prost(bytes = "vec", tag = "1")]
+    pub name: Vec<u8>,
     /// Its value.
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
@@ -282,11 +282,8 @@ impl Node {
         if kind != Kind::File && !self.chunks.is_empty() {
             return Err("what is no file has content");
         }
-        let is_plain = |name: &str| {
-            let name_is = |byte: u8| byte.is_ascii_graphic() && byte != b'=';
-            !name.is_empty() && name.bytes().all(name_is)
-        };
-        if !self.attributes.iter().all(|one| is_plain(&one.name)) {
+        let is_name = |name: &[u8]| !name.is_empty() && !name.iter().any(|b| matches!(b, 0 | b'='));
+        if !self.attributes.iter().all(|one| is_name(&one.name)) {
             return Err("an attribute has no valid name");
         }
         for chunk in &self.chunks {

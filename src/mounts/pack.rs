@@ -9,6 +9,7 @@ use fastcdc::v2020::FastCDC;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use super::entries::Entries;
 use super::index::{Chunk, Index, IndexError, Kind, Node, PackRef};
 use super::{CHUNK, PACK, tree};
 use crate::digest::Digest;
@@ -57,11 +58,10 @@ pub fn pack(
 ) -> Result<Index, PackError> {
     let mut packer = Packer::new(old, store);
     let mut nodes = Vec::new();
-    let mut archive = tar::Archive::new(stream);
+    let mut entries = Entries::new(stream);
     let mut size = 0_u64;
-    for entry in archive.entries().map_err(PackError::Stream)? {
-        let mut entry = entry.map_err(PackError::Stream)?;
-        let Some(mut node) = tree::node(&mut entry).map_err(PackError::Stream)? else {
+    while let Some(entry) = entries.next().map_err(PackError::Stream)? {
+        let Some(mut node) = tree::node(&entry).map_err(PackError::Stream)? else {
             continue;
         };
         if node.kind() == Kind::File {
@@ -69,12 +69,10 @@ pub fn pack(
             if size > most {
                 return Err(PackError::TooLarge(most));
             }
-            node.chunks = packer.file(&mut entry)?;
+            node.chunks = packer.file(&mut entries.content())?;
         }
         nodes.push(node);
     }
-    // Behind the end of the archive there is padding, and then the end of the stream, or it has broken off.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(PackError::Stream)?;
     packer.finish(nodes)
 }
 
@@ -218,7 +216,7 @@ impl<'a> Packer<'a> {
 }
 
 /// Returns how long the first chunk of these bytes is.
-fn cut(bytes: &[u8]) -> usize {
+pub(super) fn cut(bytes: &[u8]) -> usize {
     let (min, avg, max) = CHUNK;
     if bytes.len() <= min {
         return bytes.len();

@@ -1,14 +1,15 @@
 //! The entries of a tar stream as they stand in an index.
 
-use std::io::{self, Read};
+use std::io;
 
 use tar::EntryType;
 
-use super::RESTORING;
+use super::entries::Entry;
 use super::index::{Attribute, Kind, Node};
+use super::{MOVING, RESTORING};
 
 /// Prefix of extended attributes in pax headers, as GNU tar and star write them.
-pub(super) const XATTR: &str = "SCHILY.xattr.";
+pub(super) const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Returns what stands in an index of an entry, without its content. `None` for the mount itself, for devices, sockets and
 /// pipes, and for what a broken restore has left.
@@ -16,24 +17,20 @@ pub(super) const XATTR: &str = "SCHILY.xattr.";
 /// # Errors
 ///
 /// Fails if the entry is broken.
-pub(super) fn node<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Option<Node>> {
-    let kind = match entry.header().entry_type() {
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+pub(super) fn node(entry: &Entry) -> io::Result<Option<Node>> {
+    let header = entry.header();
+    let kind = match header.entry_type() {
+        EntryType::Regular | EntryType::Continuous => Kind::File,
         EntryType::Directory => Kind::Folder,
         EntryType::Symlink => Kind::Symlink,
         EntryType::Link => Kind::HardLink,
         _ => return Ok(None),
     };
-    let path = relative(&entry.path_bytes());
-    let is_left = path
-        .split(|byte| *byte == b'/')
-        .next()
-        .is_some_and(|first| first == RESTORING.as_bytes());
-    if path.is_empty() || is_left {
+    let path = relative(&entry.path());
+    let first = path.split(|byte| *byte == b'/').next().unwrap_or_default();
+    if path.is_empty() || first == RESTORING.as_bytes() || first == MOVING.as_bytes() {
         return Ok(None);
     }
-    let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-    let header = entry.header();
     let mut node = Node {
         path,
         kind: kind.into(),
@@ -43,8 +40,8 @@ pub(super) fn node<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Option<
         gid: header.gid().unwrap_or_default(),
         seconds: i64::try_from(header.mtime().unwrap_or_default()).unwrap_or_default(),
         target: match kind {
-            Kind::Symlink => target,
-            Kind::HardLink => relative(&target),
+            Kind::Symlink => entry.target(),
+            Kind::HardLink => relative(&entry.target()),
             Kind::File | Kind::Folder => Vec::new(),
         },
         ..Node::default()
@@ -53,43 +50,36 @@ pub(super) fn node<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Option<
         // Nobody can change it.
         node.mode = 0o777;
     }
-    add_pax(entry, &mut node)?;
+    add_pax(entry, &mut node);
     Ok(Some(node))
 }
 
 /// Takes what only the extended header says: fractions of seconds, attributes, large numbers.
-fn add_pax<R: Read>(entry: &mut tar::Entry<'_, R>, node: &mut Node) -> io::Result<()> {
-    let Some(extensions) = entry.pax_extensions()? else {
-        return Ok(());
-    };
-    for extension in extensions {
-        let extension = extension?;
-        let (Ok(key), value) = (extension.key(), extension.value_bytes()) else {
-            continue;
-        };
+fn add_pax(entry: &Entry, node: &mut Node) {
+    for record in entry.records() {
+        let value = &record.value;
         let text = std::str::from_utf8(value).unwrap_or_default();
-        match key {
-            "mtime" => {
+        match record.key.as_slice() {
+            b"mtime" => {
                 if let Some((seconds, nanos)) = time(text) {
                     (node.seconds, node.nanos) = (seconds, nanos);
                 }
             }
-            "uid" => node.uid = text.parse().unwrap_or(node.uid),
-            "gid" => node.gid = text.parse().unwrap_or(node.gid),
+            b"uid" => node.uid = text.parse().unwrap_or(node.uid),
+            b"gid" => node.gid = text.parse().unwrap_or(node.gid),
             key => {
                 let name = key.strip_prefix(XATTR).unwrap_or_default();
                 // Labels and access lists belong to the builder's machine.
-                if name.starts_with("user.") || name == "security.capability" {
+                if name.starts_with(b"user.") || name == b"security.capability" {
                     node.attributes.push(Attribute {
-                        name: name.to_owned(),
-                        value: value.to_vec(),
+                        name: name.to_vec(),
+                        value: value.clone(),
                     });
                 }
             }
         }
     }
     node.attributes.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(())
 }
 
 /// Reads a time such as `1764374400.123456789`.

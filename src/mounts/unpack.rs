@@ -8,17 +8,31 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tar::{Builder, EntryType, Header};
+use tar::{EntryType, Header};
 
+use super::entries::record;
+use super::holes::{Holes, Map};
 use super::index::{Chunk, Index, Kind, Node, PackRef};
+use super::write::{Names, Stream};
 use super::{CHUNK, END, PACK, tree};
-use crate::platform::names;
 
+/// What a file with holes is called in its header: its name stands in the extended one.
+const SPARSE: &[u8] = b"GNUSparseFile.0/file";
 /// Packs that are held at a time.
 const HELD: usize = 4;
 
-/// Writes the tree as a tar stream. `fetch` returns a pack as it is stored. Where the stream is `ended` its last entry is
-/// [`END`].
+/// For whom a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For whoever looks into the files: without extended attributes.
+    Plain,
+    /// For the `tar` of a container. The last entry is [`END`].
+    Container,
+    /// For GNU tar in a container: files have holes where they have many zeros.
+    ContainerSparse,
+}
+
+/// Writes the tree as a tar stream. `fetch` returns a pack as it is stored.
 ///
 /// # Errors
 ///
@@ -27,27 +41,35 @@ pub fn unpack(
     index: &Index,
     fetch: &mut dyn FnMut(&PackRef) -> io::Result<Vec<u8>>,
     to: impl Write,
-    ended: bool,
+    form: Form,
 ) -> io::Result<()> {
     let mut packs = Packs {
         index,
         fetch,
         held: VecDeque::new(),
     };
-    let mut builder = Builder::new(to);
+    let mut stream = Stream::new(to);
+    let mut holes = (form == Form::ContainerSparse).then(Holes::default);
     for node in order(index) {
-        append(&mut builder, node, &mut packs)?;
+        let records = records(node, form);
+        let holes = holes.as_mut();
+        let map = holes.and_then(|holes| holes.map_of(&node.chunks));
+        if let Some(map) = map {
+            append_sparse(&mut stream, node, records, map, &mut packs)?;
+        } else {
+            stream.records(&records)?;
+            append(&mut stream, node, &mut packs)?;
+        }
     }
-    if ended {
-        let mut header = Header::new_gnu();
-        header.set_mode(0o600);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(0);
-        builder.append_data(&mut header, END, io::empty())?;
+    if form != Form::Plain {
+        let end = Node {
+            path: END.into(),
+            mode: 0o600,
+            ..Node::default()
+        };
+        append(&mut stream, &end, &mut packs)?;
     }
-    builder.into_inner()?.flush()
+    stream.end()
 }
 
 /// Returns the nodes in the order of the stream.
@@ -60,63 +82,78 @@ fn order(index: &Index) -> Vec<&Node> {
     files.into_iter().chain(links).chain(folders).collect()
 }
 
-fn append(builder: &mut Builder<impl Write>, node: &Node, packs: &mut Packs<'_>) -> io::Result<()> {
-    append_pax(builder, node)?;
-    let mut header = Header::new_gnu();
+fn header(node: &Node) -> Header {
+    filled(Header::new_gnu(), node)
+}
+
+fn filled(mut header: Header, node: &Node) -> Header {
     header.set_mode(node.mode);
     header.set_uid(node.uid);
     header.set_gid(node.gid);
     header.set_mtime(u64::try_from(node.seconds).unwrap_or_default());
     header.set_size(0);
-    let path = names::path(&node.path);
-    let target = names::path(&node.target);
-    match node.kind() {
-        Kind::File => {
-            header.set_entry_type(EntryType::Regular);
-            header.set_size(node.size());
-            let content = Content {
-                chunks: node.chunks.iter(),
-                packs,
-                now: None,
-            };
-            builder.append_data(&mut header, path, content)
-        }
-        Kind::Folder => {
-            header.set_entry_type(EntryType::Directory);
-            builder.append_data(&mut header, path, io::empty())
-        }
-        Kind::Symlink => {
-            header.set_entry_type(EntryType::Symlink);
-            builder.append_link(&mut header, path, target)
-        }
-        Kind::HardLink => {
-            header.set_entry_type(EntryType::Link);
-            builder.append_link(&mut header, path, target)
-        }
-    }
+    header
 }
 
-/// Writes what only an extended header can say.
-fn append_pax(builder: &mut Builder<impl Write>, node: &Node) -> io::Result<()> {
-    let time = format!("{}.{:09}", node.seconds, node.nanos);
-    let attributes = node.attributes.iter();
-    let attributes: Vec<(String, &[u8])> = attributes
-        .map(|one| (format!("{}{}", tree::XATTR, one.name), one.value.as_slice()))
-        .collect();
-    let time = (node.nanos > 0 && node.seconds >= 0).then_some(("mtime", time.as_bytes()));
-    let attributes = attributes
-        .iter()
-        .map(|(name, value)| (name.as_str(), *value));
-    // A header holds paths in their shortest form.
-    let target = node.target.as_slice();
-    let mut pairs = target.windows(2);
-    let is_odd = pairs.any(|pair| pair == b"//" || pair == b"/.") || target.ends_with(b"/");
-    let target = (is_odd && node.kind() == Kind::Symlink).then_some(("linkpath", target));
-    let all: Vec<(&str, &[u8])> = time.into_iter().chain(target).chain(attributes).collect();
-    if all.is_empty() {
-        return Ok(());
+fn append(stream: &mut Stream<impl Write>, node: &Node, packs: &mut Packs<'_>) -> io::Result<()> {
+    let mut header = header(node);
+    header.set_entry_type(match node.kind() {
+        Kind::File => EntryType::Regular,
+        Kind::Folder => EntryType::Directory,
+        Kind::Symlink => EntryType::Symlink,
+        Kind::HardLink => EntryType::Link,
+    });
+    let names = Names {
+        path: &node.path,
+        target: &node.target,
+    };
+    let content = Content::new(node.chunks.iter(), packs);
+    stream.entry(header, names, node.size(), content)
+}
+
+/// Writes a file with holes as GNU tar writes one (its format 1.0).
+fn append_sparse(
+    stream: &mut Stream<impl Write>,
+    node: &Node,
+    mut records: Vec<u8>,
+    map: Map<'_>,
+    packs: &mut Packs<'_>,
+) -> io::Result<()> {
+    let size = node.size().to_string();
+    for (key, value) in [
+        (&b"GNU.sparse.major"[..], &b"1"[..]),
+        (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.name", &node.path),
+        (b"GNU.sparse.realsize", size.as_bytes()),
+    ] {
+        records.extend(record(key, value));
     }
-    builder.append_pax_extensions(all)
+    stream.records(&records)?;
+    // Of a GNU header tar expects an older form of sparse files.
+    let mut header = filled(Header::new_ustar(), node);
+    header.set_entry_type(EntryType::Regular);
+    let names = Names {
+        path: SPARSE,
+        target: b"",
+    };
+    let (table, size) = (map.table(), map.size());
+    let content = Content::new(map.chunks.into_iter(), packs);
+    let size = table.len() as u64 + size;
+    stream.entry(header, names, size, table.as_slice().chain(content))
+}
+
+/// Returns what only an extended header can say.
+fn records(node: &Node, form: Form) -> Vec<u8> {
+    let mut all = Vec::new();
+    if node.nanos > 0 && node.seconds >= 0 {
+        let time = format!("{}.{:09}", node.seconds, node.nanos);
+        all.extend(record(b"mtime", time.as_bytes()));
+    }
+    let attributes = node.attributes.iter();
+    for one in attributes.filter(|_| form != Form::Plain) {
+        all.extend(record(&[tree::XATTR, &one.name].concat(), &one.value));
+    }
+    all
 }
 
 /// The packs of an index, the last few of them decompressed.
@@ -157,6 +194,16 @@ struct Content<'a, 'b, C> {
     packs: &'a mut Packs<'b>,
     /// The chunk that is read, and what is left of it.
     now: Option<(Arc<Vec<u8>>, usize, usize)>,
+}
+
+impl<'a, 'b, C> Content<'a, 'b, C> {
+    fn new(chunks: C, packs: &'a mut Packs<'b>) -> Self {
+        Self {
+            chunks,
+            packs,
+            now: None,
+        }
+    }
 }
 
 impl<'c, C: Iterator<Item = &'c Chunk>> Read for Content<'_, '_, C> {

@@ -175,7 +175,9 @@ fn end(report: &Report) -> String {
     let exports = report.exports.iter();
     for export in exports.filter(|e| e.kind != ExportKind::Import).take(20) {
         let took = words::time(export.duration_ms);
-        _ = writeln!(out, "- {}: {took}", escaped(&export.name));
+        let bytes = export.bytes.filter(|_| export.kind == ExportKind::Mount);
+        let bytes = bytes.map_or_else(String::new, |bytes| format!(", {}", words::bytes(bytes)));
+        _ = writeln!(out, "- {}: {took}{bytes}", escaped(&export.name));
     }
     out.push_str("\n</details>\n");
     out

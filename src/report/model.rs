@@ -77,6 +77,10 @@ pub struct Totals {
     pub sent_bytes: Option<u64>,
     /// Bytes of layers received from caches, where that is known.
     pub received_bytes: Option<u64>,
+    /// Bytes of cache mounts sent to caches, where some were to be.
+    pub mounts_sent_bytes: Option<u64>,
+    /// Bytes of cache mounts received from caches, where some were to be.
+    pub mounts_received_bytes: Option<u64>,
 }
 
 /// The caches of a build.
@@ -273,6 +277,8 @@ pub enum ExportKind {
     Image,
     /// A cache is written.
     Cache,
+    /// A cache mount is saved or restored.
+    Mount,
 }
 
 impl Report {

@@ -195,6 +195,8 @@ fn export_kind(name: &str) -> Option<ExportKind> {
         Some(ExportKind::Import)
     } else if begins(&["exporting cache", "exporting content cache"]) {
         Some(ExportKind::Cache)
+    } else if begins(&["saving cache mount ", "restoring cache mount "]) {
+        Some(ExportKind::Mount)
     } else if begins(&["exporting to ", "merging manifest list", "importing to "]) {
         Some(ExportKind::Image)
     } else {

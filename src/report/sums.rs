@@ -28,6 +28,8 @@ pub(super) fn totals(steps: &[Found], nodes: &[NodeFacts<'_>]) -> Totals {
         saved_ms: saved(steps, nodes),
         sent_bytes: sum(|traffic| traffic.sent),
         received_bytes: sum(|traffic| traffic.received),
+        mounts_sent_bytes: sum(|traffic| traffic.mounts_sent),
+        mounts_received_bytes: sum(|traffic| traffic.mounts_received),
     }
 }
 

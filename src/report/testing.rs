@@ -248,9 +248,14 @@ fn reported() -> Build {
         Vertex::default(),
     );
     build.part("c", "layers", 31_200_000, (3_000, 35_000));
+    let saved = "saving cache mount /root/.cache";
+    build.vertex("m", saved, (33_000, 33_900), Vertex::default());
+    build.part("m", "its files", 1_500_000, (33_000, 33_900));
     build.model.add_traffic(Traffic {
         sent: Some(31_200_000),
         received: Some(41_000_000),
+        mounts_sent: Some(1_500_000),
+        mounts_received: None,
     });
     build
 }

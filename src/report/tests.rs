@@ -114,6 +114,7 @@ fn the_readme_has_each_field_of_the_json_form_and_no_other() {
         "skipped",
         "import",
         "image",
+        "mount",
         "exec",
         "file",
         "merge",

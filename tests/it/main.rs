@@ -59,6 +59,8 @@ mod lost;
 mod metadata;
 mod mounts;
 mod mounts_broken;
+mod mounts_cut;
+mod mounts_tools;
 mod nodes;
 mod parity;
 mod policy;

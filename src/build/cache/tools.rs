@@ -21,6 +21,8 @@ pub trait CacheObserver: Send + Sync {
     fn sent(&self, bytes: u64);
     /// So many bytes of layers were received from caches.
     fn received(&self, bytes: u64);
+    /// So many bytes of cache mounts were sent to caches, and received from them. Who shows no sums takes none.
+    fn mounts(&self, _sent: Option<u64>, _received: Option<u64>) {}
     /// The result of the step with that digest came from these caches.
     fn origin(&self, vertex: &str, caches: &str);
 }

@@ -102,9 +102,11 @@ impl Saves {
                 by.save(&used).await
             };
             handle.block_on(async {
+                // After the end the runtime may be gone, which its timers do not survive.
                 tokio::select! {
-                    saved = Box::pin(save) => Some(saved),
+                    biased;
                     () = ended.cancelled() => None,
+                    saved = Box::pin(save) => Some(saved),
                 }
             })
         });

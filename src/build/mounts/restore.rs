@@ -1,21 +1,21 @@
 //! Mounts put in a builder that lacks them, before the steps begin that use them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bollard_buildkit_proto::pb::Definition;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use thiserror::Error;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::DEST;
-use super::held::{self, Held, HeldMounts};
+use super::held::{Held, HeldMounts};
 use super::script;
 use super::uses::MountUse;
 use super::watch::MountWatch;
+use super::{DEST, lacks_shell};
 use crate::build::cache::CacheObserver;
 use crate::build::cache::import::Imports;
 use crate::build::cache::import::found::FoundMounts;
@@ -23,20 +23,25 @@ use crate::build::context::inputs::Folders;
 use crate::build::explain::{Builder, forecast};
 use crate::build::request::{BuildRequest, NoCache};
 use crate::buildkit::RpcError;
-use crate::buildkit::container::{Process, Said};
-use crate::cache::extras::mounts::{Mount, MountError, read_whole};
+use crate::buildkit::container::{Container, Process, Said};
+use crate::cache::export::ExportProgress;
+use crate::cache::extras::mounts::{Mount, MountError, Packs};
 use crate::error::chain;
 use crate::explain::Outcome;
 use crate::mounts::Index;
 use crate::mounts::index::PackRef;
 use crate::mounts::pipe::PipeWriter;
-use crate::mounts::unpack::unpack;
+use crate::mounts::unpack::{Form, unpack};
 use crate::options::size::human_size;
+use crate::reference::Reference;
 use crate::registry::Repository;
 use crate::text::foreign;
 
 /// How long it is found out which steps will run. After that all may.
 const FORECAST: Duration = Duration::from_secs(10);
+/// How long a mount is waited for that another build restores, and how often it is looked at.
+const OTHERS: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(500);
 /// Pieces of the stream that wait to be sent, and bytes of one.
 const PIECES: usize = 4;
 const PIECE: usize = 128 << 10;
@@ -49,14 +54,18 @@ const FILES: &str = "its files";
 enum RestoreError {
     #[error("another build uses it now")]
     InUse,
-    #[error("no step that uses it has a base image, whose tar would carry it")]
+    #[error(
+        "no step that uses it has a base image, whose tar would carry it; mounts-helper= names an image that has one"
+    )]
     NoImage,
     #[error("it begins with the result of a step, which has not run yet")]
     NeedsSteps,
-    #[error("its base image has no tar")]
+    #[error("its base image has no shell or no tar; mounts-helper= names an image that has both")]
     NoTar,
     #[error("tar ended with code {0}: {1}")]
     Tar(u32, String),
+    #[error("a step of another build has used it meanwhile")]
+    Overtaken,
     #[error("tar said what nobody expects")]
     Odd,
     #[error(transparent)]
@@ -90,6 +99,7 @@ pub struct Restorer<'a> {
 struct Wanted<'a> {
     one: &'a MountUse,
     repository: &'a Repository,
+    helper: Option<&'a Reference>,
     mount: &'a Mount,
 }
 
@@ -116,7 +126,9 @@ impl Restorer<'_> {
         }
         let served = self.served(definitions).await;
         wanted.retain(|wanted| !wanted.one.all_steps().all(|step| served.contains(step)));
-        let restored = wanted.iter().map(|wanted| self.restore_one(*wanted, &held));
+        let restored = wanted
+            .iter()
+            .map(|wanted| self.restore_one(*wanted, held.of(wanted.one)));
         let remarks = join_all(restored).await;
         self.watch.remark(remarks.into_iter().flatten().collect());
     }
@@ -135,17 +147,15 @@ impl Restorer<'_> {
         served.map(|row| row.digest).collect()
     }
 
-    async fn restore_one(&self, wanted: Wanted<'_>, held: &HeldMounts) -> Option<String> {
+    async fn restore_one(&self, wanted: Wanted<'_>, held: Held) -> Option<String> {
         let id = foreign::line(wanted.one.id());
-        if held.of(wanted.one) == Held::InUse {
-            return Some(remark(&id, &RestoreError::InUse));
-        }
         let progress = self.observer.mount(&format!("restoring cache mount {id}"));
         progress.part(FILES, 0, 0);
-        let tried = Box::pin(self.try_one(wanted)).await;
+        let tried = Box::pin(self.try_one(wanted, held, &progress)).await;
         progress.part_done(FILES);
         match tried {
             Ok(Some(bytes)) => {
+                self.observer.mounts(None, Some(bytes));
                 progress.done(&format!("received {}", human_size(bytes)));
                 None
             }
@@ -161,27 +171,91 @@ impl Restorer<'_> {
     }
 
     /// Restores a mount, and returns the bytes of its packs; `None` where it is there.
-    async fn try_one(&self, wanted: Wanted<'_>) -> Result<Option<u64>, RestoreError> {
-        let Wanted {
-            one,
-            repository,
-            mount,
-        } = wanted;
+    async fn try_one(
+        &self,
+        wanted: Wanted<'_>,
+        held: Held,
+        progress: &Arc<dyn ExportProgress>,
+    ) -> Result<Option<u64>, RestoreError> {
+        let Wanted { one, mount, .. } = wanted;
         if one.needs_steps {
             return Err(RestoreError::NeedsSteps);
         }
-        let container = one.container(held::new_container(), &self.builder.session);
-        let container = container.ok_or(RestoreError::NoImage)?;
+        let is_new = match self.held(one, held).await? {
+            Held::InUse | Held::Restoring => return Err(RestoreError::InUse),
+            Held::Used => return Ok(None),
+            Held::Nothing => true,
+            Held::Perhaps => false,
+        };
+        let script = script::restore(DEST, is_new && one.has_base());
+        let mut last = RestoreError::NoImage;
+        for container in one.containers(&self.builder.session, wanted.helper) {
+            let restored = self.restore_in(&container, &script, wanted, progress);
+            match Box::pin(restored).await {
+                Err(RestoreError::NoTar) => last = RestoreError::NoTar,
+                Err(RestoreError::Builder(error)) if lacks_shell(&error) => {
+                    last = RestoreError::NoTar;
+                }
+                Err(error) => return Err(error),
+                Ok(false) => return Ok(None),
+                Ok(true) => {
+                    self.mark_whole(container).await;
+                    return Ok(Some(mount.stored()));
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Restores a mount in a container, and returns whether it was to be.
+    async fn restore_in(
+        &self,
+        container: &Container,
+        script: &str,
+        wanted: Wanted<'_>,
+        progress: &Arc<dyn ExportProgress>,
+    ) -> Result<bool, RestoreError> {
+        let Wanted {
+            mount, repository, ..
+        } = wanted;
         let index = mount.read(repository).await?;
         let mut restored = None;
-        let script = script::restore(DEST);
-        let run = container.run(&self.builder.client, &script, async |process| {
-            restored = Some(talk(process, index, repository).await);
+        let run = container.run(&self.builder.client, script, async |process| {
+            let (packs, _end) = Packs::of(repository);
+            let packs = Received {
+                packs,
+                bytes: 0,
+                of: mount.stored(),
+                progress: Arc::clone(progress),
+            };
+            restored = Some(talk(process, index, packs).await);
             Ok::<(), Status>(())
         });
         Box::pin(run).await?;
-        let is_new = restored.ok_or(RestoreError::Thread)??;
-        Ok(is_new.then(|| mount.stored()))
+        restored.ok_or(RestoreError::Thread)?
+    }
+
+    /// Waits for what another build restores, and returns what the builder has of the mount then. It is not asked without
+    /// need: BuildKit may count that as a use (`cache/manager.go`, `DiskUsage`).
+    async fn held(&self, one: &MountUse, mut held: Held) -> Result<Held, RpcError> {
+        let end = Instant::now() + OTHERS;
+        while held == Held::Restoring && Instant::now() < end {
+            tokio::time::sleep(LOOK).await;
+            held = HeldMounts::ask(&self.builder.client).await?.of(one);
+        }
+        Ok(held)
+    }
+
+    /// Opens a mount once more: that counts, and tells later builds that it was whole.
+    async fn mark_whole(&self, container: Container) {
+        let container = Container {
+            id: format!("{}w", container.id),
+            ..container
+        };
+        let opened = Box::pin(container.open(&self.builder.client)).await;
+        if let Err(error) = opened {
+            tracing::debug!(error = %chain(&error), "the next build will look at the mount again");
+        }
     }
 }
 
@@ -193,6 +267,7 @@ fn wanted<'a>(one: &'a MountUse, found: &'a [FoundMounts]) -> Option<Wanted<'a>>
         Some(Wanted {
             one,
             repository: &found.repository,
+            helper: found.helper.as_ref(),
             mount: mounts.max_by_key(|mount| mount.created())?,
         })
     });
@@ -203,7 +278,7 @@ fn wanted<'a>(one: &'a MountUse, found: &'a [FoundMounts]) -> Option<Wanted<'a>>
 async fn talk(
     mut process: Process,
     index: Index,
-    repository: &Repository,
+    mut packs: Received,
 ) -> Result<bool, RestoreError> {
     let mut said = Vec::new();
     while !said.ends_with(b"\n") {
@@ -212,7 +287,12 @@ async fn talk(
             Said::Ended(code) => return Err(failed(code, &process)),
         }
     }
-    if said != script::WANT {
+    let form = match said.as_slice() {
+        script::WANT => Some(Form::Container),
+        script::WANT_SPARSE => Some(Form::ContainerSparse),
+        _ => None,
+    };
+    let Some(form) = form else {
         process.stdin().close().await.map_err(RpcError::from)?;
         ended(&mut process).await?;
         return match said.as_slice() {
@@ -220,13 +300,12 @@ async fn talk(
             script::NONE => Err(RestoreError::NoTar),
             _ => Err(RestoreError::Odd),
         };
-    }
+    };
     let (pieces, mut output) = mpsc::channel::<Bytes>(PIECES);
-    let (handle, repository) = (Handle::current(), repository.clone());
     let unpacking = tokio::task::spawn_blocking(move || {
         let to = std::io::BufWriter::with_capacity(PIECE, PipeWriter(pieces));
-        let fetch = &mut |pack: &PackRef| handle.block_on(fetch(&repository, pack));
-        unpack(&index, fetch, to, true)
+        let fetch = &mut |pack: &PackRef| packs.fetch(pack);
+        unpack(&index, fetch, to, form)
     });
     let stdin = process.stdin();
     let write = async {
@@ -260,13 +339,27 @@ async fn ended(process: &mut Process) -> Result<(), RestoreError> {
 }
 
 fn failed(code: u32, process: &Process) -> RestoreError {
-    RestoreError::Tar(code, process.errors())
+    match code {
+        script::OVERTAKEN => RestoreError::Overtaken,
+        code => RestoreError::Tar(code, process.errors()),
+    }
 }
 
-async fn fetch(repository: &Repository, pack: &PackRef) -> std::io::Result<Vec<u8>> {
-    let digest = pack.digest.parse().map_err(std::io::Error::other)?;
-    let read = read_whole(repository, &digest, pack.stored).await;
-    read.map_err(std::io::Error::other)
+/// Fetches packs, and shows how much has come. For a thread that may block.
+struct Received {
+    packs: Packs,
+    bytes: u64,
+    of: u64,
+    progress: Arc<dyn ExportProgress>,
+}
+
+impl Received {
+    fn fetch(&mut self, pack: &PackRef) -> std::io::Result<Vec<u8>> {
+        let read = self.packs.fetch(pack)?;
+        self.bytes = self.bytes.saturating_add(pack.stored);
+        self.progress.part(FILES, self.bytes, self.of);
+        Ok(read)
+    }
 }
 
 fn remark(id: &str, error: &RestoreError) -> String {

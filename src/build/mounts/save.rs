@@ -2,21 +2,25 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::DEST;
-use super::held::{self, Held, HeldMounts};
+use super::held::{Held, HeldMounts};
 use super::script;
 use super::watch::Used;
+use super::{DEST, lacks_shell};
 use crate::build::cache::export::RegistryExport;
 use crate::build::cache::import::found::FoundMounts;
-use crate::buildkit::container::{Process, Said};
+use crate::buildkit::container::{Container, Process, Said};
 use crate::buildkit::{Client, RpcError};
+use crate::cache::export::ExportProgress;
+use crate::cache::export::push_merged::stale;
 use crate::cache::extras::mounts::{Mount, MountError, MountName, Mounts};
 use crate::digest::Digest;
 use crate::error::chain;
@@ -53,11 +57,13 @@ enum SaveError {
     InUse,
     #[error("it begins with the result of a step, which a fresh builder does not have")]
     NeedsSteps,
-    #[error("no step that uses it has a base image, whose tar would carry it")]
+    #[error(
+        "no step that uses it has a base image, whose tar would carry it; mounts-helper= names an image that has one"
+    )]
     NoImage,
-    #[error("its base image has no tar")]
+    #[error("its base image has no shell or no tar; mounts-helper= names an image that has both")]
     NoTar,
-    #[error("it was being restored when that was broken off")]
+    #[error("it was half restored when that was broken off; it has been emptied")]
     Half,
     #[error("tar ended with code {0}: {1}")]
     Tar(u32, String),
@@ -71,6 +77,37 @@ enum SaveError {
     Registry(#[from] RegistryError),
     #[error("the thread that packs it ended")]
     Thread,
+}
+
+/// Counts and shows what is sent of a mount.
+struct Sent<'a> {
+    bytes: AtomicU64,
+    progress: &'a dyn ExportProgress,
+}
+
+impl<'a> Sent<'a> {
+    fn new(progress: &'a dyn ExportProgress) -> Self {
+        Self {
+            bytes: AtomicU64::new(0),
+            progress,
+        }
+    }
+
+    fn add(&self, more: u64) {
+        let bytes = self.bytes.fetch_add(more, Ordering::Relaxed) + more;
+        self.progress.part(FILES, bytes, 0);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// How a mount is packed, and where to.
+struct Packing<'a> {
+    most: u64,
+    repository: &'a Repository,
+    sent: &'a Sent<'a>,
 }
 
 /// What the mounts are taken with.
@@ -105,7 +142,9 @@ impl Saver {
             };
             let progress = cache.shows_mount(&format!("saving cache mount {}", foreign::line(id)));
             progress.part(FILES, 0, 0);
-            let tried = Box::pin(self.save_one(cache, used, most)).await;
+            let sent = Sent::new(progress.as_ref());
+            let tried = Box::pin(self.save_one(cache, used, most, &sent)).await;
+            cache.sent_of_mounts(sent.bytes());
             progress.part_done(FILES);
             match tried {
                 Ok((changed, summary)) => {
@@ -135,46 +174,86 @@ impl Saver {
         cache: &RegistryExport,
         used: &Used,
         most: u64,
+        sent: &Sent<'_>,
     ) -> Result<(Vec<(MountName, Mount)>, String), SaveError> {
         let Used { mount, names, .. } = used;
         if mount.needs_steps {
             return Err(SaveError::NeedsSteps);
         }
-        if HeldMounts::ask(&self.client).await?.of(mount) == Held::InUse {
+        let held = HeldMounts::ask(&self.client).await?.of(mount);
+        if matches!(held, Held::InUse | Held::Restoring) {
             return Err(SaveError::InUse);
         }
-        let container = mount.container(held::new_container(), &self.session);
-        let container = container.ok_or(SaveError::NoImage)?;
+        let helper = cache.target().cache.mounts_helper.as_ref();
+        let containers = mount.containers(&self.session, helper);
         let repository = cache.repository();
         let before = cache.mounts_before().await;
         let old = match self.packed_before(repository, names, &before) {
             Some(old) => packed_before(repository, old).await,
             None => None,
         };
-        let (mut index, mut sent) = (None, 0);
-        let script = script::save(DEST);
-        let packed = container.run(&self.client, &script, async |process| {
-            index = Some(stream(process, old, most, repository, &mut sent).await);
-            Ok::<(), Status>(())
-        });
-        Box::pin(packed).await?;
-        let index = index.ok_or(SaveError::Thread)??;
+        let packing = Packing {
+            most,
+            repository,
+            sent,
+        };
+        let index = Box::pin(self.pack(&containers, old, &packing)).await?;
         let blob = index.to_blob()?;
         let (digest, size) = (Digest::of(&blob), human_size(index.size()));
         let is_new = |name: &&MountName| {
             let before = before.get(name);
             before.is_none_or(|before| before.index.digest != digest)
         };
-        let new: Vec<&MountName> = names.iter().filter(is_new).collect();
-        if new.is_empty() {
-            return Ok((Vec::new(), format!("nothing new in {size}")));
-        }
-        sent += upload(repository, blob.clone().into()).await?;
+        let has_changed = names.iter().any(|name| is_new(&name));
+        // That it is used keeps it in a cache with max-age.
         let now = Timestamp::now();
+        let oldest = cache
+            .target()
+            .cache
+            .max_age
+            .map(|age| oldest_note(age, now));
+        let is_stale = |name: &&MountName| {
+            let noted = before.get(name).and_then(Mount::created);
+            oldest.is_some_and(|oldest| noted < Some(oldest))
+        };
+        let new = names.iter().filter(|name| is_new(name) || is_stale(name));
+        let new: Vec<&MountName> = new.collect();
+        if !new.is_empty() {
+            sent.add(upload(repository, blob.clone().into()).await?);
+        }
         let changed = new.into_iter();
         let changed = changed.map(|name| (name.clone(), Mount::new(name, &blob, &index, now)));
-        let summary = format!("sent {} of {size}", human_size(sent));
+        let summary = if has_changed {
+            format!("sent {} of {size}", human_size(sent.bytes()))
+        } else {
+            format!("nothing new in {size}")
+        };
         Ok((changed.collect(), summary))
+    }
+
+    /// Packs the mount in the first of the containers that can do it.
+    async fn pack(
+        &self,
+        containers: &[Container],
+        old: Option<Index>,
+        packing: &Packing<'_>,
+    ) -> Result<Index, SaveError> {
+        let script = script::save(DEST);
+        let mut last = SaveError::NoImage;
+        for container in containers {
+            let (mut index, old) = (None, old.clone());
+            let packed = container.run(&self.client, &script, async |process| {
+                index = Some(stream(process, old, packing).await);
+                Ok::<(), Status>(())
+            });
+            let packed = Box::pin(packed).await.map_err(SaveError::from);
+            match packed.and_then(|()| index.ok_or(SaveError::Thread)?) {
+                Err(SaveError::NoTar) => last = SaveError::NoTar,
+                Err(SaveError::Builder(error)) if lacks_shell(&error) => last = SaveError::NoTar,
+                packed => return packed,
+            }
+        }
+        Err(last)
     }
 
     /// Returns the mount as this repository has it: in the cache that is written, else in one that was read.
@@ -192,6 +271,12 @@ impl Saver {
         let mut all = std::iter::once(before).chain(found.map(|found| &found.mounts));
         all.find_map(|mounts| names.iter().find_map(|name| mounts.get(name)))
     }
+}
+
+/// Returns when the use of a mount must have been noted not to be noted again.
+fn oldest_note(max_age: Duration, now: Timestamp) -> Timestamp {
+    let stale = SignedDuration::try_from(stale(Some(max_age))).unwrap_or(SignedDuration::MAX);
+    now.checked_sub(stale).unwrap_or(Timestamp::MIN)
 }
 
 /// Reads what was packed before, if all of it is still there.
@@ -213,10 +298,13 @@ async fn packed_before(repository: &Repository, old: &Mount) -> Option<Index> {
 async fn stream(
     mut process: Process,
     old: Option<Index>,
-    most: u64,
-    repository: &Repository,
-    sent: &mut u64,
+    packing: &Packing<'_>,
 ) -> Result<Index, SaveError> {
+    let Packing {
+        most,
+        repository,
+        sent,
+    } = *packing;
     let (pieces, input) = mpsc::channel::<Bytes>(PIECES);
     let (output, mut packs) = mpsc::channel::<Pack>(PACKS);
     let packing = tokio::task::spawn_blocking(move || {
@@ -250,7 +338,7 @@ async fn stream(
     // A pack that cannot be stored ends the packing, and that the reading.
     let store = async move {
         while let Some(pack) = packs.recv().await {
-            *sent += upload(repository, pack.bytes).await?;
+            sent.add(upload(repository, pack.bytes).await?);
         }
         Ok::<_, RegistryError>(())
     };

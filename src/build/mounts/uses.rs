@@ -7,11 +7,12 @@ use bollard_buildkit_proto::pb::{
 };
 use prost::Message as _;
 
-use super::DEST;
+use super::{DEST, held};
 use crate::buildkit::container::Container;
 use crate::buildkit::llb::Graph;
 use crate::cache::extras::mounts::MountName;
 use crate::digest::Digest;
+use crate::reference::Reference;
 
 /// A cache mount of the builder, and who uses it. The builder does not tell platforms apart: steps of several share it.
 #[derive(Debug, Clone, PartialEq)]
@@ -177,6 +178,11 @@ impl MountUse {
         (&self.option.id, &self.base_key)
     }
 
+    /// Returns whether it begins with the result of a step.
+    pub fn has_base(&self) -> bool {
+        self.base.is_some()
+    }
+
     /// Returns whether the builder makes another one for a step that finds it in use.
     pub fn is_private(&self) -> bool {
         self.option.sharing == i32::from(CacheSharingOpt::Private)
@@ -187,17 +193,52 @@ impl MountUse {
         self.steps.values().flatten()
     }
 
-    /// Returns a container that opens it; `None` where no image is to be had for it.
-    pub fn container(&self, id: String, session: &str) -> Option<Container> {
-        Some(Container {
-            id,
+    /// Returns containers that open it, each to be tried where the one before has no `tar`: on the image of a step, and on
+    /// the helper.
+    pub fn containers(&self, session: &str, helper: Option<&Reference>) -> Vec<Container> {
+        let helper = helper.map(|image| image_of(image, self.platform.as_ref()));
+        let roots = self.root.clone().into_iter().chain(helper);
+        roots.map(|root| self.container(session, root)).collect()
+    }
+
+    fn container(&self, session: &str, root: Definition) -> Container {
+        Container {
+            id: held::new_container(&self.base_key),
             session: session.to_owned(),
-            root: self.root.clone()?,
+            root,
             platform: self.platform.clone(),
             mount: self.option.clone(),
             dest: DEST.to_owned(),
             base: self.base.clone(),
-        })
+        }
+    }
+}
+
+/// Returns the definition of an image.
+fn image_of(image: &Reference, platform: Option<&Platform>) -> Definition {
+    let image = Reference {
+        tag: image.effective_tag().map(str::to_owned),
+        ..image.clone()
+    };
+    let source = Op {
+        op: Some(op::Op::Source(pb::SourceOp {
+            identifier: format!("docker-image://{image}"),
+            ..pb::SourceOp::default()
+        })),
+        platform: platform.cloned(),
+        ..Op::default()
+    };
+    let source = source.encode_to_vec();
+    let end = Op {
+        inputs: vec![Input {
+            digest: Digest::of(&source).to_string(),
+            index: 0,
+        }],
+        ..Op::default()
+    };
+    Definition {
+        def: vec![source, end.encode_to_vec()],
+        ..Definition::default()
     }
 }
 
@@ -299,7 +340,7 @@ mod tests {
         assert!(name(npm).base.contains(&owned) && !npm.needs_steps);
         assert_eq!(steps(from), BTreeSet::from([three]));
         assert!(from.needs_steps && from.base.is_some() && from.bare.is_empty());
-        let container = from.container("id".to_owned(), "session").unwrap();
+        let container = from.containers("session", None).remove(0);
         assert_eq!(container.root.def.len(), 2);
         assert_eq!(container.mount.sharing, i32::from(CacheSharingOpt::Locked));
     }
@@ -331,6 +372,15 @@ mod tests {
         let bare = maker.add(exec("two", &[mount("go", -1)]), &[]);
         let uses = of(&BTreeMap::from([(String::new(), maker.0)]));
         assert_eq!(uses[0].bare, BTreeSet::from([bare]));
-        assert!(uses[0].container("id".to_owned(), "session").is_none());
+        assert!(uses[0].containers("session", None).is_empty());
+        let helper = Reference::parse_normalized("busybox").unwrap();
+        let container = uses[0].containers("session", Some(&helper)).remove(0);
+        let Some(op::Op::Source(source)) = Op::decode(&*container.root.def[0]).unwrap().op else {
+            panic!("no source")
+        };
+        assert_eq!(
+            source.identifier,
+            "docker-image://docker.io/library/busybox:latest"
+        );
     }
 }

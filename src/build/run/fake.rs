@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bollard_buildkit_proto::google::rpc;
 use bollard_buildkit_proto::moby::buildkit::v1 as control;
@@ -52,6 +53,8 @@ struct Shared {
     returned: watch::Sender<HashMap<String, Option<rpc::Status>>>,
     builds: Mutex<Vec<control::SolveRequest>>,
     parts: watch::Sender<Vec<control::SolveRequest>>,
+    /// How often it was asked what is on its disk.
+    disk: AtomicUsize,
 }
 
 impl FakeDaemon {
@@ -65,6 +68,7 @@ impl FakeDaemon {
             returned: watch::Sender::default(),
             builds: Mutex::default(),
             parts: watch::Sender::default(),
+            disk: AtomicUsize::default(),
         }))
     }
 
@@ -87,6 +91,11 @@ impl FakeDaemon {
     /// Returns what was exported beside them.
     pub(super) fn parts(&self) -> Vec<control::SolveRequest> {
         self.0.parts.borrow().clone()
+    }
+
+    /// Returns how often it was asked what is on its disk.
+    pub(super) fn disk_asked(&self) -> usize {
+        self.0.disk.load(Ordering::SeqCst)
     }
 
     /// Begins with the next attempt of the script, or returns the one of a build.
@@ -202,6 +211,7 @@ impl Control for FakeDaemon {
         &self,
         _request: Request<control::DiskUsageRequest>,
     ) -> Result<Response<control::DiskUsageResponse>, Status> {
+        self.0.disk.fetch_add(1, Ordering::SeqCst);
         unimplemented()
     }
 

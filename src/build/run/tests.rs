@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::Vertex;
-use bollard_buildkit_proto::pb::{Definition, ExecOp, Input, Mount, Op, op};
+use bollard_buildkit_proto::pb::{CacheOpt, Definition, ExecOp, Input, Mount, MountType, Op, op};
 use prost::Message as _;
 use tokio::sync::mpsc;
 
@@ -34,7 +34,7 @@ impl CacheObserver for Told {
     }
 
     fn mount(&self, _: &str) -> Arc<dyn ExportProgress> {
-        unreachable!("there are no cache mounts")
+        Arc::new(self.clone())
     }
 
     fn sent(&self, _: u64) {}
@@ -70,13 +70,21 @@ impl ImageLoader for NoLoader {
 
 /// A definition of one step, and the step's digest.
 fn definition() -> (Definition, String) {
+    definition_with(&[])
+}
+
+/// A definition of one step with more mounts, and the step's digest.
+fn definition_with(mounts: &[Mount]) -> (Definition, String) {
+    let root = Mount {
+        dest: "/".to_owned(),
+        input: -1,
+        ..Mount::default()
+    };
     let step = Op {
         op: Some(op::Op::Exec(ExecOp {
-            mounts: vec![Mount {
-                dest: "/".to_owned(),
-                input: -1,
-                ..Mount::default()
-            }],
+            mounts: std::iter::once(root)
+                .chain(mounts.iter().cloned())
+                .collect(),
             ..ExecOp::default()
         })),
         ..Op::default()
@@ -313,6 +321,30 @@ async fn a_finished_step_is_exported_beside_the_build() {
         exported.r#type, "registry",
         "the builder sends the whole cache itself"
     );
+}
+
+#[tokio::test]
+async fn only_a_build_with_cache_mounts_asks_the_builder_for_them() {
+    let mount = Mount {
+        dest: "/c".to_owned(),
+        input: -1,
+        mount_type: MountType::Cache.into(),
+        cache_opt: Some(CacheOpt::default()),
+        ..Mount::default()
+    };
+    for (mounts, asked) in [(&[][..], 0), (&[mount], 1)] {
+        let (definition, step) = definition_with(mounts);
+        let attempt = Attempt {
+            reports: vec![report(&step, "", 5)],
+            ..Attempt::default()
+        };
+        let daemon = FakeDaemon::new(definition, [attempt]);
+        let cache = "type=registry,ref=127.0.0.1:1/a:c,alongside=false,on-failure=skip,mounts=all";
+        let ran = ran(&daemon, cache, &[], &Cancellation::default()).await;
+        ran.result.unwrap();
+        assert_eq!((daemon.builds().len(), daemon.parts().len()), (1, 0));
+        assert_eq!(daemon.disk_asked(), asked);
+    }
 }
 
 #[tokio::test]

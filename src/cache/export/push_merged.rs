@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 pub use self::merged::Merged;
 use self::writer::Writer;
+pub use self::writer::stale;
 use super::PublishError;
 use super::beside::Beside;
 use crate::cache::config::CacheConfig;

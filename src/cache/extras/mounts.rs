@@ -2,9 +2,12 @@
 //! the mount.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cache::descriptor::Descriptor;
 use crate::cache::media::layer_type;
@@ -100,6 +103,11 @@ impl Mount {
         std::iter::once(&self.index).chain(&self.packs)
     }
 
+    /// Returns its key, which tells it from others with the same id.
+    pub fn key(&self) -> &str {
+        self.index.annotation(MOUNT).unwrap_or_default()
+    }
+
     /// Returns its id.
     pub fn id(&self) -> &str {
         self.index.annotation(ID).unwrap_or_default()
@@ -110,7 +118,7 @@ impl Mount {
         self.index.annotation(PLATFORM).unwrap_or_default()
     }
 
-    /// Returns when it was packed, where that is told.
+    /// Returns when it was packed, where that is told; in a cache with `max-age` when it was noted last that it is used.
     pub fn created(&self) -> Option<Timestamp> {
         self.index.annotation(CREATED)?.parse().ok()
     }
@@ -151,11 +159,7 @@ impl Mount {
 }
 
 /// Reads a blob of a few megabytes, however long it takes.
-///
-/// # Errors
-///
-/// Fails if it is not there.
-pub async fn read_whole(
+async fn read_whole(
     repository: &Repository,
     digest: &Digest,
     size: u64,
@@ -166,6 +170,43 @@ pub async fn read_whole(
         bytes.extend_from_slice(&piece);
     }
     Ok(bytes)
+}
+
+/// Fetches packs for a thread that may block.
+#[derive(Debug)]
+pub struct Packs {
+    repository: Repository,
+    handle: Handle,
+    ended: CancellationToken,
+}
+
+impl Packs {
+    /// Fetches from a repository until the guard is dropped: a thread may outlive whoever waits for it, and even the runtime.
+    pub fn of(repository: &Repository) -> (Self, DropGuard) {
+        let ended = CancellationToken::new();
+        let packs = Self {
+            repository: repository.clone(),
+            handle: Handle::current(),
+            ended: ended.clone(),
+        };
+        (packs, ended.drop_guard())
+    }
+
+    /// Returns a pack as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there, or nobody waits for it any more.
+    pub fn fetch(&self, pack: &PackRef) -> io::Result<Vec<u8>> {
+        let digest = pack.digest.parse().map_err(io::Error::other)?;
+        self.handle.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.ended.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
+                read = read_whole(&self.repository, &digest, pack.stored) => read.map_err(io::Error::other),
+            }
+        })
+    }
 }
 
 /// The mounts of one cache, by key.
@@ -227,6 +268,14 @@ impl Mounts {
     pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Descriptor> {
         let mounts = self.0.values_mut();
         mounts.flat_map(|mount| std::iter::once(&mut mount.index).chain(&mut mount.packs))
+    }
+
+    /// Drops the mounts that were packed, or noted to be used, before this, and returns how many. One that does not tell when
+    /// goes, too.
+    pub fn drop_older(&mut self, oldest: Timestamp) -> usize {
+        let before = self.0.len();
+        self.0.retain(|_, mount| mount.created() >= Some(oldest));
+        before - self.0.len()
     }
 
     /// Takes the mounts of another cache. Of two with one name the younger stays, whole.
@@ -313,6 +362,14 @@ mod tests {
         assert_eq!(one, other);
         assert_eq!(one.get(&name("go")), new.get(&name("go")));
         assert_eq!(one.iter().count(), 2);
+    }
+
+    #[test]
+    fn old_mounts_are_dropped() {
+        let mut all = mounts(&[("go", b"go", 10), ("a", b"a", 5)]);
+        assert_eq!(all.drop_older(Timestamp::from_second(5).unwrap()), 0);
+        assert_eq!(all.drop_older(Timestamp::from_second(6).unwrap()), 1);
+        assert_eq!(all, mounts(&[("go", b"go", 10)]));
     }
 
     #[test]

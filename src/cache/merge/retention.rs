@@ -16,7 +16,7 @@ use crate::text::counted;
 /// How much a cache may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Results that no build has used for longer are dropped.
+    /// Results and cache mounts that no build has used for longer are dropped.
     pub max_age: Option<Duration>,
     /// Size of all layers together, in bytes.
     pub max_size: Option<u64>,
@@ -49,22 +49,41 @@ pub struct Dropped {
     pub layers: usize,
     /// Size of these blobs in bytes.
     pub bytes: u64,
+    /// Cache mounts that were dropped.
+    pub mounts: usize,
     /// The bounds that were exceeded, as the user knows them.
     pub bounds: Vec<&'static str>,
 }
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mounts, bounds) = (
+            counted(self.mounts, "cache mount"),
+            self.bounds.join(" and "),
+        );
+        if self.results == 0 {
+            return write!(f, "dropped {mounts}, over {bounds}");
+        }
+        let mounts = match self.mounts {
+            0 => String::new(),
+            _ => format!(" and {mounts}"),
+        };
         write!(
             f,
-            "dropped the {} least recently used of {} ({}, {}), over {}",
+            "dropped the {} least recently used of {} ({}, {}){mounts}, over {bounds}",
             self.results,
             counted(self.of, "result"),
             counted(self.layers, "layer"),
-            human_size(self.bytes),
-            self.bounds.join(" and ")
+            human_size(self.bytes)
         )
     }
+}
+
+/// Returns when something must have been used to be no older than this.
+pub fn oldest(age: Duration, now: Timestamp) -> Timestamp {
+    // What a build has just used stays: of a result that is as young as that its use is not noted.
+    let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+    now.checked_sub(age.max(NEAR)).unwrap_or(Timestamp::MIN)
 }
 
 impl Contents {
@@ -80,18 +99,20 @@ impl Contents {
         now: Timestamp,
     ) -> Result<Option<Dropped>, serde_json::Error> {
         let places = self.by_use();
+        let oldest = bounds.max_age.map(|age| oldest(age, now));
+        let mut mounts = self.extras.mounts().clone();
+        let dropped_mounts = oldest.map_or(0, |oldest| mounts.drop_older(oldest));
+        self.extras.set_mounts(mounts);
         let mut exceeded = Vec::new();
         // One more than may be kept.
         let mut too_many = places.len() + 1;
-        if let Some(age) = bounds.max_age {
-            // What a build has just used stays: of a result that is as young as that its use is not noted.
-            let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
-            let age = age.max(NEAR);
-            let oldest = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        if let Some(oldest) = oldest {
             let young = places.partition_point(|(used, _)| *used >= Some(oldest));
             if young < places.len() {
-                exceeded.push("max-age");
                 too_many = young + 1;
+            }
+            if young < places.len() || dropped_mounts > 0 {
+                exceeded.push("max-age");
             }
         }
         let places: Vec<Place> = places.into_iter().map(|(_, place)| place).collect();
@@ -118,10 +139,11 @@ impl Contents {
             of: places.len(),
             layers: self.blobs().count() - best.blobs().count(),
             bytes: self.size() - best.size(),
+            mounts: dropped_mounts,
             bounds: exceeded,
         };
         *self = best;
-        Ok((dropped.results > 0).then_some(dropped))
+        Ok((dropped.results + dropped.mounts > 0).then_some(dropped))
     }
 
     /// All results, the last used first; one without a time comes last.

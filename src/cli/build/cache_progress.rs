@@ -56,6 +56,14 @@ impl CacheObserver for CacheSteps {
         });
     }
 
+    fn mounts(&self, sent: Option<u64>, received: Option<u64>) {
+        self.0.traffic(Traffic {
+            mounts_sent: sent,
+            mounts_received: received,
+            ..Traffic::default()
+        });
+    }
+
     fn origin(&self, vertex: &str, caches: &str) {
         self.0.note(vertex, &format!("from {caches}"));
     }

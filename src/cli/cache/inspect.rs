@@ -27,7 +27,7 @@ mod render;
 /// manifestSize, configs (digest, size), platforms (empty where not known), records, results, layers,
 /// totalSize, sharedSize, unreachableSize, oldest, newest, mounts, signatures, warnings. Fields of a layer: digest, size,
 /// mediaType, compression (gzip, estargz, zstd, uncompressed or unknown), diffId, createdAt, step, stage, platform,
-/// milliseconds (how long the step ran), results (how many use it), present (with --check). Fields of a mount: id,
+/// milliseconds (how long the step ran), results (how many use it), present (with --check). Fields of a mount: key, id,
 /// platform, size, files, storedSize, createdAt. Fields of a signature, as it says itself (cache verify looks whether it is
 /// so): form (manifest or referrer), key, reference, signedAt, commit. Sizes are bytes. Steps have names where the cache has a record of its
 /// builds, or where a build given with --like has such steps.

@@ -2,18 +2,15 @@
 
 use std::path::Path;
 
-use tokio::runtime::Handle;
-
-use crate::cache::extras::mounts::{Mount, read_whole};
+use crate::cache::extras::mounts::{Mount, Packs};
 use crate::cache::manifest::{CacheManifest, ManifestError};
 use crate::cache::source::{CacheSource, SourceError};
 use crate::cli::Context;
 use crate::error::CommandError;
 use crate::mounts::Index;
 use crate::mounts::index::PackRef;
-use crate::mounts::unpack::unpack;
+use crate::mounts::unpack::{Form, unpack};
 use crate::options::size::human_size;
-use crate::registry::Repository;
 use crate::text::{counted, foreign};
 
 use super::place::{self, Places};
@@ -41,7 +38,7 @@ pub struct ExportArgs {
     /// The cache: a reference
     #[arg(value_name = "CACHE")]
     cache: String,
-    /// Id of the mount: its `id=`, or its target
+    /// Id of the mount: its `id=`, or its target; or its key, as `cache inspect` shows it
     #[arg(value_name = "ID")]
     id: String,
     /// The folder, which is made; it must not exist, or be empty
@@ -86,8 +83,8 @@ async fn export(args: ExportArgs, ctx: &Context) -> Result<(), CommandError> {
     let mount = ctx.ui.patiently(&waiting, work).await?;
     let index = mount.read(repository).await.map_err(CommandError::failed)?;
     let (files, size) = (index.files(), index.size());
-    let (repository, handle) = (repository.clone(), Handle::current());
-    let written = tokio::task::spawn_blocking(move || write(&index, &repository, &handle, &folder));
+    let (packs, _end) = Packs::of(repository);
+    let written = tokio::task::spawn_blocking(move || write(&index, &packs, &folder));
     let written = written.await.map_err(CommandError::failed)?;
     written.map_err(|error| {
         let error = crate::error::chain(&error);
@@ -122,7 +119,8 @@ async fn find(
     let manifest = manifest.map_err(|error: ManifestError| failed(&error.into()))?;
     let is_it = |mount: &&Mount| {
         let platform = args.platform.as_deref();
-        mount.id() == args.id && platform.is_none_or(|platform| platform == mount.platform())
+        (mount.id() == args.id || mount.key() == args.id)
+            && platform.is_none_or(|platform| platform == mount.platform())
     };
     let found: Vec<&Mount> = manifest.extras.mounts().iter().filter(is_it).collect();
     match found[..] {
@@ -133,27 +131,24 @@ async fn find(
             Err(CommandError::failed(error).hint(hint))
         }
         [..] => {
-            let platforms = found.iter().map(|mount| foreign::line(mount.platform()));
-            let platforms: Vec<_> = platforms.collect();
+            let names = found.iter().map(|mount| {
+                let [key, platform] = [mount.key(), mount.platform()].map(foreign::line);
+                format!("{key} ({platform})")
+            });
+            let names: Vec<_> = names.collect();
             let error = format!("cache {}: it has several mounts {}", args.cache, args.id);
-            let hint = format!("choose one with --platform: {}", platforms.join(", "));
+            let hint = format!(
+                "choose one with --platform, or by its key: {}",
+                names.join(", ")
+            );
             Err(CommandError::failed(error).hint(hint))
         }
     }
 }
 
 /// Unpacks the tree in a folder. Nothing of it is written outside.
-fn write(
-    index: &Index,
-    repository: &Repository,
-    handle: &Handle,
-    folder: &Path,
-) -> std::io::Result<()> {
-    let fetch = &mut |pack: &PackRef| {
-        let digest = pack.digest.parse().map_err(std::io::Error::other)?;
-        let read = handle.block_on(read_whole(repository, &digest, pack.stored));
-        read.map_err(std::io::Error::other)
-    };
+fn write(index: &Index, packs: &Packs, folder: &Path) -> std::io::Result<()> {
+    let fetch = &mut |pack: &PackRef| packs.fetch(pack);
     let (reader, writer) = std::io::pipe()?;
     std::thread::scope(|scope| {
         let unpacking = scope.spawn(move || {
@@ -163,7 +158,7 @@ fn write(
             std::io::copy(&mut archive.into_inner(), &mut std::io::sink())
         });
         let to = std::io::BufWriter::with_capacity(1 << 16, writer);
-        let sent = unpack(index, fetch, to, false);
+        let sent = unpack(index, fetch, to, Form::Plain);
         let unpacked = unpacking.join();
         let unpacked = unpacked.unwrap_or_else(|_| Err(std::io::Error::other("the thread died")));
         match sent {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mounts::unpack::unpack;
+use crate::mounts::entries::record;
+use crate::mounts::index::Attribute;
+use crate::mounts::unpack::{Form, unpack};
 
 /// Bytes that do not compress and differ by seed.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -65,10 +67,11 @@ fn packed(tar: &[u8], old: Option<&Index>) -> (Index, BTreeMap<String, Bytes>) {
 fn files_of(index: &Index, packs: &BTreeMap<String, Bytes>) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut tar = Vec::new();
     let mut fetch = |pack: &PackRef| Ok(packs[&pack.digest].to_vec());
-    unpack(index, &mut fetch, &mut tar, false).unwrap();
+    unpack(index, &mut fetch, &mut tar, Form::Container).unwrap();
     let (again, _) = packed(&tar, None);
     let tree = |index: &Index| {
         let mut nodes = index.nodes.clone();
+        nodes.retain(|node| node.path != crate::mounts::END.as_bytes());
         nodes
             .iter_mut()
             .flat_map(|n| &mut n.chunks)
@@ -76,14 +79,14 @@ fn files_of(index: &Index, packs: &BTreeMap<String, Bytes>) -> BTreeMap<Vec<u8>,
         nodes
     };
     assert_eq!(tree(&again), tree(index));
-    let mut archive = tar::Archive::new(tar.as_slice());
-    let entries = archive.entries().unwrap().map(|entry| {
-        let mut entry = entry.unwrap();
+    let mut entries = Entries::new(tar.as_slice());
+    let mut files = BTreeMap::new();
+    while let Some(entry) = entries.next().unwrap() {
         let mut content = Vec::new();
-        entry.read_to_end(&mut content).unwrap();
-        (entry.path_bytes().into_owned(), content)
-    });
-    entries.collect()
+        entries.content().read_to_end(&mut content).unwrap();
+        files.insert(entry.path(), content);
+    }
+    files
 }
 
 #[test]
@@ -148,7 +151,7 @@ fn an_index_that_calls_a_chunk_what_it_is_not_is_refused() {
     let blob = index.to_blob().unwrap();
     let lying = Index::from_blob(&blob).unwrap();
     let mut fetch = |pack: &PackRef| Ok(packs[&pack.digest].to_vec());
-    let error = unpack(&lying, &mut fetch, io::sink(), true).unwrap_err();
+    let error = unpack(&lying, &mut fetch, io::sink(), Form::Plain).unwrap_err();
     assert!(error.to_string().contains("what the index says"), "{error}");
 }
 
@@ -218,26 +221,176 @@ fn a_tree_that_is_too_large_or_cut_off_is_not_packed() {
     assert!(matches!(refused, Err(PackError::NotStored)));
 }
 
+/// An entry as GNU tar writes it in its posix format: what is long or odd stands in the extended header.
+fn add_posix(stream: &mut Vec<u8>, node: &Node, content: &[u8]) {
+    let mut records = [
+        record(b"path", &node.path),
+        record(
+            b"mtime",
+            format!("{}.{:09}", node.seconds, node.nanos).as_bytes(),
+        ),
+    ]
+    .concat();
+    if !node.target.is_empty() {
+        records.extend(record(b"linkpath", &node.target));
+    }
+    for one in &node.attributes {
+        records.extend(record(&[tree::XATTR, &one.name].concat(), &one.value));
+    }
+    let kind = match node.kind() {
+        Kind::File => tar::EntryType::Regular,
+        Kind::Folder => tar::EntryType::Directory,
+        Kind::Symlink => tar::EntryType::Symlink,
+        Kind::HardLink => tar::EntryType::Link,
+    };
+    for (kind, content) in [
+        (tar::EntryType::XHeader, records.as_slice()),
+        (kind, content),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(node.mode);
+        header.set_uid(node.uid);
+        header.set_gid(node.gid);
+        header.set_mtime(0);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        stream.extend(header.as_bytes());
+        stream.extend(content);
+        stream.resize(stream.len().next_multiple_of(512), 0);
+    }
+}
+
+/// A name of any bytes that a folder may have.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![Just(b'\n'), Just(b'='), Just(b' '), 1_u8..];
+    let byte = byte.prop_filter("no slash", |byte| *byte != b'/');
+    let name = prop::collection::vec(byte, 1..150);
+    name.prop_filter("a name", |name| !matches!(name.as_slice(), b"." | b".."))
+}
+
+/// A node below no folder, with its content.
+fn node() -> impl Strategy<Value = (Node, Vec<u8>)> {
+    let attribute = (
+        prop::collection::vec(1_u8.., 1..20),
+        prop::collection::vec(any::<u8>(), 0..90),
+    );
+    let attributes = prop::collection::btree_map(attribute.0, attribute.1, 0..3);
+    let content = (any::<u64>(), prop_oneof![Just(0_usize), 1_usize..700_000]);
+    let owner = (0_u32..0o10000, 0_u64..2_000_000, 0_u64..2_000_000);
+    let time = (0_i64..4_000_000_000, 0_u32..1_000_000_000);
+    (0_i32..4, name(), attributes, content, owner, time).prop_map(
+        |(kind, target, attributes, (seed, size), (mode, uid, gid), (seconds, nanos))| {
+            let attributes = attributes.into_iter().map(|(name, value)| Attribute {
+                name: [b"user.".to_vec(), name]
+                    .concat()
+                    .into_iter()
+                    .filter(|b| *b != b'=')
+                    .collect(),
+                value,
+            });
+            let mut node = Node {
+                kind,
+                mode,
+                uid,
+                gid,
+                seconds,
+                nanos,
+                attributes: attributes.collect(),
+                ..Node::default()
+            };
+            if node.kind() == Kind::Symlink {
+                (node.target, node.mode) = (target, 0o777);
+            }
+            node.attributes.sort_by(|a, b| a.name.cmp(&b.name));
+            node.attributes.dedup_by(|a, b| a.name == b.name);
+            let size = if node.kind() == Kind::File { size } else { 0 };
+            (node, noise(seed, size))
+        },
+    )
+}
+
+/// What of a tree does not depend on its packs.
+fn plain(nodes: &[Node]) -> Vec<Node> {
+    let mut nodes = nodes.to_vec();
+    for node in &mut nodes {
+        node.chunks.clear();
+    }
+    nodes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn any_tree_comes_back(
-        names in prop::collection::btree_set("[^/\0]{1,120}", 1..12),
-        sizes in prop::collection::vec(0_usize..700_000, 12),
+        folders in prop::collection::vec(name(), 0..3),
+        entries in prop::collection::btree_map(name(), node(), 1..12),
+        choices in prop::collection::vec(any::<prop::sample::Index>(), 12),
     ) {
-        let names = names.iter().filter(|name| !matches!(name.as_str(), "." | ".."));
-        let contents: Vec<_> = names
-            .zip(&sizes)
-            .zip(0..)
-            .map(|((name, size), seed)| (name.as_str(), noise(seed, *size)))
-            .collect();
-        let files: Vec<_> = contents.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
-        let (index, packs) = packed(&tar_of(&files), None);
+        let mut tree = BTreeMap::new();
+        let mut places = vec![Vec::new()];
+        for name in &folders {
+            let above = places.last().cloned().unwrap_or_default();
+            let path = [above, name.clone()].concat();
+            let folder = Node { path: path.clone(), kind: Kind::Folder.into(), mode: 0o1700, ..Node::default() };
+            tree.insert(path.clone(), (folder, Vec::new()));
+            places.push([path, b"/".to_vec()].concat());
+        }
+        for ((name, (node, content)), choice) in entries.into_iter().zip(&choices) {
+            let path = [choice.get(&places).clone(), name].concat();
+            tree.entry(path.clone()).or_insert((Node { path, ..node }, content));
+        }
+        // A hard link leads to a file that comes before it, and is as that is.
+        let mut file: Option<Node> = None;
+        for (node, _) in tree.values_mut() {
+            match (node.kind(), &file) {
+                (Kind::File, _) => file = Some(node.clone()),
+                (Kind::HardLink, Some(to)) => {
+                    let path = mem::take(&mut node.path);
+                    *node = Node { path, kind: Kind::HardLink.into(), target: to.path.clone(), ..to.clone() };
+                }
+                (Kind::HardLink, None) => node.kind = Kind::Folder.into(),
+                _ => {}
+            }
+        }
+        let mut stream = Vec::new();
+        for (node, content) in tree.values() {
+            add_posix(&mut stream, node, content);
+        }
+        stream.resize(stream.len() + 1024, 0);
+        let (index, packs) = packed(&stream, None);
+        let expected: Vec<Node> = tree.values().map(|(node, _)| node.clone()).collect();
+        prop_assert_eq!(plain(&index.nodes), expected);
         let found = files_of(&index, &packs);
-        for (name, content) in &contents {
-            let path = format!("d/{name}").into_bytes();
-            prop_assert_eq!(&found[&path], content);
+        for (path, (node, content)) in &tree {
+            if node.kind() == Kind::File {
+                prop_assert_eq!(&found[path], content);
+            }
+        }
+    }
+
+    #[test]
+    fn no_index_is_too_odd_to_be_refused(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        path in prop::collection::vec(any::<u8>(), 0..12),
+        kind in -1_i32..5,
+        target in prop::collection::vec(any::<u8>(), 0..4),
+        chunk in (any::<u32>(), any::<u32>(), any::<u32>()),
+    ) {
+        prop_assert!(Index::from_blob(&bytes).is_err());
+        let compressed = zstd::bulk::compress(&bytes, 1).unwrap();
+        let _told = Index::from_blob(&compressed);
+        let (pack, offset, length) = chunk;
+        let chunk = Chunk { pack, offset, length, hash: vec![0; 32] };
+        let node = Node { path: path.clone(), kind, target, chunks: vec![chunk], ..Node::default() };
+        let blob = Index::new(Vec::new(), vec![node.clone()]).to_blob().unwrap();
+        prop_assert!(Index::from_blob(&blob).is_err());
+        let node = Node { chunks: Vec::new(), ..node };
+        let blob = Index::new(Vec::new(), vec![node]).to_blob().unwrap();
+        if Index::from_blob(&blob).is_ok() {
+            let is_below = path.split(|b| *b == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
+            prop_assert!(is_below && !path.contains(&0) && !path.contains(&b'/'));
         }
     }
 }

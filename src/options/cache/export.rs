@@ -17,7 +17,7 @@ use crate::reference::Reference;
 /// The cache types of exports.
 const TYPES: [&str; 6] = ["registry", "inline", "local", "gha", "s3", "azblob"];
 /// The keys of a registry cache export.
-pub(super) const KEYS: [&str; 26] = [
+pub(super) const KEYS: [&str; 27] = [
     "type",
     "ref",
     "mode",
@@ -44,6 +44,7 @@ pub(super) const KEYS: [&str; 26] = [
     "sign-unverified",
     "mounts",
     "mounts-max-size",
+    "mounts-helper",
 ];
 
 /// A cache export to a registry.
@@ -104,6 +105,8 @@ pub struct RegistryCacheTo {
     pub mounts: Option<Mounts>,
     /// The size in bytes over which a mount is left out, where given.
     pub mounts_max_size: Option<u64>,
+    /// The image whose shell and `tar` carry a mount where no step's image has them, where given.
+    pub mounts_helper: Option<Reference>,
     /// Whether a build says that cache mounts could be brought along.
     pub hints_at_mounts: bool,
 }
@@ -145,6 +148,7 @@ impl RegistryCacheTo {
             sign_unverified: false,
             mounts: None,
             mounts_max_size: None,
+            mounts_helper: None,
             hints_at_mounts: false,
         })
     }
@@ -270,6 +274,8 @@ impl RegistryCacheTo {
             "mounts-max-size",
             self.mounts_max_size.map(|bytes| bytes.to_string()),
         );
+        let helper = self.mounts_helper.as_ref();
+        set("mounts-helper", helper.map(ToString::to_string));
         attrs
     }
 
@@ -353,6 +359,7 @@ impl RegistryCacheTo {
         self.mounts_max_size = pairs.take_with("mounts-max-size", size::EXPECTED, |value| {
             size::ram_in_bytes(value).ok()
         })?;
+        self.mounts_helper = mounts::take_helper(pairs)?;
         Ok(())
     }
 }

@@ -35,6 +35,8 @@ pub enum CacheFrom {
         verification: Verification,
         /// Which cache mounts are taken out of it.
         mounts: Mounts,
+        /// The image that carries them where no image of a step can.
+        mounts_helper: Option<Box<Reference>>,
     },
     /// From one of BuildKit's other backends: `local`, `gha`, `s3`, `azblob`.
     Other {
@@ -129,6 +131,7 @@ impl CacheFrom {
             via: Via::Auto,
             verification: Verification::default(),
             mounts: Mounts::All,
+            mounts_helper: None,
         })
     }
 
@@ -138,6 +141,7 @@ impl CacheFrom {
         let reference = super::reference(&raw_ref, "src").map_err(|error| pairs.error(error))?;
         let verification = take_verification(&mut pairs)?;
         let mounts = pairs.take_with("mounts", mounts::EXPECTED, Mounts::parse)?;
+        let mounts_helper = mounts::take_helper(&mut pairs)?.map(Box::new);
         let import = Self::Registry {
             reference,
             raw_ref,
@@ -145,6 +149,7 @@ impl CacheFrom {
             via: pairs.take_word("via", &Via::WORDS)?.unwrap_or_default(),
             verification,
             mounts: mounts.unwrap_or(Mounts::All),
+            mounts_helper,
         };
         // Many CI files give the line of --cache-to here too (`mode=max`). What only an export reads
         // does no harm to an import, so such a file keeps working.
@@ -257,6 +262,7 @@ impl fmt::Display for CacheFrom {
             via,
             verification,
             mounts,
+            mounts_helper,
             ..
         } = self
         {
@@ -275,6 +281,9 @@ impl fmt::Display for CacheFrom {
             }
             if *mounts != Mounts::All {
                 attrs.insert("mounts".to_owned(), mounts.to_string());
+            }
+            if let Some(image) = mounts_helper {
+                attrs.insert("mounts-helper".to_owned(), image.to_string());
             }
         }
         f.write_str(&line(self.kind(), &attrs))

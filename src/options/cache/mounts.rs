@@ -3,10 +3,21 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::options::csv::KeyValues;
+use crate::options::error::OptionError;
+use crate::reference::Reference;
+
 /// The largest mount that is kept where the user says nothing, in bytes.
 pub const MAX_SIZE: u64 = 2 << 30;
 /// What the key `mounts` takes.
 pub(super) const EXPECTED: &str = "none, all, or the ids of cache mounts with ; between them";
+
+/// Takes the image that carries mounts where no image of a step can.
+pub(super) fn take_helper(pairs: &mut KeyValues) -> Result<Option<Reference>, OptionError> {
+    pairs.take_with("mounts-helper", "the reference of an image", |value| {
+        Reference::parse_normalized(value).ok()
+    })
+}
 
 /// The value of the key `mounts`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -190,6 +190,7 @@ impl ScopedCache {
                 Some(Mounts::None) => Mounts::None,
                 _ => Mounts::All,
             },
+            mounts_helper: self.export.mounts_helper.clone().map(Box::new),
         })
     }
 

@@ -504,6 +504,7 @@ fn exports() -> impl Strategy<Value = RegistryCacheTo> {
             clean: limits.4.map(Duration::from_nanos),
             mounts: Some(Mounts::parse("go;/root/.npm").unwrap()),
             mounts_max_size: limits.2,
+            mounts_helper: Some(Reference::parse_normalized("busybox:1").unwrap()),
             ..RegistryCacheTo::new(&raw_ref).unwrap()
         }
     })

@@ -1,12 +1,16 @@
 //! What caches cost on the network.
 
-/// Bytes of caches that went between a registry and this build, as far as they are known.
+/// Bytes of caches and of their cache mounts that went between a registry and this build, as far as they are known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes sent.
     pub sent: Option<u64>,
     /// Bytes received.
     pub received: Option<u64>,
+    /// Bytes sent of cache mounts.
+    pub mounts_sent: Option<u64>,
+    /// Bytes received of cache mounts.
+    pub mounts_received: Option<u64>,
 }
 
 impl Traffic {
@@ -17,5 +21,7 @@ impl Traffic {
         };
         self.sent = sum(self.sent, more.sent);
         self.received = sum(self.received, more.received);
+        self.mounts_sent = sum(self.mounts_sent, more.mounts_sent);
+        self.mounts_received = sum(self.mounts_received, more.mounts_received);
     }
 }

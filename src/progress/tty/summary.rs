@@ -1,4 +1,5 @@
-//! The summary below the last picture: `7 steps, 5 cached, 12.4s; cache: sent 31.20MB, received 4.00MB`.
+//! The summary below the last picture: `7 steps, 5 cached, 12.4s; cache: sent 31.20MB, received 4.00MB; mounts:
+//! sent 1.20MB`.
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -44,8 +45,15 @@ fn steps(model: &Model, now: Time) -> String {
 /// What is not known is left out.
 fn cache(model: &Model) -> Option<String> {
     let traffic = model.traffic();
-    let sent = traffic.sent.map(|bytes| ("sent", bytes));
-    let received = traffic.received.map(|bytes| ("received", bytes));
+    let layers = moved("cache", traffic.sent, traffic.received);
+    let mounts = moved("mounts", traffic.mounts_sent, traffic.mounts_received);
+    let parts: Vec<String> = layers.into_iter().chain(mounts).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn moved(of: &str, sent: Option<u64>, received: Option<u64>) -> Option<String> {
+    let sent = sent.map(|bytes| ("sent", bytes));
+    let received = received.map(|bytes| ("received", bytes));
     let parts = sent.into_iter().chain(received);
     let parts: Vec<_> = parts
         .map(|(what, bytes)| {
@@ -53,5 +61,5 @@ fn cache(model: &Model) -> Option<String> {
             format!("{what} {}", units::bytes(bytes))
         })
         .collect();
-    (!parts.is_empty()).then(|| format!("cache: {}", parts.join(", ")))
+    (!parts.is_empty()).then(|| format!("{of}: {}", parts.join(", ")))
 }

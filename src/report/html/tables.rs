@@ -29,6 +29,14 @@ pub(super) fn sums(out: &mut String, report: &Report) {
             "received from caches",
             totals.received_bytes.map(words::bytes),
         ),
+        (
+            "cache mounts sent",
+            totals.mounts_sent_bytes.map(words::bytes),
+        ),
+        (
+            "cache mounts received",
+            totals.mounts_received_bytes.map(words::bytes),
+        ),
     ];
     out.push_str("<dl class=\"sums\">");
     for (word, figure) in figures {

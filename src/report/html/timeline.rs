@@ -156,6 +156,7 @@ fn export(export: &Export) -> Lane<'_> {
         ExportKind::Import => ("cache import", "loaded"),
         ExportKind::Image => ("image export", "image"),
         ExportKind::Cache => ("cache export", "cache"),
+        ExportKind::Mount => ("cache mount", "cache"),
     };
     let class = match export.status {
         Status::Ran | Status::Cached => class,

@@ -23,7 +23,7 @@ use crate::cache::extras::clean::Cleaning;
 use crate::cache::extras::mounts::Mounts;
 use crate::cache::extras::refusals::Refusals;
 use crate::cache::extras::store::{NewRecord, OldRecord};
-use crate::cache::merge::Bounds;
+use crate::cache::merge::{Bounds, oldest};
 use crate::cache::record::Detail;
 use crate::cache::record::observe::Observed;
 use crate::cache::referrers;
@@ -324,11 +324,19 @@ impl RegistryExport {
         self.observer.mount(what)
     }
 
+    /// Tells how many bytes of cache mounts were sent.
+    pub fn sent_of_mounts(&self, bytes: u64) {
+        self.observer.mounts(Some(bytes), None);
+    }
+
     /// Adds cache mounts to the cache that the reference holds now, with those that it had before and that this build did
     /// not change, and signs it anew if it is signed. Nothing fails here. Returns the manifest that the reference holds then.
     pub async fn add_mounts(&self, new: &Mounts) -> Option<ManifestDescriptor> {
         self.target.cache.kept_mounts()?;
-        let before = self.mounts_before().await;
+        let mut before = self.mounts_before().await;
+        if let Some(age) = self.target.cache.max_age {
+            before.drop_older(oldest(age, Timestamp::now()));
+        }
         if before.is_empty() && new.is_empty() {
             return None;
         }

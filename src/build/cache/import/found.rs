@@ -12,6 +12,7 @@ use crate::cache::manifest::CacheManifest;
 use crate::cache::source::CacheSource;
 use crate::digest::Digest;
 use crate::options::cache;
+use crate::reference::Reference;
 use crate::registry::Repository;
 
 /// A cache that the build was to read.
@@ -34,6 +35,8 @@ pub struct FoundMounts {
     pub mounts: Mounts,
     /// Which of them the user wants.
     pub wanted: cache::Mounts,
+    /// The image that carries them where no image of a step can.
+    pub helper: Option<Reference>,
 }
 
 /// What a cache turned out to be.
@@ -165,6 +168,7 @@ impl Remote {
             repository: repository.clone(),
             mounts,
             wanted,
+            helper: self.source.mounts_helper.clone(),
         })
     }
 

@@ -35,6 +35,8 @@ pub struct RegistrySource {
     pub verification: Verification,
     /// Which cache mounts are taken out of it.
     pub mounts: Mounts,
+    /// The image that carries them where no image of a step can.
+    pub mounts_helper: Option<Reference>,
 }
 
 impl RegistrySource {
@@ -74,6 +76,7 @@ pub fn imports(caches: &[CacheFrom]) -> Result<Vec<CacheImport>, CacheError> {
                 via,
                 verification,
                 mounts,
+                mounts_helper,
             } => {
                 let source = RegistrySource {
                     reference: reference.clone(),
@@ -81,6 +84,7 @@ pub fn imports(caches: &[CacheFrom]) -> Result<Vec<CacheImport>, CacheError> {
                     insecure: *insecure == Some(true),
                     verification: verification.clone(),
                     mounts: mounts.clone(),
+                    mounts_helper: mounts_helper.as_deref().cloned(),
                 };
                 Ok(match via {
                     Via::Client => CacheImport::Client(source),

@@ -19,6 +19,11 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(60), Duration::from_se
 /// A use that was noted is noted again after this time, or a quarter of `max-age`.
 const STALE: Duration = Duration::from_secs(6 * 3600);
 
+/// Returns after what time a use is noted again.
+pub fn stale(max_age: Option<Duration>) -> Duration {
+    max_age.map_or(STALE, |age| STALE.min(age / 4))
+}
+
 /// What the reference holds.
 #[derive(Clone)]
 struct RemoteState {
@@ -171,7 +176,7 @@ impl<'a> Writer<'a> {
             let dropped = merged.bound(self.place.bounds, self.place.now)?;
             self.take_in_others(&mut merged)?;
             // What is too old for this cache may be young enough for one that it takes in.
-            let dropped = dropped.filter(|_| merged.results() < before);
+            let dropped = dropped.filter(|d| d.mounts > 0 || merged.results() < before);
             if let Some(contents) = &held.contents
                 && contents.is_still(&merged, self.stale())
                 && contents.extras().notes().holds == merged.extras().notes().holds
@@ -227,8 +232,7 @@ impl<'a> Writer<'a> {
     }
 
     fn stale(&self) -> Duration {
-        let age = self.place.bounds.max_age;
-        age.map_or(STALE, |age| STALE.min(age / 4))
+        stale(self.place.bounds.max_age)
     }
 
     /// Returns the blobs that are not in the repository. One that is there is asked for once.

@@ -135,13 +135,14 @@ fn mounts(cache: &Inspection, now: Timestamp) -> String {
     if cache.mounts.is_empty() {
         return String::new();
     }
-    let mut text = "MOUNT\tPLATFORM\tFILES\tSIZE\tSTORED\tAGE\n".to_owned();
+    let mut text = "MOUNT\tKEY\tPLATFORM\tFILES\tSIZE\tSTORED\tAGE\n".to_owned();
     for mount in &cache.mounts {
         let unknown = || UNKNOWN.to_owned();
         let _written = writeln!(
             text,
-            "{}\t{}\t{}\t{}\t{}\t{}",
+            "{}\t{}\t{}\t{}\t{}\t{}\t{}",
             plain(&mount.id),
+            plain(&mount.key),
             plain(&mount.platform),
             mount.files.map_or_else(unknown, |files| files.to_string()),
             mount.size.map_or_else(unknown, human_size),

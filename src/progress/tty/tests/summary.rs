@@ -18,7 +18,7 @@ fn a_summary_has_the_numbered_steps_and_what_is_known_of_caches() {
     let none = Traffic::default();
     let sent = Traffic {
         sent: Some(31_240_000),
-        received: None,
+        ..none
     };
     let both = Traffic {
         received: Some(4_000_000),
@@ -32,6 +32,23 @@ fn a_summary_has_the_numbered_steps_and_what_is_known_of_caches() {
     assert_eq!(
         summarized(70, both),
         ["2 steps, 1 cached, 12.4s; cache: sent 31.24MB, received 4.00MB"]
+    );
+    let mounts = Traffic {
+        mounts_sent: Some(1_000_000),
+        mounts_received: Some(2_000),
+        ..none
+    };
+    assert_eq!(
+        summarized(80, mounts),
+        ["2 steps, 1 cached, 12.4s; mounts: sent 1.00MB, received 2.00kB"]
+    );
+    let all = Traffic {
+        mounts_sent: Some(0),
+        ..both
+    };
+    assert_eq!(
+        summarized(90, all),
+        ["2 steps, 1 cached, 12.4s; cache: sent 31.24MB, received 4.00MB; mounts: sent 0B"]
     );
     assert_eq!(
         summarized(40, both),
@@ -48,8 +65,8 @@ fn a_summary_counts_all_steps_where_none_is_numbered_and_adds_up() {
     screen.report(0, &completed("a", "make [1/2 of it]", 0, 100));
     for bytes in [1_000, 500] {
         screen.model.add_traffic(Traffic {
-            sent: None,
             received: Some(bytes),
+            ..Traffic::default()
         });
     }
     let labels = Labels {

@@ -34,7 +34,7 @@ pub(crate) enum Fault {
     ResetInBody(usize),
     /// Do what was asked, then close without an answer.
     ResetAfterBody,
-    /// Read this many bytes of the body, then nothing any more.
+    /// Read this many bytes of the body, then nothing any more. A shorter body is not meant.
     StallInBody(usize),
     /// Do what was asked, then never answer.
     StallBeforeAnswer,
@@ -374,10 +374,15 @@ fn note(state: &Mutex<State>, seen: Seen) {
 fn choose(state: &Mutex<State>, seen: &Seen) -> Option<Fault> {
     let mut state = state.lock();
     let target = format!("{}?{}", seen.path, seen.query);
-    let rule = state
-        .rules
-        .iter_mut()
-        .find(|r| r.times > 0 && r.method == seen.method && target.contains(&r.part))?;
+    let length = seen.header("content-length");
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    let is_long = |fault: &Fault| match fault {
+        Fault::StallInBody(bytes) => length.is_none_or(|length| length >= *bytes),
+        _ => true,
+    };
+    let rule = state.rules.iter_mut().find(|r| {
+        r.times > 0 && r.method == seen.method && target.contains(&r.part) && is_long(&r.fault)
+    })?;
     if rule.skip > 0 {
         rule.skip -= 1;
         return None;

@@ -51,6 +51,7 @@ pub(in crate::build::cache::import) fn cache(layer: &Digest) -> Slot {
         verification: Verification::default(),
         insecure: false,
         mounts: crate::options::cache::Mounts::All,
+        mounts_helper: None,
     };
     let mut remote = Remote::new(&source);
     remote.answer = Some(Arc::new(ProbeResult::Found(repository, raw, None)));
