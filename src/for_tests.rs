@@ -1,4 +1,4 @@
-//! What `tests/it` and `benches` use of the library, under its own paths. Not an interface for anybody else.
+//! What `tests/it`, `tests/fuzz` and `benches` use of the library, under its own paths. Not an interface for anybody else.
 
 #![allow(missing_docs, reason = "each module is the one of the same path")]
 
@@ -46,6 +46,24 @@ pub mod cache {
 
     pub mod record {
         pub use crate::cache::record::Record;
+    }
+
+    pub mod sign {
+        pub mod bundle {
+            pub use crate::cache::sign::bundle::Opened;
+        }
+
+        pub mod embedded {
+            pub use crate::cache::sign::embedded::{bare, embed, take_apart};
+        }
+
+        pub mod key {
+            pub use crate::cache::sign::key::{Algorithm, PublicKey, SigningKey};
+        }
+
+        pub mod trust {
+            pub use crate::cache::sign::trust::{Trust, TrustError};
+        }
     }
 
     pub mod keys {
