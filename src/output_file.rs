@@ -229,21 +229,29 @@ pub fn write(path: &Path, data: &[u8]) -> Result<(), OutputError> {
     Ok(file.publish()?)
 }
 
-/// Checks that [`write()`] can be expected to succeed. Nothing is created or changed.
+/// Checks that [`write()`] can be expected to succeed: a file is begun beside the place, and taken back. What is written
+/// through is not opened: that may wait for a reader.
 ///
 /// # Errors
 ///
-/// Fails if the path is no place for an output, or its folder does not exist.
+/// Fails if the path is no place for an output, or no file can be made in its folder.
 pub fn check(path: &Path) -> Result<(), OutputError> {
-    let Place::Regular { path, .. } = Place::find(path, Devices::Refused)? else {
+    let place = Place::find(path, Devices::Refused)?;
+    let Place::Regular { path, .. } = &place else {
         return Ok(());
     };
-    let folder = folder_of(&path);
-    if folder.is_dir() {
-        return Ok(());
+    let folder = folder_of(path).to_owned();
+    if !folder.is_dir() {
+        let text = format!("there is no folder {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, text).into());
     }
-    let text = format!("there is no folder {}", folder.display());
-    Err(io::Error::new(io::ErrorKind::NotFound, text).into())
+    match place.open() {
+        Ok(_taken_back) => Ok(()),
+        Err(error) => {
+            let text = format!("no file can be made in {}: {error}", folder.display());
+            Err(io::Error::new(error.kind(), text).into())
+        }
+    }
 }
 
 /// Removes the regular file that the path leads to. Links, pipes and what else is there stay.
@@ -381,6 +389,24 @@ mod tests {
         let link = dir.path().join("link");
         symlink("no/file", &link).unwrap();
         check(&link).unwrap_err();
+    }
+
+    #[test]
+    fn a_folder_that_takes_no_file_is_found_before() {
+        // Root may write everywhere else.
+        let error = check(Path::new("/proc/report.json"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("no file can be made in /proc: "),
+            "{error}"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "old").unwrap();
+        check(&file).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

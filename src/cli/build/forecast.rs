@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::BuildArgs;
 use super::job::{Common, Job};
 use super::place::Place;
+use super::request::gates;
 use super::{cancellable, display, resolve, scope};
 use crate::build::cache::Cancellation;
 use crate::build::explain::forecast::Forecast;
@@ -40,6 +41,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
             "a question to the frontend (--call, --check) has no steps that a cache could serve",
         ));
     }
+    gates(&request.steps)?;
     // Nothing is made, so nothing has to be written, loaded or described.
     request.outputs.clear();
     request.cache_to.clear();

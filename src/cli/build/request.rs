@@ -108,6 +108,9 @@ pub(super) fn resolve(
         steps: steps(args, env)?,
     };
     let is_call = request.call.is_some();
+    if is_call {
+        gates(&request.steps)?;
+    }
     local_deletes(&request, env)?;
     Ok((
         without_results_of_calls(request),
@@ -234,6 +237,23 @@ fn steps(args: &BuildArgs, env: &Env) -> Result<StepWishes, CommandError> {
         min_hit_rate: flag("min-hit-rate", rate.transpose())?,
         is_reported: false,
     })
+}
+
+/// Refuses what ends a build whose steps run, where none would.
+///
+/// # Errors
+///
+/// Fails if one of these flags was given.
+pub(super) fn gates(steps: &StepWishes) -> Result<(), CommandError> {
+    let flag = match (steps.require_cached, steps.min_hit_rate) {
+        (true, _) => "--require-cached",
+        (_, Some(_)) => "--min-hit-rate",
+        (false, None) => return Ok(()),
+    };
+    let error = format!("{flag} is for builds: here no step runs that could be refused");
+    let hint =
+        "docker cachex cache explain --exit-code [BUILD OPTIONS] PATH tells whether one would run";
+    Err(CommandError::failed(error).hint(hint))
 }
 
 fn path(env: &Env, text: Option<&str>) -> Option<PathBuf> {

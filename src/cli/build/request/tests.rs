@@ -154,6 +154,18 @@ fn calls() {
     let args = ["--check", "--push", "-t=a/b", "-o=x", "--cache-to=a/c", "."];
     let (request, _) = resolve_with(&args, &[]).unwrap();
     assert!(request.outputs.is_empty() && request.cache_to.is_empty());
+    // Nor can any of its steps be refused.
+    for gate in ["--require-cached", "--min-hit-rate=80%"] {
+        for call in ["--check", "--call=outline"] {
+            let error = error(&[call, gate, "."]);
+            let (flag, _) = gate.split_once('=').unwrap_or((gate, ""));
+            assert!(
+                error.starts_with(&format!("{flag} is for builds")),
+                "{error}"
+            );
+        }
+        assert!(resolve_with(&["--call=build", gate, "."], &[]).is_ok());
+    }
 }
 
 #[test]
