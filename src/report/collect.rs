@@ -7,9 +7,11 @@ use super::facts::{BuildFacts, Ending, Found, NodeFacts};
 use super::model::{Caches, Cause, Export, Outcome, Report, SCHEMA, Step};
 use super::step::{Clock, shown, told, without_values};
 use super::{caches, sums};
+use crate::cache::keys::twins::Twins;
+use crate::cache::keys::{Facts, Keys};
 use crate::explain::Miss;
 use crate::explain::phrase::{self, Length};
-use crate::progress::model::Vertex;
+use crate::progress::model::{self as progress, Vertex};
 use crate::progress::time::Time;
 
 /// Makes the report.
@@ -63,11 +65,12 @@ pub fn collect(build: BuildFacts, nodes: &[NodeFacts<'_>]) -> Report {
 
 /// Returns the steps of one node, in the order in which they became known.
 fn found_steps(number: usize, node: &NodeFacts<'_>, clock: &Clock) -> Vec<Found> {
-    let mut members = members(node);
+    let mut members = members(node, clock);
     let vertices = node.model.vertices().iter().enumerate();
     let found = vertices.filter_map(|(order, vertex)| {
         let members = members.remove(&order).unwrap_or_default();
-        if vertex.hidden || !is_told(vertex, !members.is_empty(), clock.succeeded) {
+        let is_dropped = is_dropped(vertex, clock);
+        if vertex.hidden || is_dropped || !is_told(vertex, !members.is_empty(), clock.succeeded) {
             return None;
         }
         let name = node.known.and_then(|known| {
@@ -92,8 +95,8 @@ fn found_steps(number: usize, node: &NodeFacts<'_>, clock: &Clock) -> Vec<Found>
 }
 
 /// Returns the vertices of the plan that each vertex of the progress stands for. A builder may give a step another digest
-/// than the definition has; then its name must fit.
-fn members(node: &NodeFacts<'_>) -> BTreeMap<usize, Vec<usize>> {
+/// than the definition has; then its name must fit. Of steps that are the same one stands for all.
+fn members(node: &NodeFacts<'_>, clock: &Clock) -> BTreeMap<usize, Vec<usize>> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let Some(known) = node.known else {
         return members;
@@ -103,14 +106,32 @@ fn members(node: &NodeFacts<'_>) -> BTreeMap<usize, Vec<usize>> {
         .filter(|(_, vertex)| !vertex.name.is_empty())
         .map(|(at, vertex)| (vertex.name.as_str(), at))
         .collect();
-    for (at, vertex) in known.plan.vertices().iter().enumerate() {
-        let found = node.model.index_of(&vertex.digest);
-        let found = found.or_else(|| by_name.get(vertex.name.as_str()).copied());
+    let found = |at: usize| {
+        let planned = known.plan.vertices().get(at)?;
+        let found = node.model.index_of(&planned.digest);
+        let found = found.or_else(|| by_name.get(planned.name.as_str()).copied())?;
+        let vertex = node.model.vertices().get(found)?;
+        (!is_dropped(vertex, clock)).then_some(found)
+    };
+    let mut twins = None;
+    for at in 0..known.plan.vertices().len() {
+        let found = found(at).or_else(|| {
+            let twins: &Twins = twins.get_or_insert_with(|| {
+                let keys = Keys::of(&known.plan, &Facts::default());
+                Twins::of(&known.plan, &keys)
+            });
+            twins.of_vertex(at).find_map(found)
+        });
         if let Some(found) = found {
             members.entry(found).or_default().push(at);
         }
     }
     members
+}
+
+/// Returns whether a builder dropped a step for an equal one: it tells that as cancelled, also of a build that succeeds.
+fn is_dropped(vertex: &Vertex, clock: &Clock) -> bool {
+    clock.succeeded && vertex.outcome() == progress::Outcome::Canceled
 }
 
 /// Returns whether a vertex is told as a step. One that has not begun was not needed, unless the build did not come so far.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexStatus};
+use bollard_buildkit_proto::pb::Platform;
 
 use super::{
     BuildFacts, Ending, Known, KnownCache, NodeFacts, Report, WrittenCache, collect::collect,
 };
 use crate::cache::keys::Plan;
-use crate::cache::keys::testing::{BASE, Maker, copy, image, run, source};
+use crate::cache::keys::testing::{BASE, Maker, amd64, copy, image, run, source};
 use crate::explain::{Cause, Miss, Step};
 use crate::progress::Traffic;
 use crate::progress::model::{LogPolicy, Model};
@@ -41,6 +42,17 @@ impl Build {
 
     /// Adds a step of the Dockerfile on a line; its inputs are numbers of earlier ones.
     pub(super) fn step(&mut self, name: &str, line: i32, inputs: &[usize]) -> usize {
+        self.step_for(amd64(), name, line, inputs)
+    }
+
+    /// Adds a step for a platform.
+    pub(super) fn step_for(
+        &mut self,
+        platform: Platform,
+        name: &str,
+        line: i32,
+        inputs: &[usize],
+    ) -> usize {
         let inputs: Vec<&str> = inputs.iter().map(|at| self.digests[*at].as_str()).collect();
         let op = match inputs.as_slice() {
             [] if name.starts_with("[internal]") => source("local://context"),
@@ -48,7 +60,7 @@ impl Build {
             [_] => run(name, &[], Vec::new()),
             _ => copy("/", "/"),
         };
-        let digest = self.maker.add(name, op, &inputs);
+        let digest = self.maker.add_op(name, Some(op), &inputs, platform);
         if line > 0 {
             self.maker.at(&digest, line);
         }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use bollard_buildkit_proto::moby::buildkit::v1::Vertex;
+use bollard_buildkit_proto::pb::Platform;
 use serde_json::Value;
 
 use super::model::{Outcome, Report, Status};
 use super::testing::{Build, cached, facts, failed, sample};
 use super::{Ending, NodeFacts, collect, html, json, md};
+use crate::cache::keys::testing::amd64;
 use crate::explain::Cause;
 
 /// What a name may try, in any form.
@@ -231,6 +233,53 @@ fn a_build_that_failed_tells_what_was_not_reached() {
         text.contains("failed after 0.6s") && text.contains("<pre>no</pre>"),
         "{text}"
     );
+}
+
+#[test]
+fn a_step_that_was_dropped_for_an_equal_one_is_told_with_that() {
+    let mut build = Build::new();
+    let context = build.step("[internal] load build context", 0, &[]);
+    for arch in ["amd64", "arm64"] {
+        let platform = Platform {
+            architecture: arch.to_owned(),
+            ..amd64()
+        };
+        let mut add = |name: &str, line, inputs: &[usize]| {
+            let name = format!("[linux/{arch} {name}");
+            build.step_for(platform.clone(), &name, line, inputs)
+        };
+        let base = add("1/3] FROM debian", 1, &[]);
+        let copied = add("2/3] COPY . /", 2, &[base, context]);
+        add("3/3] RUN make", 3, &[copied]);
+    }
+    let names = ["FROM debian", "COPY . /", "RUN make"];
+    let name = |arch: &str, at: usize| format!("[linux/{arch} {}/3] {}", at + 1, names[at]);
+    build.report(1, &name("amd64", 0), (0, 10), Vertex::default());
+    build.report(2, &name("amd64", 1), (10, 50), Vertex::default());
+    build.report(5, &name("arm64", 1), (10, 10), failed("context canceled"));
+    build.report(3, &name("amd64", 2), (50, 90), Vertex::default());
+    build.report(6, &name("arm64", 2), (60, 90), Vertex::default());
+    let of = |report: &Report| {
+        let steps = report.steps.iter().filter(|step| step.counted);
+        steps
+            .map(|step| (step.name.clone(), step.status, step.inputs.clone()))
+            .collect::<Vec<_>>()
+    };
+    let report = of_build(&mut build, Ending::Succeeded, 100);
+    let copied = report
+        .steps
+        .iter()
+        .find(|step| step.line == Some(2))
+        .unwrap()
+        .id;
+    let expected = [
+        (name("amd64", 2), Status::Ran, vec![copied]),
+        (name("arm64", 2), Status::Ran, vec![copied]),
+    ];
+    let mut steps = of(&report);
+    steps.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(steps[1..], expected);
+    assert_eq!(report.totals.canceled, 0);
 }
 
 #[test]

@@ -10,7 +10,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", way);
     const value = (row) => row.cells[column].dataset.sort;
-    const order = (a, b) => (isNumber ? value(a) - value(b) : value(a).localeCompare(value(b)));
+    const text = (a, b) => a.localeCompare(b, "en", { numeric: true });
+    const order = (a, b) => (isNumber ? value(a) - value(b) : text(value(a), value(b)));
     const rows = [...table.tBodies[0].rows].sort((a, b) => (way === "descending" ? order(b, a) : order(a, b)));
     table.tBodies[0].append(...rows);
   };
