@@ -136,7 +136,7 @@ pub mod error {
 }
 
 pub mod explain {
-    pub use crate::explain::{Build, Cache, Outcome, Outcomes, Status, diagnose};
+    pub use crate::explain::{Build, Cache, Outcome, Outcomes, OwnFiles, Status, diagnose};
 }
 
 pub mod fsutil {

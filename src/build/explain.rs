@@ -13,6 +13,7 @@
 //! | [`forecast`] | what will become of the steps of a build that has not run |
 //! | [`usable`] | what a build that has not run can use of its caches |
 //! | `known` | what a report is told of the steps |
+//! | `own_files` | where the Dockerfile is, and what leaves files out of the context |
 //! | [`tell`] | why the steps of a build that has ended ran |
 //! | [`recorder`] | what the build tells about itself in the caches that it writes |
 //!
@@ -28,6 +29,7 @@ pub mod forecast;
 mod fresh;
 mod heard;
 mod known;
+mod own_files;
 pub mod recorder;
 pub mod tell;
 pub mod usable;
@@ -155,7 +157,7 @@ impl Explainer {
         self.watch.begin(definitions);
         if self.request.steps.is_reported {
             let (plan, _) = self.watch.outcomes();
-            *self.names.lock() = known::names(&plan, definitions);
+            *self.names.lock() = known::names(&plan);
         }
     }
 

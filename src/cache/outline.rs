@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::config::{CacheConfig, CacheRecord};
 use super::descriptor::Descriptor;
 use super::merge::is_root_record;
-use super::record::{BuildRecord, Record, StepRecord, name};
+use super::record::name::Label;
+use super::record::{BuildRecord, Record, StepRecord};
 use super::source::Loaded;
 use crate::digest::Digest;
 
@@ -194,7 +195,7 @@ impl View<'_> {
             key: record.digest.clone(),
             parent,
             name: title(record, known.map(|(_, step)| step)),
-            stage: known.and_then(|(_, step)| Some(name::stage(step.label()?).to_owned())),
+            stage: known.and_then(|(_, step)| stage(step)),
             platform: platform.or_else(|| self.platform.map(str::to_owned)),
             size: descriptor.map(|blob| blob.size),
             layer: blob.cloned(),
@@ -233,6 +234,12 @@ impl View<'_> {
         let sizes = blobs.filter_map(|blob| Some(self.blobs.get(blob)?.size));
         step.size = Some(sizes.fold(0, u64::saturating_add));
     }
+}
+
+/// Returns the stage of a step, where its name tells one.
+fn stage(step: &StepRecord) -> Option<String> {
+    let stage = Label::of(step.label()?).stage;
+    (!stage.is_empty()).then(|| stage.to_owned())
 }
 
 /// Returns the name of a step; without one what its record tells.

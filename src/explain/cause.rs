@@ -90,8 +90,35 @@ pub struct Files {
     pub changed: Vec<(String, FileChange)>,
     /// Those of which only the permissions differ.
     pub permissions: Option<Permissions>,
-    /// The Dockerfile, where it is one of those that differ.
+    /// Those of them that only say what is built.
+    pub own: Vec<String>,
+    /// The file that leaves files out of the context.
+    pub left_out_by: String,
+}
+
+/// The files that say what is built, by their paths in the main context: nothing in an image needs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnFiles {
+    /// The Dockerfile, if it is in the context.
     pub dockerfile: Option<String>,
+    /// The file that leaves files out of the context: `.dockerignore`, or one that the Dockerfile has for itself.
+    pub ignore_file: String,
+}
+
+impl Default for OwnFiles {
+    fn default() -> Self {
+        Self {
+            dockerfile: None,
+            ignore_file: ".dockerignore".to_owned(),
+        }
+    }
+}
+
+impl OwnFiles {
+    /// Returns their paths.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.dockerfile.iter().chain([&self.ignore_file])
+    }
 }
 
 /// How a file differs.

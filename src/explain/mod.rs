@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cause`] | the causes, each with its code |
 //! | [`mod@diagnose`] | which steps have a cause of their own, and which only follow from others |
+//! | `difference` | the files that differ |
 //! | [`recorded`] | causes told more closely by the record that a cache carries |
 //! | [`phrase`] | the causes in words |
 //! | [`render`] | the lines under the summary of a build |
@@ -19,6 +20,7 @@
 
 pub mod cause;
 pub mod diagnose;
+mod difference;
 pub mod phrase;
 pub mod rate;
 pub mod recorded;
@@ -30,7 +32,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use self::cause::{Cause, FileChange, Files, Permissions, Variable, VariableChange};
+pub use self::cause::{Cause, FileChange, Files, OwnFiles, Permissions, Variable, VariableChange};
 pub use self::diagnose::{Details, Diagnosis, diagnose};
 use crate::cache::config::CacheConfig;
 use crate::cache::keys::compare::{Comparison, Fate};
@@ -54,6 +56,8 @@ pub struct Build<'a> {
     pub asked: Option<&'a str>,
     /// The names of the build arguments that were given.
     pub arguments: &'a [String],
+    /// The files that say what is built.
+    pub own: &'a OwnFiles,
 }
 
 impl Build<'_> {

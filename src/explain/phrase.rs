@@ -183,16 +183,7 @@ fn changed_files(files: &Files, length: Length) -> Vec<String> {
             more => format!(", and {more} more (--explain=full)"),
         };
         let (count, verb) = of_all(files.changed.len());
-        let hint = match &files.dockerfile {
-            Some(_) if files.changed.len() == 1 => {
-                "; it is copied too: list it in .dockerignore".to_owned()
-            }
-            Some(name) => format!(
-                "; {} is copied too: list it in .dockerignore",
-                foreign::line(name)
-            ),
-            None => String::new(),
-        };
+        let hint = left_out(files);
         lines.push(format!("{count} {verb}: {}{more}{hint}", names.join(", ")));
     }
     if let Some(permissions) = &files.permissions {
@@ -204,6 +195,24 @@ fn changed_files(files: &Files, length: Length) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Returns the hint where files are copied that only say what is built. The list of what is left out is told only where
+/// nothing else differs: what it leaves out differs with it.
+fn left_out(files: &Files) -> String {
+    let is_all = files.own.len() == files.changed.len();
+    let list = foreign::line(&files.left_out_by);
+    let own = files
+        .own
+        .iter()
+        .filter(|own| is_all || **own != files.left_out_by);
+    let own: Vec<String> = own.map(|own| foreign::line(own).into_owned()).collect();
+    match own.as_slice() {
+        [] => String::new(),
+        [_] if is_all => format!("; it is copied too: list it in {list}"),
+        [one] => format!("; {one} is copied too: list it in {list}"),
+        all => format!("; {} are copied too: list them in {list}", and(all)),
+    }
 }
 
 /// `is_all` is whether nothing else differs.

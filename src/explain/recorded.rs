@@ -1,20 +1,23 @@
 //! Causes told more closely by the record that a cache carries: which files, which variable, from which
 //! image.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashSet};
 
 use bollard_buildkit_proto::pb::op;
 
-use super::{Build, Cause, Details, FileChange, Files, Permissions, Variable, VariableChange};
-use crate::cache::keys::tree::Entry;
-use crate::cache::keys::{Kind, Tree, Vertex, content, record};
-use crate::cache::record::files::{self, File, FileSet};
-use crate::cache::record::hash::Salt;
-use crate::cache::record::observe::{OPTIONS, parts};
-use crate::cache::record::{BuildRecord, Record, StepRecord, name};
+use super::difference::Difference;
+use super::{Build, Cause, Details, FileChange, Files, Variable, VariableChange};
+use crate::cache::keys::plan::platform_name;
+use crate::cache::keys::{Kind, Vertex, record};
+use crate::cache::record::hash::Hashed;
+use crate::cache::record::name::{self, Label};
+use crate::cache::record::observe::{OPTIONS, command, parts};
+use crate::cache::record::{BuildRecord, Record, StepRecord};
 use crate::digest::Digest;
-use crate::fsutil::Matcher;
-use crate::fsutil::wire::{MODE_PERM, MODE_TYPE};
+
+/// The context that a build is given without a name.
+const MAIN_CONTEXT: &str = "context";
 
 /// A record beside the build that is explained.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Recorded<'a> {
     builds: Vec<&'a BuildRecord>,
     /// The steps of this build, by the digests of their records.
     keys: HashSet<Digest>,
+    /// The commands of this build, as each build of the record has hashed its own; in the order of the record.
+    commands: Vec<OnceCell<HashSet<Hashed>>>,
 }
 
 impl<'a> Recorded<'a> {
@@ -43,28 +48,60 @@ impl<'a> Recorded<'a> {
             build,
             builds,
             keys,
+            commands: record.builds.iter().map(|_| OnceCell::new()).collect(),
         }
     }
 
-    /// Returns what a step was, if it is another one now: the one in its place, else the nearest one in its
-    /// stage with the same instruction. Steps that this build has, too, are not meant.
+    /// Returns the commands of this build, as a build of the record would hash them.
+    fn commands(&self, of: &BuildRecord) -> Option<&HashSet<Hashed>> {
+        let at = self
+            .record
+            .builds
+            .iter()
+            .position(|build| std::ptr::eq(build, of))?;
+        let vertices = self.build.plan.vertices().iter();
+        let hashed = || {
+            vertices
+                .filter_map(|vertex| command(vertex, &of.salt))
+                .collect()
+        };
+        Some(self.commands.get(at)?.get_or_init(hashed))
+    }
+
+    /// Returns what a step was, if it is another one now: one with the same command, else the one in its place, else the
+    /// nearest one in its stage with the same instruction. Steps that this build has, too, are not meant, nor are those
+    /// whose command it has in another step.
     fn counterpart(&self, vertex: &Vertex) -> Option<(&'a BuildRecord, &'a StepRecord)> {
-        let label = name::label(&vertex.name)?;
-        let (place, word) = (place(label), name::word(&vertex.name));
-        let kind = parts(vertex, &Salt::default()).kind;
-        let fits = |step: &StepRecord| {
-            let of_stage = step.label().map(|label| self::place(label).0) == Some(place.0);
-            let is_kept = step.key.as_ref().is_some_and(|key| self.keys.contains(key));
-            of_stage && step.kind == kind && name::word(&step.name) == word && !is_kept
-        };
-        let distance = |step: &StepRecord| {
-            let number = step.label().and_then(|label| self::place(label).1);
-            number.unwrap_or(u32::MAX).abs_diff(place.1.unwrap_or(0))
-        };
-        self.builds.iter().find_map(|build| {
-            let steps = build.steps.iter().filter(|step| fits(step));
-            let nearest = steps.min_by_key(|step| distance(step));
-            nearest.map(|step| (*build, step))
+        let own = Label::of(name::label(&vertex.name)?);
+        let word = name::word(&vertex.name);
+        let platform = vertex.platform.as_ref().map(platform_name);
+        let is_other = |build: &BuildRecord| platform.as_ref() != Some(&build.platform);
+        let mut builds = self.builds.clone();
+        builds.sort_by_key(|build| is_other(build));
+        builds.into_iter().find_map(|build| {
+            let new = parts(vertex, &build.salt);
+            let commands = self.commands(build);
+            let rank = |step: &StepRecord| {
+                let is_kept = step.key.as_ref().is_some_and(|key| self.keys.contains(key));
+                if is_kept || step.kind != new.kind || name::word(&step.name) != word {
+                    return None;
+                }
+                let old = step.label().map(Label::of).unwrap_or_default();
+                let is_same = new.args.is_some() && new.args == step.args;
+                let is_another = |args| commands.is_some_and(|own| own.contains(args));
+                let is_of_stage =
+                    stage(old) == stage(own) && !step.args.as_ref().is_some_and(is_another);
+                let number = old.number.unwrap_or(u32::MAX);
+                let distance = number.abs_diff(own.number.unwrap_or(0));
+                let is_elsewhere = stage(old) != stage(own);
+                (is_same || is_of_stage).then_some((!is_same, is_elsewhere, distance))
+            };
+            let ranked = build
+                .steps
+                .iter()
+                .filter_map(|step| Some((rank(step)?, step)));
+            let nearest = ranked.min_by_key(|(rank, _)| *rank);
+            nearest.map(|(_, step)| (build, step))
         })
     }
 
@@ -72,16 +109,20 @@ impl<'a> Recorded<'a> {
     fn changed(&self, vertex: &Vertex) -> Option<Cause> {
         let (build, old) = self.counterpart(vertex)?;
         let new = parts(vertex, &build.salt);
-        if new.args != old.args {
-            return Some(Cause::Command);
-        }
-        if let Some(variable) = self.variable(vertex, &new, old) {
-            return Some(Cause::Variable(variable));
+        let is_exec = vertex.kind() == Kind::Exec;
+        // Earlier versions told nothing of the text of what is no command.
+        let tells_text = is_exec || (old.args.is_some() && new.args.is_some());
+        if tells_text {
+            if new.args != old.args {
+                return Some(Cause::Command);
+            }
+            if let Some(variable) = self.variable(vertex, &new, old) {
+                return Some(Cause::Variable(variable));
+            }
         }
         if new.mounts != old.mounts {
             return Some(Cause::Mounts);
         }
-        let is_exec = vertex.kind() == Kind::Exec;
         if new.rest == old.rest {
             return match (new.time != old.time, is_exec) {
                 (true, _) => Some(Cause::Timestamp),
@@ -90,12 +131,18 @@ impl<'a> Recorded<'a> {
                 (false, false) => None,
             };
         }
-        Some(if is_exec {
-            Cause::Options(differing_options(&new, old))
-        } else if vertex.name == old.name {
-            Cause::Context
-        } else {
-            Cause::Command
+        if is_exec {
+            return Some(Cause::Options(differing_options(&new, old)));
+        }
+        let frontend = self.build.plan.frontend();
+        Some(match tells_text {
+            true if frontend != build.frontend && !build.frontend.is_empty() => Cause::Frontend {
+                from: build.frontend.clone(),
+                to: frontend.to_owned(),
+            },
+            true => Cause::Context,
+            false if vertex.name == old.name && !old.name.contains("<<") => Cause::Context,
+            false => Cause::Command,
         })
     }
 
@@ -115,7 +162,8 @@ impl<'a> Recorded<'a> {
                 (false, true) => VariableChange::Gone,
                 (true, true) => VariableChange::Value,
             },
-            is_named: super::diagnose::is_named(vertex, name),
+            // Of what is no command only the variables count that stand in it.
+            is_named: vertex.kind() != Kind::Exec || super::diagnose::is_named(vertex, name),
         })
     }
 
@@ -147,7 +195,14 @@ impl<'a> Recorded<'a> {
             keys.into_iter().any(|key| own.contains(key))
         };
         let build = self.builds.iter().find(has_step)?;
-        let mut all = Files::default();
+        let text = self.text(vertex, build, &own);
+        if let Some(Cause::Variable(_)) = text {
+            return text;
+        }
+        let mut all = Files {
+            left_out_by: self.build.own.ignore_file.clone(),
+            ..Files::default()
+        };
         for (input, rule) in vertex.inputs.iter().zip(&key.inputs) {
             let source = input.and_then(|input| self.build.plan.vertices().get(input.vertex));
             let name = source.and_then(Vertex::local_name);
@@ -158,20 +213,35 @@ impl<'a> Recorded<'a> {
             let set = self.record.files(build, name)?;
             let mut difference = Difference::of(set, new, selectors)?;
             difference.mark_ignored(&source.map(excluded).unwrap_or_default());
+            if name == MAIN_CONTEXT {
+                all.own = difference.changed_of(self.build.own);
+            }
             difference.add_to(&mut all);
         }
         if all.changed.is_empty() && all.permissions.is_none() {
             return None;
         }
-        let dockerfile = vertex.place.as_ref().map(|place| &place.file);
-        let is_changed = |name: &&String| {
-            let changed = all.changed.iter();
-            changed
-                .clone()
-                .any(|(path, change)| path == *name && *change == FileChange::Content)
-        };
-        all.dockerfile = dockerfile.filter(is_changed).cloned();
+        let is_new = |(_, change): &(String, FileChange)| *change == FileChange::New;
+        if text.is_some() && all.permissions.is_none() && all.changed.iter().all(is_new) {
+            return text;
+        }
         Some(Cause::Files(all))
+    }
+
+    /// Returns how the text of a step differs from that of all that have its key: what is copied has another name.
+    fn text(&self, vertex: &Vertex, build: &BuildRecord, own: &[Digest]) -> Option<Cause> {
+        let new = parts(vertex, &build.salt);
+        let is_own = |step: &&StepRecord| step.key.as_ref().is_some_and(|key| own.contains(key));
+        let old: Vec<&StepRecord> = build.steps.iter().filter(is_own).collect();
+        let tells = |step: &&StepRecord| step.args.is_some();
+        let is_same = |step: &&StepRecord| step.args == new.args && step.env == new.env;
+        if new.args.is_none() || !old.iter().all(tells) || old.iter().any(is_same) {
+            return None;
+        }
+        match old.iter().find(|step| step.args == new.args) {
+            Some(step) => self.variable(vertex, &new, step).map(Cause::Variable),
+            None => Some(Cause::Command),
+        }
     }
 }
 
@@ -215,141 +285,10 @@ fn step_keys(build: &Build<'_>, at: usize) -> impl Iterator<Item = Digest> {
     keys.map(move |key| record(&key, output))
 }
 
-/// Returns stage and number of a label. The platform in it does not count.
-fn place(label: &str) -> (&str, Option<u32>) {
-    let stage = name::stage(label);
-    let stage = match stage.split_once(' ') {
-        Some((platform, stage)) if platform.contains('/') => stage,
-        _ => stage,
-    };
-    // A Dockerfile of one stage has its steps without its name.
-    let stage = if stage == "stage-0" { "" } else { stage };
-    (stage, name::number(label))
-}
-
-/// How the files differ that a step reads of one context.
-struct Difference {
-    total: usize,
-    changed: Vec<(String, FileChange)>,
-    /// Those of which only the permissions differ: the path, and the bits now and before.
-    permissions: Vec<(String, u32, u32)>,
-}
-
-impl Difference {
-    /// Compares a list with a tree; `None` where the list cannot be read.
-    fn of(set: &FileSet, new: &Tree, selectors: &[content::Selector]) -> Option<Self> {
-        let old: BTreeMap<String, File> = set
-            .expand()?
-            .into_iter()
-            .map(|file| (file.path.clone(), file))
-            .collect();
-        let old_tree = set.tree(old.values());
-        let read_now = content::selected(new, selectors);
-        let read_before = content::selected(&old_tree, selectors);
-        let mut difference = Self {
-            total: read_now.len(),
-            changed: Vec::new(),
-            permissions: Vec::new(),
-        };
-        for path in read_now.union(&read_before) {
-            let now = read_now.contains(path).then(|| new.entry(path)).flatten();
-            let path = String::from_utf8_lossy(path).into_owned();
-            let before = old.get(&path);
-            difference.compare(path, now.as_ref(), before, set);
-        }
-        if set.folders.is_some() {
-            difference.compare_folders(new, &old_tree, selectors);
-        }
-        Some(difference)
-    }
-
-    /// Compares folders: those that are empty count as files.
-    fn compare_folders(&mut self, new: &Tree, old: &Tree, selectors: &[content::Selector]) {
-        let read_now = content::folders(new, selectors);
-        let read_before = content::folders(old, selectors);
-        for path in read_now.union(&read_before) {
-            let now = read_now.contains(path).then(|| new.folder(path)).flatten();
-            let before = read_before.contains(path).then(|| old.folder(path));
-            self.total += usize::from(now.as_ref().is_some_and(|now| now.is_empty));
-            let path = String::from_utf8_lossy(path).into_owned();
-            match (now, before.flatten()) {
-                // What is in it is told.
-                (Some(now), None) if now.is_empty => self.changed.push((path, FileChange::New)),
-                (None, Some(before)) if before.is_empty => {
-                    self.changed.push((path, FileChange::Removed));
-                }
-                (Some(now), Some(before)) => self.compare_modes(path, now.mode, before.mode),
-                _ => {}
-            }
-        }
-    }
-
-    fn compare_modes(&mut self, path: String, now: u32, before: u32) {
-        if (now ^ before) & !MODE_TYPE != 0 {
-            let bits = |mode: u32| mode & MODE_PERM;
-            self.permissions.push((path, bits(now), bits(before)));
-        }
-    }
-
-    fn compare(&mut self, path: String, now: Option<&Entry>, before: Option<&File>, set: &FileSet) {
-        let change = match (now, before) {
-            (Some(_), None) => FileChange::New,
-            (None, Some(_)) => FileChange::Removed,
-            (Some(now), Some(before)) if (now.mode ^ before.mode) & MODE_TYPE != 0 => {
-                FileChange::Kind
-            }
-            (Some(now), Some(before)) => {
-                let content = files::content(&set.salt, now);
-                let size = u64::try_from(now.size).unwrap_or_default();
-                let is_other = match (content, before.content) {
-                    (Some(now), Some(before)) => now != before,
-                    // What was not read is only told by its size.
-                    _ => size != before.size,
-                };
-                if is_other {
-                    FileChange::Content
-                } else {
-                    if !before.is_link() {
-                        self.compare_modes(path, now.mode, before.mode);
-                    }
-                    return;
-                }
-            }
-            (None, None) => return,
-        };
-        self.changed.push((path, change));
-    }
-
-    /// Tells the files that are not sent any more from those that are gone.
-    fn mark_ignored(&mut self, excluded: &[String]) {
-        let Ok(matcher) = Matcher::new(excluded) else {
-            return;
-        };
-        for (path, change) in &mut self.changed {
-            let is_ignored = || matcher.matches(path.trim_end_matches('/')).unwrap_or(false);
-            if *change == FileChange::Removed && is_ignored() {
-                *change = FileChange::Ignored;
-            }
-        }
-    }
-
-    fn add_to(self, all: &mut Files) {
-        all.total += self.total;
-        all.changed.extend(self.changed);
-        let count = self.permissions.len();
-        // Git keeps whether the owner may run it, and nothing else.
-        let in_git = |(_, now, before): &(String, u32, u32)| (now ^ before) & 0o100 == 0;
-        let same_in_git = self.permissions.iter().all(in_git);
-        if let (Some((such_as, now, before)), None) =
-            (self.permissions.into_iter().next(), &all.permissions)
-        {
-            all.permissions = Some(Permissions {
-                count,
-                now,
-                before,
-                such_as,
-                same_in_git,
-            });
-        }
+/// Returns the stage of a label as it is compared: a Dockerfile of one stage has its steps without its name.
+fn stage(label: Label<'_>) -> &str {
+    match label.stage {
+        "stage-0" => "",
+        stage => stage,
     }
 }

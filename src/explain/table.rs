@@ -4,6 +4,7 @@ use super::phrase::{self, Length};
 use super::{Build, Diagnosis, Miss, Outcome, Place, Step};
 use crate::cache::keys::Vertex;
 use crate::cache::keys::compare::State;
+use crate::cache::keys::twins::Twins;
 use crate::text::foreign;
 
 /// One step of a forecast.
@@ -29,6 +30,7 @@ pub struct Row {
 
 /// Returns the rows, in the order of the Dockerfile.
 pub fn rows(build: &Build<'_>, diagnosis: &Diagnosis) -> Vec<Row> {
+    let twins = Twins::sure(build.plan, build.keys);
     let mut rows = Vec::new();
     for (at, vertex) in build.plan.vertices().iter().enumerate() {
         let is_cause = diagnosis.misses.iter().any(|miss| miss.step.vertex == at);
@@ -51,7 +53,10 @@ pub fn rows(build: &Build<'_>, diagnosis: &Diagnosis) -> Vec<Row> {
             step: phrase::name(&step(at, vertex)),
             cache: foreign::line(&cache).into_owned(),
             cache_name: is_there.then(|| name.to_owned()),
-            why: why(build, diagnosis, at, outcome),
+            why: match twins.first(at) {
+                first if first != at && outcome == Outcome::Ran => made_with(build, first),
+                _ => why(build, diagnosis, at, outcome),
+            },
             outcome,
             code: code(diagnosis, at, outcome),
             digest: vertex.digest.clone(),
@@ -91,6 +96,13 @@ pub fn text(rows: &[Row]) -> String {
         text.push_str(&line(&row.step, &row.cache, &row.why));
     }
     text
+}
+
+/// Returns what is said of a step that the builder makes together with an equal one, such as one for another platform.
+fn made_with(build: &Build<'_>, first: usize) -> String {
+    let vertex = build.plan.vertices().get(first);
+    let label = vertex.map(|vertex| phrase::label(&step(first, vertex)));
+    format!("made once, with {}", label.unwrap_or_default())
 }
 
 fn why(build: &Build<'_>, diagnosis: &Diagnosis, at: usize, outcome: Outcome) -> String {

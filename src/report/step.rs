@@ -1,7 +1,7 @@
 //! One step of a report, or one export, made of what was reported of it.
 
 use crate::cache::keys::{Kind, Plan, Vertex as Planned};
-use crate::cache::record::name;
+use crate::cache::record::name::{self, Label};
 use crate::progress::model::{Outcome, Vertex};
 use crate::progress::time::Time;
 use crate::text::foreign;
@@ -64,8 +64,10 @@ impl Clock {
         let duration_ms = spans.iter().map(|(from, to)| to - from).sum();
         let status = self.status(vertex);
         let bytes = bytes(vertex);
-        let label = name::label(&name).map(place);
-        let (platform, stage) = label.unwrap_or_default();
+        let label = name::label(&name).map(Label::of).unwrap_or_default();
+        let (platform, stage) = (label.platform, Some(label.stage));
+        let platform = platform.map(str::to_owned);
+        let stage = stage.filter(|stage| !stage.is_empty()).map(str::to_owned);
         Step {
             id: 0,
             kind: "internal",
@@ -161,25 +163,6 @@ pub(super) fn without_values(name: &str) -> String {
     }
 }
 
-/// Returns platform and stage of the label of a step: `[linux/amd64 build 2/4]`.
-fn place(label: &str) -> (Option<String>, Option<String>) {
-    let inner = label.trim_start_matches('[').trim_end_matches(']');
-    let is_count = |word: &str| {
-        let number = |text: &str| text.parse::<u32>().is_ok();
-        let parts = word.split_once('/');
-        parts.is_some_and(|(step, of)| number(step) && number(of))
-    };
-    let mut words: Vec<&str> = inner.split_whitespace().collect();
-    if words.last().is_some_and(|word| is_count(word)) {
-        words.pop();
-    }
-    let platform = words.first().filter(|word| word.contains('/'));
-    let platform = platform.map(|platform| (*platform).to_owned());
-    let rest = words.get(usize::from(platform.is_some())..);
-    let stage = rest.unwrap_or_default().join(" ");
-    (platform, Some(stage).filter(|stage| !stage.is_empty()))
-}
-
 /// Returns the word for a kind. A report also has the steps of builder and client themselves.
 fn kind(kind: Kind) -> &'static str {
     match kind {
@@ -219,24 +202,6 @@ fn error(vertex: &Vertex, status: Status) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_tell_platform_and_stage() {
-        let of = |label: &str| {
-            let (platform, stage) = place(label);
-            (platform.unwrap_or_default(), stage.unwrap_or_default())
-        };
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(of("[2/4]"), pair("", ""));
-        assert_eq!(of("[build 2/4]"), pair("", "build"));
-        assert_eq!(of("[linux/arm64 2/4]"), pair("linux/arm64", ""));
-        assert_eq!(
-            of("[linux/arm64 build 12/14]"),
-            pair("linux/arm64", "build")
-        );
-        assert_eq!(of("[internal]"), pair("", "internal"));
-        assert_eq!(of("[]"), pair("", ""));
-    }
 
     #[test]
     fn values_of_variables_are_not_in_names() {

@@ -16,7 +16,9 @@ use docker_cachex::for_tests::cache::keys::calibrate::Calibration;
 use docker_cachex::for_tests::cache::keys::compare::{Comparison, Fate, State, forecast};
 use docker_cachex::for_tests::cache::keys::header::FileHash;
 use docker_cachex::for_tests::cache::keys::{Facts, Keys, Kind, Plan, Tree};
-use docker_cachex::for_tests::explain::{self, Build, Cache, Outcome, Outcomes, diagnose};
+use docker_cachex::for_tests::explain::{
+    self, Build, Cache, Outcome, Outcomes, OwnFiles, diagnose,
+};
 use docker_cachex::for_tests::fsutil::Matcher;
 use docker_cachex::for_tests::fsutil::wire::{self, Stat};
 use fs_err as fs;
@@ -217,6 +219,7 @@ impl RemoteCache {
             caches: &[cache],
             asked: None,
             arguments: &[],
+            own: &OwnFiles::default(),
         };
         let misses = diagnose(&build, &()).misses;
         misses.iter().map(|miss| miss.cause.code()).collect()

@@ -3,17 +3,17 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::Builder;
 use super::bases::{self, Bases};
 use super::caches::{Caches, newest};
 use super::files::{Reader, Trees};
+use super::{Builder, own_files};
 use crate::build::request::{BuildRequest, NoCache};
 use crate::cache::config::CacheConfig;
 use crate::cache::keys::calibrate::Calibration;
 use crate::cache::keys::compare::{Comparison, State};
 use crate::cache::keys::{Facts, Keys, Plan, Unknown};
 use crate::explain::recorded::Recorded;
-use crate::explain::{Build, Cache, Diagnosis, Outcome, Outcomes, diagnose};
+use crate::explain::{Build, Cache, Diagnosis, Outcome, Outcomes, OwnFiles, diagnose};
 use crate::text::human;
 
 /// The steps, what is known of them, and what the caches have of them.
@@ -23,6 +23,7 @@ pub(super) struct Findings {
     pub(super) caches: Caches,
     trees: Trees,
     bases: Bases,
+    own: OwnFiles,
     pub(super) keys: Keys,
     /// One for each cache that was read.
     pub(super) comparisons: Vec<Comparison>,
@@ -41,6 +42,7 @@ impl Findings {
         let trees = reader.trees(&plan, wanted).await;
         let mut findings = Self {
             keys: Keys::of(&plan, &Facts::default()),
+            own: own_files::of(&plan, reader.folders()),
             plan,
             caches,
             trees,
@@ -154,6 +156,7 @@ impl Findings {
             caches: &caches,
             asked: asked.as_deref(),
             arguments: &arguments,
+            own: &self.own,
         };
         // Of those that tell something the one counts that knows most of the build.
         let read = self.caches.read.iter().zip(&caches).rev();

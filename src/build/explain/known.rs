@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use bollard_buildkit_proto::pb::Definition;
-
 use super::caches::{Caches, ReadCache};
 use super::findings::age;
 use crate::cache::keys::{Facts, Keys, Plan, record};
@@ -14,14 +12,8 @@ use crate::digest::Digest;
 use crate::report::{Known, KnownCache};
 
 /// Returns the names of the steps without the values of variables.
-pub(super) fn names(plan: &Plan, definitions: &BTreeMap<String, Definition>) -> Vec<String> {
-    let vertices = plan.vertices().iter();
-    let names = vertices.map(|vertex| {
-        let mut definitions = definitions.values();
-        let own = definitions.find(|own| own.metadata.contains_key(&vertex.digest));
-        own.map_or_else(String::new, |own| name::plain(vertex, own))
-    });
-    names.collect()
+pub(super) fn names(plan: &Plan) -> Vec<String> {
+    plan.vertices().iter().map(name::plain).collect()
 }
 
 /// Returns what is known of the steps and of the caches, where these were looked into.

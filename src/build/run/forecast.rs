@@ -44,7 +44,8 @@ pub async fn forecast(
                     session: build.names.id.clone(),
                 };
                 let folders = inputs.folders();
-                let found = imports.found(status.unread());
+                let mut found = imports.found(status.unread());
+                found.extend(imports.out_of_reach());
                 let forecast = forecast::of(request, &definitions, folders, found, &builder);
                 Ok(Box::pin(forecast).await)
             }

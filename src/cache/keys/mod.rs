@@ -13,6 +13,7 @@
 //! | [`compare`] | the steps of a build looked up in a cache config |
 //! | [`calibrate`] | which kinds of keys a builder computes as this room does |
 //! | `declared` | the build arguments that a Dockerfile declares |
+//! | [`text`] | the instructions as a Dockerfile has them |
 //! | [`vary`] | steps that differ in one thing only, looked up in a cache |
 //! | [`twins`] | steps that a build has twice |
 //! | `go_json` | the JSON that keys are digests of |
@@ -33,6 +34,7 @@ pub mod header;
 mod join;
 pub mod plan;
 mod source;
+pub mod text;
 pub mod tree;
 pub mod twins;
 pub mod vary;

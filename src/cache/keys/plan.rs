@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use bollard_buildkit_proto::pb::{self, Definition, Op, op};
 use prost::Message as _;
 
-use super::{Facts, Unknown, declared};
+use super::{Facts, Unknown, declared, text};
 use crate::digest::Digest;
 use crate::options::platform::Platform;
 
@@ -19,6 +19,8 @@ pub struct Plan {
     results: Vec<Edge>,
     /// The build arguments that the Dockerfile declares.
     arguments: BTreeSet<String>,
+    /// The image that the Dockerfile names as its frontend, or `builtin`.
+    frontend: String,
     /// The outputs of each vertex that are used.
     outputs: Vec<BTreeSet<i64>>,
 }
@@ -51,6 +53,8 @@ pub struct Vertex {
     pub ignores_cache: bool,
     /// Where it stands in the Dockerfile.
     pub place: Option<Place>,
+    /// The instruction there, all its lines, with variables as they stand.
+    pub text: Option<String>,
 }
 
 /// A place in a Dockerfile.
@@ -190,8 +194,10 @@ impl Plan {
         let mut order = Vec::new();
         let mut results = Vec::new();
         let mut arguments = BTreeSet::new();
+        let mut frontend = None;
         for definition in definitions {
             arguments.extend(declared::arguments(definition));
+            frontend.get_or_insert_with(|| text::frontend(definition));
             let places = places(definition);
             let last = definition.def.len().saturating_sub(1);
             for (at, bytes) in definition.def.iter().enumerate() {
@@ -213,6 +219,7 @@ impl Plan {
         }
         let mut plan = Self::in_order(read, order, &results);
         plan.arguments = arguments;
+        plan.frontend = frontend.unwrap_or_default();
         plan
     }
 
@@ -291,6 +298,11 @@ impl Plan {
         &self.arguments
     }
 
+    /// Returns the image that the Dockerfile names as its frontend, or `builtin`.
+    pub fn frontend(&self) -> &str {
+        &self.frontend
+    }
+
     /// Returns the index of the step with a digest.
     pub fn index_of(&self, digest: &str) -> Option<usize> {
         self.by_digest.get(digest).copied()
@@ -324,6 +336,7 @@ impl Read {
         let metadata = definition.metadata.get(digest);
         let name = metadata.and_then(|m| m.description.get("llb.customname"));
         let told_as = name.cloned().unwrap_or_default();
+        let place = places.get(digest);
         let mut read = Self {
             vertex: Vertex {
                 digest: digest.to_owned(),
@@ -333,7 +346,8 @@ impl Read {
                 name: own_name(&told_as, op.as_ref().ok()),
                 told_as,
                 ignores_cache: metadata.is_some_and(|metadata| metadata.ignore_cache),
-                place: places.get(digest).cloned(),
+                place: place.cloned(),
+                text: place.and_then(|place| text::of(place, definition)),
             },
             inputs: Vec::new(),
         };

@@ -15,6 +15,8 @@ use crate::digest::Digest;
 /// The steps of a plan that are or may turn out to be the same.
 #[derive(Debug, Clone, Default)]
 pub struct Twins {
+    /// What is not known speaks against two steps being the same.
+    only_sure: bool,
     /// For each vertex the first one that may be the same; itself where there is none before it.
     first: Vec<usize>,
 }
@@ -23,7 +25,20 @@ impl Twins {
     /// Finds them. What is not known of the files and the layers that steps lie on speaks against nothing: two steps may
     /// come out the same.
     pub fn of(plan: &Plan, keys: &Keys) -> Self {
-        let mut twins = Self::default();
+        Self::default().filled(plan, keys)
+    }
+
+    /// Finds those that are the same for sure.
+    pub fn sure(plan: &Plan, keys: &Keys) -> Self {
+        let twins = Self {
+            only_sure: true,
+            ..Self::default()
+        };
+        twins.filled(plan, keys)
+    }
+
+    fn filled(self, plan: &Plan, keys: &Keys) -> Self {
+        let mut twins = self;
         let mut seen: BTreeMap<&[Digest], Vec<usize>> = BTreeMap::new();
         for (at, vertex) in plan.vertices().iter().enumerate() {
             let mut first = at;
@@ -75,7 +90,7 @@ impl Twins {
                     return false;
                 };
                 self.fit_as_steps(plan, keys, edge, other)
-                    || fit_as_files(
+                    || self.fit_as_files(
                         plan,
                         rule,
                         (edge, keys.content(a, input)),
@@ -104,29 +119,34 @@ impl Twins {
         // The second key is that of the layers.
         let are_known = own.len() > 1 && others.len() > 1;
         own.iter().any(|key| others.contains(key))
-            || (!are_known && identifier(one) == identifier(other))
+            || (!self.only_sure && !are_known && identifier(one) == identifier(other))
     }
-}
 
-/// Returns whether what two steps read of two inputs may be the same files.
-fn fit_as_files(
-    plan: &Plan,
-    rule: &InputRule,
-    (a, content): (Edge, &Content),
-    (b, other_content): (Edge, &Content),
-) -> bool {
-    if rule.content.is_none() {
-        return false;
-    }
-    let name = |edge: Edge| {
-        plan.vertices()
-            .get(edge.vertex)
-            .and_then(Vertex::local_name)
-    };
-    match (content, other_content) {
-        _ if name(a).is_some() && name(a) == name(b) => true,
-        (Content::Keys(keys), Content::Keys(others)) => keys.iter().any(|key| others.contains(key)),
-        _ => true,
+    /// Returns whether what two steps read of two inputs may be the same files.
+    fn fit_as_files(
+        &self,
+        plan: &Plan,
+        rule: &InputRule,
+        (a, content): (Edge, &Content),
+        (b, other_content): (Edge, &Content),
+    ) -> bool {
+        if rule.content.is_none() {
+            return false;
+        }
+        let name = |edge: Edge| {
+            plan.vertices()
+                .get(edge.vertex)
+                .and_then(Vertex::local_name)
+        };
+        match (content, other_content) {
+            (Content::Keys(keys), Content::Keys(others)) if self.only_sure => keys == others,
+            _ if self.only_sure => false,
+            _ if name(a).is_some() && name(a) == name(b) => true,
+            (Content::Keys(keys), Content::Keys(others)) => {
+                keys.iter().any(|key| others.contains(key))
+            }
+            _ => true,
+        }
     }
 }
 
@@ -150,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::cache::keys::Facts;
-    use crate::cache::keys::testing::{BASE, Maker, amd64, copy, image, run, source};
+    use crate::cache::keys::testing::{BASE, Maker, amd64, copy, image, run, source, tree};
 
     fn arm64() -> Platform {
         Platform {
@@ -195,6 +215,32 @@ mod tests {
             assert_eq!(twins.first(at(name)), at(name));
             assert_eq!(twins.of_vertex(at(name)).count(), 0);
         }
+    }
+
+    #[test]
+    fn only_what_is_known_makes_twins_for_sure() {
+        let plan = plan();
+        let count = |facts: &Facts<'_>| {
+            let twins = Twins::sure(&plan, &Keys::of(&plan, facts));
+            (0..plan.vertices().len())
+                .filter(|at| twins.first(*at) != *at)
+                .count()
+        };
+        assert_eq!(count(&Facts::default()), 0);
+        let layers = |arch: &str| {
+            let image = (BASE.to_owned(), format!("linux/{arch}"));
+            (image, vec![Digest::of(b"x")])
+        };
+        let images = [layers("amd64"), layers("arm64")].into();
+        let files = tree(&[("a", "a")]);
+        let facts = Facts {
+            images,
+            ..Facts::default()
+        };
+        assert_eq!(count(&facts), 0);
+        let trees = [("context".to_owned(), &files)].into();
+        // What the command made may come out otherwise.
+        assert_eq!(count(&Facts { trees, ..facts }), 1);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Names of steps as a record may tell them: frontends put the values of variables into the names, and
 //! values never stand in a record. So the text is that of the Dockerfile.
 
-use bollard_buildkit_proto::pb::Definition;
+use std::collections::BTreeMap;
 
-use crate::cache::keys::Vertex;
+use crate::cache::keys::{Vertex, text};
 
 /// Characters of a name that are kept.
 const MAX: usize = 200;
@@ -14,18 +14,47 @@ pub fn label(name: &str) -> Option<&str> {
     name.get(..=end)
 }
 
-/// Returns the stage of a label, such as `build` or `linux/amd64 build`; empty where there is none.
-pub fn stage(label: &str) -> &str {
-    let inner = label.trim_start_matches('[').trim_end_matches(']');
-    let (stage, count) = inner.rsplit_once(' ').unwrap_or((inner, ""));
-    if count.contains('/') { stage } else { inner }
+/// A label taken apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Label<'a> {
+    /// The platform, which a build for several ones names.
+    pub platform: Option<&'a str>,
+    /// The stage; empty where the Dockerfile has but one without a name.
+    pub stage: &'a str,
+    /// The number of the step in its stage.
+    pub number: Option<u32>,
 }
 
-/// Returns the number of the step in its stage.
-pub fn number(label: &str) -> Option<u32> {
-    let inner = label.trim_end_matches(']');
-    let (_, count) = inner.rsplit_once(' ')?;
-    count.split_once('/')?.0.parse().ok()
+impl<'a> Label<'a> {
+    /// Takes apart what [`label`] returns, such as `[linux/arm64 build 4/6]`, `[build 4/6]`, `[4/6]` or `[internal]`.
+    pub fn of(label: &'a str) -> Self {
+        let inner = label.trim_start_matches('[').trim_end_matches(']').trim();
+        let (before, last) = inner.rsplit_once(' ').unwrap_or(("", inner));
+        let number = number(last);
+        let rest = if number.is_some() {
+            before.trim_end()
+        } else {
+            inner
+        };
+        let (first, behind) = rest.split_once(' ').unwrap_or((rest, ""));
+        let platform = Some(first).filter(|first| first.contains('/'));
+        Self {
+            platform,
+            stage: if platform.is_some() {
+                behind.trim_start()
+            } else {
+                rest
+            },
+            number,
+        }
+    }
+}
+
+/// Returns the first of the numbers of `4/6`.
+fn number(word: &str) -> Option<u32> {
+    let (number, all) = word.split_once('/')?;
+    let _all: u32 = all.parse().ok()?;
+    number.parse().ok()
 }
 
 /// Returns the word of the instruction, such as `RUN`.
@@ -37,11 +66,11 @@ pub fn word(name: &str) -> &str {
 }
 
 /// Returns the name of a step without the values of variables.
-pub fn plain(vertex: &Vertex, definition: &Definition) -> String {
+pub fn plain(vertex: &Vertex) -> String {
     let name = vertex.name.as_str();
     let label = label(name).unwrap_or_default();
     let internal = label == "[internal]";
-    let text = match instruction(vertex, definition) {
+    let text = match instruction(vertex) {
         _ if internal => name
             .get(label.len()..)
             .unwrap_or_default()
@@ -55,44 +84,23 @@ pub fn plain(vertex: &Vertex, definition: &Definition) -> String {
     name
 }
 
-/// Returns the text of the instruction that a step comes from, on one line.
-fn instruction(vertex: &Vertex, definition: &Definition) -> Option<String> {
-    let place = vertex.place.as_ref()?;
-    let source = definition.source.as_ref()?;
-    let mut infos = source.infos.iter();
-    let info = infos.find(|info| info.filename == place.file)?;
-    let text = String::from_utf8_lossy(&info.data);
-    let first = usize::try_from(place.first).ok()?.checked_sub(1)?;
-    let count = usize::try_from(place.last).ok()?.saturating_sub(first);
-    let mut words = Vec::new();
-    let mut continues = false;
-    for (at, line) in text.lines().skip(first).take(50).enumerate() {
-        if at >= count.max(1) && !continues {
-            break;
-        }
-        let line = line.trim();
-        if line.starts_with('#') {
-            continue;
-        }
-        continues = line.ends_with('\\');
-        words.extend(
-            line.trim_end_matches('\\')
-                .split_whitespace()
-                .map(str::to_owned),
-        );
-        // What a heredoc holds is no part of the name.
-        if line.contains("<<") && !continues {
-            break;
-        }
-    }
+/// Returns the instruction that a step comes from, on one line.
+fn instruction(vertex: &Vertex) -> Option<String> {
+    let text = text::on_one_line(vertex.text.as_deref()?);
     // One that makes other steps of it, such as ONBUILD, is told by its own word.
     let wanted = word(&vertex.name);
-    let first = words.first()?;
+    let (first, rest) = text.split_once(' ').unwrap_or((&text, ""));
     if wanted.is_empty() || !first.eq_ignore_ascii_case(wanted) {
         return None;
     }
-    let rest = words.get(1..).unwrap_or_default().join(" ");
     Some(format!("{wanted} {rest}"))
+}
+
+/// Returns the values of variables that the name of a step has in its place, as far as they can be told.
+pub fn values(vertex: &Vertex) -> BTreeMap<String, String> {
+    let told = vertex.name.get(label(&vertex.name).map_or(0, str::len)..);
+    let both = instruction(vertex).zip(told);
+    both.map_or_else(BTreeMap::new, |(plain, told)| text::values(&plain, told))
 }
 
 #[cfg(test)]
@@ -100,19 +108,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_tell_stage_and_number() {
+    fn labels_tell_platform_stage_and_number() {
         let name = "[linux/arm64 build 4/6] COPY . .";
         let label = label(name).unwrap();
         assert_eq!(label, "[linux/arm64 build 4/6]");
-        assert_eq!(
-            (stage(label), number(label)),
-            ("linux/arm64 build", Some(4))
-        );
         assert_eq!(word(name), "COPY");
-        assert_eq!(stage("[internal]"), "internal");
         assert_eq!(super::label("RUN x"), None);
         assert_eq!(word("[a] <script>"), "");
-        assert_eq!(number("[]"), None);
         assert_eq!(super::label("["), None);
+        for (label, platform, stage, number) in [
+            (label, Some("linux/arm64"), "build", Some(4)),
+            ("[build 4/6]", None, "build", Some(4)),
+            ("[linux/amd64 2/4]", Some("linux/amd64"), "", Some(2)),
+            ("[2/4]", None, "", Some(2)),
+            ("[internal]", None, "internal", None),
+            ("[context a b]", None, "context a b", None),
+            ("[]", None, "", None),
+            ("[", None, "", None),
+        ] {
+            let expected = Label {
+                platform,
+                stage,
+                number,
+            };
+            assert_eq!(Label::of(label), expected, "{label}");
+        }
     }
 }

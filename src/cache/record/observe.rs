@@ -10,10 +10,10 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::files::FileSet;
-use super::hash::Salt;
+use super::hash::{Hashed, Salt};
 use super::{BuildRecord, Detail, Record, StepRecord, name};
 use crate::cache::keys::plan::platform_name;
-use crate::cache::keys::{Facts, Keys, Plan, Tree, Vertex, record};
+use crate::cache::keys::{Facts, Keys, Plan, Tree, Vertex, record, text};
 use crate::digest::Digest;
 
 /// What is known of a build that has just run.
@@ -66,9 +66,9 @@ impl Observed {
                 dockerfile: file_name(&self.dockerfile),
                 target: self.target.clone(),
                 platform: own_platform,
-                frontend: frontend(definition),
+                frontend: plan.frontend().to_owned(),
                 commit: self.commit.clone().filter(|_| detail == Detail::Full),
-                steps: self.steps(&plan, definition, &salt),
+                steps: self.steps(&plan, &salt),
                 sets: BTreeMap::new(),
             };
             unchanged &= before.is_some_and(|before| is_unchanged(&build, before));
@@ -126,7 +126,7 @@ impl Observed {
         Some(set)
     }
 
-    fn steps(&self, plan: &Plan, definition: &Definition, salt: &Salt) -> Vec<StepRecord> {
+    fn steps(&self, plan: &Plan, salt: &Salt) -> Vec<StepRecord> {
         let facts = Facts {
             platform: self.platform.clone(),
             ..Facts::default()
@@ -139,7 +139,7 @@ impl Observed {
             let inputs = vertex.inputs.iter();
             StepRecord {
                 key: key.map(|key| record(key, output)),
-                name: name::plain(vertex, definition),
+                name: name::plain(vertex),
                 line: vertex.place.as_ref().map(|place| (place.first, place.last)),
                 inputs: inputs.map(|input| Some(input.as_ref()?.vertex)).collect(),
                 milliseconds: self.ran.get(&vertex.digest).copied(),
@@ -183,22 +183,6 @@ fn file_name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// Returns the image of the `syntax` line at the top of the Dockerfile.
-fn frontend(definition: &Definition) -> String {
-    let infos = definition.source.iter().flat_map(|source| &source.infos);
-    let mut syntax = infos.filter_map(|info| {
-        let text = String::from_utf8_lossy(&info.data);
-        let mut comments = text.lines().map(str::trim);
-        comments.find_map(|line| {
-            let line = line.strip_prefix('#')?.trim();
-            let (name, value) = line.split_once('=')?;
-            let is_syntax = name.trim().eq_ignore_ascii_case("syntax");
-            is_syntax.then(|| value.trim().chars().take(200).collect())
-        })
-    });
-    syntax.next().unwrap_or_else(|| "builtin".to_owned())
-}
-
 /// The option that `WORKDIR` sets.
 pub const OPTION_FOLDER: &str = "WORKDIR";
 /// The options of commands that are told one by one, by what sets them in a Dockerfile.
@@ -208,11 +192,15 @@ pub const OPTIONS: [&str; 4] = [OPTION_FOLDER, "USER", "--network", "--security"
 pub fn parts(vertex: &Vertex, salt: &Salt) -> StepRecord {
     let mut step = StepRecord {
         kind: vertex.kind().as_str().to_owned(),
+        args: command(vertex, salt),
         ..StepRecord::default()
     };
     match &vertex.op {
         Ok(op::Op::Exec(exec)) => exec_parts(exec, salt, &mut step),
-        Ok(op::Op::File(file)) => file_parts(file, salt, &mut step),
+        Ok(op::Op::File(file)) => {
+            file_parts(file, salt, &mut step);
+            step.env = values(vertex, salt);
+        }
         Ok(op::Op::Source(source)) => source_parts(source, salt, &mut step),
         Ok(op::Op::Merge(merge)) => step.rest = Some(salt.hash("rest", &merge.encode_to_vec())),
         Ok(op::Op::Diff(diff)) => step.rest = Some(salt.hash("rest", &diff.encode_to_vec())),
@@ -221,11 +209,20 @@ pub fn parts(vertex: &Vertex, salt: &Salt) -> StepRecord {
     step
 }
 
+/// Returns the hash of what a step says: its command, or the text of a file operation.
+pub fn command(vertex: &Vertex, salt: &Salt) -> Option<Hashed> {
+    let text = match &vertex.op {
+        Ok(op::Op::Exec(exec)) => exec.meta.as_ref()?.args.join("\0"),
+        Ok(op::Op::File(_)) => text::normalized(vertex.text.as_ref()?),
+        _ => return None,
+    };
+    Some(salt.hash("args", text.as_bytes()))
+}
+
 fn exec_parts(exec: &ExecOp, salt: &Salt, step: &mut StepRecord) {
     let mut rest = exec.clone();
     if let Some(meta) = &mut rest.meta {
-        let args = std::mem::take(&mut meta.args);
-        step.args = Some(salt.hash("args", args.join("\0").as_bytes()));
+        meta.args.clear();
         for entry in std::mem::take(&mut meta.env) {
             let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
             let value = salt.hash(name, value.as_bytes());
@@ -264,6 +261,16 @@ fn file_parts(file: &FileOp, salt: &Salt, step: &mut StepRecord) {
     }
     step.time = Some(salt.hash("time", &times));
     step.rest = Some(salt.hash("rest", &rest.encode_to_vec()));
+}
+
+/// What a file operation does has the values of variables in it: they are told apart from what was written.
+fn values(vertex: &Vertex, salt: &Salt) -> BTreeMap<String, Hashed> {
+    let values = name::values(vertex).into_iter();
+    let hashed = values.map(|(name, value)| {
+        let value = salt.hash(&name, value.as_bytes());
+        (name, value)
+    });
+    hashed.collect()
 }
 
 fn source_parts(source: &SourceOp, salt: &Salt, step: &mut StepRecord) {

@@ -22,6 +22,10 @@ pub(super) struct Setup {
     platform: Platform,
     ignored: bool,
     all_ignored: bool,
+    /// The files that say what is built.
+    pub(super) own: OwnFiles,
+    /// Another build altogether.
+    pub(super) other: Option<Definition>,
 }
 
 pub(super) fn usual() -> Setup {
@@ -34,11 +38,19 @@ pub(super) fn usual() -> Setup {
         platform: amd64(),
         ignored: false,
         all_ignored: false,
+        own: OwnFiles {
+            dockerfile: Some("Dockerfile".to_owned()),
+            ..OwnFiles::default()
+        },
+        other: None,
     }
 }
 
 impl Setup {
     pub(super) fn definition(&self) -> Definition {
+        if let Some(other) = &self.other {
+            return other.clone();
+        }
         let mut maker = Maker::default();
         let mut add = |line: i32, name: &str, kind, inputs: &[&str]| {
             let digest = maker.add_op(name, Some(kind), inputs, self.platform.clone());
@@ -166,6 +178,7 @@ fn explained<T>(
         caches: &caches,
         asked: Some("--no-cache-filter build"),
         arguments: &["COMMIT_SHA".to_owned()],
+        own: &OwnFiles::default(),
     };
     let diagnosis = diagnose(&build, &());
     look(&build, &diagnosis)

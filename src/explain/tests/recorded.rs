@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use bollard_buildkit_proto::pb::{Mount, MountType, TmpfsOpt, op};
+
 use super::builds::{Setup, facts, usual};
 use crate::cache::keys::compare::{Comparison, forecast};
+use crate::cache::keys::testing::*;
 use crate::cache::keys::{Keys, Plan};
 use crate::cache::record::observe::Observed;
 use crate::cache::record::{Detail, Record};
@@ -54,6 +57,7 @@ fn lines(now: &Setup, before: &Setup, record: &Record, arguments: &[&str]) -> Ve
         caches: &caches,
         asked: None,
         arguments: &arguments,
+        own: &now.own,
     };
     let recorded = Recorded::new(record, &build);
     let diagnosis = diagnose(&build, &recorded);
@@ -69,6 +73,167 @@ fn with_files(files: &[(&'static str, &'static str)]) -> Setup {
     setup.files = vec![("package.json", "{}"), ("src/", ""), ("src/server.ts", "1")];
     setup.files.extend(files);
     setup
+}
+
+/// A build of these steps, each on the one before: a name and what it does. Their text is this Dockerfile, of which each
+/// has a line.
+fn of_steps(dockerfile: &str, steps: &[(&str, op::Op)]) -> Setup {
+    let mut maker = Maker::default();
+    let context = maker.add("[internal] load", source("local://context"), &[]);
+    let mut last = maker.add("[1/9] FROM debian", image(BASE), &[]);
+    for ((name, op), line) in steps.iter().zip(2..) {
+        let copies = matches!(op, op::Op::File(_));
+        let inputs: &[&str] = if copies { &[&last, &context] } else { &[&last] };
+        last = maker.add(name, op.clone(), inputs);
+        maker.at(&last, line);
+    }
+    let mut definition = maker.end(&last);
+    let source = definition.source.get_or_insert_default();
+    for info in &mut source.infos {
+        info.data = dockerfile.into();
+    }
+    // What a heredoc holds belongs to its instruction.
+    let end = i32::try_from(dockerfile.lines().count()).unwrap();
+    let locations = source.locations.values_mut().flat_map(|l| &mut l.locations);
+    for range in locations.flat_map(|location| &mut location.ranges) {
+        if let Some(position) = range.end.as_mut().filter(|_| dockerfile.contains("<<")) {
+            position.line = end;
+        }
+    }
+    let mut setup = usual();
+    setup.other = Some(definition);
+    setup.files = ["a", "b", "a-x", "b-x"].map(|name| (name, name)).to_vec();
+    setup
+}
+
+fn mounted(dest: &str) -> op::Op {
+    let mount = Mount {
+        input: -1,
+        dest: dest.to_owned(),
+        output: -1,
+        mount_type: MountType::Tmpfs.into(),
+        tmpfs_opt: Some(TmpfsOpt::default()),
+        ..Mount::default()
+    };
+    run("make", &[], vec![mount])
+}
+
+#[test]
+fn a_step_with_the_same_command_is_found_wherever_it_stood() {
+    let plain = || run("make", &[], Vec::new());
+    let user = |user: &str| {
+        let op::Op::Exec(mut exec) = plain() else {
+            unreachable!("a command")
+        };
+        exec.meta.get_or_insert_default().user = user.to_owned();
+        op::Op::Exec(exec)
+    };
+    let other = || run("other", &[], Vec::new());
+    let (mounts, user_differs) = ("its mounts differ", "its user (USER) differs");
+    for (before, now, words) in [
+        (
+            ("[2/2] RUN make", plain()),
+            ("[2/2] RUN --mount=type=tmpfs,target=/t make", mounted("/t")),
+            mounts,
+        ),
+        // A step was added, and so the numbers are others.
+        (
+            ("[2/2] RUN make", plain()),
+            ("[3/3] RUN --mount=type=tmpfs,target=/t make", mounted("/t")),
+            mounts,
+        ),
+        (
+            ("[2/2] RUN make", mounted("/a")),
+            ("[linux/amd64 3/3] RUN make", mounted("/b")),
+            mounts,
+        ),
+        // The stage has another name.
+        (
+            ("[build 2/2] RUN make", plain()),
+            ("[builder 2/2] RUN make", user("me")),
+            user_differs,
+        ),
+        (
+            ("[build 2/2] RUN make", plain()),
+            ("[builder 2/2] RUN other", other()),
+            "not in the cache: no earlier build had a step like it",
+        ),
+        (
+            ("[build 2/2] RUN make", plain()),
+            ("[build 3/3] RUN other", other()),
+            "its command differs",
+        ),
+    ] {
+        let (before, now) = (of_steps("", &[before]), of_steps("", &[now]));
+        let told = against(&now, &before);
+        assert!(told.ends_with(words), "{words}: {told}");
+    }
+}
+
+#[test]
+fn the_variable_is_named_that_stands_in_a_copy() {
+    let dockerfile = "FROM debian\nCOPY $FILE-x /\nARG FILE\n";
+    let of = |dockerfile: &str, file: &str| {
+        let name = format!("[2/2] COPY {file}-x /");
+        of_steps(dockerfile, &[(&name, copy(&format!("/{file}-x"), "/"))])
+    };
+    let last = |now: &Setup, before: &Setup| {
+        let told = against(now, before);
+        told.lines().last().unwrap().to_owned()
+    };
+    let before = of(dockerfile, "a");
+    let differs = "build argument FILE has another value";
+    assert_eq!(last(&of(dockerfile, "b"), &before), differs);
+    let env = dockerfile.replace("ARG FILE", "ENV FILE=b");
+    let differs = "environment variable FILE has another value";
+    assert_eq!(last(&of(&env, "b"), &before), differs);
+    let other = dockerfile.replace("$FILE", "b");
+    assert_eq!(last(&of(&other, "b"), &before), "its command differs");
+    let heredoc = |held: &str| {
+        let dockerfile = format!("FROM debian\nCOPY <<E /\n{held}\nE\n");
+        of_steps(&dockerfile, &[("[2/2] COPY <<E /", copy(held, "/"))])
+    };
+    assert_eq!(last(&heredoc("b"), &heredoc("a")), "its command differs");
+    let moved = |dest: &str| {
+        of_steps(
+            "FROM debian\nCOPY a .\n",
+            &[("[2/2] COPY a .", copy("/a", dest))],
+        )
+    };
+    let context = "its text is the same, but WORKDIR or a variable in it differs";
+    assert_eq!(last(&moved("/b/"), &moved("/a/")), context);
+    let syntax = of_steps(
+        "# syntax=other:2\nCOPY a .\n",
+        &[("[2/2] COPY a .", copy("/a", "/b/"))],
+    );
+    assert_eq!(
+        last(
+            &syntax,
+            &of_steps(
+                "# syntax=other:1\nCOPY a .\n",
+                &[("[2/2] COPY a .", copy("/a", "/a/"))]
+            )
+        ),
+        "the Dockerfile frontend moved from other:1 to other:2"
+    );
+}
+
+#[test]
+fn a_record_without_the_text_of_copies_says_what_it_can() {
+    let of =
+        |name: &str, dest: &str| of_steps("FROM debian\nCOPY a .\n", &[(name, copy("/a", dest))]);
+    let told = |now: &Setup, before: &Setup| {
+        let mut old = record(before);
+        for step in old.builds.iter_mut().flat_map(|build| &mut build.steps) {
+            step.args = None;
+            step.env.clear();
+        }
+        told(now, before, &old, &[])
+    };
+    let (a, b) = (of("[2/2] COPY a .", "/a/"), of("[2/2] COPY a .", "/b/"));
+    assert!(told(&b, &a).ends_with("but WORKDIR or a variable in it differs"));
+    let b = of("[2/2] COPY b .", "/b/");
+    assert!(told(&b, &a).ends_with("its command differs"));
 }
 
 #[test]
@@ -126,6 +291,10 @@ fn a_dockerfile_that_is_copied_is_told() {
         "Dockerfile:9  [build 4/6] COPY . .\n\
          1 of 3 files differs: Dockerfile (content); it is copied too: list it in .dockerignore"
     );
+    // Another Dockerfile is a file as any.
+    let mut now = now;
+    now.own.dockerfile = Some("docker/Dockerfile".to_owned());
+    assert!(against(&now, &before).ends_with("Dockerfile (content)"));
 }
 
 #[test]

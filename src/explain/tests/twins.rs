@@ -77,6 +77,7 @@ fn explained(said: &[(&str, bool)]) -> (Vec<(String, Vec<String>)>, usize, Rate)
             caches: &[cache],
             asked: None,
             arguments: &[],
+            own: &OwnFiles::default(),
         },
         &(),
     );

@@ -145,6 +145,7 @@ fn changed(paths: &[(&str, FileChange)]) -> Files {
     Files {
         total: 214,
         changed: paths.iter().map(|(p, c)| ((*p).to_owned(), *c)).collect(),
+        left_out_by: ".dockerignore".to_owned(),
         ..Files::default()
     }
 }
@@ -160,7 +161,7 @@ fn files_are_named_with_what_is_other() {
         "2 of 214 files differ: src/server.ts (content), src/health.ts (new)"
     );
     let mut dockerfile = changed(&[("Dockerfile", FileChange::Content)]);
-    dockerfile.dockerfile = Some("Dockerfile".to_owned());
+    dockerfile.own = vec!["Dockerfile".to_owned()];
     assert_eq!(
         one(&Cause::Files(dockerfile.clone())),
         "1 of 214 files differs: Dockerfile (content); it is copied too: list it in .dockerignore"
@@ -173,6 +174,25 @@ fn files_are_named_with_what_is_other() {
         "2 of 214 files differ: Dockerfile (content), a (removed); Dockerfile is copied too: list it in \
          .dockerignore"
     );
+    let mut lists = changed(&[
+        ("docker/Dockerfile", FileChange::Content),
+        ("docker/Dockerfile.dockerignore", FileChange::Content),
+    ]);
+    lists.left_out_by = "docker/Dockerfile.dockerignore".to_owned();
+    lists.own = lists.changed.iter().map(|(path, _)| path.clone()).collect();
+    let told = one(&Cause::Files(lists.clone()));
+    assert!(
+        told.ends_with(
+            "; docker/Dockerfile and docker/Dockerfile.dockerignore are copied too: list them in \
+             docker/Dockerfile.dockerignore"
+        ),
+        "{told}"
+    );
+    // What a list leaves out differs with the list.
+    lists.own.remove(0);
+    lists.changed[0] = ("a".to_owned(), FileChange::Ignored);
+    let told = one(&Cause::Files(lists));
+    assert!(!told.contains("copied too"), "{told}");
     let permissions = Files {
         total: 214,
         permissions: Some(Permissions {

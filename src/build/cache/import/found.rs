@@ -73,6 +73,11 @@ impl Imports {
         slots.filter_map(|slot| slot.found(unread)).collect()
     }
 
+    /// Returns those of which nothing is known from here, each with the reason: a build may read them all the same.
+    pub fn out_of_reach(&self) -> Vec<FoundCache> {
+        self.slots.iter().filter_map(Slot::out_of_reach).collect()
+    }
+
     /// Returns the cache mounts that caches of registries have which the build reads, in the order of the flags.
     pub fn mounts(&self) -> Vec<FoundMounts> {
         self.slots.iter().filter_map(Slot::mounts).collect()
@@ -112,6 +117,31 @@ impl Slot {
         // One that was verified is pinned to its digest.
         let told = self.entry.as_ref().and_then(|entry| entry.attrs.get("ref"));
         given.into_iter().flatten().chain(told.cloned()).collect()
+    }
+
+    fn out_of_reach(&self) -> Option<FoundCache> {
+        let (name, why) = match (&self.registry, &self.entry) {
+            (Some(remote), Some(_)) => {
+                let why = match remote.answer.as_deref()? {
+                    ProbeResult::Unknown(why) => why.clone(),
+                    ProbeResult::Silent => "its registry does not answer".to_owned(),
+                    ProbeResult::Missing | ProbeResult::Refused(_) | ProbeResult::Found(..) => {
+                        return None;
+                    }
+                };
+                (remote.source.raw_ref.clone(), why)
+            }
+            (None, Some(entry)) if self.folder.is_none() => {
+                let why = "only the builder can read it".to_owned();
+                (format!("type={}", entry.kind), why)
+            }
+            _ => return None,
+        };
+        Some(FoundCache {
+            name,
+            contents: Contents::Unreadable(why),
+            record: None,
+        })
     }
 
     /// Returns the cache mounts of a cache that is read, from the very manifest that was verified if it must be signed. One
@@ -254,6 +284,38 @@ mod tests {
             all.iter()
                 .all(|found| matches!(&found.contents, Contents::Unreadable(why) if why == "no"))
         );
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_from_here_has_a_reason() {
+        let layer = Digest::of(b"layer");
+        let answered = |answer: ProbeResult| {
+            let mut slot = cache(&layer);
+            slot.registry.as_mut().unwrap().answer = Some(Arc::new(answer));
+            slot
+        };
+        let why = |slot: &Slot| match slot.out_of_reach()?.contents {
+            Contents::Unreadable(why) => Some(why),
+            other => panic!("{other:?}"),
+        };
+        let refused = "connection refused".to_owned();
+        let unknown = answered(ProbeResult::Unknown(refused.clone()));
+        assert_eq!(why(&unknown), Some(refused));
+        let silent = why(&answered(ProbeResult::Silent)).unwrap();
+        assert!(silent.contains("does not answer"), "{silent}");
+        let builders = Slot::plain(Some(entry("gha")));
+        assert_eq!(builders.out_of_reach().unwrap().name, "type=gha");
+        assert_eq!(
+            why(&builders),
+            Some("only the builder can read it".to_owned())
+        );
+        for known in [
+            cache(&layer),
+            answered(ProbeResult::Missing),
+            Slot::plain(None),
+        ] {
+            assert_eq!(why(&known), None);
+        }
     }
 
     #[tokio::test]
