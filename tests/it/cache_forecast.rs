@@ -1,7 +1,7 @@
 //! Forecasts that come true: Dockerfiles of all kinds of steps, made by chance, one change to each, and what the builder
 //! then does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -116,14 +116,27 @@ fn without_platform(label: &str) -> String {
     parts.collect::<Vec<_>>().join(" ")
 }
 
+/// Something that did not come true.
+#[derive(Debug)]
+struct Mismatch {
+    /// What.
+    what: String,
+    /// The label of the step, if it ran although a cache has it.
+    lost: Option<String>,
+}
+
+impl Mismatch {
+    fn new(what: String) -> Self {
+        Self { what, lost: None }
+    }
+}
+
 /// Compares what was said of the steps with what the builder did.
-fn compare(
-    forecasts: &BTreeMap<String, Forecast>,
-    told: &BTreeMap<String, bool>,
-) -> Result<(), String> {
+fn compare(forecasts: &BTreeMap<String, Forecast>, told: &BTreeMap<String, bool>) -> Vec<Mismatch> {
+    let mut mismatches = Vec::new();
     for (name, forecast) in forecasts {
         if let Some(cause @ ("should-have-hit" | "unknown")) = forecast.cause.as_deref() {
-            return Err(format!("{}: {cause}", forecast.name));
+            mismatches.push(Mismatch::new(format!("{}: {cause}", forecast.name)));
         }
         // BuildKit makes equal steps of several platforms once. It tells one of them, or both, and then the later one as
         // cached.
@@ -138,33 +151,43 @@ fn compare(
             _ => false,
         };
         if !comes_true {
+            let is_lost = forecast.state == "hit" && was == Some(&true);
+            let lost = is_lost.then(|| name.clone());
             let Forecast { name, state, cause } = forecast;
-            return Err(format!("{name}: {state} ({cause:?}), {was:?}"));
+            let what = format!("{name}: {state} ({cause:?}), {was:?}");
+            mismatches.push(Mismatch { what, lost });
         }
     }
-    match told
-        .iter()
-        .find(|(label, ran)| **ran && !forecasts.contains_key(*label))
-    {
-        Some((label, _)) => Err(format!("{label} ran, and nothing was said of it")),
-        None => Ok(()),
-    }
+    let ran = told.iter().filter(|(_, ran)| **ran);
+    let unsaid = ran.filter(|(label, _)| !forecasts.contains_key(*label));
+    mismatches.extend(
+        unsaid.map(|(label, _)| Mismatch::new(format!("{label} ran, and nothing was said of it"))),
+    );
+    mismatches
 }
 
 /// Checks the causes that a build tells afterwards.
-fn check_causes(report: &Path) -> Result<(), String> {
-    let report = fs::read(report).map_err(|error| error.to_string())?;
-    let report: Value = serde_json::from_slice(&report).map_err(|error| error.to_string())?;
+fn check_causes(report: &Path) -> Vec<Mismatch> {
+    let report: Value = serde_json::from_slice(&fs::read(report).expect("a report")).expect("JSON");
+    let mut mismatches = Vec::new();
     for step in report["steps"].as_array().into_iter().flatten() {
-        if let Some(code @ ("should-have-hit" | "unknown")) = step["cause"]["code"].as_str() {
-            return Err(format!("afterwards {}: {code}", step["name"]));
+        let name = step["name"].as_str().expect("a name");
+        match step["cause"]["code"].as_str() {
+            Some("unknown") => {
+                mismatches.push(Mismatch::new(format!("afterwards {name}: unknown")))
+            }
+            Some("should-have-hit") => mismatches.push(Mismatch {
+                what: format!("afterwards {name}: should-have-hit"),
+                lost: Some(label(name)),
+            }),
+            _ => {}
         }
         let is_told = step["cause"].is_object() || step["follows"].is_number();
         if step["counted"] == true && step["status"] == "ran" && !is_told {
-            return Err(format!("afterwards {}: no cause", step["name"]));
+            mismatches.push(Mismatch::new(format!("afterwards {name}: no cause")));
         }
     }
-    Ok(())
+    mismatches
 }
 
 fn succeeded(bench: &Bench, tool: &str, args: &[&str], folder: &Path) -> Result<String, String> {
@@ -207,15 +230,20 @@ fn run(
     fresh.prune();
     let forecasts = forecasts(fresh, &args, folder)?;
     let mut errors = Vec::new();
+    let mut last = Vec::new();
     for _ in 0..case.tries() {
-        fresh.prune();
-        match comes_true(fresh, &args, folder, &forecasts) {
-            Ok(()) if errors.is_empty() => return Ok(Ending::AtOnce),
-            Ok(()) => return Ok(Ending::Again(errors.remove(0))),
-            Err(error) => errors.push(error),
+        last = mismatches(fresh, &args, folder, &forecasts)?;
+        let error: Vec<&str> = last.iter().map(|mismatch| mismatch.what.as_str()).collect();
+        match (error.is_empty(), errors.is_empty()) {
+            (true, true) => return Ok(Ending::AtOnce),
+            (true, false) => return Ok(Ending::Again(errors.remove(0))),
+            (false, _) => errors.push(error.join("; ")),
         }
     }
     let errors = errors.join("\nand again: ");
+    if case.tries() > 1 && loses_the_same(fresh, &args, folder, &last)? {
+        return Ok(Ending::AsBuildx(errors));
+    }
     Err(format!(
         "{errors}\nforecast: {forecasts:#?}\ncache: {reference}"
     ))
@@ -226,23 +254,50 @@ enum Ending {
     AtOnce,
     /// BuildKit did not take what a cache has, and took it when it was asked again.
     Again(String),
+    /// BuildKit does not take what a cache has, and neither does it when `docker buildx` asks for it.
+    AsBuildx(String),
 }
 
-/// Builds, and compares with what was said before.
-fn comes_true(
+/// Builds on an empty builder, and returns what is not as it was said before.
+fn mismatches(
     bench: &Bench,
     args: &[&str],
     folder: &Path,
     forecasts: &BTreeMap<String, Forecast>,
-) -> Result<(), String> {
+) -> Result<Vec<Mismatch>, String> {
+    bench.prune();
     let reports = TempDir::new().expect("a temporary folder");
     let report = reports.path().join("report.json");
     let flag = format!("--report=json={}", report.display());
     let more = ["--progress=rawjson", &flag];
     let progress = succeeded(bench, "cachex", &[args, &more].concat(), folder)?;
-    let told = told(&progress);
-    let compared = compare(forecasts, &told).and_then(|()| check_causes(&report));
-    compared.map_err(|error| format!("{error}, {told:?}"))
+    let mut mismatches = compare(forecasts, &told(&progress));
+    mismatches.extend(check_causes(&report));
+    Ok(mismatches)
+}
+
+/// Returns whether all that is wrong is that steps ran which a cache has, and whether `docker buildx`, reading the same
+/// cache on an empty builder, makes the very same steps run.
+fn loses_the_same(
+    bench: &Bench,
+    args: &[&str],
+    folder: &Path,
+    mismatches: &[Mismatch],
+) -> Result<bool, String> {
+    let lost: Option<BTreeSet<&String>> = mismatches.iter().map(|m| m.lost.as_ref()).collect();
+    let Some(mut lost) = lost else {
+        return Ok(false);
+    };
+    for _ in 0..3 {
+        bench.prune();
+        let args = [args, &["--progress=rawjson"]].concat();
+        let told = told(&succeeded(bench, "buildx", &args, folder)?);
+        lost.retain(|label| told.get(*label) != Some(&true));
+        if lost.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[test]
@@ -282,6 +337,7 @@ fn forecasts_of_generated_dockerfiles_come_true() {
         let ending = match outcome {
             Ok(Ending::AtOnce) => "came true".to_owned(),
             Ok(Ending::Again(error)) => format!("came true when asked again, after {error}"),
+            Ok(Ending::AsBuildx(error)) => format!("docker buildx loses the same: {error}"),
             Err(error) => {
                 let what = format!("failed: {error}");
                 failures.push(format!("{seed} ({tool}), {}\n{error}", case.told()));

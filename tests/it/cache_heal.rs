@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 const REPOSITORY: &str = "team/cache";
 const MISSING: &str = "no cache there yet, building without it";
 
-fn started() -> OwnRegistry {
+pub(crate) fn started() -> OwnRegistry {
     let mut registry = OwnRegistry::new();
     registry.start();
     registry
@@ -60,14 +60,14 @@ fn layers_at(registry: &OwnRegistry, tag: &str, height: usize) -> Vec<String> {
 }
 
 /// The only layer that lies so high.
-fn layer_at(registry: &OwnRegistry, tag: &str, height: usize) -> String {
+pub(crate) fn layer_at(registry: &OwnRegistry, tag: &str, height: usize) -> String {
     let mut found = layers_at(registry, tag, height);
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)
 }
 
 /// Other bytes of the same number, so that the registry says that the blob is there.
-fn damage(registry: &OwnRegistry, digest: &str) {
+pub(crate) fn damage(registry: &OwnRegistry, digest: &str) {
     let path = registry.data(digest);
     let mut bytes = fs::read(&path).expect("the blob");
     let half = bytes.len() / 2;

@@ -2,7 +2,6 @@
 //! runs a script.
 
 use std::io::{Read as _, Write as _};
-use std::path::Path;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -134,53 +133,77 @@ fn assert_plain(what: &str, shown: &str) {
     assert!(!shown.contains(bad), "{what}: {shown:?}");
 }
 
-/// Builds with a cache, and asks everything of it that there is to ask.
-fn look_at(bench: &Bench, what: &str, cache: &str, healthy: &str, folder: &Path) -> String {
-    bench.prune();
-    let reports = TempDir::new().expect("a folder");
-    let file = |form: &str| reports.path().join(format!("report.{form}"));
-    let flags =
-        ["md", "json", "html"].map(|form| format!("--report={form}={}", file(form).display()));
-    let from = import(cache);
-    let mut args = vec![from.as_str(), "--explain=full"];
-    args.extend(flags.iter().map(String::as_str));
-    let progress = bench.build("cachex", &args, folder);
-    assert_plain(what, &progress);
-    let report = |form: &str| fs::read_to_string(file(form)).expect("a report");
-    serde_json::from_str::<Value>(&report("json")).expect("JSON");
-    for form in ["md", "html"] {
-        let report = report(form);
-        assert_plain(what, &report);
-        for tag in ["<script>alert", "<img", "](http", "@all"] {
-            let is_free = form == "html" && !tag.starts_with('<');
-            assert!(is_free || !report.contains(tag), "{what}: {tag}: {report}");
+/// A cache that is as it was written, and the build that wrote it, of which a file is another one now.
+struct Healthy {
+    bench: Bench,
+    folder: TempDir,
+    cache: String,
+    stored: Stored,
+}
+
+impl Healthy {
+    fn new() -> Self {
+        let (bench, folder) = (Bench::new(), project());
+        let cache = reference("it/hostile");
+        bench.build("cachex", &[&export(&cache, "mode=max")], folder.path());
+        fs::write(folder.path().join("src/a"), "other").expect("a file");
+        Self {
+            stored: Stored::of(&cache),
+            bench,
+            folder,
+            cache,
         }
     }
-    let path = folder.to_str().expect("UTF-8");
-    for args in [
-        &["explain", &from, path][..],
-        &["explain", "--format=json", &from, path],
-        &["inspect", "--no-trunc", cache],
-        &["inspect", "--check", cache],
-        &["inspect", "--format=json", cache],
-        &["tree", cache],
-        &["tree", "--format=json", cache],
-        &["diff", cache, healthy],
-        &["diff", "--format=json", healthy, cache],
-    ] {
-        let args = [&["cachex", "cache"][..], args].concat();
-        let output = bench.client.docker(&args);
-        let (shown, errors) = (text(&output.stdout), text(&output.stderr));
-        assert_plain(what, &shown);
-        assert_plain(what, &errors);
-        assert!(!errors.contains("panicked"), "{what}: {args:?}: {errors}");
-        let code = output.status.code();
-        assert!(
-            matches!(code, Some(0 | 1)),
-            "{what}: {args:?}: {code:?} {errors}"
-        );
+
+    /// Builds with a cache, and asks everything of it that there is to ask.
+    fn look_at(&self, what: &str, cache: &str) -> String {
+        let (bench, folder, healthy) = (&self.bench, self.folder.path(), self.cache.as_str());
+        bench.prune();
+        let reports = TempDir::new().expect("a folder");
+        let file = |form: &str| reports.path().join(format!("report.{form}"));
+        let flags =
+            ["md", "json", "html"].map(|form| format!("--report={form}={}", file(form).display()));
+        let from = import(cache);
+        let mut args = vec![from.as_str(), "--explain=full"];
+        args.extend(flags.iter().map(String::as_str));
+        let progress = bench.build("cachex", &args, folder);
+        assert_plain(what, &progress);
+        let report = |form: &str| fs::read_to_string(file(form)).expect("a report");
+        serde_json::from_str::<Value>(&report("json")).expect("JSON");
+        for form in ["md", "html"] {
+            let report = report(form);
+            assert_plain(what, &report);
+            for tag in ["<script>alert", "<img", "](http", "@all"] {
+                let is_free = form == "html" && !tag.starts_with('<');
+                assert!(is_free || !report.contains(tag), "{what}: {tag}: {report}");
+            }
+        }
+        let path = folder.to_str().expect("UTF-8");
+        for args in [
+            &["explain", &from, path][..],
+            &["explain", "--format=json", &from, path],
+            &["inspect", "--no-trunc", cache],
+            &["inspect", "--check", cache],
+            &["inspect", "--format=json", cache],
+            &["tree", cache],
+            &["tree", "--format=json", cache],
+            &["diff", cache, healthy],
+            &["diff", "--format=json", healthy, cache],
+        ] {
+            let args = [&["cachex", "cache"][..], args].concat();
+            let output = bench.client.docker(&args);
+            let (shown, errors) = (text(&output.stdout), text(&output.stderr));
+            assert_plain(what, &shown);
+            assert_plain(what, &errors);
+            assert!(!errors.contains("panicked"), "{what}: {args:?}: {errors}");
+            let code = output.status.code();
+            assert!(
+                matches!(code, Some(0 | 1)),
+                "{what}: {args:?}: {code:?} {errors}"
+            );
+        }
+        progress
     }
-    progress
 }
 
 /// Puts a text into every text of a document but those of these fields.
@@ -202,13 +225,9 @@ fn poison(value: &mut Value, keep: &[&str]) {
 #[test]
 #[ignore = "needs the test rig: scripts/test"]
 fn no_record_of_a_stranger_breaks_a_build_or_steers_what_is_shown() {
-    let bench = Bench::new();
-    let folder = project();
-    let healthy = reference("it/hostile");
-    bench.build("cachex", &[&export(&healthy, "mode=max")], folder.path());
-    let stored = Stored::of(&healthy);
+    let healthy = Healthy::new();
+    let stored = &healthy.stored;
     let record = stored.record();
-    fs::write(folder.path().join("src/a"), "other").expect("a file");
 
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut changed = record.clone();
@@ -300,7 +319,7 @@ fn no_record_of_a_stranger_breaks_a_build_or_steers_what_is_shown() {
     ];
     for (at, (what, blob)) in variants.iter().enumerate() {
         let cache = stored.with_record(&format!("v{at}"), blob);
-        let progress = look_at(&bench, what, &cache, &healthy, folder.path());
+        let progress = healthy.look_at(what, &cache);
         assert!(progress.contains("why 3 steps ran"), "{what}: {progress}");
     }
 }
@@ -308,12 +327,8 @@ fn no_record_of_a_stranger_breaks_a_build_or_steers_what_is_shown() {
 #[test]
 #[ignore = "needs the test rig: scripts/test"]
 fn no_config_or_manifest_of_a_stranger_breaks_a_build() {
-    let bench = Bench::new();
-    let folder = project();
-    let healthy = reference("it/hostile");
-    bench.build("cachex", &[&export(&healthy, "mode=max")], folder.path());
-    let stored = Stored::of(&healthy);
-    fs::write(folder.path().join("src/a"), "other").expect("a file");
+    let healthy = Healthy::new();
+    let stored = &healthy.stored;
     let records = |config: &mut Value, change: &dyn Fn(usize, &mut Value)| {
         let records = config["records"].as_array_mut().expect("records");
         for (at, record) in records.iter_mut().enumerate() {
@@ -387,17 +402,15 @@ fn no_config_or_manifest_of_a_stranger_breaks_a_build() {
         "dev.docker-cachex.commit": EVIL, "dev.docker-cachex.signature": EVIL, EVIL: EVIL});
     caches.push(("annotations", stored.put("m2", &annotated)));
     for (what, cache) in &caches {
-        look_at(&bench, what, cache, &healthy, folder.path());
+        healthy.look_at(what, cache);
     }
 }
 
 #[test]
 #[ignore = "needs the test rig: scripts/test"]
 fn names_of_files_break_no_line_and_no_report() {
-    let bench = Bench::new();
-    let folder = project();
-    let healthy = reference("it/hostile");
-    bench.build("cachex", &[&export(&healthy, "mode=max")], folder.path());
+    let healthy = Healthy::new();
+    let folder = healthy.folder.path().join("src");
     for name in [
         "<img src=x onerror=alert(1)>",
         "a`b|c",
@@ -408,9 +421,9 @@ fn names_of_files_break_no_line_and_no_report() {
         "bidi\u{202e}gpj",
         "&lt;script&gt;",
     ] {
-        fs::write(folder.path().join("src").join(name), "x").expect("a file");
+        fs::write(folder.join(name), "x").expect("a file");
     }
-    let progress = look_at(&bench, "names", &healthy, &healthy, folder.path());
+    let progress = healthy.look_at("names", &healthy.cache);
     for shown in [
         "<img src=x onerror=alert(1)> (new)",
         "a`b|c (new)",

@@ -14,13 +14,13 @@ use crate::support::rig::{Rig, context, unique};
 
 /// What is said of a build.
 #[derive(Debug)]
-struct Told {
+pub(crate) struct Told {
     /// The lines below the summary, without the indentation.
     lines: Vec<String>,
     /// The line of the Dockerfile and the code of each cause.
     codes: Vec<(u64, String)>,
     /// The whole progress.
-    progress: String,
+    pub(crate) progress: String,
 }
 
 impl Told {
@@ -41,13 +41,13 @@ impl Told {
         );
     }
 
-    fn assert_causes(&self, count: usize) {
+    pub(crate) fn assert_causes(&self, count: usize) {
         assert_eq!(self.codes.len(), count, "{self:#?}");
     }
 }
 
 /// A step of each kind, of which the first reads everything.
-fn project() -> TempDir {
+pub(crate) fn project() -> TempDir {
     let base = &Rig::get().busybox;
     let seed = unique("s");
     let dockerfile = format!(
@@ -71,7 +71,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permissions");
 }
 
-fn edit(folder: &Path, from: &str, to: &str) {
+pub(crate) fn edit(folder: &Path, from: &str, to: &str) {
     let path = folder.join("Dockerfile");
     let text = fs::read_to_string(&path).expect("a file");
     assert!(text.contains(from), "{from} in {text}");
@@ -94,7 +94,7 @@ fn after(
 }
 
 /// Builds with a cache on an emptied builder.
-fn read(bench: &Bench, cache: &str, folder: &Path, args: &[&str]) -> Told {
+pub(crate) fn read(bench: &Bench, cache: &str, folder: &Path, args: &[&str]) -> Told {
     bench.prune();
     let reports = TempDir::new().expect("a folder");
     let file = reports.path().join("report.json");
@@ -305,6 +305,13 @@ fn options_of_a_command_are_told_by_name() {
         ),
         (
             "RUN ls >",
+            "RUN --mount=type=tmpfs,target=/t ls >",
+            9,
+            "its mounts differ",
+            "mounts",
+        ),
+        (
+            "RUN ls >",
             "USER root\nRUN ls >",
             10,
             "its user (USER) differs",
@@ -337,6 +344,22 @@ fn options_of_a_command_are_told_by_name() {
         told.assert_cause(line, "", words, code);
         told.assert_causes(1);
     }
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn a_new_step_is_told_from_one_that_moved_and_has_other_mounts() {
+    let bench = Bench::new();
+    let folder = project();
+    let change = |folder: &Path| {
+        let more = "RUN echo more\nRUN --mount=type=cache,target=/t ls >";
+        edit(folder, "RUN ls >", more);
+    };
+    let told = after(&bench, &[], folder.path(), change, &[]);
+    let new = "not in the cache: no earlier build had a step like it";
+    told.assert_cause(9, "RUN echo more", new, "new");
+    told.assert_cause(10, "ls", "its mounts differ", "mounts");
+    told.assert_causes(2);
 }
 
 #[test]
@@ -411,93 +434,4 @@ fn a_cache_of_another_platform_is_told_in_a_build() {
         "platform",
     );
     told.assert_causes(1);
-}
-
-#[test]
-#[ignore = "needs the test rig: scripts/test"]
-fn values_stand_in_no_record_and_no_word_about_another_build() {
-    let bench = Bench::new();
-    let host = Rig::get().registry.host();
-    let (argument, variable, secret) = ("hunter2-argument", "hunter2-variable", "hunter2-secret");
-    let folder = project();
-    edit(
-        folder.path(),
-        "ENV MODE=fast",
-        &format!("ENV KEY={variable}\nENV MODE=fast"),
-    );
-    edit(
-        folder.path(),
-        "RUN ls",
-        "RUN --mount=type=secret,id=token cat /run/secrets/token | wc -c && ls",
-    );
-    let keys = TempDir::new().expect("a folder");
-    let file = keys.path().join("token");
-    fs::write(&file, secret).expect("a file");
-    let secrets = format!("--secret=id=token,src={}", file.display());
-    let cache = reference("it/changes");
-    let to = export(&cache, "mode=max");
-    let given = format!("--build-arg=USED={argument}");
-    bench.build("cachex", &[&given, &secrets, &to], folder.path());
-    let registry = crate::support::registry::Registry::new(host);
-    let (repository, _) = registry.place(&cache);
-    let manifest = registry.manifest_of(&cache);
-    let layers = manifest.json["layers"].as_array().expect("layers");
-    let entry = layers
-        .iter()
-        .find(|layer| crate::support::registry::is_record(layer));
-    let digest = entry.expect("a record")["digest"]
-        .as_str()
-        .expect("a digest");
-    let blob = registry.blob(repository, digest);
-    let mut record = String::new();
-    std::io::Read::read_to_string(
-        &mut flate2::read::GzDecoder::new(blob.as_slice()),
-        &mut record,
-    )
-    .expect("a tar of JSON");
-    assert!(
-        record.contains("\"USED\"") && record.contains("\"KEY\""),
-        "{record}"
-    );
-    let values = [argument, variable, secret];
-    let has_value = |text: &str| values.iter().any(|value| text.contains(value));
-    assert!(!has_value(&record), "{record}");
-
-    // Another build has other values, and tells neither those of the first one nor, beside its own log, its own.
-    edit(folder.path(), variable, "other-variable");
-    fs::write(&file, "other-secret").expect("a file");
-    let args = ["--build-arg=USED=other-argument", &secrets];
-    let told = read(&bench, &cache, folder.path(), &args);
-    assert!(!has_value(&told.progress), "{}", told.progress);
-    told.assert_causes(1);
-    let forms = ["md", "json", "html"].map(|form| {
-        let file = keys.path().join(format!("report.{form}"));
-        (format!("--report={form}={}", file.display()), file)
-    });
-    bench.prune();
-    let from = import(&cache);
-    let flags = forms.iter().map(|(flag, _)| flag.as_str());
-    let args: Vec<&str> = args
-        .into_iter()
-        .chain([from.as_str()])
-        .chain(flags)
-        .collect();
-    bench.build("cachex", &args, folder.path());
-    for (_, file) in &forms {
-        let text = fs::read_to_string(file).expect("a report");
-        assert!(!has_value(&text), "{text}");
-        for own in ["other-argument", "other-variable", "other-secret"] {
-            assert!(!text.contains(own), "{own}: {text}");
-        }
-    }
-    let path = folder.path().to_str().expect("UTF-8");
-    for args in [
-        &["tree", &cache][..],
-        &["inspect", &cache],
-        &["explain", &from, path],
-    ] {
-        let args = [&["cachex", "cache"][..], args].concat();
-        let (shown, _) = bench.client.docker_ok(&args);
-        assert!(!has_value(&shown), "{args:?}: {shown}");
-    }
 }

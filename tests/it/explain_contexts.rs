@@ -282,3 +282,78 @@ fn an_archive_in_the_place_of_a_folder_is_explained() {
         "{told:?}"
     );
 }
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn a_dockerfile_in_a_folder_that_is_copied_is_told_with_the_list_that_counts() {
+    let bench = Bench::new();
+    let dockerfile = format!(
+        "FROM {}\nCOPY . /w\nRUN echo {}\n",
+        Rig::get().busybox,
+        unique("s")
+    );
+    let path = "docker/app.Dockerfile";
+    let folder = context(&[(path, dockerfile.as_str()), ("a", "a")]);
+    let flag = format!("--file={}", folder.path().join(path).display());
+    let edit = |path: &str, more: &str| {
+        let path = folder.path().join(path);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        fs::write(path, text + more).expect("a file");
+    };
+    let told = changed(&bench, &[&flag], folder.path(), || edit(path, "# more\n"));
+    let copied = "1 of 2 files differs: docker/app.Dockerfile (content); it is copied too: list it in .dockerignore";
+    assert!(has(&told, copied), "{told:#?}");
+    let list = "docker/app.Dockerfile.dockerignore";
+    edit(list, "none\n");
+    let told = changed(&bench, &[&flag], folder.path(), || {
+        edit(path, "# more\n");
+        edit(list, "nothing\n");
+    });
+    let copied = "docker/app.Dockerfile and docker/app.Dockerfile.dockerignore are copied too: list them in \
+                  docker/app.Dockerfile.dockerignore";
+    assert!(has(&told, copied), "{told:#?}");
+    // Another file of that name is a file as any.
+    fs::write(folder.path().join("app.Dockerfile"), "x").expect("a file");
+    let told = changed(&bench, &[&flag], folder.path(), || {
+        edit("app.Dockerfile", "y")
+    });
+    assert!(has(&told, "app.Dockerfile (content)"), "{told:#?}");
+    assert!(!has(&told, "copied too"), "{told:#?}");
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn the_variable_in_a_copy_is_named_and_a_heredoc_has_its_own_text() {
+    let bench = Bench::new();
+    let dockerfile = format!(
+        "FROM {}\nARG FROM_FOLDER=a\nENV TO=/x\nCOPY $FROM_FOLDER/f ${{TO}}/\nCOPY <<EOT /text\none\nEOT\nRUN echo {}\n",
+        Rig::get().busybox,
+        unique("s")
+    );
+    let folder = context(&[
+        ("Dockerfile", dockerfile.as_str()),
+        ("a/f", "a"),
+        ("b/f", "b"),
+    ]);
+    // Of another file with the same name the key is the same, and its content is not.
+    let file = folder.path().join("Dockerfile");
+    let write = |from: &str, to: &str| {
+        fs::write(&file, dockerfile.replace(from, to)).expect("a file");
+    };
+    let told = changed(&bench, &[], folder.path(), || write("FOLDER=a", "FOLDER=b"));
+    assert!(
+        has(&told, "build argument FROM_FOLDER has another value"),
+        "{told:#?}"
+    );
+    assert!(!has(&told, "declare ARG"), "{told:#?}");
+    write("-", "-");
+    let told = changed(&bench, &[], folder.path(), || write("TO=/x", "TO=/y"));
+    assert!(
+        has(&told, "environment variable TO has another value"),
+        "{told:#?}"
+    );
+    write("-", "-");
+    let told = changed(&bench, &[], folder.path(), || write("\none\n", "\ntwo\n"));
+    assert!(has(&told, "COPY <<EOT /text"), "{told:#?}");
+    assert!(has(&told, "its command differs"), "{told:#?}");
+}

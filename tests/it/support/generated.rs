@@ -234,7 +234,8 @@ impl Case {
     }
 
     /// Returns how often the build may be tried. While BuildKit drops one of two steps that are the same, on two platforms,
-    /// it now and then loses what the cache has of them, as with several caches (moby/buildkit#4674).
+    /// it now and then loses what the cache has of them, as with several caches (moby/buildkit#4674). Of some builds it does
+    /// so always, whoever asks for it.
     pub(crate) fn tries(&self) -> usize {
         if self.platforms.is_some() { 3 } else { 1 }
     }
