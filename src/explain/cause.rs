@@ -15,6 +15,10 @@ pub enum Cause {
     Variable(Variable),
     /// The command differs.
     Command,
+    /// The text of a step that is no command differs.
+    Instruction,
+    /// What its heredoc holds differs.
+    Heredoc,
     /// The mounts of the command differ.
     Mounts,
     /// Options of the step differ: those that are known, as they are told.
@@ -49,6 +53,8 @@ pub enum Cause {
     LayerLost(Digest),
     /// The cache has the step with other steps before it.
     OtherOrder,
+    /// The cache has no such step, and does not tell whether it had another one in its place.
+    NotThere,
     /// The cache has nothing like it.
     New,
     /// The cache has it, and the builder did not take it.
@@ -160,7 +166,7 @@ impl Cause {
             Self::Files(_) | Self::SomeFiles => "files",
             Self::Variable(variable) if variable.is_argument => "arg",
             Self::Variable(_) | Self::VariableOrder => "env",
-            Self::Command | Self::Context => "command",
+            Self::Command | Self::Instruction | Self::Heredoc | Self::Context => "command",
             Self::Mounts => "mounts",
             Self::Options(_) => "options",
             Self::Platforms(_) => "platform",
@@ -170,7 +176,7 @@ impl Cause {
             Self::Timestamp => "timestamp",
             Self::NoLayer => "no-layer",
             Self::LayerLost(_) => "layer-lost",
-            Self::OtherOrder | Self::New => "new",
+            Self::OtherOrder | Self::NotThere | Self::New => "new",
             Self::ShouldHaveHit => "should-have-hit",
             Self::Unknown(_) => "unknown",
         }

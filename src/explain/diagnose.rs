@@ -7,10 +7,13 @@ use bollard_buildkit_proto::pb::op;
 use super::{Build, Cache, Cause, Miss, Outcome, Reused, Step, Variable, VariableChange};
 use crate::cache::keys::compare::State;
 use crate::cache::keys::twins::Twins;
-use crate::cache::keys::vary::{self, Records};
+use crate::cache::keys::vary::{self, Extra, Records};
 use crate::cache::keys::{Kind, Vertex};
 use crate::cache::record::name;
-use crate::cache::record::observe::OPTION_FOLDER;
+use crate::cache::record::observe::{OPTION_FOLDER, OPTION_NETWORK, OPTION_SECURITY};
+
+/// How the names of vertices begin that are no steps of the Dockerfile.
+const INTERNAL: &str = "[internal]";
 
 /// Knows more of what a step was when a cache was written.
 pub trait Details {
@@ -159,6 +162,27 @@ impl<'a, 'b> Search<'a, 'b> {
     }
 
     fn why(&mut self, at: usize, vertex: &Vertex) -> Why {
+        if is_inline(vertex) {
+            // It is told with what reads it.
+            return Why::default();
+        }
+        let mut why = self.own_why(at, vertex);
+        if why.own.is_none() && self.reads_inline(vertex) {
+            why.own = Some(Cause::Heredoc);
+        }
+        why
+    }
+
+    /// Returns whether a step reads what a heredoc holds that is not in the cache.
+    fn reads_inline(&self, vertex: &Vertex) -> bool {
+        let ran = self.inputs_that_ran(vertex);
+        let mut ran = ran
+            .iter()
+            .filter_map(|at| self.build.plan.vertices().get(*at));
+        ran.any(is_inline)
+    }
+
+    fn own_why(&mut self, at: usize, vertex: &Vertex) -> Why {
         let ran = self.inputs_that_ran(vertex);
         let follows = self.roots(&ran);
         let cause = match self.state(at) {
@@ -258,22 +282,27 @@ impl<'a, 'b> Search<'a, 'b> {
     /// Returns why the cache has nothing like a step.
     fn of_new(&self, at: usize, vertex: &Vertex) -> Cause {
         let Some(records) = &self.records else {
-            return Cause::New;
+            return Cause::NotThere;
         };
         let (plan, facts) = (self.build.plan, self.build.facts);
         let platforms = self.platforms(at);
         if !platforms.is_empty() {
             return Cause::Platforms(platforms);
         }
-        match vary::added_variable(plan, facts, at, records) {
-            Some(name) => Cause::Variable(Variable {
+        if let Some(name) = vary::added_variable(plan, facts, at, records) {
+            return Cause::Variable(Variable {
                 is_argument: self.build.is_argument(&name),
                 is_named: is_named(vertex, &name),
                 name,
                 change: VariableChange::New,
-            }),
+            });
+        }
+        match vary::added_option(plan, facts, at, records) {
+            Some(Extra::Mounts) => Cause::Mounts,
+            Some(Extra::Network) => Cause::Options(vec![OPTION_NETWORK]),
+            Some(Extra::Security) => Cause::Options(vec![OPTION_SECURITY]),
             None if vary::is_there_without_time(plan, facts, at, records) => Cause::Timestamp,
-            None => Cause::New,
+            None => Cause::NotThere,
         }
     }
 
@@ -291,7 +320,7 @@ impl<'a, 'b> Search<'a, 'b> {
             (_, Cause::Options(options)) if !options.is_empty() => root == cause,
             (Cause::Variable(root), Cause::Variable(own)) => root.name == own.name,
             // Each of these concerns one step, also where several have it.
-            (_, Cause::Command | Cause::Mounts | Cause::Options(_)) => false,
+            (_, Cause::Command | Cause::Instruction | Cause::Mounts | Cause::Options(_)) => false,
             (root, own) => root == own,
         })
     }
@@ -353,8 +382,8 @@ impl<'a, 'b> Search<'a, 'b> {
             let Some(step) = self.step(*at) else { continue };
             let makes_layers = self.build.plan.vertices().get(*at);
             let is_run = self.build.outcomes.get(*at) == Outcome::Ran;
-            // What the frontend does to a context is no step of the Dockerfile, and has no name.
-            let is_named = !step.name.is_empty();
+            // What the frontend does besides is no step of the Dockerfile, and what it does to a context has no name.
+            let is_named = !step.name.is_empty() && !step.name.starts_with(INTERNAL);
             if is_named && is_run && makes_layers.is_some_and(Vertex::makes_layers) {
                 ran.insert(step.name.clone());
             }
@@ -398,6 +427,11 @@ impl<'a, 'b> Search<'a, 'b> {
             reused,
         }
     }
+}
+
+/// Returns whether a vertex is what a heredoc holds: it stands in no line, and what reads it does.
+pub(super) fn is_inline(vertex: &Vertex) -> bool {
+    vertex.kind() == Kind::File && vertex.inputs.is_empty() && vertex.name.starts_with(INTERNAL)
 }
 
 /// Returns whether the text of a command has the name of a variable.

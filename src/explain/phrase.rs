@@ -29,6 +29,8 @@ pub fn cause(cause: &Cause, length: Length) -> Vec<String> {
         Cause::Asked(option) => format!("{} was given", foreign::line(option)),
         Cause::Variable(differs) => variable(differs),
         Cause::Command => "its command differs".to_owned(),
+        Cause::Instruction => "its text in the Dockerfile differs".to_owned(),
+        Cause::Heredoc => "the text of its heredoc differs, or a variable in it".to_owned(),
         Cause::Mounts => "its mounts differ".to_owned(),
         Cause::Options(options) if options.is_empty() => {
             "another option of the step differs".to_owned()
@@ -63,6 +65,7 @@ pub fn cause(cause: &Cause, length: Length) -> Vec<String> {
         Cause::OtherOrder => {
             "the cache has this step, but only after other steps than these".to_owned()
         }
+        Cause::NotThere => "not in the cache: the step is new, or was changed".to_owned(),
         Cause::New => "not in the cache: no earlier build had a step like it".to_owned(),
         Cause::ShouldHaveHit => {
             "it is in the cache with its layer, but BuildKit did not use it (a known bug, \
@@ -89,7 +92,7 @@ pub fn followers(steps: &[Step], length: Length) -> Option<String> {
     let names: Vec<String> = steps.iter().take(shown).map(name).collect();
     let more = match steps.len() - shown {
         0 => String::new(),
-        more => format!(" and {more} more"),
+        more => format!(", and {more} more"),
     };
     let count = counted(steps.len(), "step");
     Some(format!(

@@ -81,6 +81,7 @@ impl<'a> Recorded<'a> {
         builds.into_iter().find_map(|build| {
             let new = parts(vertex, &build.salt);
             let commands = self.commands(build);
+            let own_stage = self.old_stage(build, stage(own));
             let rank = |step: &StepRecord| {
                 let is_kept = step.key.as_ref().is_some_and(|key| self.keys.contains(key));
                 if is_kept || step.kind != new.kind || name::word(&step.name) != word {
@@ -90,10 +91,10 @@ impl<'a> Recorded<'a> {
                 let is_same = new.args.is_some() && new.args == step.args;
                 let is_another = |args| commands.is_some_and(|own| own.contains(args));
                 let is_of_stage =
-                    stage(old) == stage(own) && !step.args.as_ref().is_some_and(is_another);
+                    stage(old) == own_stage && !step.args.as_ref().is_some_and(is_another);
                 let number = old.number.unwrap_or(u32::MAX);
                 let distance = number.abs_diff(own.number.unwrap_or(0));
-                let is_elsewhere = stage(old) != stage(own);
+                let is_elsewhere = stage(old) != own_stage;
                 (is_same || is_of_stage).then_some((!is_same, is_elsewhere, distance))
             };
             let ranked = build
@@ -105,6 +106,27 @@ impl<'a> Recorded<'a> {
         })
     }
 
+    /// Returns what a stage was called: by its name, or by a step of it that is the same.
+    fn old_stage<'n>(&self, build: &'n BuildRecord, own: &'n str) -> &'n str {
+        let old = |step: &'n StepRecord| step.label().map(|label| stage(Label::of(label)));
+        if build.steps.iter().any(|step| old(step) == Some(own)) {
+            return own;
+        }
+        let vertices = self.build.plan.vertices().iter().enumerate();
+        let of_stage = vertices.filter(|(_, vertex)| {
+            let label = name::label(&vertex.name);
+            vertex.makes_layers() && label.is_some_and(|label| stage(Label::of(label)) == own)
+        });
+        let mut keys = of_stage.flat_map(|(at, _)| step_keys(self.build, at));
+        let found = keys.find_map(|key| {
+            let mut steps = build.steps.iter();
+            steps
+                .find(|step| step.key.as_ref() == Some(&key))
+                .and_then(old)
+        });
+        found.unwrap_or(own)
+    }
+
     /// Returns which part of a step differs.
     fn changed(&self, vertex: &Vertex) -> Option<Cause> {
         let (build, old) = self.counterpart(vertex)?;
@@ -114,7 +136,7 @@ impl<'a> Recorded<'a> {
         let tells_text = is_exec || (old.args.is_some() && new.args.is_some());
         if tells_text {
             if new.args != old.args {
-                return Some(Cause::Command);
+                return Some(own_text(is_exec));
             }
             if let Some(variable) = self.variable(vertex, &new, old) {
                 return Some(Cause::Variable(variable));
@@ -142,7 +164,7 @@ impl<'a> Recorded<'a> {
             },
             true => Cause::Context,
             false if vertex.name == old.name && !old.name.contains("<<") => Cause::Context,
-            false => Cause::Command,
+            false => Cause::Instruction,
         })
     }
 
@@ -228,6 +250,17 @@ impl<'a> Recorded<'a> {
         Some(Cause::Files(all))
     }
 
+    /// Says that a step is new, if the record tells of a build with some steps of this one.
+    fn new_here(&self) -> Option<Cause> {
+        let mut steps = self
+            .record
+            .steps()
+            .filter_map(|(_, step)| step.key.as_ref());
+        steps
+            .any(|key| self.keys.contains(key))
+            .then_some(Cause::New)
+    }
+
     /// Returns how the text of a step differs from that of all that have its key: what is copied has another name.
     fn text(&self, vertex: &Vertex, build: &BuildRecord, own: &[Digest]) -> Option<Cause> {
         let new = parts(vertex, &build.salt);
@@ -240,7 +273,7 @@ impl<'a> Recorded<'a> {
         }
         match old.iter().find(|step| step.args == new.args) {
             Some(step) => self.variable(vertex, &new, step).map(Cause::Variable),
-            None => Some(Cause::Command),
+            None => Some(Cause::Instruction),
         }
     }
 }
@@ -251,9 +284,18 @@ impl Details for Recorded<'_> {
         match rough {
             Cause::SomeFiles => self.files(vertex, step),
             Cause::Base { from: None, to } => self.moved(step, to.as_ref()),
-            Cause::New => self.changed(step),
+            Cause::NotThere => self.changed(step).or_else(|| self.new_here()),
             _ => None,
         }
+    }
+}
+
+/// Returns the cause that the own text of a step differs.
+fn own_text(is_exec: bool) -> Cause {
+    if is_exec {
+        Cause::Command
+    } else {
+        Cause::Instruction
     }
 }
 

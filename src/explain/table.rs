@@ -1,5 +1,6 @@
 //! The table of a forecast: each step, the cache that has it, and why it would run.
 
+use super::diagnose::is_inline;
 use super::phrase::{self, Length};
 use super::{Build, Diagnosis, Miss, Outcome, Place, Step};
 use crate::cache::keys::Vertex;
@@ -119,10 +120,15 @@ fn why(build: &Build<'_>, diagnosis: &Diagnosis, at: usize, outcome: Outcome) ->
         .find(|miss| miss.followers.iter().any(is_follower));
     match (outcome, root) {
         (Outcome::Perhaps, _) => {
-            let before = before(build, at).map(|step| phrase::label(&step));
-            before.map_or_else(String::new, |label| {
-                format!("if the files of {label} come out the same")
-            })
+            let Some(before) = before(build, at) else {
+                return String::new();
+            };
+            let vertex = build.plan.vertices().get(before.vertex);
+            if vertex.is_some_and(is_inline) {
+                return "if what its heredoc holds is the same".to_owned();
+            }
+            let label = phrase::label(&before);
+            format!("if the files of {label} come out the same")
         }
         (_, Some(root)) => format!("follows from {}", phrase::label(&root.step)),
         (_, None) => String::new(),

@@ -115,15 +115,20 @@ fn members(node: &NodeFacts<'_>, clock: &Clock) -> BTreeMap<usize, Vec<usize>> {
     };
     let mut twins = None;
     for at in 0..known.plan.vertices().len() {
-        let found = found(at).or_else(|| {
+        let own = found(at);
+        let found = own.or_else(|| {
             let twins: &Twins = twins.get_or_insert_with(|| {
                 let keys = Keys::of(&known.plan, &Facts::default());
                 Twins::of(&known.plan, &keys)
             });
             twins.of_vertex(at).find_map(found)
         });
-        if let Some(found) = found {
-            members.entry(found).or_default().push(at);
+        let Some(found) = found else { continue };
+        let members: &mut Vec<usize> = members.entry(found).or_default();
+        // It has the name of the one that was told.
+        match own {
+            Some(_) => members.insert(0, at),
+            None => members.push(at),
         }
     }
     members

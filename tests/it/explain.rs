@@ -160,7 +160,7 @@ fn each_change_is_told_with_a_cache_that_buildx_wrote() {
         &[
             "why 1 step ran:",
             "  Dockerfile:14  [stage-1 4/4] RUN ls -l /out > /list",
-            "                 not in the cache: no earlier build had a step like it",
+            "                 not in the cache: the step is new, or was changed",
         ],
     );
     let argument = edit("\n\nRUN cp", "\nARG COMMIT\nRUN cp");

@@ -321,7 +321,7 @@ fn options_of_a_command_are_told_by_name() {
             "COPY .",
             "COPY --chown=1:1 .",
             3,
-            "its command differs",
+            "its text in the Dockerfile differs",
             "command",
         ),
         // All that is below it follows.
@@ -329,7 +329,7 @@ fn options_of_a_command_are_told_by_name() {
             "WORKDIR /w",
             "WORKDIR /v",
             2,
-            "its command differs",
+            "its text in the Dockerfile differs",
             "command",
         ),
     ] {

@@ -109,6 +109,43 @@ pub fn added_variable(
     None
 }
 
+/// What a command has that another one of the same text may not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// Mounts.
+    Mounts,
+    /// A network mode.
+    Network,
+    /// A security mode.
+    Security,
+}
+
+/// Returns what was added to a command that the cache has without it.
+pub fn added_option(
+    plan: &Plan,
+    facts: &Facts<'_>,
+    vertex: usize,
+    records: &Records<'_>,
+) -> Option<Extra> {
+    let own = plan.vertices().get(vertex)?;
+    let Ok(op::Op::Exec(exec)) = &own.op else {
+        return None;
+    };
+    let mut changed = own.clone();
+    let extras = [Extra::Mounts, Extra::Network, Extra::Security];
+    extras.into_iter().find(|extra| {
+        let mut without = exec.clone();
+        match extra {
+            Extra::Mounts => without.mounts.retain(|mount| mount.dest == "/"),
+            Extra::Network => without.network = 0,
+            Extra::Security => without.security = 0,
+        }
+        let is_other = without != *exec;
+        changed.op = Ok(op::Op::Exec(without));
+        is_other && records.has(plan, facts, vertex, &changed)
+    })
+}
+
 /// Returns whether the cache has a file operation without the time that it gives its files (`SOURCE_DATE_EPOCH`).
 pub fn is_there_without_time(
     plan: &Plan,

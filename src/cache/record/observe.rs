@@ -185,8 +185,12 @@ fn file_name(path: &str) -> String {
 
 /// The option that `WORKDIR` sets.
 pub const OPTION_FOLDER: &str = "WORKDIR";
+/// The option of a network mode.
+pub const OPTION_NETWORK: &str = "--network";
+/// The option of a security mode.
+pub const OPTION_SECURITY: &str = "--security";
 /// The options of commands that are told one by one, by what sets them in a Dockerfile.
-pub const OPTIONS: [&str; 4] = [OPTION_FOLDER, "USER", "--network", "--security"];
+pub const OPTIONS: [&str; 4] = [OPTION_FOLDER, "USER", OPTION_NETWORK, OPTION_SECURITY];
 
 /// Returns the parts that a step is made of, as far as its own bytes go.
 pub fn parts(vertex: &Vertex, salt: &Salt) -> StepRecord {

@@ -26,6 +26,8 @@ pub(super) struct Setup {
     pub(super) own: OwnFiles,
     /// Another build altogether.
     pub(super) other: Option<Definition>,
+    /// What may come out the same does not.
+    pub(super) is_unlike: bool,
 }
 
 pub(super) fn usual() -> Setup {
@@ -43,6 +45,7 @@ pub(super) fn usual() -> Setup {
             ..OwnFiles::default()
         },
         other: None,
+        is_unlike: false,
     }
 }
 
@@ -226,7 +229,7 @@ fn a_changed_command_is_told_once() {
         format!(
             "why 2 steps ran {HEADER}\n  \
              Dockerfile:10  [build 5/6] RUN npm run build\n                 \
-             not in the cache: no earlier build had a step like it\n                 \
+             not in the cache: the step is new, or was changed\n                 \
              2 steps follow from it: [build 6/6] RUN npm prune, \
              [stage-1 2/2] COPY --from=build /out /app"
         )
@@ -277,7 +280,7 @@ fn a_cache_without_layers_is_told_once() {
              Dockerfile:4  [build 2/6] COPY package.json ./\n                \
              in the cache without its layer: mode=min keeps only layers of the final image, mode=max keeps all\n                \
              5 steps follow from it: [build 3/6] RUN npm ci, [build 4/6] COPY . ., \
-             [build 5/6] RUN npm run build and 2 more"
+             [build 5/6] RUN npm run build, and 2 more"
         )
     );
 }
@@ -383,7 +386,7 @@ struct Known;
 
 impl Details for Known {
     fn cause(&self, _vertex: usize, rough: &Cause) -> Option<Cause> {
-        (*rough == Cause::New).then_some(Cause::Command)
+        (*rough == Cause::NotThere).then_some(Cause::Command)
     }
 }
 

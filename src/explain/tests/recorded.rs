@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use bollard_buildkit_proto::pb::{Mount, MountType, TmpfsOpt, op};
+use bollard_buildkit_proto::pb::file_action::Action;
+use bollard_buildkit_proto::pb::{
+    FileAction, FileActionMkFile, FileOp, Mount, MountType, TmpfsOpt, op,
+};
 
 use super::builds::{Setup, facts, usual};
-use crate::cache::keys::compare::{Comparison, forecast};
+use crate::cache::keys::compare::{Comparison, Fate, forecast};
 use crate::cache::keys::testing::*;
 use crate::cache::keys::{Keys, Plan};
 use crate::cache::record::observe::Observed;
@@ -40,7 +43,14 @@ fn lines(now: &Setup, before: &Setup, record: &Record, arguments: &[&str]) -> Ve
     let keys = Keys::of(&plan, &facts);
     let config = before.cache(|_| true);
     let comparison = Comparison::new(&plan, &keys, &config, &HashSet::new());
-    let outcomes = Outcomes::of_forecast(&forecast(&plan, std::slice::from_ref(&comparison)));
+    let mut fates = forecast(&plan, std::slice::from_ref(&comparison));
+    for fate in fates
+        .iter_mut()
+        .filter(|fate| now.is_unlike && **fate == Fate::Perhaps)
+    {
+        *fate = Fate::Runs;
+    }
+    let outcomes = Outcomes::of_forecast(&fates);
     let caches = [Cache {
         name: "r.io/cache:main".to_owned(),
         age: None,
@@ -171,6 +181,18 @@ fn a_step_with_the_same_command_is_found_wherever_it_stood() {
 }
 
 #[test]
+fn a_stage_with_another_name_is_known_by_a_step_that_is_the_same() {
+    let of = |stage: &str, command: &str| {
+        let names = ["2/3] RUN make", "3/3] RUN it"].map(|name| format!("[{stage} {name}"));
+        let kept = run("make", &[], Vec::new());
+        let changed = run(command, &[], Vec::new());
+        of_steps("", &[(&names[0], kept), (&names[1], changed)])
+    };
+    let told = against(&of("builder", "test -v"), &of("build", "test"));
+    assert!(told.ends_with("its command differs"), "{told}");
+}
+
+#[test]
 fn the_variable_is_named_that_stands_in_a_copy() {
     let dockerfile = "FROM debian\nCOPY $FILE-x /\nARG FILE\n";
     let of = |dockerfile: &str, file: &str| {
@@ -188,12 +210,18 @@ fn the_variable_is_named_that_stands_in_a_copy() {
     let differs = "environment variable FILE has another value";
     assert_eq!(last(&of(&env, "b"), &before), differs);
     let other = dockerfile.replace("$FILE", "b");
-    assert_eq!(last(&of(&other, "b"), &before), "its command differs");
+    assert_eq!(
+        last(&of(&other, "b"), &before),
+        "its text in the Dockerfile differs"
+    );
     let heredoc = |held: &str| {
         let dockerfile = format!("FROM debian\nCOPY <<E /\n{held}\nE\n");
         of_steps(&dockerfile, &[("[2/2] COPY <<E /", copy(held, "/"))])
     };
-    assert_eq!(last(&heredoc("b"), &heredoc("a")), "its command differs");
+    assert_eq!(
+        last(&heredoc("b"), &heredoc("a")),
+        "its text in the Dockerfile differs"
+    );
     let moved = |dest: &str| {
         of_steps(
             "FROM debian\nCOPY a .\n",
@@ -219,6 +247,44 @@ fn the_variable_is_named_that_stands_in_a_copy() {
 }
 
 #[test]
+fn what_a_heredoc_holds_is_told_with_the_copy_that_reads_it() {
+    let of = |held: &str| {
+        let mut maker = Maker::default();
+        let base = maker.add("[1/2] FROM debian", image(BASE), &[]);
+        let file = op::Op::File(FileOp {
+            actions: vec![FileAction {
+                input: -1,
+                secondary_input: -1,
+                output: 0,
+                action: Some(Action::Mkfile(FileActionMkFile {
+                    path: "/EOT".to_owned(),
+                    mode: 0o644,
+                    data: held.into(),
+                    timestamp: -1,
+                    ..FileActionMkFile::default()
+                })),
+            }],
+        });
+        let held = maker.add("[internal] preparing inline document", file, &[]);
+        let copied = maker.add("[2/2] COPY <<EOT /", copy("EOT", "/"), &[&base, &held]);
+        maker.at(&copied, 2);
+        let mut setup = usual();
+        setup.other = Some(maker.end(&copied));
+        setup.is_unlike = true;
+        setup
+    };
+    let (now, before) = (of("b"), of("a"));
+    let lines = lines(&now, &before, &record(&before), &[]);
+    let told: Vec<&str> = lines.iter().map(|line| line.trim()).collect();
+    let expected = [
+        "why 1 step ran (compared with r.io/cache:main):",
+        "Dockerfile:2  [2/2] COPY <<EOT /",
+        "the text of its heredoc differs, or a variable in it",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn a_record_without_the_text_of_copies_says_what_it_can() {
     let of =
         |name: &str, dest: &str| of_steps("FROM debian\nCOPY a .\n", &[(name, copy("/a", dest))]);
@@ -233,7 +299,7 @@ fn a_record_without_the_text_of_copies_says_what_it_can() {
     let (a, b) = (of("[2/2] COPY a .", "/a/"), of("[2/2] COPY a .", "/b/"));
     assert!(told(&b, &a).ends_with("but WORKDIR or a variable in it differs"));
     let b = of("[2/2] COPY b .", "/b/");
-    assert!(told(&b, &a).ends_with("its command differs"));
+    assert!(told(&b, &a).ends_with("its text in the Dockerfile differs"));
 }
 
 #[test]

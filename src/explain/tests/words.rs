@@ -48,6 +48,21 @@ fn causes_in_the_step_have_their_words() {
             "environment variable COMMIT_SHA is new",
         ),
         (Cause::Command, "command", "its command differs"),
+        (
+            Cause::Instruction,
+            "command",
+            "its text in the Dockerfile differs",
+        ),
+        (
+            Cause::Heredoc,
+            "command",
+            "the text of its heredoc differs, or a variable in it",
+        ),
+        (
+            Cause::NotThere,
+            "new",
+            "not in the cache: the step is new, or was changed",
+        ),
         (Cause::Mounts, "mounts", "its mounts differ"),
         (
             Cause::Options(Vec::new()),
@@ -253,7 +268,7 @@ fn few_followers_are_named_and_many_counted() {
     assert!(told(4).unwrap().ends_with("[4/8] RUN 4"));
     assert_eq!(
         told(8).unwrap(),
-        "8 steps follow from it: [1/8] RUN 1, [2/8] RUN 2, [3/8] RUN 3 and 5 more"
+        "8 steps follow from it: [1/8] RUN 1, [2/8] RUN 2, [3/8] RUN 3, and 5 more"
     );
     let full = phrase::followers(&steps, Length::Full).unwrap();
     assert!(full.ends_with("[8/8] RUN 8"));

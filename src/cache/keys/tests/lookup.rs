@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use bollard_buildkit_proto::pb::Platform;
+use bollard_buildkit_proto::pb::{ExecOp, Mount, MountType, Platform, op};
 use proptest::prelude::*;
 
 use super::{PATH, X};
@@ -305,6 +305,46 @@ fn an_added_variable_is_found() {
     assert_eq!(added(&plan, step), Some("COMMIT".to_owned()));
     let (plan, step, _) = one_command("other", &[PATH, "COMMIT=4f2a", X], amd64());
     assert_eq!(added(&plan, step), None);
+}
+
+#[test]
+fn an_added_option_is_found() {
+    let of = |change: &dyn Fn(&mut ExecOp)| {
+        let op::Op::Exec(mut exec) = run("make", &[PATH], Vec::new()) else {
+            unreachable!("a command")
+        };
+        change(&mut exec);
+        let mut maker = Maker::default();
+        let base = maker.add("", image(BASE), &[]);
+        let step = maker.add("", op::Op::Exec(exec), &[&base]);
+        Plan::of([&maker.end(&step)])
+    };
+    let (_, step, cache) = one_command("make", &[PATH], amd64());
+    let records = vary::Records::of(&cache);
+    let facts = Facts::default();
+    let added =
+        |change: &dyn Fn(&mut ExecOp)| vary::added_option(&of(change), &facts, step, &records);
+    let mount = |exec: &mut ExecOp| {
+        exec.mounts.push(Mount {
+            input: -1,
+            dest: "/t".to_owned(),
+            output: -1,
+            mount_type: MountType::Tmpfs.into(),
+            ..Mount::default()
+        })
+    };
+    assert_eq!(added(&mount), Some(vary::Extra::Mounts));
+    assert_eq!(added(&|exec| exec.network = 2), Some(vary::Extra::Network));
+    assert_eq!(
+        added(&|exec| exec.security = 1),
+        Some(vary::Extra::Security)
+    );
+    assert_eq!(added(&|_| {}), None);
+    let both = |exec: &mut ExecOp| {
+        mount(exec);
+        exec.network = 2;
+    };
+    assert_eq!(added(&both), None);
 }
 
 #[test]
