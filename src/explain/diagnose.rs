@@ -203,6 +203,10 @@ impl<'a, 'b> Search<'a, 'b> {
             Some(State::Perhaps(inputs)) if self.are_downloads(vertex, &inputs) => {
                 Some(Cause::Source)
             }
+            // All that it is made of was there, and it ran: the cache has it with something else.
+            Some(State::Perhaps(inputs)) if ran.is_empty() => {
+                return self.by_inputs(at, vertex, &inputs, follows);
+            }
             None | Some(State::Hit | State::Perhaps(_) | State::Unknown(_)) => None,
         };
         let own = cause.map(|cause| self.refined(at, cause));

@@ -51,7 +51,8 @@ impl Findings {
         };
         findings.look_up();
         let next = findings.with_next(wanted);
-        if next.iter().any(|at| findings.is_unread(*at)) {
+        let is_open = |at: &usize| findings.is_unread(*at) || findings.is_unexplained(*at, wanted);
+        if next.iter().any(is_open) {
             // A cache has the step, and what is before it decides.
             let all = findings.with_all_before(&next);
             findings.trees = reader.trees(&findings.plan, &all).await;
@@ -92,6 +93,18 @@ impl Findings {
     fn is_unread(&self, at: usize) -> bool {
         let mut states = self.comparisons.iter().map(|cache| cache.state(at));
         states.any(|state| matches!(state, State::Unknown(Unknown::NotRead)))
+    }
+
+    /// Returns whether a step ran that no other one made run, and that a cache may have: as long as not all files are read
+    /// that steps before it read, it cannot be told whether it does.
+    fn is_unexplained(&self, at: usize, ran: &BTreeSet<usize>) -> bool {
+        let Some(vertex) = self.plan.vertices().get(at).filter(|_| ran.contains(&at)) else {
+            return false;
+        };
+        let mut inputs = vertex.inputs.iter().flatten();
+        let mut states = self.comparisons.iter().map(|cache| cache.state(at));
+        !inputs.any(|edge| ran.contains(&edge.vertex))
+            && states.any(|state| matches!(state, State::Perhaps(_)))
     }
 
     /// Returns the steps with those that read them: they may have been served all the same.

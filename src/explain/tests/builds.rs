@@ -342,6 +342,18 @@ fn a_step_that_should_have_hit_is_told() {
 }
 
 #[test]
+fn a_step_that_ran_on_what_was_there_is_told() {
+    let mut now = usual();
+    now.files[2].1 = "2";
+    let ran = [("[build 6/6]", true), ("[stage-1 2/2]", false)];
+    let text = explained(&now, &[usual().cache(|_| true)], Some(&ran), shown);
+    assert!(
+        text.ends_with("the cache has this step, but only after other steps than these"),
+        "{text}"
+    );
+}
+
+#[test]
 fn files_that_came_out_the_same_are_good_news() {
     let mut now = usual();
     now.files[2].1 = "2";
