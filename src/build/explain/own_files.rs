@@ -78,7 +78,7 @@ mod tests {
         let inside = ("dockerfile", folder.clone());
         let usual = ".dockerignore";
         assert_eq!(found(&[]), pair("Dockerfile", usual));
-        assert_eq!(found(&[app.clone()]), pair("", usual));
+        assert_eq!(found(std::slice::from_ref(&app)), pair("", usual));
         let same = ("dockerfile", dir.path().join("app/.././app"));
         assert_eq!(found(&[app.clone(), same]), pair("Dockerfile", usual));
         assert_eq!(

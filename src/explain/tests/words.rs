@@ -47,22 +47,6 @@ fn causes_in_the_step_have_their_words() {
             "env",
             "environment variable COMMIT_SHA is new",
         ),
-        (Cause::Command, "command", "its command differs"),
-        (
-            Cause::Instruction,
-            "command",
-            "its text in the Dockerfile differs",
-        ),
-        (
-            Cause::Heredoc,
-            "command",
-            "the text of its heredoc differs, or a variable in it",
-        ),
-        (
-            Cause::NotThere,
-            "new",
-            "not in the cache: the step is new, or was changed",
-        ),
         (Cause::Mounts, "mounts", "its mounts differ"),
         (
             Cause::Options(Vec::new()),
@@ -80,11 +64,6 @@ fn causes_in_the_step_have_their_words() {
             "its user (USER) and network mode (--network) differ",
         ),
         (
-            Cause::Context,
-            "command",
-            "its text is the same, but WORKDIR or a variable in it differs",
-        ),
-        (
             Cause::VariableOrder,
             "env",
             "the same environment variables are set in another order",
@@ -98,6 +77,33 @@ fn causes_in_the_step_have_their_words() {
             Cause::Platforms(vec!["linux/arm64".to_owned(), "linux/386".to_owned()]),
             "platform",
             "the cache has this step for linux/arm64 and linux/386 only",
+        ),
+    ]);
+}
+
+#[test]
+fn causes_in_the_text_of_a_step_have_their_words() {
+    assert_words(vec![
+        (Cause::Command, "command", "its command differs"),
+        (
+            Cause::Instruction,
+            "command",
+            "its text in the Dockerfile differs",
+        ),
+        (
+            Cause::Heredoc,
+            "command",
+            "the text of its heredoc differs, or a variable in it",
+        ),
+        (
+            Cause::NotThere,
+            "new",
+            "not in the cache: the step is new, or was changed",
+        ),
+        (
+            Cause::Context,
+            "command",
+            "its text is the same, but WORKDIR or a variable in it differs",
         ),
     ]);
 }
@@ -166,6 +172,29 @@ fn changed(paths: &[(&str, FileChange)]) -> Files {
 }
 
 #[test]
+fn files_that_only_say_what_is_built_are_told_with_the_way_out() {
+    let mut lists = changed(&[
+        ("docker/Dockerfile", FileChange::Content),
+        ("docker/Dockerfile.dockerignore", FileChange::Content),
+    ]);
+    lists.left_out_by = "docker/Dockerfile.dockerignore".to_owned();
+    lists.own = lists.changed.iter().map(|(path, _)| path.clone()).collect();
+    let told = one(&Cause::Files(lists.clone()));
+    assert!(
+        told.ends_with(
+            "; docker/Dockerfile and docker/Dockerfile.dockerignore are copied too: list them in \
+             docker/Dockerfile.dockerignore"
+        ),
+        "{told}"
+    );
+    // What a list leaves out differs with the list.
+    lists.own.remove(0);
+    lists.changed[0] = ("a".to_owned(), FileChange::Ignored);
+    let told = one(&Cause::Files(lists));
+    assert!(!told.contains("copied too"), "{told}");
+}
+
+#[test]
 fn files_are_named_with_what_is_other() {
     let two = [
         ("src/server.ts", FileChange::Content),
@@ -189,25 +218,6 @@ fn files_are_named_with_what_is_other() {
         "2 of 214 files differ: Dockerfile (content), a (removed); Dockerfile is copied too: list it in \
          .dockerignore"
     );
-    let mut lists = changed(&[
-        ("docker/Dockerfile", FileChange::Content),
-        ("docker/Dockerfile.dockerignore", FileChange::Content),
-    ]);
-    lists.left_out_by = "docker/Dockerfile.dockerignore".to_owned();
-    lists.own = lists.changed.iter().map(|(path, _)| path.clone()).collect();
-    let told = one(&Cause::Files(lists.clone()));
-    assert!(
-        told.ends_with(
-            "; docker/Dockerfile and docker/Dockerfile.dockerignore are copied too: list them in \
-             docker/Dockerfile.dockerignore"
-        ),
-        "{told}"
-    );
-    // What a list leaves out differs with the list.
-    lists.own.remove(0);
-    lists.changed[0] = ("a".to_owned(), FileChange::Ignored);
-    let told = one(&Cause::Files(lists));
-    assert!(!told.contains("copied too"), "{told}");
     let permissions = Files {
         total: 214,
         permissions: Some(Permissions {

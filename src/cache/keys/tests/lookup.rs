@@ -331,7 +331,7 @@ fn an_added_option_is_found() {
             output: -1,
             mount_type: MountType::Tmpfs.into(),
             ..Mount::default()
-        })
+        });
     };
     assert_eq!(added(&mount), Some(vary::Extra::Mounts));
     assert_eq!(added(&|exec| exec.network = 2), Some(vary::Extra::Network));
