@@ -1,6 +1,6 @@
 //! Figures in words.
 
-use super::model::{Outcome, Report, Step, Totals};
+use super::model::{Outcome, Report, Status, Step, Totals};
 use crate::progress::units;
 use crate::text::counted;
 
@@ -61,10 +61,12 @@ pub(super) fn place(step: &Step) -> Option<String> {
 
 /// Returns what became of a step.
 pub(super) fn status(step: &Step) -> &'static str {
-    if step.loading {
-        "loaded"
-    } else {
-        step.status.word()
+    // What steps are made of does not run.
+    let is_source = matches!(step.kind, "image" | "git" | "http" | "local");
+    match step.status {
+        _ if step.loading => "loaded",
+        Status::Ran if is_source || step.name.starts_with("[internal]") => "read",
+        status => status.word(),
     }
 }
 

@@ -174,7 +174,7 @@ fn check_causes(report: &Path) -> Vec<Mismatch> {
         let name = step["name"].as_str().expect("a name");
         match step["cause"]["code"].as_str() {
             Some("unknown") => {
-                mismatches.push(Mismatch::new(format!("afterwards {name}: unknown")))
+                mismatches.push(Mismatch::new(format!("afterwards {name}: unknown")));
             }
             Some("should-have-hit") => mismatches.push(Mismatch {
                 what: format!("afterwards {name}: should-have-hit"),

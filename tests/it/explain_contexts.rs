@@ -315,7 +315,7 @@ fn a_dockerfile_in_a_folder_that_is_copied_is_told_with_the_list_that_counts() {
     // Another file of that name is a file as any.
     fs::write(folder.path().join("app.Dockerfile"), "x").expect("a file");
     let told = changed(&bench, &[&flag], folder.path(), || {
-        edit("app.Dockerfile", "y")
+        edit("app.Dockerfile", "y");
     });
     assert!(has(&told, "app.Dockerfile (content)"), "{told:#?}");
     assert!(!has(&told, "copied too"), "{told:#?}");

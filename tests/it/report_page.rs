@@ -131,7 +131,8 @@ fn parts(name: &str) -> Vec<(String, u64)> {
 #[ignore = "needs the test rig: scripts/test"]
 fn a_click_on_a_header_sorts_numbers_by_value_and_names_by_text() {
     let bench = Bench::shared(&BENCH);
-    let steps: String = (1..=10).map(|n| format!("RUN echo {n} > /{n}\n")).collect();
+    let steps = (1..=10).map(|n| format!("RUN echo {n} > /{n}\n"));
+    let steps = steps.collect::<Vec<_>>().concat();
     let dockerfile = format!("FROM {}\n{steps}COPY a /\n", Rig::get().busybox);
     let folder = context(&[
         ("Dockerfile", dockerfile.as_str()),

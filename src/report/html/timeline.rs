@@ -47,6 +47,7 @@ pub(super) fn draw(out: &mut String, report: &Report) {
     for (class, word) in [
         ("ran", "ran"),
         ("loaded", "loaded from a cache"),
+        ("read", "images and files read"),
         ("failed", "failed"),
         ("canceled", "canceled"),
         ("image", "image"),
