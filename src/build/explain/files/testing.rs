@@ -7,6 +7,7 @@ use bollard_buildkit_proto::pb::{SourceOp, op};
 use crate::build::context::inputs::Folders;
 use crate::cache::keys::Plan;
 use crate::cache::keys::testing::{BASE, Maker, copy, image};
+use crate::platform::files::permissions;
 
 pub(super) fn context(attrs: &[(&str, &str)]) -> op::Op {
     let attrs = attrs
@@ -32,7 +33,7 @@ pub(super) fn folder() -> (tempfile::TempDir, Folders) {
     let dir = tempfile::tempdir().unwrap();
     for name in ["a", "b", "c"] {
         fs_err::write(dir.path().join(name), name).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        let mode = permissions(0o644);
         std::fs::set_permissions(dir.path().join(name), mode).unwrap();
     }
     let by_name = BTreeMap::from([("context".to_owned(), dir.path().to_owned())]);
