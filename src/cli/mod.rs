@@ -332,8 +332,14 @@ fn run_command(args: &[OsString], call: Call<'_>, ui: &Ui) -> Result<(), Command
     let args = &pflag::without_help_values(args)[..];
     let matches = match root.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
-        Err(error) if !error.use_stderr() => return show_help(&error, ui),
         Err(error) => {
+            let error = if error.use_stderr() {
+                error
+            } else if let Some(wrong) = pflag::wrong_beside_help(command_as(call.name), args) {
+                wrong
+            } else {
+                return show_help(&error, ui);
+            };
             let usage = usage::error(&error, &root, args);
             let also = format!("docker-cachex itself does not take it: {usage}");
             call.hand_on().map_err(|error| error.hint(also))?;

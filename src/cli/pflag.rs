@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 
 use crate::options::boolean::{self, parse_bool};
@@ -45,6 +46,35 @@ pub(super) fn without_help_values(args: &[OsString]) -> Vec<OsString> {
         }
     });
     given.collect()
+}
+
+/// Returns the error of a flag beside `--help` that is unknown or lacks its value: clap shows the help as soon as it has read
+/// `--help`, and docker's commands read all flags first.
+pub(super) fn wrong_beside_help(root: Command, args: &[OsString]) -> Option<clap::Error> {
+    let error = with_plain_help(root).try_get_matches_from(args).err()?;
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let is_wrong = match error.kind() {
+        ErrorKind::UnknownArgument => text(ContextKind::InvalidArg).starts_with('-'),
+        ErrorKind::InvalidValue => text(ContextKind::InvalidValue).is_empty(),
+        _ => false,
+    };
+    is_wrong.then_some(error)
+}
+
+/// Makes `--help` of a command and of those below it a flag like every other.
+fn with_plain_help(mut command: Command) -> Command {
+    for inner in command.get_subcommands_mut() {
+        let own = std::mem::take(inner);
+        *inner = with_plain_help(own);
+    }
+    let help = Arg::new("plain-help")
+        .long("help")
+        .short('h')
+        .action(ArgAction::Count);
+    command.disable_help_flag(true).arg(help)
 }
 
 fn truth_value(arg: Arg) -> Arg {

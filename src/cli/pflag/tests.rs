@@ -235,3 +235,35 @@ fn help_takes_the_forms_of_a_truth_value() {
         assert_eq!(forms(line), expected);
     }
 }
+
+#[test]
+fn a_wrong_flag_beside_help_is_an_error() {
+    let wrong = |line: &str| {
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        wrong_beside_help(command(), &args).map(|error| error.kind())
+    };
+    for line in [
+        "build --help --bogus",
+        "build -h --bogus .",
+        "--help --bogus",
+        "--help build --bogus",
+        "cache inspect --help --bogus",
+    ] {
+        assert_eq!(wrong(line), Some(ErrorKind::UnknownArgument), "{line}");
+    }
+    assert_eq!(
+        wrong("build --help --tag"),
+        Some(ErrorKind::InvalidValue),
+        "a flag without its value"
+    );
+    for line in [
+        "build --help",
+        "--help",
+        "build --help a b",
+        "build --help --progress=odd",
+        "help build",
+        "ls -h",
+    ] {
+        assert_eq!(wrong(line), None, "{line}");
+    }
+}
