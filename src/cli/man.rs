@@ -42,3 +42,25 @@ fn page(command: &Command, name: &str, dir: &Path) -> Result<(), CommandError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_ascii_as_troff_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut root = crate::cli::command();
+        root.build();
+        page(&root, "docker-cachex", folder.path()).unwrap();
+        let mut pages = 0;
+        for entry in fs_err::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs_err::read_to_string(&path).unwrap();
+            let odd: Vec<&str> = text.lines().filter(|line| !line.is_ascii()).collect();
+            assert!(odd.is_empty(), "{}: {odd:?}", path.display());
+            pages += 1;
+        }
+        assert!(pages > 20, "{pages} pages");
+    }
+}

@@ -50,7 +50,7 @@ pub struct VerifyArgs {
     // A key in place of its file must not become part of an error, so it is taken whatever it is.
     #[arg(
         long,
-        value_name = "FILE | env://NAME | cosign:…",
+        value_name = "FILE | env://NAME | cosign:FIELDS",
         allow_hyphen_values = true
     )]
     key: Vec<String>,
