@@ -6,6 +6,7 @@ from functools import partial
 from typing import Callable
 
 PEER = "buildx"
+FLOOR = "floor"  # no client: what the machine needs for the same work
 CLIENTS = (PEER, "cachex")
 NAMES = ("wall_ms", "steps_ms", "tail_ms", "job_ms", "cpu_ms", "builder_cpu_ms", "peak_mib", "requests", "up_mb", "down_mb")
 

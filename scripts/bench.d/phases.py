@@ -32,9 +32,17 @@ def of_job(text: str) -> dict[str, float]:
     """The phases of a job in milliseconds, and their sum."""
     marks = {name: float(at) for name, at in re.findall(r"^@(\w+) (\d+\.\d+)$", text, re.MULTILINE)}
     begin, boot, build, end = (marks[name] for name in ("begin", "boot", "build", "rm"))
-    spent = _divide(_spans(text), boot, build)
+    spent = _told(marks) or _divide(_spans(text), boot, build)
     spent |= {"boot": boot - begin, "end": end - build, "other": build - boot - sum(spent.values())}
     return {f"{name}_phase_ms": spent[name] * 1000 for name in PHASES} | {"job_ms": (end - begin) * 1000}
+
+
+def _told(marks: dict[str, float]) -> dict[str, float] | None:
+    """What a script tells of the build itself, where there is no progress."""
+    if "steps" not in marks:
+        return None
+    fetch, steps = marks["fetch"] - marks["boot"], marks["steps"] - marks["fetch"]
+    return dict.fromkeys(ORDER, 0.0) | {"fetch": fetch, "steps": steps, "image": marks["build"] - marks["steps"]}
 
 
 def _spans(text: str) -> list[tuple[str, float, float]]:

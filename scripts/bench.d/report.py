@@ -1,6 +1,6 @@
 """Figures for readers: the table on the terminal and the one of README.md."""
 
-from model import PEER, Series
+from model import FLOOR, PEER, Series
 from phases import PHASES
 
 HEAD = ("client", "runs", "time, ms", "min-max", "CPU, ms", "builder's", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
@@ -69,6 +69,7 @@ def readme(run: dict) -> str:
         about, ours, peer = case["about"], case["series"], NOBODY
         if ours[0]["label"].startswith(PEER):
             peer, *ours = ours
+        ours = [series for series in ours if series["label"] != FLOOR]
         for series in ours:
             options = series["label"].partition(" ")[2]
             cells = [about, f"`{options}`" if options else "", time(peer["median"].get(series["figure"])),

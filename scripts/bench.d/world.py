@@ -115,7 +115,11 @@ class World:
 
     def builder_options(self) -> str:
         """The driver's options of a builder of the bench."""
-        return f"image={os.environ['CACHEX_RIG_BUILDER_IMAGE']},network=host"
+        return f"image={self.builder_image()},network=host"
+
+    def builder_image(self) -> str:
+        """The image that builders are made from."""
+        return os.environ["CACHEX_RIG_BUILDER_IMAGE"]
 
     def base_at(self, host: str) -> str:
         """The base image, copied to a registry of the bench."""
