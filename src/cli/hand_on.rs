@@ -11,11 +11,11 @@ use clap::parser::ValueSource;
 
 use super::build::BuildArgs;
 use super::docker_env::quiet_docker_env;
-use super::{Commands, Context};
+use super::{Commands, Context, keys};
 use crate::builder::resolve;
 use crate::builder::{DockerEnv, NodeGroup};
 use crate::docker::{ConfigFile, config_dir};
-use crate::env::{BUILDX_DEFAULT_POLICY, CACHEX_HAND_ON, Env};
+use crate::env::{BUILDX_DEFAULT_POLICY, CACHEX_CACHE, CACHEX_HAND_ON, Env};
 use crate::error::CommandError;
 use crate::options::boolean::parse_bool;
 use crate::plugin::hand_on::{COVERED_VERSION, GUARD, Original, Search, Silent};
@@ -161,6 +161,11 @@ impl Call<'_> {
         context: &Context,
     ) -> Result<(), CommandError> {
         if self.may_go_on() && is_others(command, matches, context) {
+            if matches!(command, Commands::Build(_)) && self.env.non_empty(CACHEX_CACHE).is_some() {
+                context.ui.warning(&format!(
+                    "{CACHEX_CACHE} does not count: docker buildx makes this build, whose builder is not served here"
+                ));
+            }
             return self.hand_on();
         }
         Ok(())
@@ -175,7 +180,8 @@ fn is_others(command: &Commands, matches: &ArgMatches, context: &Context) -> boo
     match command {
         Commands::Build(args) => {
             let matches = matches.subcommand().map(|(_, build)| build);
-            !is_for_us(args, matches) && (has_policy(args, &context.env) || current())
+            let is_ours = is_for_us(args, matches) || must_be_verified(args, &context.env);
+            !is_ours && (has_policy(args, &context.env) || current())
         }
         Commands::Create(args) => {
             let driver = args.driver.as_deref().unwrap_or_default();
@@ -210,6 +216,17 @@ fn is_for_us(args: &BuildArgs, matches: Option<&ArgMatches>) -> bool {
         matches.is_some_and(|found| found.value_source(flag) == Some(ValueSource::CommandLine))
     };
     args.cache_to.iter().chain(&args.cache_from).any(has_key) || OWN_FLAGS.iter().any(given)
+}
+
+/// Returns whether a build reads caches that must be verified, which the real buildx does not.
+fn must_be_verified(args: &BuildArgs, env: &Env) -> bool {
+    let folder = env.current_dir().join(&args.context);
+    let folder = if folder.is_dir() {
+        &folder
+    } else {
+        env.current_dir()
+    };
+    !args.cache_from.is_empty() && keys::is_asked_for(folder, env)
 }
 
 /// Returns whether a policy in the language Rego counts, which only the real buildx enforces.
@@ -295,5 +312,28 @@ mod tests {
             };
             assert_eq!(is_for_us(&args, None), expected, "{values:?}");
         }
+    }
+
+    #[test]
+    fn what_must_be_verified_is_not_handed_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let env =
+            |keys: &str| Env::from_pairs([(crate::env::CACHEX_VERIFY_KEYS, keys)], dir.path());
+        let reads = |caches: &[&str]| BuildArgs {
+            cache_from: caches.iter().map(|value| (*value).to_owned()).collect(),
+            context: ".".to_owned(),
+            ..BuildArgs::default()
+        };
+        assert!(!must_be_verified(&reads(&["a:cache"]), &env("")));
+        assert!(must_be_verified(&reads(&["a:cache"]), &env("a.pub")));
+        assert!(!must_be_verified(&reads(&[]), &env("a.pub")));
+        fs_err::create_dir(dir.path().join(".cachex")).unwrap();
+        fs_err::write(dir.path().join(".cachex/trust.toml"), "").unwrap();
+        assert!(must_be_verified(&reads(&["a:cache"]), &env("")));
+        let remote = BuildArgs {
+            context: "https://example.com/a.git".to_owned(),
+            ..reads(&["a:cache"])
+        };
+        assert!(must_be_verified(&remote, &env("")));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -14,6 +15,7 @@ use crate::cache::sign::trust::NamedKey;
 use crate::cache::sign::writer::Signer;
 use crate::env::{self, Env};
 use crate::error::CommandError;
+use crate::options::OptionError;
 use crate::options::cache::{CacheFrom, CacheTo};
 use crate::options::cosign::{self, Identity};
 use crate::options::signing::{KeyPlace, Sign, Verify};
@@ -25,11 +27,11 @@ mod public;
 mod tests;
 mod trust;
 
-use file::read;
+use file::{read, read_named_by};
 use public::PEM;
 pub(super) use public::public_keys;
 use trust::TRUST_FILE;
-pub(super) use trust::trust;
+pub(super) use trust::{is_asked_for, trust};
 
 /// Reads the key that signs where nothing else is named; `None` where there is none.
 ///
@@ -57,17 +59,21 @@ pub(super) fn signer(place: &KeyPlace, env: &Env) -> Result<Option<Signer>, Comm
             None | Some("") => return Ok(None),
             Some(text) if text.contains(PEM) => Zeroizing::new(text.to_owned()),
             Some(path) => {
-                // What is no path may be a secret.
-                let path = KeyPlace::parse(path).map_err(|e| failed(&e))?;
-                let KeyPlace::File(path) = path else {
-                    return Err(failed(&"it names another variable"));
-                };
-                read(&env.current_dir().join(path)).map_err(|e| failed(&e))?
+                let path = file_of(path).map_err(|e| failed(&e))?;
+                read_named_by(name, &env.current_dir().join(path)).map_err(|e| failed(&e))?
             }
         },
     };
     let key = SigningKey::parse(&text).map_err(|e| failed(&e))?;
     Ok(Some(Signer::new(key, &name_of(place))))
+}
+
+/// Returns the path that a variable names a key by; no error repeats what is in the variable.
+fn file_of(value: &str) -> Result<String, OptionError> {
+    match KeyPlace::parse(value)? {
+        KeyPlace::File(path) => Ok(path),
+        KeyPlace::Env(_) => Err(OptionError::other("it names another variable")),
+    }
 }
 
 /// Returns the user's cosign with the arguments that the user gives it.
@@ -187,7 +193,17 @@ pub(super) fn of_build(
         }
     }
     keyring.public = named_keys(&read, env)?;
+    keyring.max_age = shortest_age(request);
     Ok(keyring)
+}
+
+/// Returns how old the signature of a cache may be by those that are read, by the strictest of them.
+fn shortest_age(request: &BuildRequest) -> Option<Duration> {
+    let ages = request.cache_from.iter().filter_map(|cache| match cache {
+        CacheFrom::Registry { verification, .. } => verification.max_age,
+        CacheFrom::Other { .. } => None,
+    });
+    ages.min()
 }
 
 fn verify(cache: &CacheFrom) -> Option<&Verify> {

@@ -13,10 +13,20 @@ pub const SECRET_KEYS: [&str; 6] = [
 /// A text of this many characters that could be base64 may be a key.
 const LONG: usize = 44;
 
+/// What the text of a private key begins with where it is no PEM: DER as base64 and as hexadecimal digits, and PEM as both.
+const BEGINNINGS: [&str; 5] = ["M", "30", "LS0t", "2d2d2d", "2D2D2D"];
+
 /// Returns whether a text seems to have a private key in it, and must not be shown.
 pub fn holds_private_key(text: &str) -> bool {
-    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
-    let is_body = text.len() >= LONG && text.starts_with('M') && text.chars().all(is_base64);
+    let body = text.trim_matches(|c: char| c.is_whitespace() || "\"'`".contains(c));
+    let body = body.rsplit_once(':').map_or(body, |(_, body)| body);
+    let body = body.strip_prefix("./").unwrap_or(body);
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || c.is_whitespace() || "+/=-_".contains(c);
+    let is_body = body.len() >= LONG
+        && BEGINNINGS
+            .iter()
+            .any(|beginning| body.starts_with(beginning))
+        && body.chars().all(is_base64);
     text.contains("PRIVATE KEY") || is_body
 }
 
@@ -78,6 +88,18 @@ mod tests {
                 "ref=a,sign=…",
             ),
             ("ref=a,sign=my.key", "ref=a,sign=my.key"),
+            (
+                "ref=a,sign=base64:LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1DNENBUUF3",
+                "ref=a,sign=…",
+            ),
+            (
+                "ref=a,sign=302e020100300506032b6570042204209d61b19deffd5a60ba",
+                "ref=a,sign=…",
+            ),
+            (
+                "ref=a,verify='MC4CAQAwBQYDK2VwBCIEIJ1hsZ3vVpguoRK9_LsLMREScVpe '",
+                "ref=a,verify=…",
+            ),
             ("type=s3,region=token", "type=s3,region=token"),
         ] {
             assert_eq!(mask_secrets(line), shown);

@@ -72,8 +72,9 @@ pub enum BundleError {
     Form(#[source] Option<serde_json::Error>),
 }
 
+/// cosign takes a file with other members for a bundle of an older form, in which it believes other parts.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Bundle {
     media_type: String,
     verification_material: Material,
@@ -95,7 +96,7 @@ struct Hint {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Envelope {
     payload: String,
     payload_type: String,
@@ -103,8 +104,12 @@ struct Envelope {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Signature {
     sig: String,
+    /// Which key it was, as another tool may say; nobody believes it.
+    #[serde(default, rename = "keyid", skip_serializing)]
+    _key: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +166,7 @@ pub fn sign(key: &SigningKey, manifest: &Digest, claims: &Claims) -> Result<Stri
             payload_type: PAYLOAD_TYPE.to_owned(),
             signatures: vec![Signature {
                 sig: STANDARD.encode(signature),
+                _key: None,
             }],
         },
     };
@@ -285,7 +291,15 @@ mod tests {
             ("\"sig\"", "\"gis\""),
             ("\"signatures\":[", "\"signatures\":[{\"sig\":\"\"},"),
             ("\"payload\":\"", "\"payload\":\"*"),
+            // Members that cosign knows from older forms, or by another name.
+            ("{\"mediaType\"", "{\"base64Signature\":\"\",\"mediaType\""),
+            ("{\"mediaType\"", "{\"Cert\":\"\",\"mediaType\""),
+            ("{\"mediaType\"", "{\"dsse_envelope\":{},\"mediaType\""),
+            ("{\"mediaType\"", "{\"mediaType\":\"\",\"mediaType\""),
+            ("{\"payload\"", "{\"payload_type\":\"\",\"payload\""),
+            ("{\"sig\"", "{\"signature\":\"\",\"sig\""),
         ] {
+            assert!(bundle.contains(from), "{from}");
             assert!(
                 Opened::parse(&bundle.replacen(from, to, 1)).is_err(),
                 "{to}"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::CacheName;
 use super::cosign::Cosign;
@@ -25,6 +26,8 @@ pub struct Keyring {
     pub cosign: Arc<Cosign>,
     /// The commit that a CI says it builds.
     pub commit: Option<String>,
+    /// How old the signatures of caches may be that are read: what is older is not merged with either.
+    pub max_age: Option<Duration>,
 }
 
 impl Keyring {
@@ -75,6 +78,7 @@ impl Keyring {
         let rule = trust.and_then(|trust| trust.rule(name.tag.as_deref()));
         let trusted = rule.map(|rule| rule.keys.clone()).unwrap_or_default();
         let commit = self.commit.clone().filter(|_| tells_commit);
-        Some(Signing::new(signer, name, trusted, in_spite).at_commit(commit))
+        let signing = Signing::new(signer, name, trusted, in_spite);
+        Some(signing.at_commit(commit).not_older_than(self.max_age))
     }
 }

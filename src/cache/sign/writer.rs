@@ -1,6 +1,7 @@
 //! The signature of a cache that is written.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -156,6 +157,8 @@ pub struct Signing {
     name: CacheName,
     /// The keys whose caches it may be merged with.
     trusted: Vec<NamedKey>,
+    /// How old their signatures may be.
+    max_age: Option<Duration>,
     /// It is signed though the build read caches that are not verified.
     in_spite: bool,
     /// The commit that the CI says it builds, and the one of the context, once it is known.
@@ -181,6 +184,7 @@ impl Signing {
             signer,
             name,
             trusted,
+            max_age: None,
             in_spite,
             ci_commit: None,
             commit: OnceLock::new(),
@@ -193,6 +197,12 @@ impl Signing {
     #[must_use]
     pub fn at_commit(self, ci_commit: Option<String>) -> Self {
         Self { ci_commit, ..self }
+    }
+
+    /// Tells how old the signature of a cache may be that it is merged with: a new one makes an old one young.
+    #[must_use]
+    pub fn not_older_than(self, max_age: Option<Duration>) -> Self {
+        Self { max_age, ..self }
     }
 
     /// Tells the commit of the context.
@@ -220,7 +230,7 @@ impl Signing {
         let expected = Expected {
             keys: &self.trusted,
             name: Some(&self.name),
-            max_age: None,
+            max_age: self.max_age,
             now: Timestamp::now(),
         };
         let judged = verdict::judge(manifest, &expected).await;
@@ -304,6 +314,22 @@ mod tests {
         assert!(theirs.distrusts(&signed).await.is_some());
         assert!(ours.distrusts(&manifest).await.is_some());
         assert!(ours.remark().starts_with("signed with the key "));
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_to_be_read_is_not_merged() {
+        let manifest = Bytes::from(manifests().remove(0));
+        let signing = signing(false);
+        let hour = Duration::from_secs(3600);
+        let old = Timestamp::now() - 2 * hour;
+        let signed = sign(&signing.signer, &manifest, &signing.name, old).await;
+        let signed = signed.unwrap();
+        assert_eq!(signing.distrusts(&signed).await, None);
+        let strict = signing.not_older_than(Some(hour));
+        let why = strict.distrusts(&signed).await.unwrap();
+        assert!(why.contains("2 hours old"), "{why}");
+        let fresh = strict.sign(&manifest).await;
+        assert_eq!(strict.distrusts(&fresh).await, None);
     }
 
     #[tokio::test]

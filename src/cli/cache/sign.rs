@@ -55,9 +55,9 @@ pub async fn run(args: SignArgs, ctx: &Context) -> Result<(), CommandError> {
     let reference = Reference::parse_normalized(&args.cache).map_err(CommandError::usage)?;
     let name = CacheName::of(&reference);
     let signing = async {
-        let text = sign(&repository, &tag, &name, &key).await?;
+        let (text, signed) = sign(&repository, &tag, &name, &key).await?;
         if args.referrer {
-            refer(&repository, &tag, &name, &key).await?;
+            refer(&repository, signed, &name, &key).await?;
         }
         Ok::<_, String>(text)
     };
@@ -84,13 +84,13 @@ fn key(named: Option<&str>, ctx: &Context) -> Result<Signer, CommandError> {
     })
 }
 
-/// Signs what a tag holds, and returns what came of it; the error says why nothing did.
+/// Signs what a tag holds, and returns what came of it and what the tag holds then; the error says why nothing did.
 async fn sign(
     repository: &Repository,
     tag: &str,
     name: &CacheName,
     key: &Signer,
-) -> Result<String, String> {
+) -> Result<(String, RawManifest), String> {
     let found = repository.manifest(tag).await;
     let found = found.map_err(|error| chain(&error))?;
     let raw = found.ok_or("not found")?;
@@ -103,25 +103,25 @@ async fn sign(
         now,
     };
     if let Ok(signed) = verdict::judge(&raw.bytes, &expected).await {
-        return Ok(format!("is {}\n{}", signed.text(now), raw.digest));
+        return Ok((format!("is {}\n{}", signed.text(now), raw.digest), raw));
     }
     let signed = writer::sign(key, &raw.bytes, name, now)
         .await
         .map_err(|error| chain(&error))?;
-    let digest = put(repository, tag, &raw, signed.into()).await?;
-    Ok(format!("signed with {}\n{digest}", key.text()))
+    let signed = put(repository, tag, &raw, signed.into()).await?;
+    let text = format!("signed with {}\n{}", key.text(), signed.digest);
+    Ok((text, signed))
 }
 
-/// Adds a signature that refers to what a tag holds, unless there is one.
+/// Adds a signature that refers to a manifest, unless there is one. The manifest is the one that was looked at or written:
+/// what the tag holds by now may be another's.
 async fn refer(
     repository: &Repository,
-    tag: &str,
+    raw: RawManifest,
     name: &CacheName,
     key: &Signer,
 ) -> Result<(), String> {
     let failed = |error: RegistryError| chain(&error);
-    let found = repository.manifest(tag).await.map_err(failed)?;
-    let raw = found.ok_or("not found")?;
     let bundles = referrers::bundles(repository, &raw.digest).await;
     if writer::has_signed(key, &raw.bytes, bundles.map_err(failed)?).await {
         return Ok(());
@@ -138,19 +138,23 @@ async fn refer(
     added.map(drop).map_err(|error| chain(&error))
 }
 
-/// Writes the signed manifest, unless another one has taken its place.
+/// Writes the signed manifest, unless another one has taken its place; returns it.
 async fn put(
     repository: &Repository,
     tag: &str,
     raw: &RawManifest,
     signed: Bytes,
-) -> Result<String, String> {
+) -> Result<RawManifest, String> {
     let now = repository.manifest_descriptor(tag).await;
     let now = now.map_err(|error| chain(&error))?;
     if now.is_none_or(|now| now.digest != raw.digest) {
         return Err("another build has written it meanwhile: nothing was signed".to_owned());
     }
     let put = repository.put_manifest(tag, &raw.media_type, &signed).await;
-    put.map(|digest| digest.to_string())
-        .map_err(|error| chain(&error))
+    let digest = put.map_err(|error| chain(&error))?;
+    Ok(RawManifest {
+        bytes: signed,
+        media_type: raw.media_type.clone(),
+        digest,
+    })
 }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::file::read;
+use super::file::{read, read_named_by};
+use super::file_of;
 use crate::cache::sign::key::PublicKey;
 use crate::cache::sign::trust::NamedKey;
 use crate::env::Env;
@@ -28,9 +29,25 @@ pub(in crate::cli) fn public_keys(
                 "cannot read the key to verify with: the variable {name} is not set"
             ))),
             Some(text) if text.contains(PEM) => public_text(text, name, name),
-            Some(path) => public_file(&env.current_dir().join(path)),
+            Some(path) => {
+                let path = file_of(path).map_err(|error| {
+                    CommandError::failed(format!(
+                        "cannot read the key to verify with, {place}: {error}"
+                    ))
+                })?;
+                file_in(name, &env.current_dir().join(path))
+            }
         },
     }
+}
+
+/// Reads the public keys of a file whose path is in the value of a variable: no error shows it.
+pub(super) fn file_in(variable: &str, path: &Path) -> Result<Vec<NamedKey>, CommandError> {
+    let text = read_named_by(variable, path).map_err(|error| {
+        CommandError::failed(format!("cannot read the key to verify with: {error}"))
+    })?;
+    let name = path.file_name().map(|name| name.to_string_lossy());
+    public_text(&text, &name.unwrap_or_default(), variable)
 }
 
 /// Reads the public keys of a file.

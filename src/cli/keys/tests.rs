@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fs_err as fs;
 
 use super::trust::TRUST_FILE;
@@ -48,10 +50,51 @@ fn keys_come_from_files_and_variables() {
 fn a_secret_in_the_wrong_place_is_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     let body = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg";
-    for value in [body, "-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n"] {
-        let env = env(&[("CACHEX_SIGN_KEY", value)], dir.path());
-        let error = own_signer(&env).unwrap_err().message();
-        assert!(!error.contains("MIGH"), "{error}");
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+    let of_pem = STANDARD.encode(&pem);
+    let hex = "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420";
+    let shapes = [
+        body.to_owned(),
+        "-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n".to_owned(),
+        pem,
+        of_pem.clone(),
+        format!("base64:{of_pem}"),
+        hex.to_owned(),
+        format!("'{body}'"),
+        format!("{} {}", &body[..20], &body[20..]),
+        format!("./{body}"),
+        body.replace('w', "_"),
+    ];
+    for value in &shapes {
+        let hidden = |error: CommandError| {
+            let error = format!("{error} {}", error.message());
+            for part in ["GHAgEA", "MBMGBy", "LS0t", "3081870201"] {
+                assert!(!error.contains(part), "{value}: {error}");
+            }
+        };
+        let names = [
+            ("CACHEX_SIGN_KEY", value.as_str()),
+            ("CACHEX_VERIFY_KEYS", value),
+            ("X", value),
+        ];
+        let env = env(&names, dir.path());
+        hidden(own_signer(&env).unwrap_err());
+        hidden(trust(None, None, Vec::new(), &env).unwrap_err());
+        let named = KeyPlace::Env("X".to_owned());
+        hidden(signer(&named, &env).unwrap_err());
+        hidden(public_keys(&named, &env).unwrap_err());
+        let given = KeyPlace::parse(value).map(|place| format!("{place}"));
+        let error = given.unwrap_err().to_string();
+        assert!(error.contains("a key itself"), "{value}: {error}");
+    }
+    // Whatever else is in a variable may be a secret, too.
+    let env = env(&[("X", "hunter2")], dir.path());
+    for error in [
+        signer(&KeyPlace::Env("X".to_owned()), &env).unwrap_err(),
+        public_keys(&KeyPlace::Env("X".to_owned()), &env).unwrap_err(),
+    ] {
+        assert!(!error.message().contains("hunter2"), "{error}");
+        assert!(error.message().contains("X names"), "{error}");
     }
 }
 

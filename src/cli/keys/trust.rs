@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::file::read;
-use super::public::{PEM, public_file, public_keys, public_text};
+use super::public::{PEM, file_in, public_file, public_keys, public_text};
 use crate::cache::sign::trust::{NamedKey, Trust, TrustError};
 use crate::env::{self, Env};
 use crate::error::{CommandError, chain};
@@ -45,11 +45,20 @@ pub(in crate::cli) fn trust(
             let places =
                 places.map_err(|e| CommandError::failed(format!("invalid {name}: {e}")))?;
             for place in places {
-                own.extend(public_keys(&place, env)?);
+                own.extend(match &place {
+                    KeyPlace::File(path) => file_in(name, &env.current_dir().join(path))?,
+                    KeyPlace::Env(_) => public_keys(&place, env)?,
+                });
             }
         }
     }
     Ok((!own.is_empty()).then(|| Trust::of(own)))
+}
+
+/// Returns whether a variable or the trust file of a folder's repository asks for caches to be verified, be it one that cannot
+/// be read.
+pub(in crate::cli) fn is_asked_for(folder: &Path, env: &Env) -> bool {
+    env.non_empty(env::CACHEX_VERIFY_KEYS).is_some() || !matches!(trust_file(folder), Ok(None))
 }
 
 /// Finds the trust file of the repository that a folder lies in. Whatever has its name is one: what cannot be read must

@@ -173,6 +173,12 @@ fn is_about_signatures(key: &str) -> bool {
 
 /// Takes whether a cache must be signed, and how.
 pub(super) fn take_verification(pairs: &mut KeyValues) -> Result<Verification, OptionError> {
+    // A variable that is not set must not mean that nothing is verified.
+    if pairs.is_empty_at("verify") {
+        return Err(pairs.error(OptionError::other(
+            "verify names no key: name one, give true or false, or leave it out",
+        )));
+    }
     let verify = match pairs.take("verify") {
         Some(value) => Verify::parse(&value).map_err(|error| pairs.error(error))?,
         None => Verify::Auto,
@@ -187,7 +193,8 @@ pub(super) fn take_verification(pairs: &mut KeyValues) -> Result<Verification, O
                 "verify=false cannot be used with verify-required=true",
             )));
         }
-        Verify::Auto if is_required => Verify::On,
+        // How old a signature may be says that there must be one.
+        Verify::Auto if is_required || max_age.is_some() => Verify::On,
         verify => verify,
     };
     Ok(Verification {

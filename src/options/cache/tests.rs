@@ -550,3 +550,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_signature_is_asked_for_by_its_age_and_never_by_nothing() {
+    let parse = |value: &str| CacheFrom::parse(value);
+    let read = parse("type=registry,ref=r.io/a:c,max-signature-age=1h").unwrap();
+    let [CacheFrom::Registry { verification, .. }] = &read[..] else {
+        panic!("{read:?}");
+    };
+    assert_eq!(verification.verify, Verify::On);
+    let error = parse("type=registry,ref=r.io/a:c,verify=").unwrap_err();
+    assert!(error.to_string().contains("names no key"), "{error}");
+}
