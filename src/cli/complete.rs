@@ -17,8 +17,8 @@ enum Directive {
 }
 
 /// Finds candidates for values that only the machine knows, by the identifier of the flag or argument:
-/// `global-builder`, `global-context`, `builder`, `stored-builder`.
-pub(super) type Dynamic<'a> = &'a dyn Fn(&str) -> Vec<String>;
+/// `global-builder`, `global-context`, `builder`, `stored-builder`. `None` for all others.
+pub(super) type Dynamic<'a> = &'a dyn Fn(&str) -> Option<Vec<String>>;
 
 struct Answer {
     candidates: Vec<(String, String)>,
@@ -135,16 +135,21 @@ fn values(flag: &Arg, typed: &str, dynamic: Dynamic<'_>) -> Answer {
             (value.get_name().to_owned(), help.unwrap_or_default())
         })
         .collect();
-    let found = dynamic(flag.get_id().as_str()).into_iter();
+    let found = dynamic(flag.get_id().as_str());
+    let is_name = found.is_some() || !flag.get_possible_values().is_empty();
     candidates.extend(
         found
+            .into_iter()
+            .flatten()
             .filter(|name| name.starts_with(typed))
             .map(|name| (name, String::new())),
     );
     let directive = match flag.get_value_hint() {
-        _ if !candidates.is_empty() => Directive::NoFiles,
+        _ if is_name => Directive::NoFiles,
         ValueHint::AnyPath | ValueHint::FilePath => Directive::Default,
         ValueHint::DirPath => Directive::Folders,
+        // As in cobra: the shell has files for the value of a flag of which nothing else is known.
+        ValueHint::Unknown if !flag.is_positional() => Directive::Default,
         _ => Directive::NoFiles,
     };
     Answer {
@@ -216,6 +221,7 @@ mod tests {
                             .long("file")
                             .value_hint(ValueHint::FilePath),
                     )
+                    .arg(Arg::new("output").long("output").action(ArgAction::Append))
                     .arg(
                         Arg::new("quiet")
                             .short('q')
@@ -236,8 +242,8 @@ mod tests {
     fn ask(line: &str) -> String {
         let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
         let dynamic = |id: &str| match id {
-            "global-builder" | "stored-builder" => vec!["one".to_owned(), "two".to_owned()],
-            _ => Vec::new(),
+            "global-builder" | "stored-builder" => Some(vec!["one".to_owned(), "two".to_owned()]),
+            _ => None,
         };
         answer(&tree(), &words, true, &dynamic)
     }
@@ -253,11 +259,14 @@ mod tests {
             ("build --progress=p", "plain\n:4"),
             (
                 "build -",
-                "--progress\n--file\n-f\n--quiet\tBe quiet\n-q\tBe quiet\n:4",
+                "--progress\n--file\n-f\n--output\n--quiet\tBe quiet\n-q\tBe quiet\n:4",
             ),
             ("build --qu", "--quiet\tBe quiet\n:4"),
             ("build -f ", ":0"),
             ("build -qf ", ":0"),
+            ("build --output ", ":0"),
+            ("build --progress=x", ":4"),
+            ("rm three", ":4"),
             ("build -q ", ":16"),
             ("build ", ":16"),
             ("build . ", ":4"),
@@ -272,9 +281,9 @@ mod tests {
     #[test]
     fn descriptions_can_be_left_out() {
         let words = [OsString::from("bu")];
-        assert_eq!(answer(&tree(), &words, false, &|_| Vec::new()), "build\n:4");
+        assert_eq!(answer(&tree(), &words, false, &|_| None), "build\n:4");
         assert_eq!(
-            answer(&tree(), &[], false, &|_| Vec::new()),
+            answer(&tree(), &[], false, &|_| None),
             "build\nbake\nrm\n:4"
         );
     }

@@ -270,11 +270,17 @@ pub fn command() -> clap::Command {
     pflag::like_pflag(global::spread(Cli::command()))
 }
 
+/// Returns the tree of commands of a program that is called so.
+fn command_called(words: &str) -> clap::Command {
+    let root = Cli::command()
+        .name(words.to_owned())
+        .bin_name(words.to_owned());
+    pflag::like_pflag(global::spread(root))
+}
+
 /// Returns the tree of commands as it is under a name of this program.
 fn command_as(name: &Name) -> clap::Command {
-    let path = name.command();
-    let root = Cli::command().name(path.clone()).bin_name(path);
-    let mut root = pflag::like_pflag(global::spread(root));
+    let mut root = command_called(&name.command());
     if name.is_buildx() {
         root = buildx_help::dress(root);
     }
@@ -419,16 +425,16 @@ fn complete_words(
     root.build();
     let env = call.env;
     let dynamic = |id: &str| match id {
-        "global-context" => context_names(env),
-        "global-builder" | "builder" => builder_names(env, true),
-        "stored-builder" => builder_names(env, false),
-        _ => Vec::new(),
+        "global-context" => Some(context_names(env)),
+        "global-builder" | "builder" => Some(builder_names(env, true)),
+        "stored-builder" => Some(builder_names(env, false)),
+        _ => None,
     };
     let text = complete::answer(&root, words, descriptions, &dynamic);
     Ok(ui.data(&text)?)
 }
 
-/// Names of the contexts; `None` if they cannot be read, for a completion must not print errors.
+/// Names of the contexts; none if they cannot be read, for a completion must not print errors.
 fn context_names(env: &Env) -> Vec<String> {
     let names = Context::bare(env)
         .docker()
@@ -436,8 +442,8 @@ fn context_names(env: &Env) -> Vec<String> {
     names.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-/// Names of the builders in the store, and of the contexts that stand for one; `None` if they cannot
-/// be read.
+/// Names of the builders in the store, and of the contexts that stand for one; none if they cannot be
+/// read.
 fn builder_names(env: &Env, with_contexts: bool) -> Vec<String> {
     let all = docker_env::docker_env(&Context::bare(env))
         .map(|docker_env| crate::builder::load::all(&docker_env));

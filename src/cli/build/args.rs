@@ -23,7 +23,7 @@ use crate::options::{OptionError, csv, size};
 )]
 pub struct BuildArgs {
     /// Folder, URL or `-` (standard input) to build from
-    #[arg(value_name = "PATH | URL | -")]
+    #[arg(value_name = "PATH | URL | -", value_hint = clap::ValueHint::DirPath)]
     pub context: String,
 
     /// Host name and address for RUN steps to know (format: "host:ip")
