@@ -27,6 +27,7 @@ pub struct NetworkSettings {
 pub struct Registries {
     tokens: Arc<Tokens>,
     settings: NetworkSettings,
+    retries: RetryPolicy,
     clients: Mutex<HashMap<(String, bool), RegistryClient>>,
 }
 
@@ -44,7 +45,17 @@ impl Registries {
         Self {
             tokens,
             settings,
+            retries: RetryPolicy::default(),
             clients: Mutex::default(),
+        }
+    }
+
+    /// Creates another pool with the same settings and tokens that tries again as often and as long as this policy says.
+    #[must_use]
+    pub fn with_retries(&self, retries: RetryPolicy) -> Self {
+        Self {
+            retries,
+            ..Self::new(Arc::clone(&self.tokens), self.settings.clone())
         }
     }
 
@@ -89,7 +100,7 @@ impl Registries {
         let client = RegistryClient::new(
             config,
             Arc::clone(&self.tokens),
-            RetryPolicy::default(),
+            self.retries.clone(),
             Arc::new(SystemClock),
         )?;
         clients.insert(key, client.clone());

@@ -45,7 +45,6 @@ pub async fn run(args: DoctorArgs, ctx: &Context) -> Result<(), CommandError> {
         let registry = registry::look(&invocation, reference, args.insecure, &mut report);
         let waiting = format!("trying the registry {}", reference.domain);
         ctx.ui.patiently(&waiting, Box::pin(registry)).await;
-        invocation.registries.close().await;
     }
     ctx.ui.text(&report.render(args.format))?;
     if report.is_fine() {

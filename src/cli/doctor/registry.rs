@@ -1,6 +1,8 @@
 //! A registry: what it takes, with what this login may do. One small cache is written in every form that a build may write
 //! it in, and removed again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -10,12 +12,23 @@ use crate::cli::invocation::Invocation;
 use crate::digest::Digest;
 use crate::error::CommandError;
 use crate::reference::Reference;
-use crate::registry::{Access, Arrival, BlobSource, RegistryError, Repository, UploadOptions};
+use crate::registry::{
+    Access, Arrival, BlobSource, RegistryError, Repository, RetryPolicy, UploadOptions,
+};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// Somebody waits for the answer, and a registry that cannot answer now is an answer, too.
+const QUICK: RetryPolicy = RetryPolicy {
+    attempts: 3,
+    first_delay: Duration::from_millis(200),
+    max_delay: Duration::from_secs(1),
+    max_retry_after: Duration::from_secs(2),
+    max_wait: Duration::from_secs(4),
+};
 
 /// A tar without files: two empty blocks.
 const EMPTY_TAR: [u8; 1024] = [0; 1024];
@@ -47,6 +60,12 @@ const WRITES: [&str; 8] = [
 ///
 /// Fails if it is not the name of a repository.
 pub(super) fn parse(text: &str) -> Result<Reference, CommandError> {
+    // Docker Hub has repositories of one word, but none with a dot or a port.
+    if !text.contains('/') && text.contains(['.', ':']) && !text.ends_with(['.', ':']) {
+        let error = format!("{text:?} is a registry without a repository");
+        let hint = format!("name a repository in it that is yours, such as {text}/me/app");
+        return Err(CommandError::usage(error).hint(hint));
+    }
     Reference::parse_normalized(text).map_err(CommandError::usage)
 }
 
@@ -57,11 +76,8 @@ pub(super) async fn look(
     insecure: bool,
     report: &mut Report,
 ) {
-    let open = |access| {
-        invocation
-            .registries
-            .repository(reference, insecure, access)
-    };
+    let registries = invocation.registries.with_retries(QUICK);
+    let open = |access| registries.repository(reference, insecure, access);
     let (reader, writer) = match (open(Access::Pull), open(Access::Push)) {
         (Ok(reader), Ok(writer)) => (reader, writer),
         (Err(error), _) | (_, Err(error)) => {
@@ -79,6 +95,7 @@ pub(super) async fn look(
         tag: &tag,
     };
     trial.run(report).await;
+    registries.close().await;
 }
 
 /// Returns whether the registry answers at all.
@@ -329,4 +346,23 @@ impl Trial<'_> {
 
 fn descriptor(media_type: &str, (digest, size): &Blob) -> Value {
     json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_alone_is_no_repository() {
+        for text in ["ghcr.io", "127.0.0.1:5000", "localhost:5000"] {
+            let error = parse(text).unwrap_err();
+            assert!(
+                error.to_string().contains("without a repository"),
+                "{error}"
+            );
+        }
+        for text in ["debian", "me/app", "ghcr.io/me/app", "127.0.0.1:5000/a"] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+    }
 }
