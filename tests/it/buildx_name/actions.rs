@@ -64,6 +64,12 @@ fn inspected(text: &str) -> Vec<BTreeMap<String, String>> {
     }
     for part in &mut parts {
         part.remove("last activity");
+        // buildx has them in another order each time.
+        if let Some(options) = part.get_mut("driver options") {
+            let mut words: Vec<&str> = options.split(' ').collect();
+            words.sort_unstable();
+            *options = words.join(" ");
+        }
         // Names are drawn by each.
         part.retain(|_, value| !value.is_empty());
     }
