@@ -72,12 +72,12 @@ fn a_secret_in_the_wrong_place_is_not_shown() {
                 assert!(!error.contains(part), "{value}: {error}");
             }
         };
-        let names = [
+        let variables = [
             ("CACHEX_SIGN_KEY", value.as_str()),
             ("CACHEX_VERIFY_KEYS", value),
             ("X", value),
         ];
-        let env = env(&names, dir.path());
+        let env = env(&variables, dir.path());
         hidden(own_signer(&env).unwrap_err());
         hidden(trust(None, None, Vec::new(), &env).unwrap_err());
         let named = KeyPlace::Env("X".to_owned());
