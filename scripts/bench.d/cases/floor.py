@@ -38,7 +38,7 @@ for pid in "${{pids[@]}}"; do wait "$pid"; done
 mark steps
 tar -cz -C "$root" app report >"$root/last"
 digest=$(sha256sum <"$root/last")
-place=$(curl -sS -f -X POST -D - -o /dev/null {uploads} | sed -n 's/^[Ll]ocation: *//p' | tr -d '\\r')
+place=$(curl -sS -f -X POST -D - -o /dev/null {uploads} | tr -d '\\r' | awk 'tolower($1) == "location:" {{ print $2 }}')
 curl -sS -f -T "$root/last" -H 'Content-Type: application/octet-stream' -o /dev/null "$place&digest=sha256:${{digest%% *}}"
 mark build
 """
