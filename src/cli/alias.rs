@@ -89,7 +89,7 @@ fn tell(alias: &Alias, ctx: &Context) -> Result<(), CommandError> {
             "what it does not have goes on to nobody, since {silent}; {}",
             silent.hint()
         ),
-        Ok(None) => "no other buildx is installed, so there is no bake, no history and no building with the docker driver"
+        Ok(None) => "no other buildx is installed, so there is no bake, no history and no building with the docker driver: for docker build set BUILDX_BUILDER to a builder that docker buildx create has made"
             .to_owned(),
     };
     Ok(ctx.ui.data(&text)?)

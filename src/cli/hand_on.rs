@@ -160,7 +160,11 @@ impl Call<'_> {
         matches: &ArgMatches,
         context: &Context,
     ) -> Result<(), CommandError> {
-        if self.may_go_on() && is_others(command, matches, context) {
+        if !self.may_go_on() {
+            return Ok(());
+        }
+        refuse_what_would_be_left_out(command, matches, context)?;
+        if is_others(command, matches, context) {
             if matches!(command, Commands::Build(_)) && self.env.non_empty(CACHEX_CACHE).is_some() {
                 context.ui.warning(&format!(
                     "{CACHEX_CACHE} does not count: docker buildx makes this build, whose builder is not served here"
@@ -179,8 +183,7 @@ fn is_others(command: &Commands, matches: &ArgMatches, context: &Context) -> boo
         |name: &Option<String>| is_foreign(context, &[context.builder_name(name.as_deref())]);
     match command {
         Commands::Build(args) => {
-            let matches = matches.subcommand().map(|(_, build)| build);
-            let is_ours = is_for_us(args, matches) || must_be_verified(args, &context.env);
+            let is_ours = only_here(args, matches, &context.env).is_some();
             !is_ours && (has_policy(args, &context.env) || current())
         }
         Commands::Create(args) => {
@@ -199,23 +202,57 @@ fn is_others(command: &Commands, matches: &ArgMatches, context: &Context) -> boo
             let all: Vec<_> = args.names.iter().map(|name| Some(name.as_str())).collect();
             is_foreign(context, &all)
         }
-        Commands::DialStdio(_) | Commands::Du(_) | Commands::Prune(_) => current(),
+        // It knows all functions of Go's templates.
+        Commands::Ls(args) => !args.has_known_format(),
+        Commands::Du(args) => !args.has_known_format() || current(),
+        Commands::DialStdio(_) | Commands::Prune(_) => current(),
         Commands::Completion(_) => true,
         _ => false,
     }
 }
 
-/// Returns whether a build asks for what only this program does. The real buildx would refuse it, or leave it out unseen.
-fn is_for_us(args: &BuildArgs, matches: Option<&ArgMatches>) -> bool {
-    let has_key = |value: &String| {
+/// Refuses a build of the real buildx's that asks for what only this program does: it would refuse that, or leave it out
+/// unseen.
+fn refuse_what_would_be_left_out(
+    command: &Commands,
+    matches: &ArgMatches,
+    context: &Context,
+) -> Result<(), CommandError> {
+    let Commands::Build(args) = command else {
+        return Ok(());
+    };
+    let Some(what) = only_here(args, matches, &context.env) else {
+        return Ok(());
+    };
+    if !is_foreign(context, &[context.builder_name(None)]) {
+        return Ok(());
+    }
+    let error = format!("the builder is one that only the real buildx serves, which has no {what}");
+    Err(CommandError::failed(error).hint(format!(
+        "name a builder of the docker-container driver with --builder or BUILDX_BUILDER (docker cachex create makes one), or do without {what}"
+    )))
+}
+
+/// Returns what a build asks for that only this program does; `None` if there is nothing.
+fn only_here(args: &BuildArgs, matches: &ArgMatches, env: &Env) -> Option<String> {
+    let own_key = |value: &String| {
         let fields = value.split(',').filter_map(|field| field.split_once('='));
         let mut keys = fields.map(|(key, _)| key.trim().to_lowercase());
-        keys.any(|key| OWN_KEYS.contains(&key.as_str()))
+        keys.find(|key| OWN_KEYS.contains(&key.as_str()))
     };
-    let given = |flag: &&str| {
-        matches.is_some_and(|found| found.value_source(flag) == Some(ValueSource::CommandLine))
+    let mut caches = args.cache_to.iter().chain(&args.cache_from);
+    if let Some(key) = caches.find_map(own_key) {
+        return Some(format!("key {key} for caches"));
+    }
+    let build = matches.subcommand().map(|(_, build)| build);
+    let given = |flag: &&&str| {
+        build.is_some_and(|found| found.value_source(flag) == Some(ValueSource::CommandLine))
     };
-    args.cache_to.iter().chain(&args.cache_from).any(has_key) || OWN_FLAGS.iter().any(given)
+    if let Some(flag) = OWN_FLAGS.iter().find(given) {
+        let flag = if *flag == "reports" { "report" } else { flag };
+        return Some(format!("flag --{}", flag.replace('_', "-")));
+    }
+    must_be_verified(args, env).then(|| "signed caches".to_owned())
 }
 
 /// Returns whether a build reads caches that must be verified, which the real buildx does not.
@@ -300,17 +337,22 @@ mod tests {
                 "{flag}"
             );
         }
+        let env = Env::from_pairs([("A", "")], "/nowhere");
         for (values, expected) in [
-            (&["type=registry,ref=a,mode=max"][..], false),
-            (&["a:cache", "type=registry,ref=a, Via=client"], true),
-            (&["type=registry,merge=true"], true),
-            (&["type=gha,scope=merge"], false),
+            (&["type=registry,ref=a,mode=max"][..], None),
+            (
+                &["a:cache", "type=registry,ref=a, Via=client"],
+                Some("key via for caches"),
+            ),
+            (&["type=registry,merge=true"], Some("key merge for caches")),
+            (&["type=gha,scope=merge"], None),
         ] {
             let args = BuildArgs {
                 cache_to: values.iter().map(|value| (*value).to_owned()).collect(),
                 ..BuildArgs::default()
             };
-            assert_eq!(is_for_us(&args, None), expected, "{values:?}");
+            let found = only_here(&args, &ArgMatches::default(), &env);
+            assert_eq!(found.as_deref(), expected, "{values:?}");
         }
     }
 

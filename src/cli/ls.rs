@@ -30,6 +30,13 @@ pub struct LsArgs {
     pub timeout: Duration,
 }
 
+impl LsArgs {
+    /// Returns whether the form of the output is one that is known here.
+    pub(super) fn has_known_format(&self) -> bool {
+        render::format(&self.format).is_ok()
+    }
+}
+
 /// Runs the command: the list on standard output, errors of single builders on standard error.
 ///
 /// # Errors

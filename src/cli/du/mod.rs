@@ -31,6 +31,14 @@ pub struct DuArgs {
     pub verbose: bool,
 }
 
+impl DuArgs {
+    /// Returns whether the form of the output is one that is known here.
+    pub(super) fn has_known_format(&self) -> bool {
+        let format = self.format.as_deref().filter(|format| !format.is_empty());
+        render::Format::parse(format, self.verbose).is_ok()
+    }
+}
+
 /// Runs the command: the records of all nodes on standard output, and without a filter the totals.
 ///
 /// # Errors
