@@ -5,6 +5,8 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command, ValueHint};
 
+mod values;
+
 /// What the shell does besides; cobra's bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Directive {
@@ -12,12 +14,14 @@ enum Directive {
     Default = 0,
     /// Complete nothing else.
     NoFiles = 4,
+    /// Complete nothing else, and add no space: the word can go on.
+    GoesOn = 6,
     /// Complete names of folders.
     Folders = 16,
 }
 
 /// Finds candidates for values that only the machine knows, by the identifier of the flag or argument:
-/// `global-builder`, `global-context`, `builder`, `stored-builder`. `None` for all others.
+/// `global-builder`, `global-context`, `builder`, `stored-builder`, `endpoint`. `None` for all others.
 pub(super) type Dynamic<'a> = &'a dyn Fn(&str) -> Option<Vec<String>>;
 
 struct Answer {
@@ -135,7 +139,21 @@ fn values(flag: &Arg, typed: &str, dynamic: Dynamic<'_>) -> Answer {
             (value.get_name().to_owned(), help.unwrap_or_default())
         })
         .collect();
-    let found = dynamic(flag.get_id().as_str());
+    let id = flag.get_id().as_str();
+    if candidates.is_empty()
+        && let Some(known) = values::known(id, typed)
+    {
+        let with_text = |candidate| (candidate, String::new());
+        return Answer {
+            candidates: known.candidates.into_iter().map(with_text).collect(),
+            directive: if known.goes_on {
+                Directive::GoesOn
+            } else {
+                Directive::NoFiles
+            },
+        };
+    }
+    let found = dynamic(id);
     let is_name = found.is_some() || !flag.get_possible_values().is_empty();
     candidates.extend(
         found

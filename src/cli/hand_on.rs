@@ -163,29 +163,47 @@ impl Call<'_> {
         if !self.may_go_on() {
             return Ok(());
         }
-        refuse_what_would_be_left_out(command, matches, context)?;
-        if is_others(command, matches, context) {
-            if matches!(command, Commands::Build(_)) && self.env.non_empty(CACHEX_CACHE).is_some() {
-                context.ui.warning(&format!(
-                    "{CACHEX_CACHE} does not count: docker buildx makes this build, whose builder is not served here"
-                ));
-            }
-            return self.hand_on();
+        match command {
+            Commands::Build(args) => self.hand_on_build(args, matches, context),
+            command if is_others(command, context) => self.hand_on(),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Hands a build on if its builder is not served here, or a policy counts that only the real buildx enforces. One that
+    /// asks for what only this program does stays, and is refused where its builder is not served.
+    fn hand_on_build(
+        &self,
+        args: &BuildArgs,
+        matches: &ArgMatches,
+        context: &Context,
+    ) -> Result<(), CommandError> {
+        let is_foreign = || is_foreign(context, &[context.builder_name(None)]);
+        if let Some(what) = only_here(args, matches, self.env) {
+            return if is_foreign() {
+                Err(left_out(&what))
+            } else {
+                Ok(())
+            };
+        }
+        if !has_policy(args, self.env) && !is_foreign() {
+            return Ok(());
+        }
+        if self.env.non_empty(CACHEX_CACHE).is_some() {
+            context.ui.warning(&format!(
+                "{CACHEX_CACHE} does not count: docker buildx makes this build, whose builder is not served here"
+            ));
+        }
+        self.hand_on()
     }
 }
 
-/// Returns whether a command is for the real buildx.
-fn is_others(command: &Commands, matches: &ArgMatches, context: &Context) -> bool {
+/// Returns whether a command other than a build is for the real buildx.
+fn is_others(command: &Commands, context: &Context) -> bool {
     let current = || is_foreign(context, &[context.builder_name(None)]);
     let named =
         |name: &Option<String>| is_foreign(context, &[context.builder_name(name.as_deref())]);
     match command {
-        Commands::Build(args) => {
-            let is_ours = only_here(args, matches, &context.env).is_some();
-            !is_ours && (has_policy(args, &context.env) || current())
-        }
         Commands::Create(args) => {
             let driver = args.driver.as_deref().unwrap_or_default();
             (!driver.is_empty() && !is_ours(driver))
@@ -211,26 +229,13 @@ fn is_others(command: &Commands, matches: &ArgMatches, context: &Context) -> boo
     }
 }
 
-/// Refuses a build of the real buildx's that asks for what only this program does: it would refuse that, or leave it out
-/// unseen.
-fn refuse_what_would_be_left_out(
-    command: &Commands,
-    matches: &ArgMatches,
-    context: &Context,
-) -> Result<(), CommandError> {
-    let Commands::Build(args) = command else {
-        return Ok(());
-    };
-    let Some(what) = only_here(args, matches, &context.env) else {
-        return Ok(());
-    };
-    if !is_foreign(context, &[context.builder_name(None)]) {
-        return Ok(());
-    }
+/// The error of a build on a builder of the real buildx's that asks for what only this program does: it would refuse that,
+/// or leave it out unseen.
+fn left_out(what: &str) -> CommandError {
     let error = format!("the builder is one that only the real buildx serves, which has no {what}");
-    Err(CommandError::failed(error).hint(format!(
+    CommandError::failed(error).hint(format!(
         "name a builder of the docker-container driver with --builder or BUILDX_BUILDER (docker cachex create makes one), or do without {what}"
-    )))
+    ))
 }
 
 /// Returns what a build asks for that only this program does; `None` if there is nothing.

@@ -267,20 +267,14 @@ impl Context {
 
 /// Returns the tree of commands with all their flags.
 pub fn command() -> clap::Command {
-    pflag::like_pflag(global::spread(Cli::command()))
-}
-
-/// Returns the tree of commands of a program that is called so.
-fn command_called(words: &str) -> clap::Command {
-    let root = Cli::command()
-        .name(words.to_owned())
-        .bin_name(words.to_owned());
-    pflag::like_pflag(global::spread(root))
+    command_as(&Name::default())
 }
 
 /// Returns the tree of commands as it is under a name of this program.
 fn command_as(name: &Name) -> clap::Command {
-    let mut root = command_called(&name.command());
+    let words = name.command();
+    let root = Cli::command().name(words.clone()).bin_name(words);
+    let mut root = pflag::like_pflag(global::spread(root));
     if name.is_buildx() {
         root = buildx_help::dress(root);
     }
@@ -400,7 +394,7 @@ fn build_args(
     ctx.global.overlay(&matches);
     match cli.command {
         Some(Commands::Build(args)) => Ok((*args, ctx)),
-        _ => Err(CommandError::usage("these are no arguments of a build")),
+        _ => Err(CommandError::failed("these are no arguments of a build")),
     }
 }
 
@@ -425,7 +419,7 @@ fn complete_words(
     root.build();
     let env = call.env;
     let dynamic = |id: &str| match id {
-        "global-context" => Some(context_names(env)),
+        "global-context" | "endpoint" => Some(context_names(env)),
         "global-builder" | "builder" => Some(builder_names(env, true)),
         "stored-builder" => Some(builder_names(env, false)),
         _ => None,

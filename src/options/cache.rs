@@ -18,7 +18,7 @@ use super::error::{OptionError, Problem};
 use super::{secret_keys, suggest};
 use crate::reference::Reference;
 
-pub use export::{CacheTo, RegistryCacheTo};
+pub use export::{CacheTo, KEYS as EXPORT_KEYS, RegistryCacheTo};
 pub use import::CacheFrom;
 pub use mounts::Mounts;
 pub use scoped::{ScopedCache, WriteScope};

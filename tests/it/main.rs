@@ -37,6 +37,7 @@ mod cache_tree;
 mod cache_trips;
 mod call;
 mod cancel;
+mod completion;
 mod context;
 mod direct;
 mod disk;

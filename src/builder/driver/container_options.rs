@@ -65,7 +65,8 @@ pub enum OptionError {
     },
 }
 
-const KEYS: &[&str] = &[
+/// The driver options of docker-container nodes, `env.NAME` apart.
+pub const KEYS: &[&str] = &[
     "network",
     "image",
     "memory",
@@ -82,7 +83,8 @@ const KEYS: &[&str] = &[
     "allow-untrusted-image",
 ];
 
-const REMOTE_KEYS: &[&str] = &["cacert", "cert", "key", "servername", "default-load"];
+/// The driver options of remote nodes.
+pub const REMOTE_KEYS: &[&str] = &["cacert", "cert", "key", "servername", "default-load"];
 
 fn did_you_mean(key: &str, driver: &str) -> String {
     let flat = |text: &str| text.replace(['-', '_'], "").to_ascii_lowercase();

@@ -17,7 +17,7 @@ use crate::reference::Reference;
 /// The cache types of exports.
 const TYPES: [&str; 6] = ["registry", "inline", "local", "gha", "s3", "azblob"];
 /// The keys of a registry cache export.
-pub(super) const KEYS: [&str; 27] = [
+pub const KEYS: [&str; 27] = [
     "type",
     "ref",
     "mode",
