@@ -49,7 +49,7 @@
 //! | [`mod@later`] | answers that are on their way while other things are got ready | – |
 //! | [`output_file`] | files that the user names as outputs: what is replaced, written through or refused | – |
 //! | [`mod@reference`], [`digest`] | references and digests as values | – |
-//! | [`ui`], [`error`], [`exit`], [`mod@env`], [`text`] | terminal output, errors, exit codes, environment, figures in words and others' text | – |
+//! | [`ui`], [`error`], [`exit`], [`mod@env`], [`text`] | terminal output, errors, exit codes, environment, figures in words, others' text, Go's JSON | – |
 //! | [`for_tests`] | what `tests/it` and `benches` use: all that this library exports besides [`main`] | all |
 //!
 //! Core rooms never read the environment, the home folder or the terminal: values are passed in.

@@ -1,6 +1,8 @@
-//! How figures are put into words, [durations](human) among them, and how [text of others](foreign) is made safe to show.
+//! How figures are put into words, [durations](human) among them, how [text of others](foreign) is made safe to show, and
+//! JSON [as Go writes it](go_json).
 
 pub mod foreign;
+pub mod go_json;
 pub mod human;
 
 /// Prints a count with its noun: `1 layer`, `2 layers`. For nouns whose plural ends in a mere `s`.

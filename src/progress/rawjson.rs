@@ -1,7 +1,6 @@
 //! Status reports as JSON, one object a line, in the form that Go's `encoding/json` gives
 //! BuildKit's `client.SolveStatus`.
 
-mod go_json;
 mod wire;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, VertexWarning};
@@ -9,6 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, VertexWarning};
 use super::Display;
 use super::model::Model;
 use super::time::Time;
+use crate::text::go_json;
 
 /// Prints each report as it comes.
 #[derive(Debug)]

@@ -299,9 +299,9 @@ fn what_people_type_works() {
         "ERROR: the builder is one that only the real buildx serves, which has no key via for caches"
     );
     // The functions of Go's templates are all known to the real one.
-    let form = "{{if eq .Name \"default\"}}found {{printf \"%q\" .Name}}{{end}}";
+    let form = "{{if eq .Name \"default\"}}found {{urlquery .Name}}{{end}}";
     let said = ok_in(&client, folder.path(), &["buildx", "ls", "--format", form]);
-    assert!(said.stdout.contains("found \"default\""), "{said:#?}");
+    assert!(said.stdout.contains("found default"), "{said:#?}");
 }
 
 /// Hints name the command that was typed.

@@ -93,6 +93,69 @@ fn both_tools_show_the_same_records_and_totals() {
     assert_eq!(ours, totals(&du("buildx", &[])));
 }
 
+/// The functions that docker gives to templates, and what JSON does with characters of HTML.
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn templates_and_json_are_byte_for_byte_those_of_docker() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let dockerfile = format!(
+        "FROM {}\nRUN echo 'a > b && <c>' > /a-b\n",
+        Rig::get().busybox
+    );
+    let folder = context(&[("Dockerfile", &dockerfile)]);
+    builder.build("cachex", &[], folder.path());
+    left(&client, &builder);
+    let show = |tool: &str, command: &[&str], format: &str| {
+        let args = [&[tool], command, &["--builder", &builder.name]].concat();
+        let mut lines: Vec<String> = client
+            .docker_ok(&[&args[..], &["--format", format]].concat())
+            .0
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        lines.sort_unstable();
+        lines
+    };
+    for format in [
+        "{{json .Description}} {{json .Parents}} {{json .Mutable}} {{json .UsageCount}}",
+        "{{title .Type}} {{upper .Type | lower}} {{pad .Size 2 3}}| {{truncate .ID 5}}",
+        "{{join .Parents \"+\"}} {{split .Type \".\"}} {{len .Parents}} {{len .ID}}",
+        "{{printf \"%-12s|%9s|%q|%v|%05d\" .Type .Size .Size .Parents .UsageCount}}",
+        "{{print .ID .UsageCount .Mutable .Shared}} {{println .Type .Size}}",
+        "{{if and .Mutable (not .Shared)}}m{{else if eq .Type \"regular\" \"frontend\"}}r{{else}}-{{end}}{{.ID}}",
+        "{{with .Parents}}{{range $i, $p := .}}{{$i}}:{{$p}},{{end}}{{else}}none{{end}} {{$.ID}}",
+        "{{$id := .ID}}{{- /* a note */ -}} {{slice $id 0 3}} {{index (split .Type \".\") 0}}",
+        "table {{title .Type}}\\t{{pad .ID 2 2}}\\t{{truncate .ID 5}}\\t{{join .Parents \",\"}}\\t{{printf \"%-9s|\" .ID}}",
+        "table {{.Type}}\\t{{split .Type \".\"}}\\t{{json .Size}}\\t{{lower .ID}}",
+    ] {
+        let du = |tool| show(tool, &["du"], format);
+        assert_eq!(du("cachex"), du("buildx"), "{format}");
+    }
+    for format in ["json", "{{json .}}"] {
+        let du = |tool| -> Vec<String> {
+            let lines = show(tool, &["du", "--filter", "type=regular"], format);
+            // The time since the last use goes on.
+            let cut = |line: &String| {
+                let (before, after) = line.split_once("\"LastUsedAt\":")?;
+                Some(before.to_owned() + after.split_once(',')?.1)
+            };
+            lines.iter().filter_map(cut).collect()
+        };
+        let ours = du("cachex");
+        assert!(ours.join("").contains("\\u003e b \\u0026"), "{ours:?}");
+        assert_eq!(ours, du("buildx"), "{format}");
+    }
+    let ls = |tool, format| show(tool, &["ls"], format);
+    for format in [
+        "{{title .DriverEndpoint}} {{.Name}} {{.Builder.Name}} {{.Builder.Driver}}",
+        "{{json .DriverEndpoint}} {{.Status | printf \"%9s\"}} {{.Builder.Current}}",
+        "table {{.Name}}\\t{{title .DriverEndpoint}}\\t{{.Error}}",
+    ] {
+        assert_eq!(ls("cachex", format), ls("buildx", format), "{format}");
+    }
+}
+
 /// What a prune says, without the identifiers of the records and the times of their use.
 fn pruned(output: &str) -> Vec<String> {
     let mut rows: Vec<String> = output

@@ -150,3 +150,27 @@ fn a_file_in_a_folder_that_is_missing_is_refused_before_the_build() {
         assert!(!errors.contains("COPY"), "{flag}: {errors}");
     }
 }
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn characters_of_html_are_written_as_buildx_writes_them() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let folder = context(&[("Dockerfile", DOCKERFILE), ("file", "x")]);
+    let line = |tool: &str| {
+        let file = folder.path().join(format!("{tool}.json"));
+        let flag = format!("--metadata-file={}", file.display());
+        let args = ["--label=a=1 < 2 && 3 > 2", "-o=type=cacheonly", &flag];
+        builder.build(tool, &args, folder.path());
+        let written = fs_err::read_to_string(&file).expect("a file");
+        let mut lines = written.lines().filter(|line| line.contains("label:a"));
+        lines.next().map(str::to_owned)
+    };
+    let ours = line("cachex");
+    assert!(
+        ours.as_ref()
+            .is_some_and(|line| line.contains("1 \\u003c 2 \\u0026")),
+        "{ours:?}"
+    );
+    assert_eq!(ours, line("buildx"));
+}

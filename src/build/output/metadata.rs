@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use crate::output_file::{self, OutputError};
+use crate::text::go_json;
 
 /// Exporter answer with the digest of the image's manifest or index.
 const IMAGE_DIGEST: &str = "containerimage.digest";
@@ -57,8 +58,7 @@ fn decode_value(key: &str, text: &str) -> Option<Value> {
 ///
 /// Fails if the path is no place for a file, or its folder does not exist or cannot be written.
 pub fn write_file(path: &Path, metadata: &Map<String, Value>) -> Result<(), OutputError> {
-    let text = serde_json::to_vec_pretty(metadata).map_err(std::io::Error::from)?;
-    output_file::write(path, &text)
+    output_file::write(path, go_json::encode_pretty(metadata).as_bytes())
 }
 
 #[cfg(test)]

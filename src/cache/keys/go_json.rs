@@ -6,6 +6,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::text::go_json;
+
 /// An object that is written field by field. Every method but [`Object::raw`] leaves out an empty
 /// value.
 #[derive(Debug)]
@@ -82,28 +84,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 
 /// Returns a text in quotes.
 pub(super) fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '<' | '>' | '&' | '\u{0}'..='\u{1f}' | '\u{2028}' | '\u{2029}' => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.push_str("\\u");
-                    out.push_str(&hex::encode(unit.to_be_bytes()));
-                }
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
+    go_json::encode(text)
 }
 
 #[cfg(test)]

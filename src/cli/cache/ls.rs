@@ -72,7 +72,7 @@ fn render(survey: &Survey, format: &Format, now: Timestamp) -> Result<String, Co
         let mut text = String::new();
         for cache in &survey.caches {
             let row = words(survey, cache, now);
-            text.push_str(&template.render(&row, &row).map_err(CommandError::failed)?);
+            text.push_str(&template.render_data(&row).map_err(CommandError::failed)?);
             text.push('\n');
         }
         Ok(text)

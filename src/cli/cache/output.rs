@@ -44,7 +44,7 @@ impl Format {
         match self {
             Self::Table => Ok(table()),
             Self::Json => Ok(foreign::json(&format!("{:#}\n", json()))),
-            Self::Template(template) => Ok(template.render(&json(), &json())? + "\n"),
+            Self::Template(template) => Ok(template.render_data(&json())? + "\n"),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::cli::disk::record::{created_at, details, human_size, last_used};
 use crate::cli::disk::tabs;
 use crate::cli::format;
 use crate::cli::template::TemplateError;
+use crate::text::go_json;
 
 const DEFAULT: &str = "{{.ID}}\t{{.Reclaimable}}\t{{.Size}}\t{{.LastUsedAt}}";
 const HEADERS: &[(&str, &str)] = &[
@@ -72,7 +73,7 @@ impl Format {
             Self::Pretty => Ok(records.iter().map(|record| pretty(record, now)).collect()),
             Self::Common(format::Format::Json, _) => Ok(records
                 .iter()
-                .flat_map(|record| [json(record, now).to_string(), "\n".to_owned()])
+                .map(|record| go_json::encode(&json(record, now)) + "\n")
                 .collect()),
             Self::Common(format::Format::Lines(template), _) => lines(template, false),
             Self::Common(format::Format::Table(template), _) => {

@@ -9,6 +9,7 @@ use crate::builder::load::{LoadedBuilder, LoadedNode};
 use crate::builder::platform::format_groups;
 use crate::cli::format::{self, Format};
 use crate::cli::template::{Template, TemplateError};
+use crate::text::go_json;
 
 const DEFAULT: &str = "{{.Name}}\t{{.DriverEndpoint}}\t{{.Status}}\t{{.Buildkit}}\t{{.Platforms}}";
 const HEADERS: &[(&str, &str)] = &[
@@ -44,7 +45,7 @@ impl Listing<'_> {
             Format::Json => Ok(self
                 .builders
                 .iter()
-                .flat_map(|b| [self.json(b).to_string(), "\n".to_owned()])
+                .map(|builder| go_json::encode(&self.json(builder)) + "\n")
                 .collect()),
             Format::Lines(template) => self.lines(template, false),
             Format::Table(template) => {
@@ -67,7 +68,8 @@ impl Listing<'_> {
                 let nodes = builder.nodes.iter();
                 rows.extend(nodes.map(|node| self.node_row(builder, node, table)));
             }
-            for row in rows {
+            for mut row in rows {
+                row["Builder"] = whole.clone();
                 lines.push_str(&template.render(&row, &whole)?);
                 lines.push('\n');
             }
