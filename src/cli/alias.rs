@@ -25,7 +25,8 @@ enum Action {
 
 impl From<AliasError> for CommandError {
     fn from(error: AliasError) -> Self {
-        Self::failed(error)
+        let hint = error.hint();
+        hint.into_iter().fold(Self::failed(error), Self::hint)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,9 @@ use self::member::{Before, MemberError};
 use self::place::Lock;
 use super::name::BUILDX;
 use crate::platform::files;
+
+/// How long another process may hold the lock; it needs milliseconds.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Why the alias cannot be changed or told.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +36,33 @@ pub enum AliasError {
         #[source]
         source: MemberError,
     },
+    /// Another process does not let go of the lock.
+    #[error(
+        "another process is changing the alias, and has kept {} locked for {} seconds",
+        .0.display(),
+        LONGEST_WAIT.as_secs()
+    )]
+    Locked(PathBuf),
     /// The folder's path is not text, so that it cannot stand in the configuration.
     #[error("the path {} is not UTF-8", .0.display())]
     Path(PathBuf),
+}
+
+impl AliasError {
+    /// Returns what the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config { .. } => {
+                Some("correct it by hand; as long as it is like that nothing is changed".to_owned())
+            }
+            Self::Locked(path) => Some(format!(
+                "wait until that process has ended, or end it: \"fuser {}\" shows its number",
+                path.display()
+            )),
+            Self::Path(_) => Some("name another folder with DOCKER_CONFIG or --config".to_owned()),
+            Self::Io(_) => None,
+        }
+    }
 }
 
 /// How the alias stands.
@@ -89,13 +117,18 @@ impl Alias {
     pub fn on(&self, program: &Path) -> Result<bool, AliasError> {
         let made_folder = !self.config_dir.exists();
         fs_err::create_dir_all(&self.config_dir)?;
-        let done = Lock::take(&self.config_dir)
-            .map_err(AliasError::from)
+        let done = self
+            .lock(LONGEST_WAIT)
             .and_then(|_lock| self.on_locked(program, made_folder));
         if done.is_err() && made_folder {
             remove_if_empty(&self.config_dir);
         }
         done
+    }
+
+    fn lock(&self, patience: Duration) -> Result<Lock, AliasError> {
+        let lock = Lock::take(&self.config_dir, patience)?;
+        lock.ok_or_else(|| AliasError::Locked(Lock::path(&self.config_dir)))
     }
 
     fn on_locked(&self, program: &Path, made_folder: bool) -> Result<bool, AliasError> {
@@ -155,7 +188,7 @@ impl Alias {
         if !self.has_traces()? {
             return Ok(false);
         }
-        let lock = Lock::take(&self.config_dir)?;
+        let lock = self.lock(LONGEST_WAIT)?;
         let (changed, made_folder) = self.off_locked()?;
         drop(lock);
         if made_folder {

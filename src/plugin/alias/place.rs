@@ -12,8 +12,6 @@ use crate::platform::files;
 
 /// As many links as Linux follows.
 const MOST_LINKS: usize = 40;
-/// How long another process may hold the lock; it needs milliseconds.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Time between two tries. flock(2) itself has no time limit.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -117,14 +115,19 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock in a folder that is there.
+    /// The file of the lock in a folder.
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join(".cachex-alias.lock")
+    }
+
+    /// Waits for the lock in a folder that is there; `None` if another process does not let go of it in time.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be written, or if another process does not let go.
-    pub(super) fn take(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(".cachex-alias.lock");
-        let until = Instant::now() + LONGEST_WAIT;
+    /// Fails if the folder cannot be written.
+    pub(super) fn take(dir: &Path, patience: Duration) -> io::Result<Option<Self>> {
+        let path = Self::path(dir);
+        let until = Instant::now() + patience;
         loop {
             let file = fs_err::OpenOptions::new()
                 .write(true)
@@ -133,13 +136,10 @@ impl Lock {
                 .open(&path)?;
             // Whoever had it may have removed this very file in the meantime.
             if files::try_flock(file.file())? && is_still(&file, &path) {
-                return Ok(Self { path, _file: file });
+                return Ok(Some(Self { path, _file: file }));
             }
             if Instant::now() >= until {
-                return Err(io::Error::other(format!(
-                    "another process is changing the alias, and does not end: it has locked {}",
-                    path.display()
-                )));
+                return Ok(None);
             }
             thread::sleep(POLL);
         }

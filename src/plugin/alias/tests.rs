@@ -243,3 +243,23 @@ fn a_damaged_note_is_none() {
     assert!(home.alias().off().unwrap());
     assert_eq!(home.seen(), before);
 }
+
+#[test]
+fn a_lock_that_another_process_keeps_is_named_with_a_way_out() {
+    let home = Home::new();
+    let alias = home.alias();
+    let kept = alias.lock(Duration::ZERO).unwrap();
+    let error = alias.lock(Duration::ZERO).unwrap_err();
+    let file = home.path(".cachex-alias.lock");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "another process is changing the alias, and has kept {} locked for 10 seconds",
+            file.display()
+        )
+    );
+    assert!(error.hint().unwrap().contains("fuser "));
+    drop(kept);
+    assert!(!file.exists());
+    drop(alias.lock(Duration::ZERO).unwrap());
+}
