@@ -141,6 +141,38 @@ fn a_builder_that_loads_does_so_unless_told_not_to() {
     assert_eq!(is_loaded(&builder.name, &[]), (false, true));
 }
 
+/// The warning comes with every kind of progress, as in buildx, and not where nothing is built.
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn a_result_that_goes_nowhere_is_told_of_with_every_progress() {
+    let client = Rig::get().client();
+    let builder = client.builder("cachex");
+    let folder = context(&[
+        ("Dockerfile", "FROM scratch\nCOPY amd64 /\n"),
+        ("amd64", "6"),
+    ]);
+    for (args, expected) in [
+        (&["-q"][..], true),
+        (&["--progress=quiet"], true),
+        (&["--progress=rawjson"], true),
+        (&["--progress=none"], true),
+        (&["--progress=plain"], true),
+        (&["-q", "--call=check"], false),
+        (&["-q", "-o=type=cacheonly"], false),
+    ] {
+        for tool in ["cachex", "buildx"] {
+            let args = [&["--builder", &builder.name], args].concat();
+            let output = build(&client, tool, &args, folder.path(), &[]);
+            let errors = text(&output.stderr);
+            assert!(output.status.success(), "{tool} {args:?}: {errors}");
+            let last = errors.lines().last().unwrap_or_default();
+            let warns =
+                last.starts_with("WARNING: No output specified with docker-container driver. ");
+            assert_eq!(warns, expected, "{tool} {args:?}: {errors}");
+        }
+    }
+}
+
 /// Serves one text under every path, for so many requests.
 fn serve(body: &'static str, requests: usize) -> (u16, std::thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -95,7 +95,7 @@ pub async fn run(args: BuildArgs, ctx: &Context) -> Result<(), CommandError> {
     };
     let result = Box::pin(checked.division.run(&nodes, checked.inputs, &common)).await;
     let summary = end(&invocation, progress, ctx).await;
-    if is_talkative && is_kept_nowhere {
+    if is_kept_nowhere {
         warn_without_output(builder, ctx);
     }
     let ended = Ended {
