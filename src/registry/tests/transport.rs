@@ -1,7 +1,7 @@
 //! TLS with certificates of its own, and proxies.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,8 +17,26 @@ const SERVER_KEY: &str = include_str!("../../../tests/it/support/tls/server.key"
 const CLIENT_CERT: &str = include_str!("../../../tests/it/support/tls/client.cert");
 const CLIENT_KEY: &str = include_str!("../../../tests/it/support/tls/client.key");
 
-/// Starts a TLS server that answers every request with 404, or with a given answer.
+/// Starts a TLS server that gives every request an answer, and then ends TLS and the connection.
 fn tls_server(wants_client: bool, answer: &'static str) -> SocketAddr {
+    serve_tls(wants_client, move |tls| {
+        drop(tls.write_all(answer.as_bytes()));
+        tls.conn.send_close_notify();
+        drop(tls.flush());
+    })
+}
+
+/// Starts one that ends the connection without a word of TLS, as some proxies do.
+fn abrupt_tls_server(answer: &'static str) -> SocketAddr {
+    serve_tls(false, move |tls| drop(tls.write_all(answer.as_bytes())))
+}
+
+type ServerStream = StreamOwned<ServerConnection, TcpStream>;
+
+fn serve_tls(
+    wants_client: bool,
+    answer: impl Fn(&mut ServerStream) + Send + 'static,
+) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -45,9 +63,7 @@ fn tls_server(wants_client: bool, answer: &'static str) -> SocketAddr {
             let mut buffer = [0; 4096];
             // A client that does not like the certificate ends the handshake.
             if tls.read(&mut buffer).is_ok_and(|n| n > 0) {
-                drop(tls.write_all(answer.as_bytes()));
-                tls.conn.send_close_notify();
-                drop(tls.flush());
+                answer(&mut tls);
             }
         }
     });
@@ -98,6 +114,49 @@ async fn a_certificate_is_verified_with_the_authorities_of_certs_d() {
     for any_certificate in [Transport::Insecure, Transport::Loopback] {
         assert_eq!(ask(address, any_certificate, &[]).await.unwrap(), None);
     }
+}
+
+/// Answers that are whole count, whatever comes behind them; all others do not.
+#[tokio::test]
+async fn a_connection_may_end_without_a_word_of_tls_behind_a_whole_answer() {
+    const WHOLE: [&str; 4] = [
+        NOT_FOUND,
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nempty",
+        "HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n5\r\nempty\r\n0\r\n\r\n",
+    ];
+    const CUT: [&str; 4] = [
+        "",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n{}",
+    ];
+    for answer in WHOLE {
+        let address = abrupt_tls_server(answer);
+        let client = once_client(address);
+        let repository = client.repository(REPO, Access::Pull).unwrap();
+        for turn in 0..5 {
+            let found = within(repository.manifest("t")).await;
+            assert_eq!(found.unwrap(), None, "{turn}: {answer}");
+        }
+    }
+    for answer in CUT {
+        let client = once_client(abrupt_tls_server(answer));
+        let repository = client.repository(REPO, Access::Pull).unwrap();
+        let error = within(repository.manifest("t")).await.unwrap_err();
+        assert!(
+            matches!(error, RegistryError::Broken { .. }),
+            "{answer}: {error:?}"
+        );
+    }
+}
+
+/// A client that tries nothing again.
+fn once_client(address: SocketAddr) -> RegistryClient {
+    let mut host = HostConfig::new(address.to_string());
+    host.transport = Transport::Insecure;
+    let clock: Arc<dyn Clock> = TestClock::new();
+    RegistryClient::new(host, Tokens::anonymous(), RetryPolicy::never(), clock).unwrap()
 }
 
 /// A client as the program makes it, and its clock.
