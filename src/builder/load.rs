@@ -113,6 +113,8 @@ pub struct LoadedBuilder {
     pub nodes: Vec<LoadedNode>,
     /// Why the builder could not be loaded at all.
     pub error: Option<String>,
+    /// What the user can do about that, one sentence each.
+    pub hints: Vec<String>,
 }
 
 /// A node and what it answered.
@@ -124,6 +126,10 @@ pub struct LoadedNode {
     pub status: Option<Status>,
     /// Why it could not be asked.
     pub error: Option<String>,
+    /// Why a remote one is inactive: it did not answer.
+    pub silence: Option<String>,
+    /// What the user can do about either, one sentence each.
+    pub hints: Vec<String>,
     /// Version of BuildKit.
     pub version: String,
     /// Identifiers of the workers, sorted.
@@ -144,6 +150,10 @@ impl LoadedBuilder {
     /// Returns whether no node runs.
     pub fn is_inactive(&self) -> bool {
         self.nodes.iter().all(|n| n.status != Some(Status::Running))
+    }
+
+    fn fail(&mut self, error: Ask) {
+        (self.error, self.hints) = (Some(error.text), error.hints);
     }
 }
 
@@ -189,14 +199,14 @@ pub async fn load(
     };
     match docker_env.store().last_activity(&group.name) {
         Ok(time) => loaded.last_activity = time,
-        Err(error) => loaded.error = Some(crate::error::chain(&error)),
+        Err(error) => loaded.fail(BuilderError::from(error).into()),
     }
     if found.is_context {
         let driver = within(timeout, context_driver(docker_env, &group.name)).await;
         match driver {
             Ok(driver) => driver.clone_into(&mut group.driver),
             Err(error) => {
-                loaded.error = Some(error);
+                loaded.fail(error);
                 return loaded;
             }
         }
@@ -228,7 +238,7 @@ async fn load_node(
     };
     let ask = ask(docker_env, group, node, probe, &mut loaded);
     if let Err(error) = Box::pin(within(timeout, ask)).await {
-        loaded.error = Some(error);
+        (loaded.error, loaded.hints) = (Some(error.text), error.hints);
     }
     loaded
 }
@@ -260,7 +270,7 @@ async fn ask(
         Err(ReachError::Speech(error)) => {
             return Err(match driver.diagnose().await {
                 Some(error) => error.into(),
-                None => Ask(format!("listing workers: {}", error.text)),
+                None => Ask::without_hints(format!("listing workers: {}", error.text)),
             });
         }
     };
@@ -282,9 +292,9 @@ async fn ask_remote(
     let answered = match remote.dial().await {
         Ok(stream) => {
             let answered = probe.probe(stream, remote.authority()).await;
-            answered.map_err(|error| error.text)
+            answered.map_err(|error| Ask::without_hints(error.text))
         }
-        Err(error) => Err(crate::error::chain(&error)),
+        Err(error) => Err(error.into()),
     };
     match answered {
         Ok(report) => {
@@ -293,7 +303,8 @@ async fn ask_remote(
             loaded.version = report.version.unwrap_or_default();
         }
         Err(reason) => {
-            tracing::debug!(reason, "a remote node is inactive");
+            tracing::debug!(reason = reason.text, "a remote node is inactive");
+            (loaded.silence, loaded.hints) = (Some(reason.text), reason.hints);
             loaded.status = Some(Status::Inactive);
         }
     }
@@ -315,28 +326,45 @@ fn take(loaded: &mut LoadedNode, report: &WorkerReport) {
     }
 }
 
-/// The text of what went wrong with one node.
-struct Ask(String);
+/// What went wrong with a builder or one node, and what the user can do about it.
+#[derive(Debug, PartialEq, Eq)]
+struct Ask {
+    text: String,
+    hints: Vec<String>,
+}
+
+impl Ask {
+    fn without_hints(text: String) -> Self {
+        let hints = Vec::new();
+        Self { text, hints }
+    }
+}
 
 impl From<BuilderError> for Ask {
     fn from(error: BuilderError) -> Self {
-        Self(crate::error::chain(&error))
+        Self {
+            text: crate::error::chain(&error),
+            hints: error.hints(),
+        }
     }
 }
 
 async fn within<T, E: Into<Ask>>(
     timeout: Duration,
     work: impl Future<Output = Result<T, E>>,
-) -> Result<T, String> {
+) -> Result<T, Ask> {
     let result = if timeout.is_zero() {
         work.await
     } else {
         match tokio::time::timeout(timeout, work).await {
             Ok(result) => result,
-            Err(_) => return Err(format!("no answer within {} s", timeout.as_secs_f64())),
+            Err(_) => {
+                let text = format!("no answer within {} s", timeout.as_secs_f64());
+                return Err(Ask::without_hints(text));
+            }
         }
     };
-    result.map_err(|error| error.into().0)
+    result.map_err(Into::into)
 }
 
 /// The proxy variables of docker's configuration for the current daemon, as buildx lists them.
@@ -391,7 +419,7 @@ mod tests {
     async fn a_node_that_does_not_answer_has_an_error() {
         let never = std::future::pending::<Result<(), BuilderError>>();
         let error = within(Duration::from_secs(20), never).await.unwrap_err();
-        assert_eq!(error, "no answer within 20 s");
+        assert_eq!(error.text, "no answer within 20 s");
         let ok: Result<_, BuilderError> = Ok(1);
         assert_eq!(within(Duration::ZERO, async { ok }).await, Ok(1));
     }

@@ -41,17 +41,21 @@ impl From<RpcError> for CommandError {
 }
 
 impl From<RegistryError> for CommandError {
-    /// Takes the hint along; for credentials it is that of the credential store.
     fn from(error: RegistryError) -> Self {
-        let hint = match error.last() {
-            RegistryError::Credentials { source, .. } => source
-                .downcast_ref::<CredentialError>()
-                .map(CredentialError::hint),
-            _ => None,
-        };
-        let hint = hint.or_else(|| error.hint().map(str::to_owned));
+        let hint = registry_hint(&error);
         with_hint(Self::failed(error), hint.as_deref())
     }
+}
+
+/// Returns what the user can do about an error of a registry; about credentials the credential store says it.
+pub(super) fn registry_hint(error: &RegistryError) -> Option<String> {
+    let hint = match error.last() {
+        RegistryError::Credentials { source, .. } => source
+            .downcast_ref::<CredentialError>()
+            .map(CredentialError::hint),
+        _ => None,
+    };
+    hint.or_else(|| error.hint().map(str::to_owned))
 }
 
 impl From<BuilderError> for CommandError {

@@ -82,7 +82,11 @@ impl ContextError {
             Self::Parse { .. } => {
                 Some("remove the context with \"docker context rm\" and create it again")
             }
-            _ => None,
+            Self::NoEndpoint { .. } => {
+                Some("choose a context with a Docker endpoint: \"docker context use default\"")
+            }
+            Self::Read { .. } => Some("check the permissions of the file"),
+            Self::HostAndContext | Self::ManyHosts => None,
         }
     }
 }

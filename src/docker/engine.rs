@@ -76,8 +76,14 @@ pub enum EngineError {
 impl EngineError {
     /// Returns what the user can do about it.
     pub fn hint(&self) -> Option<&'static str> {
-        let Self::Connect { source, .. } = self else {
-            return None;
+        let source = match self {
+            Self::Connect { source, .. } => source,
+            Self::Silent { .. } => {
+                return Some(
+                    "start the Docker daemon again, or choose another one with \"docker context use\"",
+                );
+            }
+            _ => return None,
         };
         match source {
             HttpError::Dial(DialError::Io(error))

@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
+use fs_err as fs;
 use serde_json::Value;
 
 use crate::support::bench::Bench;
@@ -22,13 +23,25 @@ fn doctor(client: &Client, args: &[&str]) -> (Option<i32>, Value) {
     (output.status.code(), report)
 }
 
-/// The answer of a line.
-fn answer<'a>(report: &'a Value, check: &str) -> &'a str {
+/// A line as a whole.
+fn line<'a>(report: &'a Value, check: &str) -> &'a Value {
     let lines = report["checks"].as_array().expect("lines");
     let line = lines.iter().find(|line| line["check"] == check);
-    line.unwrap_or_else(|| panic!("no line {check}: {report:#}"))["answer"]
-        .as_str()
-        .expect("an answer")
+    line.unwrap_or_else(|| panic!("no line {check}: {report:#}"))
+}
+
+/// Says that a line is no, for this reason and with this advice.
+fn says_no(report: &Value, check: &str, reason: &str, advice: &str) {
+    let line = line(report, check);
+    let has = |field: &str, text: &str| line[field].as_str().is_some_and(|it| it.contains(text));
+    assert_eq!(line["answer"], "no", "{line:#}");
+    assert!(has("reason", reason), "{reason}: {line:#}");
+    assert!(has("advice", advice), "{advice}: {line:#}");
+}
+
+/// The answer of a line.
+fn answer<'a>(report: &'a Value, check: &str) -> &'a str {
+    line(report, check)["answer"].as_str().expect("an answer")
 }
 
 /// The lines with an answer, by their names.
@@ -203,7 +216,7 @@ fn a_registry_that_is_not_there_is_one_line() {
         "{report:#}"
     );
     let wrong: Output = bench.client.docker(&["cachex", "doctor", "UPPER/x:y:z"]);
-    assert_eq!(wrong.status.code(), Some(125), "{wrong:?}");
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
 }
 
 /// What every bug report begins with is there also where nothing works.
@@ -234,4 +247,187 @@ fn a_machine_without_engine_or_with_broken_settings_is_told_line_by_line() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("\nneeded: key to sign with: "), "{said}");
+}
+
+/// Each thing that can be wrong on a machine has its own reason and its own way out.
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn what_is_wrong_on_a_machine_is_told_with_a_way_out() {
+    let client = Rig::get().client();
+    let config = client.config().join("config.json");
+    let kept = fs::read_to_string(&config).expect("docker's settings");
+    // docker itself complains about such a file, too.
+    let with_config = |text: &str| -> (Option<i32>, Value) {
+        fs::write(&config, text).expect("docker's settings");
+        let output = client.docker(&["cachex", "doctor", "--format=json"]);
+        fs::write(&config, &kept).expect("docker's settings");
+        let report = serde_json::from_slice(&output.stdout).expect("a report");
+        (output.status.code(), report)
+    };
+
+    // No engine: neither a builder to remove, nor an engine on another machine.
+    let nowhere = "unix:///nowhere/docker.sock";
+    let (_, report) = doctor(&client, &["-H", nowhere]);
+    says_no(
+        &report,
+        "engine",
+        "nowhere/docker.sock",
+        "docker context ls",
+    );
+    says_no(
+        &report,
+        "builder",
+        "the engine cannot be asked",
+        "docker context ls",
+    );
+    assert!(
+        !report.to_string().contains("docker cachex rm"),
+        "{report:#}"
+    );
+    assert_eq!(answer(&report, "direct path"), "untried");
+
+    for (text, reason) in [
+        ("{\"auths\":", "is broken"),
+        ("{\"auths\": []}", "is broken"),
+        (
+            "{\"credsStore\": \"not-there\"}",
+            "docker-credential-not-there is not in PATH",
+        ),
+    ] {
+        let (code, report) = with_config(text);
+        assert_eq!(code, Some(1), "{report:#}");
+        says_no(&report, "credentials", reason, "config.json");
+    }
+    let (_, report) = with_config("{\"credHelpers\": {\"r.example\": \"not-there\"}}");
+    says_no(&report, "credentials", "not-there", "r.example");
+    assert_eq!(line(&report, "credentials")["needed"], false);
+
+    // Folders that cannot be made.
+    for (folder, reason) in [
+        ("/proc/x", "cannot be written"),
+        ("/dev/null/x", "Not a directory"),
+    ] {
+        let mut command = client.command(&["cachex", "doctor", "--format=json"]);
+        let output = command.env("BUILDX_CONFIG", folder).output();
+        let output = output.expect("docker");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+        says_no(&report, "builder store", reason, "BUILDX_CONFIG");
+    }
+
+    // A builder whose engine is gone, one that is paused, and one of another driver.
+    let stored = |name: &str, driver: &str, endpoint: &str| {
+        let instances = client.config().join("buildx/instances");
+        fs::create_dir_all(&instances).expect("the store");
+        let json = serde_json::json!({
+            "Name": name, "Driver": driver, "Dynamic": false,
+            "Nodes": [{"Name": format!("{name}0"), "Endpoint": endpoint, "DriverOpts": {}}],
+        });
+        fs::write(instances.join(name), json.to_string()).expect("a builder");
+    };
+    stored("gone", "docker-container", nowhere);
+    stored("kube", "kubernetes", "kubernetes:///kube");
+    stored("far", "remote", "tcp://127.0.0.1:1");
+    let (_, report) = doctor(&client, &["--builder", "gone"]);
+    says_no(
+        &report,
+        "BuildKit",
+        "nowhere/docker.sock",
+        "docker context ls",
+    );
+    let (_, report) = doctor(&client, &["--builder", "kube"]);
+    says_no(
+        &report,
+        "builder",
+        "kube (kubernetes)",
+        "docker cachex create --use",
+    );
+    let (_, report) = doctor(&client, &["--builder", "far"]);
+    says_no(&report, "BuildKit", "refused", "is buildkitd running");
+
+    let bench = Bench::new();
+    client.docker_ok(&["stop", &bench.container()]);
+    let (code, report) = doctor(&bench.client, &[]);
+    assert_eq!(
+        (code, answer(&report, "BuildKit")),
+        (Some(0), "yes"),
+        "{report:#}"
+    );
+    client.docker_ok(&["start", &bench.container()]);
+    client.docker_ok(&["pause", &bench.container()]);
+    let (_, report) = doctor(&bench.client, &[]);
+    client.docker_ok(&["unpause", &bench.container()]);
+    says_no(&report, "BuildKit", "is paused", "docker unpause");
+}
+
+/// Each answer of a registry has its own way out: nobody is told to log in where that is no help.
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn what_is_wrong_with_a_registry_is_told_with_a_way_out() {
+    let client = Rig::get().client();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for (status, reads, pushes) in [
+        (
+            401,
+            "as somebody who may read a/b",
+            "as somebody who may push to a/b",
+        ),
+        (
+            403,
+            "as somebody who may read a/b",
+            "as somebody who may push to a/b",
+        ),
+        (405, "is it a mirror", "is it a mirror"),
+        (429, "limits the rate", "limits the rate"),
+        (500, "is at fault", "is at fault"),
+        (503, "is at fault", "is at fault"),
+        (418, "is 127.0.0.1:", "is 127.0.0.1:"),
+    ] {
+        let fault = Fault::Status(status, Vec::new(), "");
+        for (method, part, check, advice) in [
+            ("GET", "/manifests/", "pull", reads),
+            ("POST", "/blobs/uploads/", "push", pushes),
+        ] {
+            let registry = runtime.block_on(ScriptedRegistry::start());
+            registry.fault(method, part, (0, 99), fault.clone());
+            let (_, report) = doctor(&client, &[&format!("{}/a/b", registry.host())]);
+            says_no(&report, check, &status.to_string(), advice);
+        }
+    }
+    let (_, report) = doctor(&client, &["127.0.0.1:1/a"]);
+    says_no(
+        &report,
+        "registry",
+        "refused",
+        "check the name of the registry",
+    );
+    let (_, report) = doctor(&client, &["registry.invalid/a"]);
+    says_no(
+        &report,
+        "registry",
+        "registry.invalid",
+        "check the name of the registry",
+    );
+
+    // A helper that fails is not the registry's fault.
+    let registry = runtime.block_on(ScriptedRegistry::start());
+    registry.login(Login::Basic("user", "password"));
+    let folder = context(&[(
+        "docker-credential-broken",
+        "#!/bin/sh\necho locked >&2\nexit 1\n",
+    )]);
+    let helper = folder.path().join("docker-credential-broken");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(helper, mode).expect("a program");
+    let config = client.config().join("config.json");
+    let kept = fs::read_to_string(&config).expect("docker's settings");
+    let mut settings: Value = serde_json::from_str(&kept).expect("JSON");
+    settings["credsStore"] = "broken".into();
+    fs::write(&config, settings.to_string()).expect("docker's settings");
+    let path = std::env::var("PATH").expect("a path");
+    let path = format!("{}:{path}", folder.path().display());
+    let repository = format!("{}/a/b", registry.host());
+    let mut command = client.command(&["cachex", "doctor", "--format=json", &repository]);
+    let output = command.env("PATH", path).output().expect("docker");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    says_no(&report, "login", "locked", "docker-credential-broken get");
 }

@@ -1,6 +1,6 @@
 //! The keys that a build in this folder signs caches with, and verifies them by.
 
-use super::report::Report;
+use super::report::{Report, way_out};
 use crate::cli::keys;
 use crate::env::{CACHEX_SIGN_KEY, CACHEX_VERIFY_KEYS, Env};
 
@@ -12,7 +12,7 @@ pub(super) fn look(env: &Env, report: &mut Report) {
         Ok(None) => report.untried(check, "none are named, so caches are read unverified"),
         Err(error) => {
             let advice = format!("mend the file that is named, or what {CACHEX_VERIFY_KEYS} names");
-            report.missing(check, error.message(), advice);
+            report.missing(check, error.message(), way_out(&error.hints, &advice));
         }
     }
     let check = "key to sign with";
@@ -23,7 +23,7 @@ pub(super) fn look(env: &Env, report: &mut Report) {
             let advice = format!(
                 "let {CACHEX_SIGN_KEY} hold or name a key as docker cachex cache keygen makes it"
             );
-            report.missing(check, error.message(), advice);
+            report.missing(check, error.message(), way_out(&error.hints, &advice));
         }
     }
 }

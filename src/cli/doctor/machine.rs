@@ -1,34 +1,39 @@
-//! The machine: engine, store, builder, credentials, folders.
+//! The machine: engine, alias, folders.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::report::{Report, because};
-use super::{clock, keys};
-use crate::builder::load::{self, LoadedBuilder, LoadedNode};
-use crate::builder::{DockerEnv, Status, resolve};
+use super::report::{Report, because, way_out};
+use super::{builder, clock, credentials, keys};
+use crate::builder::DockerEnv;
 use crate::cli::Context;
-use crate::cli::probe::BuildkitProbe;
 use crate::docker::Engine;
 use crate::docker::direct_may_enter;
+use crate::error::CommandError;
 use crate::plugin::alias::{Alias, Status as AliasStatus};
 
-/// How long a node may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// What to do about an engine of which nothing better is known.
+const NO_ENGINE: &str =
+    "docker version shows whether the engine answers; docker context use chooses another one";
 
 /// Looks at everything that has nothing to do with a registry.
 pub(super) async fn look(docker_env: &Arc<DockerEnv>, ctx: &Context, report: &mut Report) {
     let engine = engine(docker_env, report).await;
-    if let Some(engine) = &engine {
-        about_engine(engine, report).await;
+    match &engine {
+        Some(engine) => about_engine(engine, report).await,
+        None => {
+            for check in ["clock of the engine", "containerd image store"] {
+                report.untried(check, "no engine answers");
+            }
+        }
     }
     alias(ctx, report);
-    store(docker_env, report);
-    builder(docker_env, ctx, report).await;
+    builder::store(docker_env, report);
+    builder::look(docker_env, ctx, report).await;
     direct(engine.as_ref(), ctx, report);
-    credentials(docker_env, ctx, report);
+    credentials::look(docker_env, ctx, report);
     keys::look(&ctx.env, report);
     spool(ctx, report);
 }
@@ -38,8 +43,11 @@ async fn engine(docker_env: &DockerEnv, report: &mut Report) -> Option<Engine> {
     let engine = match docker_env.engine(&name).await {
         Ok(engine) => engine,
         Err(error) => {
-            let advice = error.hints().join("; ");
-            report.no("engine", because(&error), advice);
+            report.no(
+                "engine",
+                because(&error),
+                way_out(&error.hints(), NO_ENGINE),
+            );
             return None;
         }
     };
@@ -52,8 +60,9 @@ async fn engine(docker_env: &DockerEnv, report: &mut Report) -> Option<Engine> {
             Some(engine)
         }
         Err(error) => {
-            let advice = "docker version shows whether the engine answers; docker context use chooses another one";
-            report.no("engine", because(&error), advice);
+            let error = engine.error("ask the engine for its version", error);
+            let hints: Vec<String> = error.hint().into_iter().map(str::to_owned).collect();
+            report.no("engine", because(&error), way_out(&hints, NO_ENGINE));
             None
         }
     }
@@ -64,7 +73,13 @@ async fn about_engine(engine: &Engine, report: &mut Report) {
     let asked = SystemTime::now();
     let info = match engine.api().info().await {
         Ok(info) => info,
-        Err(error) => return report.untried("containerd image store", because(&error)),
+        Err(error) => {
+            let reason = because(&engine.error("ask the engine about itself", error));
+            for check in ["clock of the engine", "containerd image store"] {
+                report.untried(check, reason.as_str());
+            }
+            return;
+        }
     };
     let theirs = info.system_time.as_deref();
     let theirs = theirs.and_then(|time| time.parse::<Timestamp>().ok());
@@ -89,7 +104,7 @@ fn alias(ctx: &Context, report: &mut Report) {
     let status = ctx.docker_quietly().and_then(|docker| {
         let dir = std::path::absolute(&docker.config_dir)?;
         let file = std::path::absolute(&docker.config.path)?;
-        Ok(Alias::new(&dir, &file).status()?)
+        Ok::<_, CommandError>(Alias::new(&dir, &file).status()?)
     });
     match status {
         Ok(AliasStatus::On(path)) => {
@@ -108,170 +123,39 @@ fn alias(ctx: &Context, report: &mut Report) {
             format!("{} comes before it", path.display()),
             "docker cachex alias on",
         ),
-        Err(error) => report.no(
-            "alias",
-            error.message(),
-            "mend docker's configuration file by hand; it is not changed as long as it is like that",
-        ),
-    }
-}
-
-fn store(docker_env: &DockerEnv, report: &mut Report) {
-    let store = docker_env.store();
-    let dir = store.dir().display();
-    let count = match store.list() {
-        Ok(groups) => groups.len(),
         Err(error) => {
-            let advice =
-                "mend or remove the file that is named, or let BUILDX_CONFIG name another folder";
-            return report.missing("builder store", because(&error), advice);
-        }
-    };
-    // The folder comes with the first builder.
-    let existing = store.dir().ancestors().find(|dir| dir.is_dir());
-    let writable = existing.map(tempfile::tempfile_in);
-    match writable {
-        Some(Ok(_)) => report.yes("builder store", format!("{dir}, {count} builders")),
-        Some(Err(error)) => report.no(
-            "builder store",
-            format!("{dir} cannot be written: {error}"),
-            "BUILDX_CONFIG names another folder",
-        ),
-        None => report.no(
-            "builder store",
-            format!("{dir} is not there"),
-            "BUILDX_CONFIG names another folder",
-        ),
-    }
-}
-
-async fn builder(docker_env: &Arc<DockerEnv>, ctx: &Context, report: &mut Report) {
-    let found = match resolve::find(docker_env, ctx.builder_name(None)) {
-        Ok(found) => found,
-        Err(error) => {
-            return report.missing("builder", because(&error), error.hints().join("; "));
-        }
-    };
-    let loaded = load::load(docker_env, found, Some(&BuildkitProbe), TIMEOUT).await;
-    let name = format!("{} ({})", loaded.name, loaded.driver);
-    if let Some(error) = &loaded.error {
-        return report.missing(
-            "builder",
-            format!("{name}: {error}"),
-            format!(
-                "docker cachex rm {0} removes it, and docker cachex create --use makes another one",
-                loaded.name
-            ),
-        );
-    }
-    match loaded.driver.as_str() {
-        "docker-container" | "remote" => {}
-        "docker" => {
-            return report.missing(
-                "builder",
-                format!("{name} is the engine's own, which cachex does not build with"),
-                "docker cachex create --use",
-            );
-        }
-        _ => {
-            return report.missing(
-                "builder",
-                format!("{name} is of a driver that is not supported"),
-                "docker cachex create --use",
-            );
+            let reason = error.message();
+            let advice = way_out(&error.hints, "let this user read what is named");
+            report.no("alias", reason, advice);
         }
     }
-    report.yes("builder", name);
-    nodes(&loaded, report);
-}
-
-fn nodes(loaded: &LoadedBuilder, report: &mut Report) {
-    for node in &loaded.nodes {
-        let name = &node.stored.name;
-        match (&node.error, node.status) {
-            (Some(error), _) => report.missing(
-                "BuildKit",
-                format!("{name}: {error}"),
-                "docker cachex inspect --bootstrap",
-            ),
-            (None, Some(Status::Running)) => report.yes("BuildKit", running(node)),
-            (None, _) if loaded.driver == "remote" => report.missing(
-                "BuildKit",
-                format!("{name} does not answer at {}", node.stored.endpoint),
-                "is buildkitd running, and does it listen there?",
-            ),
-            (None, _) => {
-                report.yes("BuildKit", format!("{name} is started by the first build"));
-            }
-        }
-    }
-}
-
-fn running(node: &LoadedNode) -> String {
-    let platforms: Vec<_> = node.platforms.iter().map(ToString::to_string).collect();
-    format!(
-        "{}: {} for {}",
-        node.stored.name,
-        node.version,
-        platforms.join(", ")
-    )
 }
 
 fn direct(engine: Option<&Engine>, ctx: &Context, report: &mut Report) {
+    let check = "direct path";
     let is_on = ctx.env.get(crate::env::CACHEX_DIRECT);
     let is_on = is_on.and_then(crate::options::boolean::parse_bool) != Some(false);
-    let socket = engine.and_then(|engine| engine.endpoint().host.strip_prefix("unix://"));
-    match socket {
+    let Some(engine) = engine else {
+        return report.untried(check, "no engine answers");
+    };
+    match engine.endpoint().host.strip_prefix("unix://") {
         Some(socket) if is_on && direct_may_enter(socket.as_ref()) => {
-            report.yes(
-                "direct path",
-                "containers of builders are reached past the engine",
-            );
+            report.yes(check, "containers of builders are reached past the engine");
         }
         Some(_) if !is_on => report.no(
-            "direct path",
+            check,
             "CACHEX_DIRECT=0",
             "unset CACHEX_DIRECT, unless it was set for a reason",
         ),
         Some(_) => report.no(
-            "direct path",
+            check,
             "this user may not enter containers",
             "nothing has to be done: builds go through the engine, a little slower; root and the user of a rootless engine have it",
         ),
         None => report.no(
-            "direct path",
+            check,
             "the engine is not on this machine",
             "nothing has to be done: builds go through the engine, a little slower",
-        ),
-    }
-}
-
-fn credentials(docker_env: &DockerEnv, ctx: &Context, report: &mut Report) {
-    let config = docker_env.config();
-    let helpers = config.cred_helpers.values().chain([&config.creds_store]);
-    let search = ctx.env.path("PATH").map(|path| path.as_os_str().to_owned());
-    let is_there = |helper: &&String| {
-        let file = format!("docker-credential-{helper}{}", std::env::consts::EXE_SUFFIX);
-        let mut dirs = search.iter().flat_map(std::env::split_paths);
-        dirs.any(|dir| dir.join(&file).is_file())
-    };
-    let mut used: Vec<&String> = helpers.filter(|helper| !helper.is_empty()).collect();
-    used.sort();
-    used.dedup();
-    let absent = used.iter().find(|helper| !is_there(helper));
-    match absent {
-        Some(helper) => report.no(
-            "credentials",
-            format!("docker-credential-{helper} is not in PATH"),
-            format!("install it, or take it out of {}", config.path.display()),
-        ),
-        None if !used.is_empty() => {
-            let used: Vec<&str> = used.into_iter().map(String::as_str).collect();
-            report.yes("credentials", format!("helpers: {}", used.join(", ")));
-        }
-        None => report.yes(
-            "credentials",
-            format!("{} in {}", config.auths.len(), config.path.display()),
         ),
     }
 }

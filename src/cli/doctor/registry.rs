@@ -1,25 +1,15 @@
-//! A registry: what it takes, with what this login may do. One small cache is written in every form that a build may write
-//! it in, and removed again.
+//! A registry: whether it answers, and what this login may do there.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::{Value, json};
-
 use super::clock;
-use super::report::{Report, because};
+use super::report::{Report, because, way_out};
+use super::trial::{Trial, failed};
+use crate::cli::errors::registry_hint;
 use crate::cli::invocation::Invocation;
-use crate::digest::Digest;
 use crate::error::CommandError;
 use crate::reference::Reference;
-use crate::registry::{
-    Access, Arrival, BlobSource, RegistryError, Repository, RetryPolicy, UploadOptions,
-};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+use crate::registry::{Access, RegistryError, Repository, RetryPolicy};
 
 /// Somebody waits for the answer, and a registry that cannot answer now is an answer, too.
 const QUICK: RetryPolicy = RetryPolicy {
@@ -29,30 +19,6 @@ const QUICK: RetryPolicy = RetryPolicy {
     max_retry_after: Duration::from_secs(2),
     max_wait: Duration::from_secs(4),
 };
-
-/// A tar without files: two empty blocks.
-const EMPTY_TAR: [u8; 1024] = [0; 1024];
-
-/// A manifest of a cache grows with its layers, and BuildKit reads 1 MiB at most.
-const LARGE: usize = 1 << 20;
-
-const NOT_MOUNTED: &str =
-    "nothing has to be done: layers of the image are sent once more, as parts of the cache";
-const NO_REFERRERS: &str =
-    "nothing has to be done: signatures of caches are in the manifests themselves";
-const NOT_DELETED: &str = "let the registry allow it (distribution: REGISTRY_STORAGE_DELETE_ENABLED=true), or let its own rules remove old caches";
-
-/// What is tried, in the order of the report.
-const WRITES: [&str; 8] = [
-    "streamed uploads",
-    "mount of blobs",
-    "cache as image manifest",
-    "cache as index",
-    "zstd layers",
-    "manifest of 1 MiB",
-    "referrers",
-    "delete by tag",
-];
 
 /// Reads the argument.
 ///
@@ -64,9 +30,9 @@ pub(super) fn parse(text: &str) -> Result<Reference, CommandError> {
     if !text.contains('/') && text.contains(['.', ':']) && !text.ends_with(['.', ':']) {
         let error = format!("{text:?} is a registry without a repository");
         let hint = format!("name a repository in it that is yours, such as {text}/me/app");
-        return Err(CommandError::usage(error).hint(hint));
+        return Err(CommandError::failed(error).hint(hint));
     }
-    Reference::parse_normalized(text).map_err(CommandError::usage)
+    Reference::parse_normalized(text).map_err(CommandError::failed)
 }
 
 /// Tries the registry of a repository.
@@ -81,9 +47,10 @@ pub(super) async fn look(
     let (reader, writer) = match (open(Access::Pull), open(Access::Push)) {
         (Ok(reader), Ok(writer)) => (reader, writer),
         (Err(error), _) | (_, Err(error)) => {
-            let advice =
+            let hints: Vec<String> = registry_hint(&error).into_iter().collect();
+            let otherwise =
                 "mend docker's settings for this registry, such as its certificates or proxies";
-            return failed(report, "registry", &error, advice);
+            return report.missing("registry", because(&error), way_out(&hints, otherwise));
         }
     };
     let tag = format!("cachex-doctor-{:08x}", rand::random::<u32>());
@@ -105,12 +72,11 @@ async fn pull(repository: &Repository, tag: &str, report: &mut Report) -> bool {
     if let Err(error) = &answer
         && error.status().is_none()
     {
-        failed(
-            report,
-            "registry",
-            error,
-            "is its name right, does it run, and does a proxy or a firewall stand between?",
-        );
+        let check = match error.last() {
+            RegistryError::Credentials { .. } => "login",
+            _ => "registry",
+        };
+        failed(report, check, error, repository, "read");
         return false;
     }
     report.yes("registry", host);
@@ -118,234 +84,9 @@ async fn pull(repository: &Repository, tag: &str, report: &mut Report) -> bool {
     clock::compare("clock of the registry", lead, report);
     match answer {
         Ok(_) => report.yes("pull", repository.name()),
-        Err(error) => failed(
-            report,
-            "pull",
-            &error,
-            &format!(
-                "docker login {host} as somebody who may read {}",
-                repository.name()
-            ),
-        ),
+        Err(error) => failed(report, "pull", &error, repository, "read"),
     }
     true
-}
-
-/// Notes an error, with the way out that it knows itself, or else with this one.
-fn failed(report: &mut Report, check: &'static str, error: &RegistryError, advice: &str) {
-    let advice = error.hint().unwrap_or(advice);
-    report.missing(check, because(error), advice);
-}
-
-/// What is written under one tag.
-struct Trial<'a> {
-    repository: &'a Repository,
-    tag: &'a str,
-}
-
-/// Blobs of the trial: digest and size.
-type Blob = (Digest, u64);
-
-impl Trial<'_> {
-    async fn run(&self, report: &mut Report) {
-        let config = Bytes::from_static(b"{\"layers\":[],\"records\":[]}");
-        let layer = Bytes::from_static(&EMPTY_TAR);
-        let layer = match (self.blob(&config).await, self.blob(&layer).await) {
-            (Ok(config), Ok(layer)) => {
-                report.yes("push", self.repository.name());
-                (config, layer)
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                let advice = error.hint().unwrap_or(
-                    "log in with docker login as somebody who may push; pull requests from forks may only read",
-                );
-                report.missing("push", because(&error), advice);
-                for check in WRITES {
-                    report.untried(check, "nothing can be pushed");
-                }
-                return;
-            }
-        };
-        self.uploads(&layer.1, report).await;
-        self.forms(layer, report).await;
-    }
-
-    async fn blob(&self, bytes: &Bytes) -> Result<Blob, RegistryError> {
-        let (digest, size) = (Digest::of(bytes), bytes.len() as u64);
-        let source = BlobSource::Bytes(bytes.clone());
-        let options = UploadOptions::default();
-        self.repository
-            .upload(&digest, size, &source, &options)
-            .await?;
-        Ok((digest, size))
-    }
-
-    async fn uploads(&self, (digest, size): &Blob, report: &mut Report) {
-        // One that the registry cannot know, so that its bytes move.
-        let unique = BlobSource::Bytes(self.tag.to_owned().into());
-        let options = UploadOptions::default();
-        let streamed = self.repository.upload_stream(&unique, &options).await;
-        match streamed {
-            Ok(_) if self.repository.client().takes_streams() => {
-                report.yes(
-                    "streamed uploads",
-                    "layers are sent while they are compressed",
-                );
-            }
-            Ok(_) => report.no(
-                "streamed uploads",
-                "PATCH is refused, so each layer is kept until its digest is known",
-                "nothing has to be done: it takes room in the spool folder",
-            ),
-            Err(error) => report.no(
-                "streamed uploads",
-                because(&error),
-                "see the registry's log: an upload was refused although a smaller one was taken",
-            ),
-        }
-        let source = BlobSource::Bytes(Bytes::from_static(&EMPTY_TAR));
-        let options = UploadOptions {
-            mount_from: Some(self.repository.name().to_owned()),
-            ..UploadOptions::default()
-        };
-        match self
-            .repository
-            .upload(digest, *size, &source, &options)
-            .await
-        {
-            Ok(uploaded) if uploaded.arrival == Arrival::Mounted => {
-                report.yes("mount of blobs", "layers of the image are not sent again");
-            }
-            Ok(_) => report.no(
-                "mount of blobs",
-                "the registry wants the bytes",
-                NOT_MOUNTED,
-            ),
-            Err(error) => report.no("mount of blobs", because(&error), NOT_MOUNTED),
-        }
-    }
-
-    async fn forms(&self, (config, layer): (Blob, Blob), report: &mut Report) {
-        let cache = |layer_type: &str, pad: usize| {
-            json!({
-                "schemaVersion": 2, "mediaType": MANIFEST,
-                "config": descriptor(CACHE_CONFIG, &config),
-                "layers": [descriptor(layer_type, &layer)],
-                "annotations": {"dev.docker-cachex.doctor": format!("{}{}", self.tag, "x".repeat(pad))},
-            })
-        };
-        let index = json!({
-            "schemaVersion": 2, "mediaType": INDEX,
-            "manifests": [descriptor(LAYER, &layer), descriptor(CACHE_CONFIG, &config)],
-        });
-        let mut written = Vec::new();
-        let manifest = self.put(MANIFEST, &cache(LAYER, 0)).await;
-        match &manifest {
-            Ok(digest) => {
-                written.push(digest.clone());
-                report.yes(
-                    "cache as image manifest",
-                    "image-manifest=true, the default",
-                );
-            }
-            Err(error) => failed(
-                report,
-                "cache as image manifest",
-                error,
-                "this registry cannot hold registry caches in their default form; use another one for them",
-            ),
-        }
-        let zstd = format!("{LAYER}+zstd");
-        let others = [
-            (
-                "cache as index",
-                INDEX,
-                index,
-                "keep image-manifest=true, the default",
-            ),
-            (
-                "zstd layers",
-                MANIFEST,
-                cache(&zstd, 0),
-                "use compression=gzip, the default",
-            ),
-            (
-                "manifest of 1 MiB",
-                MANIFEST,
-                cache(LAYER, LARGE),
-                "keep caches small with max-records and max-size",
-            ),
-        ];
-        for (check, media_type, manifest, advice) in others {
-            match self.put(media_type, &manifest).await {
-                Ok(digest) => {
-                    written.push(digest);
-                    report.yes(check, "");
-                }
-                Err(error) => report.no(check, because(&error), advice),
-            }
-        }
-        match manifest {
-            Ok(digest) => self.referrers(&digest, report).await,
-            Err(_) => report.untried("referrers", "no manifest was taken"),
-        }
-        self.clean_up(&written, report).await;
-    }
-
-    async fn put(&self, media_type: &str, manifest: &Value) -> Result<Digest, RegistryError> {
-        let bytes = Bytes::from(manifest.to_string());
-        self.repository
-            .put_manifest(self.tag, media_type, &bytes)
-            .await
-    }
-
-    async fn referrers(&self, digest: &Digest, report: &mut Report) {
-        match self.repository.has_referrers(digest).await {
-            Ok(true) => report.yes("referrers", ""),
-            Ok(false) => report.no("referrers", "the registry has no such API", NO_REFERRERS),
-            Err(error) => report.no("referrers", because(&error), NO_REFERRERS),
-        }
-    }
-
-    async fn clean_up(&self, written: &[Digest], report: &mut Report) {
-        if written.is_empty() {
-            return report.untried("delete by tag", "no manifest was taken");
-        }
-        let by_tag = self.repository.delete_manifest(self.tag).await;
-        match &by_tag {
-            Ok(_) => report.yes("delete by tag", ""),
-            Err(error) => report.no(
-                "delete by tag",
-                because(error),
-                "nothing has to be done where deleting by digest works",
-            ),
-        }
-        let mut kept = None;
-        for digest in written {
-            if let Err(error) = self.repository.delete_manifest(&digest.to_string()).await {
-                kept = Some(error);
-            }
-        }
-        let gone =
-            by_tag.is_ok() || matches!(self.repository.manifest_at_once(self.tag).await, Ok(None));
-        match kept {
-            None => report.yes("delete by digest", "caches can be removed"),
-            Some(error) if gone => report.no("delete by digest", because(&error), NOT_DELETED),
-            Some(error) => report.no(
-                "delete by digest",
-                because(&error),
-                format!(
-                    "remove the tag {} of {} by hand; {NOT_DELETED}",
-                    self.tag,
-                    self.repository.name()
-                ),
-            ),
-        }
-    }
-}
-
-fn descriptor(media_type: &str, (digest, size): &Blob) -> Value {
-    json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
 }
 
 #[cfg(test)]

@@ -147,6 +147,15 @@ impl Report {
     }
 }
 
+/// Returns what an error itself says can be done, or else this.
+pub(super) fn way_out(hints: &[String], otherwise: &str) -> String {
+    if hints.is_empty() {
+        otherwise.to_owned()
+    } else {
+        hints.join("; ")
+    }
+}
+
 /// Returns an error with its causes.
 pub(super) fn because(error: &(dyn std::error::Error + 'static)) -> String {
     chain(error)

@@ -12,8 +12,12 @@ pub(in crate::registry) fn is_certificate_error(error: Cause<'_>) -> bool {
 
 /// Returns whether TLS fails again however often it is tried: a certificate, or no TLS at all.
 pub(in crate::registry) fn is_final_tls_error(error: Cause<'_>) -> bool {
-    let no_tls = |error: &_| matches!(error, rustls::Error::InvalidMessage(_));
-    tls(error).is_some_and(|error| is_certificate(error) || no_tls(error))
+    is_certificate_error(error) || is_no_tls(error)
+}
+
+/// Returns whether the other side answers, and not with TLS.
+pub(in crate::registry) fn is_no_tls(error: Cause<'_>) -> bool {
+    tls(error).is_some_and(|error| matches!(error, rustls::Error::InvalidMessage(_)))
 }
 
 /// Returns whether the other side knows TLS, although no connection came about.

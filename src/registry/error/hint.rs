@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::RegistryError;
-use super::cause::is_certificate_error;
+use super::cause::{is_certificate_error, is_no_tls};
 
 impl RegistryError {
     /// Returns what the user can do about it, one sentence.
@@ -12,6 +12,9 @@ impl RegistryError {
             Self::Status { status, .. } => self.status_hint(*status),
             Self::Connect { source, .. } if is_certificate_error(source.as_ref()) => Some(
                 "put the certificate of the server's authority into the registry's folder of certs.d, or, if it is the registry itself and you trust it, set registry.insecure=true",
+            ),
+            Self::Connect { source, .. } if is_no_tls(source.as_ref()) => Some(
+                "the server does not speak TLS; if it is the registry itself and you trust the network, set registry.insecure=true",
             ),
             Self::Connect { .. } => {
                 Some("check the name of the registry, the network and the proxy settings")
@@ -41,6 +44,9 @@ impl RegistryError {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 Some("the proxy wants a login; check the proxy settings")
             }
+            status if status.is_server_error() => Some(
+                "the registry or a proxy in front of it is at fault: try again later, or look at its log",
+            ),
             _ => None,
         }
     }
