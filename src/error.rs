@@ -8,7 +8,7 @@ use crate::exit;
 /// What kind of failure a [`CommandError`] is; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The arguments are wrong ([`exit::USAGE`]).
+    /// A flag is wrong ([`exit::USAGE`]).
     Usage,
     /// The world failed ([`exit::FAILED`]).
     Failed,
@@ -72,11 +72,6 @@ impl CommandError {
     /// Creates an error of kind [`ErrorKind::Failed`].
     pub fn failed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Failed, source)
-    }
-
-    /// Creates an error of kind [`ErrorKind::Usage`].
-    pub fn usage(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(ErrorKind::Usage, source)
     }
 
     /// Adds a sentence that tells the user what to do.

@@ -13,9 +13,9 @@ pub const NOT_CACHED: u8 = 3;
 pub const INTERNAL: u8 = 100;
 /// BuildKit ran out of a resource (gRPC code `ResourceExhausted`).
 pub const RESOURCE_EXHAUSTED: u8 = 102;
-/// A flag is wrong: unknown, without its value, or with one that cannot be parsed. Docker's command
-/// line uses the same code. An unknown command and a wrong number of arguments are [`FAILED`], as
-/// there.
+/// A flag is wrong: unknown, without its value, or with one that its parser refuses. Docker's command line uses the same
+/// code. An unknown command, wrong arguments and a value that is found wrong afterwards, such as a key of `--cache-to`, are
+/// [`FAILED`], as there.
 pub const USAGE: u8 = 125;
 /// The command was cancelled by a signal or by the docker command line.
 pub const CANCELLED: u8 = 130;

@@ -37,7 +37,7 @@ pub async fn forecast(args: &BuildArgs, ctx: &Context) -> Result<Vec<NodeForecas
     let (mut request, _, scopes, keyring) = resolve(args, scopes, ctx)?;
     let chosen = scopes.map_or_else(Vec::new, |scopes| scopes.read_refs());
     if request.call.is_some() {
-        return Err(CommandError::usage(
+        return Err(CommandError::failed(
             "a question to the frontend (--call, --check) has no steps that a cache could serve",
         ));
     }

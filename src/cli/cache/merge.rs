@@ -68,7 +68,7 @@ pub async fn run(args: MergeArgs, ctx: &Context) -> Result<(), CommandError> {
     let places = Places::new(ctx);
     let (dst, sources) = match args.refs.split_last() {
         Some((dst, sources)) if !sources.is_empty() => (dst, sources),
-        _ => return Err(CommandError::usage(TOO_FEW).hint(HELP)),
+        _ => return Err(CommandError::failed(TOO_FEW).hint(HELP)),
     };
     let (repository, tag) = places.destination(dst, args.insecure)?;
     let given = Box::pin(load_all(sources, &args, &places, ctx)).await?;

@@ -76,7 +76,7 @@ async fn export(args: ExportArgs, ctx: &Context) -> Result<(), CommandError> {
             "{} is a folder; only caches in registries have cache mounts",
             args.cache
         );
-        return Err(CommandError::usage(error));
+        return Err(CommandError::failed(error));
     };
     let waiting = format!("reading the cache {}", args.cache);
     let work = Box::pin(find(&source, &args, ctx));

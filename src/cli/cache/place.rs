@@ -52,7 +52,7 @@ impl<'a> Places<'a> {
                 digest: layout.digest,
             });
         }
-        let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+        let reference = Reference::parse_normalized(text).map_err(CommandError::failed)?;
         let tag = reference.tag.as_deref().unwrap_or(DEFAULT_TAG);
         let named = reference.digest.as_deref().unwrap_or(tag);
         Ok(CacheSource::Registry {
@@ -74,12 +74,12 @@ impl<'a> Places<'a> {
         if layout(text)?.is_some() {
             let error =
                 format!("{text} is a folder; a cache is written to a reference of a registry");
-            return Err(CommandError::usage(error));
+            return Err(CommandError::failed(error));
         }
-        let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+        let reference = Reference::parse_normalized(text).map_err(CommandError::failed)?;
         if reference.digest.is_some() {
             let error = format!("a cache cannot be written to a digest ({text}), name a tag");
-            return Err(CommandError::usage(error));
+            return Err(CommandError::failed(error));
         }
         let repository = self.repository(&reference, insecure, Access::Push)?;
         Ok((
@@ -96,10 +96,10 @@ impl<'a> Places<'a> {
     pub(super) fn whole(&self, text: &str, insecure: bool) -> Result<Repository, CommandError> {
         // As `--cache` takes it.
         let lower = text.to_ascii_lowercase();
-        let reference = Reference::parse_normalized(&lower).map_err(CommandError::usage)?;
+        let reference = Reference::parse_normalized(&lower).map_err(CommandError::failed)?;
         if reference.tag.is_some() || reference.digest.is_some() {
             let error = format!("{text} names one cache; name the repository, without a tag");
-            return Err(CommandError::usage(error));
+            return Err(CommandError::failed(error));
         }
         self.repository(&reference, insecure, Access::Delete)
     }
@@ -114,10 +114,10 @@ impl<'a> Places<'a> {
         text: &str,
         insecure: bool,
     ) -> Result<(Repository, String), CommandError> {
-        let reference = Reference::parse_normalized(text).map_err(CommandError::usage)?;
+        let reference = Reference::parse_normalized(text).map_err(CommandError::failed)?;
         let (Some(tag), None) = (&reference.tag, &reference.digest) else {
             let error = format!("{text} names no tag; what is removed is named by its tag");
-            return Err(CommandError::usage(error));
+            return Err(CommandError::failed(error));
         };
         let tag = tag.clone();
         Ok((self.repository(&reference, insecure, Access::Delete)?, tag))
@@ -210,9 +210,9 @@ fn layout(text: &str) -> Result<Option<LayoutRef>, CommandError> {
         .iter()
         .any(|prefix| text.starts_with(prefix));
     if text.starts_with(PREFIX) {
-        LayoutRef::parse(text).map_err(CommandError::usage)
+        LayoutRef::parse(text).map_err(CommandError::failed)
     } else if is_path || text == "." || text == ".." {
-        let layout = LayoutRef::parse_path(text).map_err(CommandError::usage)?;
+        let layout = LayoutRef::parse_path(text).map_err(CommandError::failed)?;
         Ok(Some(layout))
     } else {
         Ok(None)

@@ -52,7 +52,7 @@ pub async fn run(args: SignArgs, ctx: &Context) -> Result<(), CommandError> {
     let key = key(args.key.as_deref(), ctx)?;
     let places = Places::new(ctx);
     let (repository, tag) = places.destination(&args.cache, args.insecure)?;
-    let reference = Reference::parse_normalized(&args.cache).map_err(CommandError::usage)?;
+    let reference = Reference::parse_normalized(&args.cache).map_err(CommandError::failed)?;
     let name = CacheName::of(&reference);
     let signing = async {
         let (text, signed) = sign(&repository, &tag, &name, &key).await?;
@@ -71,7 +71,7 @@ pub async fn run(args: SignArgs, ctx: &Context) -> Result<(), CommandError> {
 fn key(named: Option<&str>, ctx: &Context) -> Result<Signer, CommandError> {
     let own = || KeyPlace::Env(CACHEX_SIGN_KEY.to_owned());
     let sign = named.map_or_else(|| Ok(Sign::With(own())), Sign::parse);
-    let sign = sign.map_err(|error| CommandError::usage(format!("invalid --key: {error}")))?;
+    let sign = sign.map_err(|error| CommandError::failed(format!("invalid --key: {error}")))?;
     let found = match sign {
         Sign::Cosign(identity) => Some(Signer::cosign(keys::cosign(&ctx.env)?, identity)),
         Sign::With(place) => keys::signer(&place, &ctx.env)?,

@@ -75,9 +75,9 @@ pub async fn run(args: VerifyArgs, ctx: &Context) -> Result<(), CommandError> {
             "{} is a folder; signed are the caches of registries",
             args.cache
         );
-        return Err(CommandError::usage(error));
+        return Err(CommandError::failed(error));
     };
-    let reference = Reference::parse_normalized(&args.cache).map_err(CommandError::usage)?;
+    let reference = Reference::parse_normalized(&args.cache).map_err(CommandError::failed)?;
     let name = CacheName::of(&reference);
     let waiting = format!("reading the cache {}", args.cache);
     let read = ctx
@@ -105,7 +105,7 @@ pub async fn run(args: VerifyArgs, ctx: &Context) -> Result<(), CommandError> {
 fn trust(args: &VerifyArgs, ctx: &Context) -> Result<Arc<Trust>, CommandError> {
     let mut named = Vec::new();
     for text in &args.key {
-        let invalid = |error| CommandError::usage(format!("invalid --key: {error}"));
+        let invalid = |error| CommandError::failed(format!("invalid --key: {error}"));
         if let Some(identity) = Identity::parse(text).map_err(invalid)? {
             let cosign = keys::cosign_for(&identity, &ctx.env)?;
             named.push(NamedKey::cosign(cosign, identity));
