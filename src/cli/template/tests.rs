@@ -32,7 +32,10 @@ const RENDERED: &[(&str, &str)] = &[
     ("{{\"x y\"}}{{`\\t}}`}}", "x y\\t}}"),
     ("{{if .Empty}}a{{else}}b{{end}}{{if .Name}}c{{end}}", "bc"),
     ("{{if .Empty}}a{{else if .Name}}b{{else}}c{{end}}", "b"),
-    ("{{with .Deep.Map}}{{.K}}{{$.Name}}{{else}}x{{end}}", "vfoo"),
+    (
+        "{{with .Deep.Map}}{{.K}} {{$.Name}}{{else}}x{{end}}",
+        "v foo",
+    ),
     (
         "{{range .List}}<{{.}}>{{end}}{{range .None}}x{{else}}y{{end}}",
         "<a><b>y",
@@ -42,7 +45,7 @@ const RENDERED: &[(&str, &str)] = &[
         "{{range $k, $v := .Map}}{{$k}}{{$v}}{{end}} {{.Name}}",
         "a1b2 foo",
     ),
-    ("{{$x := .Name}}{{$x}}{{$x = \"y\"}}{{$x}}", "fooy"),
+    ("{{$x := .Name}}{{$x}} {{$x = \"y\"}}{{$x}}", "foo y"),
     ("a  {{- .Name -}}  b", "afoob"),
     ("a{{/* no */}}b{{- /* no */ -}} c", "abc"),
     (
@@ -50,8 +53,8 @@ const RENDERED: &[(&str, &str)] = &[
         "[docker container] a, b docker+container",
     ),
     (
-        "{{pad .Name 1 2}}|{{pad .Empty 1 2}}|{{truncate .Name 2}}|{{truncate .Name 9}}",
-        " foo  ||fo|foo",
+        "{{pad .Name 1 2}}|{{pad .Empty 1 2}}|{{truncate .Type 6}}|{{truncate .Name 9}}",
+        " foo  ||docker|foo",
     ),
     ("{{truncate \"aé\" 2}}", "a"),
     (
@@ -66,8 +69,8 @@ const RENDERED: &[(&str, &str)] = &[
     ("{{printf \"%s\" .Name 1}}", "foo%!(EXTRA int=1)"),
     ("{{.Name | printf \"%s-%s\" \"a\"}}", "a-foo"),
     (
-        "{{index .List 1}}{{index .Map \"b\"}}{{slice .Name 1}}{{slice .List 0 1}}",
-        "b2oo[a]",
+        "{{index .List 1}}{{index .Map \"b\"}}{{slice .Type 7}}{{slice .List 0 1}}",
+        "b2container[a]",
     ),
     (
         "{{eq .Name \"x\" \"foo\"}} {{ne .Number 7}} {{lt 1 2}} {{ge \"b\" \"a\"}}",
