@@ -4,11 +4,7 @@
 use super::Context;
 use crate::error::CommandError;
 
-/// Generate the autocompletion script for a shell
-///
-/// The script completes the stand-alone program docker-cachex. "docker cachex" is completed by the script of docker itself,
-/// which asks this program: "docker completion bash", "zsh" or "fish" prints it. That of Debian's docker-cli does so for bash
-/// alone.
+/// The arguments; the text of the help is at the command.
 #[derive(Debug, clap::Args)]
 pub struct CompletionArgs {
     /// The shell

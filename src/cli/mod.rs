@@ -96,6 +96,10 @@ pub enum Commands {
     /// Look into registry caches, and merge them
     Cache(cache::CacheArgs),
     /// Generate the autocompletion script for a shell
+    ///
+    /// The script completes the stand-alone program docker-cachex. "docker cachex" is completed by docker's own script, which
+    /// asks this program: "docker completion bash", "docker completion zsh" or "docker completion fish" prints it. Of the
+    /// scripts in Debian's docker-cli only that for bash asks plugins.
     Completion(completion::CompletionArgs),
     /// Create a new builder instance
     Create(create::CreateArgs),
