@@ -161,8 +161,9 @@ fn a_result_that_goes_nowhere_is_told_of_with_every_progress() {
         (&["-q", "-o=type=cacheonly"], false),
     ] {
         for tool in ["cachex", "buildx"] {
-            let args = [&["--builder", &builder.name], args].concat();
-            let output = build(&client, tool, &args, folder.path(), &[]);
+            let path = folder.path().to_str().expect("a path in UTF-8");
+            let first = [tool, "build", "--builder", &builder.name];
+            let output = client.docker(&[&first[..], args, &[path]].concat());
             let errors = text(&output.stderr);
             assert!(output.status.success(), "{tool} {args:?}: {errors}");
             let last = errors.lines().last().unwrap_or_default();

@@ -73,7 +73,7 @@ async fn pull(repository: &Repository, tag: &str, report: &mut Report) -> bool {
         && error.status().is_none()
     {
         let check = match error.last() {
-            RegistryError::Credentials { .. } => "login",
+            RegistryError::Credentials { .. } | RegistryError::Challenge { .. } => "login",
             _ => "registry",
         };
         failed(report, check, error, repository, "read");
