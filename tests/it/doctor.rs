@@ -383,7 +383,7 @@ fn what_is_wrong_with_a_registry_is_told_with_a_way_out() {
         (418, "is 127.0.0.1:", "is 127.0.0.1:"),
     ] {
         let challenge = ("www-authenticate", "Basic realm=\"r\"".to_owned());
-        let headers = Vec::from_iter((status == 401).then_some(challenge));
+        let headers = (status == 401).then_some(challenge).into_iter().collect();
         let fault = Fault::Status(status, headers, "");
         for (method, part, check, advice) in [
             ("GET", "/manifests/", "pull", reads),
