@@ -92,6 +92,10 @@ fn a_refused_certificate_is_found_inside_other_errors() {
     assert!(!refused.is_retryable());
     assert!(refused.hint().unwrap().contains("certs.d"));
     assert!(connect(Box::new(io::Error::other("refused"))).is_retryable());
+    let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+    let plain = connect(Box::new(io::Error::other(plain)));
+    assert!(plain.hint().unwrap().contains("does not speak TLS"));
+    assert!(status(503, "").hint().unwrap().contains("at fault"));
 }
 
 #[test]
