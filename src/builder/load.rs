@@ -356,13 +356,9 @@ async fn within<T, E: Into<Ask>>(
     let result = if timeout.is_zero() {
         work.await
     } else {
-        match tokio::time::timeout(timeout, work).await {
-            Ok(result) => result,
-            Err(_) => {
-                let text = format!("no answer within {} s", timeout.as_secs_f64());
-                return Err(Ask::without_hints(text));
-            }
-        }
+        let silent = |_| format!("no answer within {} s", timeout.as_secs_f64());
+        let answered = tokio::time::timeout(timeout, work).await;
+        answered.map_err(silent).map_err(Ask::without_hints)?
     };
     result.map_err(Into::into)
 }
