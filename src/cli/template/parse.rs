@@ -75,9 +75,9 @@ pub(super) enum Term {
 }
 
 /// What ends a list of nodes.
-enum End {
+enum Ended {
     Text,
-    End,
+    Branch,
     Else,
     /// `{{else if …}}`, which is a branch of its own in the place of what is otherwise.
     ElseBranch(Kind, Pipe),
@@ -91,9 +91,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
     };
     let (nodes, end) = parser.nodes()?;
     match end {
-        End::Text => Ok(nodes),
-        End::End => Err(TemplateError::Unbalanced { what: "{{end}}" }),
-        End::Else | End::ElseBranch(..) => Err(TemplateError::Unbalanced { what: "{{else}}" }),
+        Ended::Text => Ok(nodes),
+        Ended::Branch => Err(TemplateError::Unbalanced { what: "{{end}}" }),
+        Ended::Else | Ended::ElseBranch(..) => Err(TemplateError::Unbalanced { what: "{{else}}" }),
     }
 }
 
@@ -104,7 +104,7 @@ struct Parser {
 
 impl Parser {
     /// Parses up to the end of the template, or to an `{{else}}` or `{{end}}`.
-    fn nodes(&mut self) -> Result<(Vec<Node>, End), TemplateError> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Ended), TemplateError> {
         let mut nodes = Vec::new();
         while let Some(part) = self.parts.next() {
             let action = match part {
@@ -116,14 +116,14 @@ impl Parser {
             };
             let mut words = Words::new(action);
             match words.keyword().as_deref() {
-                Some("end") => return words.finish().map(|()| (nodes, End::End)),
+                Some("end") => return words.finish().map(|()| (nodes, Ended::Branch)),
                 Some("else") => {
                     let Some(word) = words.keyword() else {
-                        return words.finish().map(|()| (nodes, End::Else));
+                        return words.finish().map(|()| (nodes, Ended::Else));
                     };
                     let kind = Kind::named(&word).filter(|kind| *kind != Kind::Range);
                     let kind = kind.ok_or_else(|| words.not_supported())?;
-                    return Ok((nodes, End::ElseBranch(kind, words.whole_pipe()?)));
+                    return Ok((nodes, Ended::ElseBranch(kind, words.whole_pipe()?)));
                 }
                 Some(word) => {
                     let kind = Kind::named(word).ok_or_else(|| words.not_supported())?;
@@ -133,7 +133,7 @@ impl Parser {
                 None => nodes.push(Node::Action(words.whole_pipe()?)),
             }
         }
-        Ok((nodes, End::Text))
+        Ok((nodes, Ended::Text))
     }
 
     /// Parses up to the `{{end}}` of a branch.
@@ -144,17 +144,17 @@ impl Parser {
         }
         let (then, end) = self.nodes()?;
         let otherwise = match end {
-            End::End => Vec::new(),
-            End::Else => {
+            Ended::Branch => Vec::new(),
+            Ended::Else => {
                 let (otherwise, end) = self.nodes()?;
                 match end {
-                    End::End => otherwise,
-                    End::Text => return Err(TemplateError::Unbalanced { what: "EOF" }),
+                    Ended::Branch => otherwise,
+                    Ended::Text => return Err(TemplateError::Unbalanced { what: "EOF" }),
                     _ => return Err(TemplateError::Unbalanced { what: "{{else}}" }),
                 }
             }
-            End::ElseBranch(kind, pipe) => vec![self.branch(kind, pipe, words)?],
-            End::Text => return Err(TemplateError::Unbalanced { what: "EOF" }),
+            Ended::ElseBranch(kind, pipe) => vec![self.branch(kind, pipe, words)?],
+            Ended::Text => return Err(TemplateError::Unbalanced { what: "EOF" }),
         };
         self.depth -= 1;
         Ok(Node::Branch {
