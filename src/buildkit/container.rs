@@ -26,8 +26,8 @@ const SHELL: &str = "/bin/sh";
 pub const NO_SHELL: &str = "the image has no /bin/sh";
 /// Messages to the process that wait to be sent.
 const QUEUE: usize = 4;
-/// Bytes that are sent to a process at a time.
-const PIECE: usize = 128 << 10;
+/// Bytes that are sent to a process at a time: more than a message may have would end the connection.
+pub const PIECE: usize = 128 << 10;
 /// What is kept of what a process says on standard error, in bytes.
 const ERRORS: usize = 4096;
 /// How long a container may take to begin.
@@ -208,20 +208,17 @@ impl Stdin {
         sent.map_err(|_| Status::aborted("the process takes no input any more"))
     }
 
-    /// Writes to it.
+    /// Writes a piece to it, at most [`PIECE`] bytes.
     ///
     /// # Errors
     ///
     /// Fails if the call has ended.
-    pub async fn write(&self, bytes: &[u8]) -> Result<(), Status> {
-        for piece in bytes.chunks(PIECE) {
-            let file = gateway::FdMessage {
-                data: piece.to_vec(),
-                ..Default::default()
-            };
-            self.send(Input::File(file)).await?;
-        }
-        Ok(())
+    pub async fn write(&self, data: Vec<u8>) -> Result<(), Status> {
+        let file = gateway::FdMessage {
+            data,
+            ..Default::default()
+        };
+        self.send(Input::File(file)).await
     }
 
     /// Ends it.

@@ -80,7 +80,7 @@ impl Holes {
         }
         let zeros = self.hashes.entry(chunk.length);
         let zeros = zeros.or_insert_with(|| Sha256::digest(vec![0; chunk.length as usize]).into());
-        chunk.hash == zeros[..]
+        chunk.hash == *zeros
     }
 }
 
@@ -109,9 +109,10 @@ mod tests {
 
     fn chunk(bytes: &[u8]) -> Chunk {
         Chunk {
+            pack: 0,
+            offset: 0,
             length: u32::try_from(bytes.len()).unwrap(),
-            hash: Sha256::digest(bytes).to_vec(),
-            ..Chunk::default()
+            hash: Sha256::digest(bytes).into(),
         }
     }
 

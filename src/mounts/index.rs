@@ -1,21 +1,19 @@
 //! The index of a mount: its tree, and where the bytes of its files are.
 //!
-//! Protobuf in a frame of zstd. Whoever may push to a registry may write one: nothing of it is trusted. It is checked as a
-//! whole before anything is done with it.
+//! Whoever may push to a registry may write one: nothing of it is trusted. Each part is checked before it is kept, and what
+//! is kept has a bound.
 
-use std::collections::HashMap;
-use std::io::Read as _;
-
-use prost::Message as _;
 use thiserror::Error;
 
 use super::{CHUNK, PACK};
+use crate::digest::Digest;
 
-/// The version that this program writes and reads.
-const VERSION: u32 = 1;
-/// The largest index that is read, in bytes: as it is stored, and as it is.
+mod wire;
+
+/// The largest index that is read, in bytes as it is stored.
 pub const MAX_STORED: u64 = 64 << 20;
-const MAX_PLAIN: u64 = 256 << 20;
+/// The most memory that one may take: a million files, or one of 256 GB.
+const MAX_HELD: usize = 256 << 20;
 /// The largest tree, in bytes of files.
 const MAX_TREE: u64 = 256 << 30;
 /// The longest path or target of a link, as in Linux.
@@ -24,71 +22,53 @@ const MAX_PATH: usize = 4096;
 const MAX_PACK: u64 = 2 * PACK as u64;
 
 /// A tree with the packs that hold its files.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
-    /// Version of the format.
-    #[prost(uint32, tag = "1")]
-    pub version: u32,
     /// The packs.
-    #[prost(message, repeated, tag = "2")]
     pub packs: Vec<PackRef>,
     /// What is in the mount, by path: each folder before what is in it.
-    #[prost(message, repeated, tag = "3")]
     pub nodes: Vec<Node>,
 }
 
 /// A pack.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackRef {
-    /// Digest of the blob, such as `sha256:…`.
-    #[prost(string, tag = "1")]
-    pub digest: String,
+    /// Digest of the blob.
+    pub digest: Digest,
     /// Its size in bytes.
-    #[prost(uint64, tag = "2")]
     pub stored: u64,
     /// Bytes that it holds.
-    #[prost(uint64, tag = "3")]
     pub plain: u64,
 }
 
-/// One entry of a tree.
-#[derive(Clone, PartialEq, prost::Message)]
+/// One entry of a tree. There may be a million, so it is small.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
     /// Path below the mount.
-    #[prost(bytes = "vec", tag = "1")]
-    pub path: Vec<u8>,
-    /// What it is.
-    #[prost(enumeration = "Kind", tag = "2")]
-    pub kind: i32,
-    /// Permissions with the setuid, setgid and sticky bits.
-    #[prost(uint32, tag = "3")]
-    pub mode: u32,
-    /// Owner.
-    #[prost(uint64, tag = "4")]
-    pub uid: u64,
-    /// Group.
-    #[prost(uint64, tag = "5")]
-    pub gid: u64,
+    pub path: Box<[u8]>,
+    /// Where a symbolic link leads, or the path of the file that a hard link is another name of.
+    pub target: Box<[u8]>,
+    /// Extended attributes, by name.
+    pub attributes: Box<[Attribute]>,
+    /// The content of a file.
+    pub chunks: Box<[Chunk]>,
     /// When it was changed last: seconds since 1970.
-    #[prost(int64, tag = "6")]
     pub seconds: i64,
     /// And nanoseconds.
-    #[prost(uint32, tag = "7")]
     pub nanos: u32,
-    /// Where a symbolic link leads, or the path of the file that a hard link is another name of.
-    #[prost(bytes = "vec", tag = "8")]
-    pub target: Vec<u8>,
-    /// Extended attributes, by name.
-    #[prost(message, repeated, tag = "9")]
-    pub attributes: Vec<Attribute>,
-    /// The content of a file.
-    #[prost(message, repeated, tag = "10")]
-    pub chunks: Vec<Chunk>,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permissions with the setuid, setgid and sticky bits.
+    pub mode: u16,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
+#[repr(u8)]
 pub enum Kind {
     /// A file.
     File = 0,
@@ -101,37 +81,31 @@ pub enum Kind {
 }
 
 /// An extended attribute.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribute {
     /// Its name, such as `user.x`, as a tar stream has it: GNU tar writes `%3D` for `=`.
-    #[prost(bytes = "vec", tag = "1")]
-    pub name: Vec<u8>,
+    pub name: Box<[u8]>,
     /// Its value.
-    #[prost(bytes = "vec", tag = "2")]
-    pub value: Vec<u8>,
+    pub value: Box<[u8]>,
 }
 
 /// A part of a file.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// Which pack has it.
-    #[prost(uint32, tag = "1")]
     pub pack: u32,
     /// Where in the pack it begins.
-    #[prost(uint32, tag = "2")]
     pub offset: u32,
     /// How long it is.
-    #[prost(uint32, tag = "3")]
     pub length: u32,
     /// SHA-256 of it.
-    #[prost(bytes = "vec", tag = "4")]
-    pub hash: Vec<u8>,
+    pub hash: [u8; 32],
 }
 
 /// Why an index is refused.
 #[derive(Debug, Error)]
 pub enum IndexError {
-    /// It is of a later version.
+    /// It is of another version.
     #[error("the index of the mount has version {0}, which this version does not read")]
     Version(u32),
     /// It is not what an index may be.
@@ -146,34 +120,20 @@ pub enum IndexError {
 }
 
 impl Index {
-    /// Creates an index.
-    pub(super) fn new(packs: Vec<PackRef>, nodes: Vec<Node>) -> Self {
-        Self {
-            version: VERSION,
-            packs,
-            nodes,
-        }
-    }
-
     /// Reads an index as it is stored, and checks all of it.
     ///
     /// # Errors
     ///
     /// Fails if it is too large, of another version, or says what no tree can be.
     pub fn from_blob(blob: &[u8]) -> Result<Self, IndexError> {
-        let mut plain = Vec::new();
-        let decoder = zstd::Decoder::new(blob).map_err(IndexError::Zstd)?;
-        let mut decoder = decoder.take(MAX_PLAIN + 1);
-        decoder.read_to_end(&mut plain).map_err(IndexError::Zstd)?;
-        if plain.len() as u64 > MAX_PLAIN {
-            return Err(IndexError::Invalid("it is too large"));
-        }
-        let index = Self::decode(plain.as_slice())?;
-        if index.version != VERSION {
-            return Err(IndexError::Version(index.version));
-        }
-        index.check().map_err(IndexError::Invalid)?;
-        Ok(index)
+        let mut taken = Taken::default();
+        wire::read(blob, |part| match part {
+            wire::Read::Pack(pack) => taken.pack(pack),
+            wire::Read::Node(node) => taken.node(node),
+            wire::Read::Attribute(one) => taken.attribute(one),
+            wire::Read::Chunk(chunk) => taken.chunk(chunk),
+        })?;
+        taken.finish().map_err(IndexError::Invalid)
     }
 
     /// Writes the index as it is stored.
@@ -182,13 +142,13 @@ impl Index {
     ///
     /// Fails if it is larger than is read.
     pub fn to_blob(&self) -> Result<Vec<u8>, IndexError> {
-        let plain = self.encode_to_vec();
-        if plain.len() as u64 > MAX_PLAIN {
-            return Err(IndexError::Invalid("it is too large"));
+        let too_large = IndexError::Invalid("it is too large");
+        if self.nodes.iter().map(Node::held).sum::<usize>() > MAX_HELD {
+            return Err(too_large);
         }
-        let blob = zstd::bulk::compress(&plain, 0).map_err(IndexError::Zstd)?;
+        let blob = wire::write(self)?;
         if blob.len() as u64 > MAX_STORED {
-            return Err(IndexError::Invalid("it is too large"));
+            return Err(too_large);
         }
         Ok(blob)
     }
@@ -201,61 +161,14 @@ impl Index {
 
     /// Returns the number of files, hard links among them.
     pub fn files(&self) -> usize {
-        let is_file = |node: &&Node| matches!(node.kind(), Kind::File | Kind::HardLink);
+        let is_file = |node: &&Node| matches!(node.kind, Kind::File | Kind::HardLink);
         self.nodes.iter().filter(is_file).count()
     }
 
-    /// Returns how many bytes of each pack are used, each byte once.
-    pub(super) fn used(&self) -> Vec<u64> {
-        let mut used = vec![0_u64; self.packs.len()];
-        let mut seen = std::collections::HashSet::new();
-        for chunk in self.nodes.iter().flat_map(|node| &node.chunks) {
-            let pack = chunk.pack as usize;
-            if seen.insert((chunk.pack, chunk.offset))
-                && let Some(used) = used.get_mut(pack)
-            {
-                *used += u64::from(chunk.length);
-            }
-        }
-        used
-    }
-
-    fn check(&self) -> Result<(), &'static str> {
-        for pack in &self.packs {
-            if pack.stored > MAX_PACK || pack.plain > (PACK + CHUNK.2) as u64 {
-                return Err("a pack is too large");
-            }
-            if pack.digest.parse::<crate::digest::Digest>().is_err() {
-                return Err("a pack has no digest");
-            }
-        }
-        let mut kinds: HashMap<&[u8], Kind> = HashMap::new();
-        let mut last: Option<&[u8]> = None;
-        for node in &self.nodes {
-            let path = node.path.as_slice();
-            check_path(path)?;
-            if last.is_some_and(|last| last >= path) {
-                return Err("its paths are not in order");
-            }
-            last = Some(path);
-            if let Some(at) = path.iter().rposition(|byte| *byte == b'/') {
-                let parent = path.get(..at).unwrap_or_default();
-                if kinds.get(parent) != Some(&Kind::Folder) {
-                    return Err("a path does not lie in a folder");
-                }
-            }
-            kinds.insert(path, node.check(&self.packs)?);
-        }
-        for node in &self.nodes {
-            let is_link = node.kind() == Kind::HardLink;
-            if is_link && kinds.get(node.target.as_slice()) != Some(&Kind::File) {
-                return Err("a hard link leads to no file");
-            }
-        }
-        if self.size() > MAX_TREE {
-            return Err("its files are too large");
-        }
-        Ok(())
+    /// Returns what there is with this path: the nodes are in order.
+    fn kind_of(&self, path: &[u8]) -> Option<Kind> {
+        let found = self.nodes.binary_search_by(|node| (*node.path).cmp(path));
+        found.ok().and_then(|at| self.nodes.get(at)).map(|n| n.kind)
     }
 }
 
@@ -268,34 +181,140 @@ impl Node {
             .sum()
     }
 
-    fn check(&self, packs: &[PackRef]) -> Result<Kind, &'static str> {
-        let kind = Kind::try_from(self.kind).map_err(|_| "an entry is of no known kind")?;
+    /// Returns about how much memory it takes.
+    fn held(&self) -> usize {
+        let attributes = self.attributes.iter().map(Attribute::held);
+        size_of::<Self>()
+            + self.path.len()
+            + self.target.len()
+            + attributes.sum::<usize>()
+            + size_of_val(&*self.chunks)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
         if self.mode > 0o7777 || self.nanos >= 1_000_000_000 {
             return Err("an entry has no valid mode or time");
         }
         if self.target.contains(&0) || self.target.len() > MAX_PATH {
             return Err("a link leads to no path");
         }
-        if matches!(kind, Kind::Symlink | Kind::HardLink) == self.target.is_empty() {
+        if matches!(self.kind, Kind::Symlink | Kind::HardLink) == self.target.is_empty() {
             return Err("a link has no target, or something else has one");
         }
-        if kind != Kind::File && !self.chunks.is_empty() {
-            return Err("what is no file has content");
+        Ok(())
+    }
+}
+
+impl Attribute {
+    fn held(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.value.len()
+    }
+}
+
+/// What has been read of an index so far, all of it checked.
+#[derive(Debug, Default)]
+struct Taken {
+    index: Index,
+    /// Of the last node, which has not all of them yet.
+    attributes: Vec<Attribute>,
+    chunks: Vec<Chunk>,
+    held: usize,
+    size: u64,
+}
+
+impl Taken {
+    /// Counts what is going to be kept.
+    fn hold(&mut self, bytes: usize) -> Result<(), &'static str> {
+        self.held += bytes;
+        if self.held > MAX_HELD {
+            return Err("it is too large");
         }
-        let is_name = |name: &[u8]| !name.is_empty() && !name.iter().any(|b| matches!(b, 0 | b'='));
-        if !self.attributes.iter().all(|one| is_name(&one.name)) {
-            return Err("an attribute has no valid name");
+        Ok(())
+    }
+
+    fn pack(&mut self, pack: PackRef) -> Result<(), &'static str> {
+        if pack.stored > MAX_PACK || pack.plain > (PACK + CHUNK.2) as u64 {
+            return Err("a pack is too large");
         }
-        for chunk in &self.chunks {
-            let pack = packs
-                .get(chunk.pack as usize)
-                .ok_or("a pack is not named")?;
-            let end = u64::from(chunk.offset) + u64::from(chunk.length);
-            if end > pack.plain || chunk.hash.len() != 32 || chunk.length == 0 {
-                return Err("a chunk is not in its pack");
+        self.hold(size_of::<PackRef>() + pack.digest.as_str().len())?;
+        self.index.packs.push(pack);
+        Ok(())
+    }
+
+    fn node(&mut self, node: Node) -> Result<(), &'static str> {
+        self.end_node();
+        let path = &node.path;
+        check_path(path)?;
+        node.check()?;
+        if self
+            .index
+            .nodes
+            .last()
+            .is_some_and(|last| last.path >= *path)
+        {
+            return Err("its paths are not in order");
+        }
+        if let Some(at) = path.iter().rposition(|byte| *byte == b'/') {
+            let parent = path.get(..at).unwrap_or_default();
+            if self.index.kind_of(parent) != Some(Kind::Folder) {
+                return Err("a path does not lie in a folder");
             }
         }
-        Ok(kind)
+        self.hold(node.held())?;
+        self.index.nodes.push(node);
+        Ok(())
+    }
+
+    fn attribute(&mut self, attribute: Attribute) -> Result<(), &'static str> {
+        let name = &attribute.name;
+        if name.is_empty() || name.iter().any(|byte| matches!(byte, 0 | b'=')) {
+            return Err("an attribute has no valid name");
+        }
+        if self.index.nodes.is_empty() {
+            return Err("an attribute belongs to nothing");
+        }
+        self.hold(attribute.held())?;
+        self.attributes.push(attribute);
+        Ok(())
+    }
+
+    fn chunk(&mut self, chunk: Chunk) -> Result<(), &'static str> {
+        let last = self.index.nodes.last();
+        if last.is_none_or(|last| last.kind != Kind::File) {
+            return Err("what is no file has content");
+        }
+        let pack = self.index.packs.get(chunk.pack as usize);
+        let pack = pack.ok_or("a pack is not named")?;
+        let end = u64::from(chunk.offset) + u64::from(chunk.length);
+        if end > pack.plain || chunk.length == 0 {
+            return Err("a chunk is not in its pack");
+        }
+        self.size = self.size.saturating_add(chunk.length.into());
+        if self.size > MAX_TREE {
+            return Err("its files are too large");
+        }
+        self.hold(size_of::<Chunk>())?;
+        self.chunks.push(chunk);
+        Ok(())
+    }
+
+    fn end_node(&mut self) {
+        if let Some(node) = self.index.nodes.last_mut() {
+            node.attributes = self.attributes.drain(..).collect();
+            node.chunks = self.chunks.drain(..).collect();
+        }
+    }
+
+    fn finish(mut self) -> Result<Index, &'static str> {
+        self.end_node();
+        let index = self.index;
+        for node in &index.nodes {
+            let is_link = node.kind == Kind::HardLink;
+            if is_link && index.kind_of(&node.target) != Some(Kind::File) {
+                return Err("a hard link leads to no file");
+            }
+        }
+        Ok(index)
     }
 }
 
@@ -314,16 +333,16 @@ mod tests {
 
     fn node(path: &str, kind: Kind, target: &str) -> Node {
         Node {
-            path: path.into(),
-            kind: kind.into(),
+            path: path.as_bytes().into(),
+            kind,
             mode: 0o644,
-            target: target.into(),
+            target: target.as_bytes().into(),
             ..Node::default()
         }
     }
 
     fn refused(packs: Vec<PackRef>, nodes: Vec<Node>) -> bool {
-        let blob = Index::new(packs, nodes).to_blob().unwrap();
+        let blob = Index { packs, nodes }.to_blob().unwrap();
         Index::from_blob(&blob).is_err()
     }
 
@@ -335,7 +354,8 @@ mod tests {
             node("a/hard", Kind::HardLink, "a/file"),
             node("b", Kind::Symlink, "/etc/passwd"),
         ];
-        let index = Index::new(Vec::new(), nodes);
+        let packs = Vec::new();
+        let index = Index { packs, nodes };
         let blob = index.to_blob().unwrap();
         assert_eq!(Index::from_blob(&blob).unwrap(), index);
         assert_eq!((index.files(), index.size()), (2, 0));
@@ -368,12 +388,12 @@ mod tests {
     #[test]
     fn chunks_lie_in_their_packs() {
         let pack = |plain| PackRef {
-            digest: crate::digest::Digest::of(b"x").to_string(),
+            digest: Digest::of(b"x"),
             stored: 10,
             plain,
         };
         let file = |pack, offset, length| {
-            let hash = vec![0; 32];
+            let hash = [0; 32];
             let chunk = Chunk {
                 pack,
                 offset,
@@ -381,7 +401,7 @@ mod tests {
                 hash,
             };
             Node {
-                chunks: vec![chunk],
+                chunks: [chunk].into(),
                 ..node("a", Kind::File, "")
             }
         };
@@ -390,11 +410,11 @@ mod tests {
             assert!(refused(vec![pack(10)], vec![file(at, offset, length)]));
         }
         assert!(refused(vec![pack(1 << 40)], Vec::new()));
-        let broken = PackRef {
-            digest: "sha256:x".to_owned(),
-            ..pack(1)
+        let folder = Node {
+            kind: Kind::Folder,
+            ..file(0, 0, 1)
         };
-        assert!(refused(vec![broken], Vec::new()));
+        assert!(refused(vec![pack(10)], vec![folder]));
     }
 
     #[test]
@@ -403,14 +423,38 @@ mod tests {
         assert!(Index::from_blob(b"no zstd").is_err());
         let zeros = zstd::bulk::compress(&vec![0; 300 << 20], 1).unwrap();
         assert!(Index::from_blob(&zeros).is_err());
-        let later = Index {
-            version: 2,
-            ..Index::default()
+    }
+
+    #[test]
+    fn an_index_that_takes_too_much_memory_is_refused_before_it_does() {
+        let pack = PackRef {
+            digest: Digest::of(b"x"),
+            stored: 1,
+            plain: 1,
         };
-        let blob = later.to_blob().unwrap();
-        assert!(matches!(
-            Index::from_blob(&blob),
-            Err(IndexError::Version(2))
-        ));
+        let chunk = Chunk {
+            pack: 0,
+            offset: 0,
+            length: 1,
+            hash: [0; 32],
+        };
+        // A file with the same chunk again and again, which compresses to little.
+        let mut taken = Taken::default();
+        taken.pack(pack).unwrap();
+        taken.node(node("a", Kind::File, "")).unwrap();
+        taken.held = MAX_HELD - 10 * size_of::<Chunk>();
+        let refused = (0..99).find_map(|_| taken.chunk(chunk.clone()).err());
+        assert_eq!(refused, Some("it is too large"));
+        assert_eq!(taken.chunks.len(), 10);
+        let long = "x".repeat(MAX_PATH);
+        assert!(taken.node(node(&long, Kind::File, "")).is_err());
+        assert_eq!(taken.index.nodes.len(), 1);
+    }
+
+    #[test]
+    fn a_million_files_fit() {
+        // With a path of 60 bytes and one chunk each.
+        assert!(size_of::<Node>() <= 88 && size_of::<Chunk>() == 44);
+        assert!(1_000_000 * (size_of::<Node>() + 60 + 44) < MAX_HELD);
     }
 }

@@ -1,8 +1,14 @@
 //! A tar stream made packs and an index.
+//!
+//! One thread reads the stream, cuts files and knows chunks again; another one compresses what is new, and stores it. Between
+//! them, and in each, there are a few megabytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::mem;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use bytes::Bytes;
 use fastcdc::v2020::FastCDC;
@@ -13,9 +19,15 @@ use super::entries::Entries;
 use super::index::{Chunk, Index, IndexError, Kind, Node, PackRef};
 use super::{CHUNK, PACK, tree};
 use crate::digest::Digest;
+use compress::Piece;
 
-/// Level of zstd: libzstd's default.
-const LEVEL: i32 = 3;
+mod compress;
+mod settle;
+
+/// New chunks that go to the other thread at once, in bytes: waking it for each would cost more than they are worth.
+const BATCH: usize = CHUNK.2;
+/// And how many such may wait there.
+const WAITING: usize = 2;
 
 /// A pack that is to be stored.
 #[derive(Debug, Clone)]
@@ -35,6 +47,9 @@ pub enum PackError {
     /// Its files are larger than wanted.
     #[error("its files have more than {0} bytes")]
     TooLarge(u64),
+    /// The compressor fails.
+    #[error("its files cannot be compressed")]
+    Compress(#[source] io::Error),
     /// It cannot be written.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -43,72 +58,123 @@ pub enum PackError {
     NotStored,
 }
 
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    pack: u32,
+    offset: u32,
+    length: u32,
+}
+
+/// Where chunks are, by their hashes.
+type Places = HashMap<[u8; 32], Place>;
+
+/// What the packs of an older index hold, which need not be packed again.
+#[derive(Debug)]
+pub struct Old {
+    packs: Vec<PackRef>,
+    places: Places,
+}
+
+impl Old {
+    /// Takes the chunks of an index, but for those in packs of which less than half is used.
+    pub fn of(index: Index) -> Self {
+        let mut used = vec![0_u64; index.packs.len()];
+        let mut places = Places::new();
+        for chunk in index.nodes.iter().flat_map(|node| &node.chunks) {
+            let place = Place {
+                pack: chunk.pack,
+                offset: chunk.offset,
+                length: chunk.length,
+            };
+            if let (None, Some(used)) = (
+                places.insert(chunk.hash, place),
+                used.get_mut(chunk.pack as usize),
+            ) {
+                *used += u64::from(chunk.length);
+            }
+        }
+        let packs = index.packs;
+        places.retain(|_, place| {
+            let at = place.pack as usize;
+            let both = packs.get(at).zip(used.get(at));
+            both.is_some_and(|(pack, used)| *used * 2 >= pack.plain)
+        });
+        Self { packs, places }
+    }
+}
+
 /// Packs the tree of a tar stream whose files have at most `most` bytes. Each new pack goes to `store`, which returns
-/// whether it takes more. Chunks that packs of `old` hold are not packed again, but for packs of which less than half is
-/// used.
+/// whether it takes more.
 ///
 /// # Errors
 ///
 /// Fails if the stream breaks off, or the tree is too large.
 pub fn pack(
     stream: impl Read,
-    old: Option<Index>,
+    old: Option<&Old>,
     most: u64,
-    store: &mut dyn FnMut(Pack) -> bool,
+    store: &mut (dyn FnMut(Pack) -> bool + Send),
 ) -> Result<Index, PackError> {
-    let mut packer = Packer::new(old, store);
-    let mut nodes = Vec::new();
-    let mut entries = Entries::new(stream);
-    let mut size = 0_u64;
-    while let Some(entry) = entries.next().map_err(PackError::Stream)? {
-        let Some(mut node) = tree::node(&entry).map_err(PackError::Stream)? else {
-            continue;
-        };
-        if node.kind() == Kind::File {
-            size = size.saturating_add(entry.size());
-            if size > most {
-                return Err(PackError::TooLarge(most));
-            }
-            node.chunks = packer.file(&mut entries.content())?;
-        }
-        nodes.push(node);
-    }
-    packer.finish(nodes)
+    let (pieces, input) = sync_channel(WAITING);
+    let (stored, read) = thread::scope(|scope| {
+        let compressing = scope.spawn(|| compress::all(input, store));
+        let read = Packer::new(old, pieces).tree(stream, most);
+        let stored = compressing.join();
+        (stored.unwrap_or_else(|panic| resume_unwind(panic)), read)
+    });
+    // What cannot be stored ends the reading.
+    let new = stored?;
+    let old = old.iter().flat_map(|old| old.packs.iter().cloned());
+    Ok(index_of(old.chain(new), settle::settled(read?)))
 }
 
+/// Reads the stream.
 struct Packer<'a> {
-    packs: Vec<PackRef>,
-    /// Where chunks are, by their hashes.
-    known: HashMap<[u8; 32], (u32, u32, u32)>,
-    open: Vec<u8>,
+    old: Option<&'a Old>,
+    new: Places,
+    /// Number of the pack that is being filled, and the bytes that it has.
+    number: u32,
+    filled: usize,
+    /// New chunks on their way to it.
+    batch: Vec<u8>,
     buffer: Vec<u8>,
-    store: &'a mut dyn FnMut(Pack) -> bool,
+    to: SyncSender<Piece>,
 }
 
 impl<'a> Packer<'a> {
-    fn new(old: Option<Index>, store: &'a mut dyn FnMut(Pack) -> bool) -> Self {
-        let mut packer = Self {
-            packs: Vec::new(),
-            known: HashMap::new(),
-            open: Vec::with_capacity(PACK + CHUNK.2),
+    fn new(old: Option<&'a Old>, to: SyncSender<Piece>) -> Self {
+        Self {
+            old,
+            new: Places::new(),
+            number: number(old.map_or(0, |old| old.packs.len())),
+            filled: 0,
+            batch: Vec::new(),
             buffer: Vec::new(),
-            store,
-        };
-        let Some(old) = old else { return packer };
-        let used = old.used();
-        for chunk in old.nodes.iter().flat_map(|node| &node.chunks) {
-            let at = chunk.pack as usize;
-            let is_used = match (old.packs.get(at), used.get(at)) {
-                (Some(pack), Some(used)) => *used * 2 >= pack.plain,
-                _ => false,
-            };
-            if let (true, Ok(hash)) = (is_used, chunk.hash.as_slice().try_into()) {
-                let place = (chunk.pack, chunk.offset, chunk.length);
-                packer.known.entry(hash).or_insert(place);
-            }
+            to,
         }
-        packer.packs = old.packs;
-        packer
+    }
+
+    /// Reads the tree.
+    fn tree(mut self, stream: impl Read, most: u64) -> Result<Vec<Node>, PackError> {
+        let mut nodes = Vec::new();
+        let mut entries = Entries::new(stream);
+        let mut size = 0_u64;
+        while let Some(entry) = entries.next().map_err(PackError::Stream)? {
+            let Some(mut node) = tree::node(&entry).map_err(PackError::Stream)? else {
+                continue;
+            };
+            if node.kind == Kind::File {
+                size = size.saturating_add(entry.size());
+                if size > most {
+                    return Err(PackError::TooLarge(most));
+                }
+                node.chunks = self.file(&mut entries.content())?.into();
+            }
+            nodes.push(node);
+        }
+        self.close()?;
+        Ok(nodes)
     }
 
     /// Cuts a file into chunks.
@@ -138,81 +204,94 @@ impl<'a> Packer<'a> {
             }
             buffer.drain(..done);
         }
-        chunks.shrink_to_fit();
         self.buffer = buffer;
         Ok(chunks)
     }
 
     fn chunk(&mut self, piece: &[u8]) -> Result<Chunk, PackError> {
         let hash: [u8; 32] = Sha256::digest(piece).into();
-        let (pack, offset, length) = match self.known.get(&hash) {
+        let old = self.old.and_then(|old| old.places.get(&hash));
+        let place = match old.or_else(|| self.new.get(&hash)) {
             Some(place) => *place,
             None => self.add(hash, piece)?,
         };
+        let Place {
+            pack,
+            offset,
+            length,
+        } = place;
         Ok(Chunk {
             pack,
             offset,
             length,
-            hash: hash.to_vec(),
+            hash,
         })
     }
 
-    fn add(&mut self, hash: [u8; 32], piece: &[u8]) -> Result<(u32, u32, u32), PackError> {
-        if self.open.len() >= PACK {
+    fn add(&mut self, hash: [u8; 32], piece: &[u8]) -> Result<Place, PackError> {
+        if self.filled >= PACK {
             self.close()?;
         }
-        // A pack has a few megabytes, and nobody has so many.
-        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-        let place = (
-            number(self.packs.len()),
-            number(self.open.len()),
-            number(piece.len()),
-        );
-        self.open.extend_from_slice(piece);
-        self.known.insert(hash, place);
+        let place = Place {
+            pack: self.number,
+            offset: number(self.filled),
+            length: number(piece.len()),
+        };
+        self.batch.extend_from_slice(piece);
+        self.filled += piece.len();
+        if self.batch.len() >= BATCH {
+            self.send_batch()?;
+        }
+        self.new.insert(hash, place);
         Ok(place)
     }
 
-    fn close(&mut self) -> Result<(), PackError> {
-        if self.open.is_empty() {
-            return Ok(());
-        }
-        let bytes = zstd::bulk::compress(&self.open, LEVEL).map_err(PackError::Stream)?;
-        let pack = Pack {
-            digest: Digest::of(&bytes),
-            bytes: bytes.into(),
-        };
-        self.packs.push(PackRef {
-            digest: pack.digest.to_string(),
-            stored: pack.bytes.len() as u64,
-            plain: self.open.len() as u64,
-        });
-        self.open.clear();
-        if (self.store)(pack) {
-            Ok(())
-        } else {
-            Err(PackError::NotStored)
-        }
+    fn send_batch(&mut self) -> Result<(), PackError> {
+        let batch = mem::replace(&mut self.batch, Vec::with_capacity(2 * BATCH));
+        self.send(Piece::Bytes(batch))
     }
 
-    fn finish(mut self, nodes: Vec<Node>) -> Result<Index, PackError> {
-        self.close()?;
-        let mut nodes = valid(nodes);
-        let chunks = nodes.iter().flat_map(|node| &node.chunks);
-        let used: HashSet<u32> = chunks.map(|chunk| chunk.pack).collect();
-        let mut places = HashMap::new();
-        let mut packs = Vec::new();
-        for (pack, number) in self.packs.into_iter().zip(0_u32..) {
-            if used.contains(&number) {
-                places.insert(number, u32::try_from(packs.len()).unwrap_or(u32::MAX));
-                packs.push(pack);
-            }
+    fn close(&mut self) -> Result<(), PackError> {
+        if self.filled == 0 {
+            return Ok(());
         }
-        for chunk in nodes.iter_mut().flat_map(|node| &mut node.chunks) {
-            chunk.pack = places.get(&chunk.pack).copied().unwrap_or_default();
-        }
-        Ok(Index::new(packs, nodes))
+        self.send_batch()?;
+        self.send(Piece::End)?;
+        self.number += 1;
+        self.filled = 0;
+        Ok(())
     }
+
+    fn send(&self, piece: Piece) -> Result<(), PackError> {
+        self.to.send(piece).map_err(|_| PackError::NotStored)
+    }
+}
+
+/// A pack has a few megabytes, and nobody has so many of them.
+fn number(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// Returns the index of these nodes with those of the packs that they use.
+fn index_of(all: impl Iterator<Item = PackRef>, mut nodes: Vec<Node>) -> Index {
+    let all: Vec<PackRef> = all.collect();
+    let mut is_used = vec![false; all.len()];
+    for chunk in nodes.iter().flat_map(|node| &node.chunks) {
+        if let Some(is_used) = is_used.get_mut(chunk.pack as usize) {
+            *is_used = true;
+        }
+    }
+    let mut packs = Vec::new();
+    let mut numbers = Vec::new();
+    for (pack, is_used) in all.into_iter().zip(is_used) {
+        numbers.push(number(packs.len()));
+        packs.extend(is_used.then_some(pack));
+    }
+    for chunk in nodes.iter_mut().flat_map(|node| &mut node.chunks) {
+        let number = numbers.get(chunk.pack as usize);
+        chunk.pack = number.copied().unwrap_or(chunk.pack);
+    }
+    Index { packs, nodes }
 }
 
 /// Returns how long the first chunk of these bytes is.
@@ -223,84 +302,6 @@ pub(super) fn cut(bytes: &[u8]) -> usize {
     }
     let mut chunks = FastCDC::new(bytes, min, avg, max);
     chunks.next().map_or(bytes.len(), |chunk| chunk.length)
-}
-
-/// Leaves out hard links to what is not there, such as a socket, and what lies in no folder, because the tree changed while
-/// it was read. Of a path that comes twice the last stays, as when it is unpacked.
-fn valid(mut nodes: Vec<Node>) -> Vec<Node> {
-    nodes.reverse();
-    nodes.sort_by(|a, b| a.path.cmp(&b.path));
-    nodes.dedup_by(|b, a| a.path == b.path);
-    let files: HashSet<Vec<u8>> = nodes
-        .iter()
-        .filter(|node| node.kind() == Kind::File)
-        .map(|node| node.path.clone())
-        .collect();
-    let mut folders: HashSet<Vec<u8>> = HashSet::new();
-    let mut kept = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let parent = node.path.iter().rposition(|byte| *byte == b'/');
-        let parent = parent.and_then(|at| node.path.get(..at));
-        if parent.is_some_and(|parent| !folders.contains(parent))
-            || (node.kind() == Kind::HardLink && !files.contains(&node.target))
-        {
-            continue;
-        }
-        if node.kind() == Kind::Folder {
-            folders.insert(node.path.clone());
-        }
-        kept.push(node);
-    }
-    name_by_first(&mut kept);
-    kept
-}
-
-/// Of the names of one file the first in order is the file, and the others are links to it: which one a tar stream has so
-/// depends on the order in which a folder is read.
-fn name_by_first(nodes: &mut [Node]) {
-    let mut links: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
-    for (at, node) in nodes.iter().enumerate() {
-        if node.kind() == Kind::HardLink {
-            links.entry(node.target.clone()).or_default().push(at);
-        }
-    }
-    for (target, links) in links {
-        let Ok(file) = nodes.binary_search_by(|node| node.path.cmp(&target)) else {
-            continue;
-        };
-        let Some(first) = links.first().copied().filter(|first| *first < file) else {
-            continue;
-        };
-        let path = nodes.get(first).map(|node| node.path.clone());
-        let path = path.unwrap_or_default();
-        let content = nodes.get_mut(file).map(mem::take).unwrap_or_default();
-        let link = Node {
-            kind: Kind::HardLink.into(),
-            path: target,
-            target: path.clone(),
-            chunks: Vec::new(),
-            ..content.clone()
-        };
-        for (at, node) in [
-            (
-                first,
-                Node {
-                    path: path.clone(),
-                    ..content
-                },
-            ),
-            (file, link),
-        ] {
-            if let Some(place) = nodes.get_mut(at) {
-                *place = node;
-            }
-        }
-        for at in links.into_iter().skip(1) {
-            if let Some(node) = nodes.get_mut(at) {
-                node.target.clone_from(&path);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

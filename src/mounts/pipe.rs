@@ -1,6 +1,7 @@
 //! A stream of bytes between asynchronous code and a thread that reads or writes it.
 
 use std::io::{self, Read, Write};
+use std::mem;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -44,19 +45,43 @@ impl Read for PipeReader {
     }
 }
 
-/// Writes to a channel. For threads that may block.
+/// Writes to a channel, in pieces of one size. For threads that may block. What is left at the end is [flushed](Write::flush).
 #[derive(Debug)]
-pub struct PipeWriter(pub mpsc::Sender<Bytes>);
+pub struct PipeWriter {
+    pieces: mpsc::Sender<Vec<u8>>,
+    piece: Vec<u8>,
+    size: usize,
+}
+
+impl PipeWriter {
+    /// Writes to a channel pieces of this size.
+    pub fn new(pieces: mpsc::Sender<Vec<u8>>, size: usize) -> Self {
+        Self {
+            pieces,
+            piece: Vec::with_capacity(size),
+            size,
+        }
+    }
+}
 
 impl Write for PipeWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Bytes::copy_from_slice(bytes));
-        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
+        if self.piece.len() >= self.size {
+            self.flush()?;
+        }
+        let room = self.size - self.piece.len();
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.piece.extend_from_slice(taken);
+        Ok(taken.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = mem::replace(&mut self.piece, Vec::with_capacity(self.size));
+        let sent = self.pieces.blocking_send(piece);
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
@@ -74,12 +99,7 @@ mod tests {
                     .read_to_string(&mut text)
                     .map(|_| text)
             });
-            let written = tokio::task::spawn_blocking(move || {
-                PipeWriter(send.clone())
-                    .write_all(b"some words")
-                    .map(|()| send)
-            });
-            let send = written.await.unwrap().unwrap();
+            send.send(Bytes::from_static(b"some words")).await.unwrap();
             if is_whole {
                 send.send(END_OF_STREAM).await.unwrap();
             }
@@ -87,5 +107,28 @@ mod tests {
             let text = read.await.unwrap();
             assert_eq!(text.ok().as_deref(), is_whole.then_some("some words"));
         }
+    }
+    #[tokio::test]
+    async fn what_is_written_comes_in_pieces_of_one_size() {
+        let (send, mut receive) = mpsc::channel(1);
+        let written = tokio::task::spawn_blocking(|| {
+            let mut writer = PipeWriter::new(send, 4);
+            writer.write_all(b"some ")?;
+            writer.write_all(b"words")?;
+            writer.flush()
+        });
+        let mut pieces = Vec::new();
+        while let Some(piece) = receive.recv().await {
+            pieces.push(piece);
+        }
+        written.await.unwrap().unwrap();
+        assert_eq!(pieces, [&b"some"[..], b" wor", b"ds"]);
+        let (send, _) = mpsc::channel(1);
+        let gone = tokio::task::spawn_blocking(|| {
+            let mut writer = PipeWriter::new(send, 4);
+            writer.write_all(b"more than a piece")
+        });
+        let error = gone.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -31,31 +31,31 @@ pub(super) fn node(entry: &Entry) -> io::Result<Option<Node>> {
     if path.is_empty() || first == RESTORING.as_bytes() || first == MOVING.as_bytes() {
         return Ok(None);
     }
+    // An empty field is as good as none.
+    let owner = |id: io::Result<u64>| u32::try_from(id.unwrap_or_default()).unwrap_or_default();
+    let mode = u16::try_from(header.mode()? & 0o7777).unwrap_or_default();
     let mut node = Node {
-        path,
-        kind: kind.into(),
-        mode: header.mode()? & 0o7777,
-        // An empty field is as good as none.
-        uid: header.uid().unwrap_or_default(),
-        gid: header.gid().unwrap_or_default(),
+        path: path.into(),
+        kind,
+        // Nobody can change that of a symbolic link.
+        mode: if kind == Kind::Symlink { 0o777 } else { mode },
+        uid: owner(header.uid()),
+        gid: owner(header.gid()),
         seconds: i64::try_from(header.mtime().unwrap_or_default()).unwrap_or_default(),
         target: match kind {
-            Kind::Symlink => entry.target(),
-            Kind::HardLink => relative(&entry.target()),
-            Kind::File | Kind::Folder => Vec::new(),
+            Kind::Symlink => entry.target().into(),
+            Kind::HardLink => relative(&entry.target()).into(),
+            Kind::File | Kind::Folder => Box::default(),
         },
         ..Node::default()
     };
-    if kind == Kind::Symlink {
-        // Nobody can change it.
-        node.mode = 0o777;
-    }
     add_pax(entry, &mut node);
     Ok(Some(node))
 }
 
 /// Takes what only the extended header says: fractions of seconds, attributes, large numbers.
 fn add_pax(entry: &Entry, node: &mut Node) {
+    let mut attributes = Vec::new();
     for record in entry.records() {
         let value = &record.value;
         let text = std::str::from_utf8(value).unwrap_or_default();
@@ -71,15 +71,16 @@ fn add_pax(entry: &Entry, node: &mut Node) {
                 let name = key.strip_prefix(XATTR).unwrap_or_default();
                 // Labels and access lists belong to the builder's machine.
                 if name.starts_with(b"user.") || name == b"security.capability" {
-                    node.attributes.push(Attribute {
-                        name: name.to_vec(),
-                        value: value.clone(),
+                    attributes.push(Attribute {
+                        name: name.into(),
+                        value: value.as_slice().into(),
                     });
                 }
             }
         }
     }
-    node.attributes.sort_by(|a, b| a.name.cmp(&b.name));
+    attributes.sort_by(|a, b| a.name.cmp(&b.name));
+    node.attributes = attributes.into();
 }
 
 /// Reads a time such as `1764374400.123456789`.

@@ -3,9 +3,11 @@
 //! Files come in the order of their packs, so that few of those are held at a time; then hard links and symbolic links;
 //! folders come last, each after what is in it, because what is made in a folder changes its time.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
@@ -14,12 +16,13 @@ use super::entries::record;
 use super::holes::{Holes, Map};
 use super::index::{Chunk, Index, Kind, Node, PackRef};
 use super::write::{Names, Stream};
-use super::{CHUNK, END, PACK, tree};
+use super::{END, tree};
+use packs::{Loader, Packs};
+
+mod packs;
 
 /// What a file with holes is called in its header: its name stands in the extended one.
 const SPARSE: &[u8] = b"GNUSparseFile.0/file";
-/// Packs that are held at a time.
-const HELD: usize = 4;
 
 /// For whom a stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,25 +35,35 @@ pub enum Form {
     ContainerSparse,
 }
 
-/// Writes the tree as a tar stream. `fetch` returns a pack as it is stored.
+/// Writes the tree as a tar stream. `fetch` returns a pack as it is stored; it is called on a thread of its own, so that a
+/// pack is fetched while the one before it is written.
 ///
 /// # Errors
 ///
 /// Fails if a pack cannot be had or is not what the index says, or if the stream cannot be written.
 pub fn unpack(
     index: &Index,
-    fetch: &mut dyn FnMut(&PackRef) -> io::Result<Vec<u8>>,
+    fetch: &mut (dyn FnMut(&PackRef) -> io::Result<Vec<u8>> + Send),
     to: impl Write,
     form: Form,
 ) -> io::Result<()> {
-    let mut packs = Packs {
-        index,
-        fetch,
-        held: VecDeque::new(),
-    };
+    let order = order(index);
+    // A pack is handed over when the one before it has been taken: so one waits, and no more.
+    let (loaded, packs) = sync_channel(0);
+    thread::scope(|scope| {
+        let chunks = needed(&order, form);
+        let loading = scope.spawn(move || Loader::new(index, fetch).load(chunks, &loaded));
+        let written = write(&order, form, to, Packs::new(packs));
+        let loaded = loading.join().unwrap_or_else(|panic| resume_unwind(panic));
+        // What could not be had is why it could not be written.
+        loaded.and(written)
+    })
+}
+
+fn write(order: &[&Node], form: Form, to: impl Write, mut packs: Packs) -> io::Result<()> {
     let mut stream = Stream::new(to);
-    let mut holes = (form == Form::ContainerSparse).then(Holes::default);
-    for node in order(index) {
+    let mut holes = holes(form);
+    for node in order {
         let records = records(node, form);
         let holes = holes.as_mut();
         let map = holes.and_then(|holes| holes.map_of(&node.chunks));
@@ -63,7 +76,7 @@ pub fn unpack(
     }
     if form != Form::Plain {
         let end = Node {
-            path: END.into(),
+            path: END.as_bytes().into(),
             mode: 0o600,
             ..Node::default()
         };
@@ -72,9 +85,27 @@ pub fn unpack(
     stream.end()
 }
 
+fn holes(form: Form) -> Option<Holes> {
+    (form == Form::ContainerSparse).then(Holes::default)
+}
+
+/// Returns the chunks that are read for the stream, in their order.
+fn needed<'a>(order: &[&'a Node], form: Form) -> impl Iterator<Item = &'a Chunk> {
+    let mut holes = holes(form);
+    order.iter().flat_map(move |node| {
+        let holes = holes.as_mut();
+        let map = holes.and_then(|holes| holes.map_of(&node.chunks));
+        let (some, all) = match map {
+            Some(map) => (map.chunks, &[][..]),
+            None => (Vec::new(), &*node.chunks),
+        };
+        some.into_iter().chain(all)
+    })
+}
+
 /// Returns the nodes in the order of the stream.
 fn order(index: &Index) -> Vec<&Node> {
-    let of = |kind: Kind| index.nodes.iter().filter(move |node| node.kind() == kind);
+    let of = |kind: Kind| index.nodes.iter().filter(move |node| node.kind == kind);
     let mut files: Vec<&Node> = of(Kind::File).collect();
     files.sort_by_key(|node| node.chunks.first().map(|chunk| (chunk.pack, chunk.offset)));
     let links = of(Kind::HardLink).chain(of(Kind::Symlink));
@@ -87,17 +118,17 @@ fn header(node: &Node) -> Header {
 }
 
 fn filled(mut header: Header, node: &Node) -> Header {
-    header.set_mode(node.mode);
-    header.set_uid(node.uid);
-    header.set_gid(node.gid);
+    header.set_mode(node.mode.into());
+    header.set_uid(node.uid.into());
+    header.set_gid(node.gid.into());
     header.set_mtime(u64::try_from(node.seconds).unwrap_or_default());
     header.set_size(0);
     header
 }
 
-fn append(stream: &mut Stream<impl Write>, node: &Node, packs: &mut Packs<'_>) -> io::Result<()> {
+fn append(stream: &mut Stream<impl Write>, node: &Node, packs: &mut Packs) -> io::Result<()> {
     let mut header = header(node);
-    header.set_entry_type(match node.kind() {
+    header.set_entry_type(match node.kind {
         Kind::File => EntryType::Regular,
         Kind::Folder => EntryType::Directory,
         Kind::Symlink => EntryType::Symlink,
@@ -117,7 +148,7 @@ fn append_sparse(
     node: &Node,
     mut records: Vec<u8>,
     map: Map<'_>,
-    packs: &mut Packs<'_>,
+    packs: &mut Packs,
 ) -> io::Result<()> {
     let size = node.size().to_string();
     for (key, value) in [
@@ -156,48 +187,16 @@ fn records(node: &Node, form: Form) -> Vec<u8> {
     all
 }
 
-/// The packs of an index, the last few of them decompressed.
-struct Packs<'a> {
-    index: &'a Index,
-    fetch: &'a mut dyn FnMut(&PackRef) -> io::Result<Vec<u8>>,
-    held: VecDeque<(u32, Arc<Vec<u8>>)>,
-}
-
-impl Packs<'_> {
-    fn get(&mut self, number: u32) -> io::Result<Arc<Vec<u8>>> {
-        if let Some(at) = self.held.iter().position(|(held, _)| *held == number)
-            && let Some(found) = self.held.remove(at)
-        {
-            let pack = Arc::clone(&found.1);
-            self.held.push_back(found);
-            return Ok(pack);
-        }
-        let pack = self.index.packs.get(number as usize);
-        let pack = pack.ok_or_else(|| io::Error::other("the index names no such pack"))?;
-        let stored = (self.fetch)(pack)?;
-        let plain = zstd::bulk::decompress(&stored, PACK + CHUNK.2)?;
-        if plain.len() as u64 != pack.plain {
-            return Err(io::Error::other("a pack is not what the index says"));
-        }
-        if self.held.len() >= HELD {
-            self.held.pop_front();
-        }
-        let plain = Arc::new(plain);
-        self.held.push_back((number, Arc::clone(&plain)));
-        Ok(plain)
-    }
-}
-
 /// The content of a file.
-struct Content<'a, 'b, C> {
+struct Content<'a, C> {
     chunks: C,
-    packs: &'a mut Packs<'b>,
+    packs: &'a mut Packs,
     /// The chunk that is read, and what is left of it.
     now: Option<(Arc<Vec<u8>>, usize, usize)>,
 }
 
-impl<'a, 'b, C> Content<'a, 'b, C> {
-    fn new(chunks: C, packs: &'a mut Packs<'b>) -> Self {
+impl<'a, C> Content<'a, C> {
+    fn new(chunks: C, packs: &'a mut Packs) -> Self {
         Self {
             chunks,
             packs,
@@ -206,7 +205,7 @@ impl<'a, 'b, C> Content<'a, 'b, C> {
     }
 }
 
-impl<'c, C: Iterator<Item = &'c Chunk>> Read for Content<'_, '_, C> {
+impl<'c, C: Iterator<Item = &'c Chunk>> Read for Content<'_, C> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some((pack, from, to)) = &mut self.now
@@ -220,6 +219,8 @@ impl<'c, C: Iterator<Item = &'c Chunk>> Read for Content<'_, '_, C> {
             let Some(chunk) = self.chunks.next() else {
                 return Ok(0);
             };
+            // A pack that is let go is let go before the next one comes.
+            self.now = None;
             let pack = self.packs.get(chunk.pack)?;
             let from = chunk.offset as usize;
             let to = from.saturating_add(chunk.length as usize);

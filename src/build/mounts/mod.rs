@@ -5,10 +5,13 @@
 //! | [`uses`] | the mounts that the definitions name, with what a container needs to open one |
 //! | [`watch`] | what is heard of a build: its definitions, and which steps ran |
 //! | [`restore`] | mounts put in a builder that lacks them, before the steps begin |
-//! | [`save`] | a mount taken out of the builder, packed and stored |
+//! | `fill` | one on its way in: packs made the tar stream that the script reads |
+//! | [`save`] | mounts taken out of the builder |
+//! | `take` | one on its way out: the tar stream that the script writes, packed and stored |
 //! | [`beside`] | when mounts are saved: as soon as their steps have run, or at the end |
 //! | `script` | what runs in the container |
-//! | `held` | which mounts a builder has, and which are in use |
+//! | `held` | which mounts a builder has, which are in use, and which are known to be whole |
+//! | `errors` | why a mount is not saved or restored |
 //!
 //! A mount is opened in a container on the base image of a step that uses it: what a cache mount holds is nowhere else to
 //! be had, and an image that builds something mostly has a `tar`; else the user names one (`mounts-helper=`). The builder knows
@@ -18,20 +21,17 @@
 //! Nothing here makes a build fail: what does not work is left out, with a remark.
 
 pub mod beside;
+mod errors;
+mod fill;
 mod held;
 pub mod restore;
 pub mod save;
 mod script;
+mod take;
 pub mod uses;
 pub mod watch;
 
-use crate::buildkit::RpcError;
-use crate::buildkit::container::NO_SHELL;
-
-/// Returns whether an error says that the image of a container has no shell.
-fn lacks_shell(error: &RpcError) -> bool {
-    crate::error::chain(error).contains(NO_SHELL)
-}
-
 /// Where a mount lies in the container.
 const DEST: &str = "/.docker-cachex-mount";
+/// What is shown while one is on its way.
+const FILES: &str = "its files";

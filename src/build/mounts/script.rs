@@ -119,7 +119,7 @@ mod tests {
         assert!(saved.status.success(), "{saved:?}");
         let mut packs = std::collections::HashMap::new();
         let index = pack(saved.stdout.as_slice(), None, u64::MAX, &mut |pack| {
-            packs.insert(pack.digest.to_string(), pack.bytes.to_vec());
+            packs.insert(pack.digest, pack.bytes.to_vec());
             true
         });
         let mut tar = Vec::new();

@@ -90,12 +90,12 @@ impl Mount {
             entry.annotations.insert(annotation.to_owned(), value);
         }
         let pack = |pack: &PackRef| {
-            let digest = pack.digest.parse().ok()?;
-            Some(mark(Descriptor::new(media_type, digest, pack.stored)))
+            let digest = pack.digest.clone();
+            mark(Descriptor::new(media_type, digest, pack.stored))
         };
         Self {
             index: entry,
-            packs: index.packs.iter().filter_map(pack).collect(),
+            packs: index.packs.iter().map(pack).collect(),
         }
     }
 
@@ -165,7 +165,8 @@ async fn read_whole(
     size: u64,
 ) -> Result<Vec<u8>, RegistryError> {
     let mut download: Download = repository.download(digest, Some(size)).await?;
-    let mut bytes = Vec::new();
+    // Both limits are checked: those of an index, and those of what it names.
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     while let Some(piece) = download.next().await? {
         bytes.extend_from_slice(&piece);
     }
@@ -198,12 +199,11 @@ impl Packs {
     ///
     /// Fails if it is not there, or nobody waits for it any more.
     pub fn fetch(&self, pack: &PackRef) -> io::Result<Vec<u8>> {
-        let digest = pack.digest.parse().map_err(io::Error::other)?;
         self.handle.block_on(async {
             tokio::select! {
                 biased;
                 () = self.ended.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
-                read = read_whole(&self.repository, &digest, pack.stored) => read.map_err(io::Error::other),
+                read = read_whole(&self.repository, &pack.digest, pack.stored) => read.map_err(io::Error::other),
             }
         })
     }
@@ -317,7 +317,7 @@ mod tests {
     fn mount(id: &str, blob: &[u8], second: i64) -> Mount {
         let mut index = Index::default();
         index.packs.push(PackRef {
-            digest: Digest::of(blob).to_string(),
+            digest: Digest::of(blob),
             stored: 5,
             plain: 9,
         });
