@@ -257,6 +257,40 @@ fn a_mount_that_was_restored_costs_nothing_later() {
 
 #[test]
 #[ignore = "needs the test rig: scripts/test"]
+fn a_mount_with_an_owner_that_a_step_made_is_looked_at_once() {
+    let (reference, seed) = (reference("owner"), unique("owner"));
+    let step = |round: &str| marking(&format!("{seed} {round}"), "id=own,uid=7", "made");
+    let (bench, from) = (Bench::new(), import(&reference));
+    bench.build("cachex", &[&export(&reference, KEYS)], step("one").path());
+    // The builder does not tell what it begins with.
+    for (round, is_looked_at) in [("two", true), ("three", false), ("four", false)] {
+        let progress = bench.build("cachex", &[&from], step(round).path());
+        assert!(progress.contains("had: made"), "{round}\n{progress}");
+        let is_shown = progress.contains(RESTORING);
+        assert_eq!(is_shown, is_looked_at, "{round}\n{progress}");
+        assert!(!progress.contains("received"), "{round}\n{progress}");
+    }
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
+fn a_mount_is_not_taken_for_one_that_begins_with_something_else() {
+    let (reference, seed, rig) = (reference("other"), unique("other"), Rig::get());
+    let of_image = format!("id=both,from={},source=/etc", rig.busybox);
+    let made = marking(&seed, &of_image, "made");
+    let to = export(&reference, KEYS);
+    assert_eq!(had(&Bench::new(), &[&to], made.path()), "group passwd");
+    // Steps have made one with the same id.
+    let fresh = Bench::new();
+    let owned = marking(&seed, "id=both,uid=7", "other");
+    fresh.build("buildx", &[], owned.path());
+    let look = marking(&format!("{seed} again"), &of_image, "more");
+    let found = had(&fresh, &[&import(&reference)], look.path());
+    assert_eq!(found, "group made passwd");
+}
+
+#[test]
+#[ignore = "needs the test rig: scripts/test"]
 fn of_two_jobs_at_once_the_last_one_wins_whole() {
     let (reference, seed) = (reference("jobs"), unique("jobs"));
     let (base, counter) = (&Rig::get().busybox, Counter::closed());

@@ -9,6 +9,7 @@ pub(crate) mod generated;
 pub(crate) mod git;
 pub(crate) mod large;
 pub(crate) mod locked;
+pub(crate) mod memory;
 pub(crate) mod noise;
 pub(crate) mod own_registry;
 pub(crate) mod recorder;
