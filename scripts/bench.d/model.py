@@ -7,8 +7,10 @@ from typing import Callable
 
 PEER = "buildx"
 FLOOR = "floor"  # no client: what the machine needs for the same work
+ARCHIVER = "tar"  # no client: where the work is that of an archive
 CLIENTS = (PEER, "cachex")
-NAMES = ("wall_ms", "steps_ms", "tail_ms", "job_ms", "cpu_ms", "builder_cpu_ms", "peak_mib", "requests", "up_mb", "down_mb")
+NAMES = ("wall_ms", "steps_ms", "tail_ms", "job_ms", "mount_ms", "cpu_ms", "builder_cpu_ms", "peak_mib", "requests", "up_mb",
+         "down_mb")
 
 
 class Failed(Exception):
@@ -24,7 +26,8 @@ class Series:
 
     label: str
     command: Callable[[], list[str]]
-    # The value that is compared; tail_ms: after the last step, steps_ms: until its end, job_ms: a job whose phases are told.
+    # The value that is compared; tail_ms: after the last step, steps_ms: until its end, job_ms: a job whose phases are told,
+    # mount_ms: a cache mount on its way.
     figure: str = "wall_ms"
     core: bool = True  # measured also where no case is named
     samples: list[dict] = field(default_factory=list)
@@ -43,7 +46,7 @@ class Series:
     def summary(self, peer: "Series | None") -> dict:
         """The object of this series in the JSON file."""
         names = (*NAMES, *(name for name in self.samples[0] if name.endswith("_phase_ms")))
-        ours, theirs = self.median(self.figure), peer.median(self.figure) if peer else None
+        ours, theirs = self.median(self.figure), peer.median(peer.figure) if peer else None
         return {
             "label": self.label,
             "runs": len(self.samples),

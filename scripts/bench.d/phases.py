@@ -37,6 +37,16 @@ def of_job(text: str) -> dict[str, float]:
     return {f"{name}_phase_ms": spent[name] * 1000 for name in PHASES} | {"job_ms": (end - begin) * 1000}
 
 
+def of_mount(text: str) -> float:
+    """How long a cache mount was on its way, in milliseconds."""
+    named = (vertex for report in reports(text) for vertex in report.get("vertexes") or []
+             if " cache mount " in vertex.get("name", ""))
+    vertex: dict = {}
+    for one in named:
+        vertex.update(one)
+    return (seconds(vertex["completed"]) - seconds(vertex["started"])) * 1000
+
+
 def _told(marks: dict[str, float]) -> dict[str, float] | None:
     """What a script tells of the build itself, where there is no progress."""
     if "steps" not in marks:

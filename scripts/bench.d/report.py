@@ -1,6 +1,6 @@
 """Figures for readers: the table on the terminal and the one of README.md."""
 
-from model import FLOOR, PEER, Series
+from model import ARCHIVER, FLOOR, PEER, Series
 from phases import PHASES
 
 HEAD = ("client", "runs", "time, ms", "min-max", "CPU, ms", "builder's", "memory, MiB", "requests", "sent, MB", "received, MB", "ratio")
@@ -44,7 +44,7 @@ def _phases(series: dict) -> dict[str, float]:
 
 
 def case_json(name: str, about: str, series: list[Series]) -> dict:
-    peer = series[0] if series[0].client == PEER else None
+    peer = series[0] if series[0].client in (PEER, ARCHIVER) else None
     return {"name": name, "about": about, "series": [one.summary(peer) for one in series]}
 
 
@@ -67,12 +67,12 @@ def readme(run: dict) -> str:
              "|---|---|---|---|---|---|---|---|---|"]
     for case in run["cases"]:
         about, ours, peer = case["about"], case["series"], NOBODY
-        if ours[0]["label"].startswith(PEER):
+        if ours[0]["label"].startswith((PEER, ARCHIVER)):
             peer, *ours = ours
         ours = [series for series in ours if series["label"] != FLOOR]
         for series in ours:
             options = series["label"].partition(" ")[2]
-            cells = [about, f"`{options}`" if options else "", time(peer["median"].get(series["figure"])),
+            cells = [about, f"`{options}`" if options else "", time(peer["median"].get(peer.get("figure"))),
                      time(series["median"][series["figure"]]), number(series["ratio"], 2),
                      pair(peer, series, "cpu_ms", time), pair(peer, series, "builder_cpu_ms", time),
                      pair(peer, series, "peak_mib", number), moved(peer, series)]

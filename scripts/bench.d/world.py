@@ -170,6 +170,8 @@ class World:
             sample |= phases.of_job(text)
             # That of the builder that is there all the time, which does nothing.
             sample.pop("builder_cpu_ms", None)
+        elif figure == "mount_ms":
+            sample["mount_ms"] = phases.of_mount(text)
         elif figure != "wall_ms":
             sample["tail_ms"] = took["end"] / 1e6 - last_step(text) * 1000
             sample["steps_ms"] = sample["wall_ms"] - sample["tail_ms"]
