@@ -10,7 +10,7 @@ FLOOR = "floor"  # no client: what the machine needs for the same work
 ARCHIVER = "tar"  # no client: where the work is that of an archive
 CLIENTS = (PEER, "cachex")
 NAMES = ("wall_ms", "steps_ms", "tail_ms", "job_ms", "mount_ms", "cpu_ms", "builder_cpu_ms", "peak_mib", "requests", "up_mb",
-         "down_mb")
+         "down_mb", "packages_mb")
 
 
 class Failed(Exception):

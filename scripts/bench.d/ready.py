@@ -25,7 +25,7 @@ def plugin() -> Path:
     """Builds the plugin with its release profile."""
     _need(_shell('need_cargo\ncargo build --locked --release --bin docker-cachex --manifest-path "$ROOT/Cargo.toml" '
                  '--target-dir "$TARGET_DIR"', stdout=subprocess.DEVNULL), "cargo build")
-    return _target() / "release" / "docker-cachex"
+    return target() / "release" / "docker-cachex"
 
 
 def helpers() -> Path:
@@ -34,7 +34,7 @@ def helpers() -> Path:
         _need(_shell(f'need_cargo\nmkdir -p "$TARGET_DIR/bench"\n'
                      f'rustc --edition 2024 -O -o "$TARGET_DIR/bench/{name}" "$ROOT/scripts/bench.d/{name}.rs"'),
               f"rustc {name}.rs")
-    return _target() / "bench"
+    return target() / "bench"
 
 
 def rig() -> None:
@@ -47,5 +47,6 @@ def rig() -> None:
     os.environ.update(settings)
 
 
-def _target() -> Path:
+def target() -> Path:
+    """The folder of what is built."""
     return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")

@@ -29,7 +29,13 @@ def row(series: dict) -> str:
         series["label"], series["runs"], time(median[figure]), f"{time(low)}-{time(high)}", time(median["cpu_ms"]),
         time(median.get("builder_cpu_ms")),
         number(median["peak_mib"], 1), number(median.get("requests")), number(median.get("up_mb"), 1),
-        number(median.get("down_mb"), 1), number(series["ratio"], 2)) + phases(series)
+        number(median.get("down_mb"), 1), number(series["ratio"], 2)) + packages(median) + phases(series)
+
+
+def packages(median: dict) -> str:
+    """What a job fetched of packages, a line under its row; nothing for other series."""
+    fetched = median.get("packages_mb")
+    return "" if fetched is None else f"\n    {number(fetched, 1)} MB of packages"
 
 
 def phases(series: dict) -> str:
@@ -69,7 +75,8 @@ def readme(run: dict) -> str:
         about, ours, peer = case["about"], case["series"], NOBODY
         if ours[0]["label"].startswith((PEER, ARCHIVER)):
             peer, *ours = ours
-        ours = [series for series in ours if series["label"] != FLOOR]
+        # What buildx does in another way stands in the table of the jobs.
+        ours = [series for series in ours if series["label"] != FLOOR and not series["label"].startswith(PEER)]
         for series in ours:
             options = series["label"].partition(" ")[2]
             cells = [about, f"`{options}`" if options else "", time(peer["median"].get(peer.get("figure"))),

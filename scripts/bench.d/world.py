@@ -12,6 +12,8 @@ from pathlib import Path
 import engine
 import phases
 from model import Failed
+from packages import Packages
+from ready import target
 from registries import Registries
 
 PLUGIN_FOLDERS = ("/usr/local/lib/docker/cli-plugins", "/usr/local/libexec/docker/cli-plugins",
@@ -32,6 +34,7 @@ class World:
         self.base = args.base or os.environ["CACHEX_RIG_BASE"]
         self.small_base = args.base or os.environ["CACHEX_RIG_BUSYBOX"]
         self.last_commands: list[list[str]] = []
+        self.packages: Packages | None = None
         self._make_config(args.plugin, args.peer)
         self.host = args.registry
 
@@ -75,6 +78,7 @@ class World:
             self.at_end(self.plugin("buildx", "rm", "--force", self.builder))
         for command in self.last_commands:
             subprocess.run(command, capture_output=True, check=False)
+        self._close_packages()
         if self.registries:
             self.registries.close()
         shutil.rmtree(self.folder)
@@ -136,8 +140,19 @@ class World:
         # What a builder has of images is described as "pulled from" a reference.
         self.prune("--filter", 'description~="^[^p]"')
 
+    def serve_packages(self) -> Packages:
+        """Packages over the long line, until the case ends."""
+        self.packages = Packages(self, target() / "bench/packages")
+        return self.packages
+
+    def _close_packages(self):
+        if self.packages:
+            self.packages.close()
+        self.packages = None
+
     def empty(self):
         """Forgets what the case before left in builder, registry and folders."""
+        self._close_packages()
         self.prune()
         # What compressor=client changes in later builds ends with what it took from the builder.
         if self.own_builder:
@@ -152,6 +167,7 @@ class World:
         """Runs a command and returns its sample, with the figure that is asked for."""
         report, errors = self.folder / "report", self.folder / "stderr"
         before, builder_before = self._counters(), engine.cpu_ms(self.builder)
+        packages_before = self._received()
         with errors.open("wb") as stderr:
             subprocess.run([self.helpers / "meter", report, *command], stdin=subprocess.DEVNULL,
                            stdout=subprocess.DEVNULL, stderr=stderr, check=True)
@@ -166,6 +182,8 @@ class World:
         if after:
             requests, up, down = (new - old for new, old in zip(after, before))
             sample |= {"requests": requests, "up_mb": up / 1e6, "down_mb": down / 1e6}
+        if self.packages:
+            sample["packages_mb"] = (self._received() - packages_before) / 1e6
         if figure == "job_ms":
             sample |= phases.of_job(text)
             # That of the builder that is there all the time, which does nothing.
@@ -179,6 +197,10 @@ class World:
 
     def _counters(self) -> tuple[int, ...]:
         return self.registries.counters() if self.registries else ()
+
+    def _received(self) -> int:
+        """Bytes of packages."""
+        return self.packages.received() if self.packages else 0
 
 
 def last_step(progress: str) -> float:
