@@ -38,7 +38,7 @@ impl Mounts {
             "all" => Some(Self::All),
             ids => {
                 let ids: BTreeSet<String> = ids.split(';').map(str::to_owned).collect();
-                (!ids.contains("")).then_some(Self::Ids(ids))
+                ids.iter().all(|id| is_id(id)).then_some(Self::Ids(ids))
             }
         }
     }
@@ -56,6 +56,12 @@ impl Mounts {
             Self::Ids(ids) => ids.contains(id),
         }
     }
+}
+
+/// Returns whether this is an id, and no word for all of them or none.
+fn is_id(id: &str) -> bool {
+    let words = ["", "all", "none", "true", "false", "on", "off"];
+    !words.contains(&id.to_ascii_lowercase().as_str())
 }
 
 impl fmt::Display for Mounts {
@@ -80,8 +86,10 @@ mod tests {
         for text in ["none", "all", "/root/.npm", "/root/.cache;go"] {
             assert_eq!(Mounts::parse(text).unwrap().to_string(), text);
         }
-        assert_eq!(Mounts::parse(""), None);
-        assert_eq!(Mounts::parse("a;;b"), None);
+        // What is meant to be all of them is not taken for the id of one.
+        for text in ["", "a;;b", "true", "All", "OFF", "go;all", "none;go"] {
+            assert_eq!(Mounts::parse(text), None, "{text}");
+        }
         let some = Mounts::parse("go;/root/.npm").unwrap();
         assert!(some.wants("go") && !some.wants("all") && !some.is_none());
         assert!(Mounts::All.wants("x") && !Mounts::None.wants("x"));
