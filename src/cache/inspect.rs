@@ -116,10 +116,12 @@ pub struct MountRow {
     pub stored_size: u64,
     /// When it was packed, where known.
     pub created_at: Option<String>,
+    /// Whether all of its blobs are there, where that was checked.
+    pub present: Option<bool>,
 }
 
 impl MountRow {
-    fn of(mount: &Mount) -> Self {
+    fn of(mount: &Mount, missing: Option<&HashSet<Digest>>) -> Self {
         Self {
             key: mount.key().to_owned(),
             id: mount.id().to_owned(),
@@ -128,6 +130,7 @@ impl MountRow {
             files: mount.files(),
             stored_size: mount.stored(),
             created_at: mount.created().map(|time| time.to_string()),
+            present: missing.map(|missing| !mount.lacks(missing)),
         }
     }
 }
@@ -219,7 +222,7 @@ impl Inspection {
                 .extras
                 .mounts()
                 .iter()
-                .map(MountRow::of)
+                .map(|mount| MountRow::of(mount, missing))
                 .collect(),
             signatures: Vec::new(),
             warnings: Vec::new(),
@@ -261,6 +264,13 @@ impl Inspection {
         }
     }
 
+    /// Returns whether a blob is not there, as far as that was checked.
+    pub fn lacks_blobs(&self) -> bool {
+        let layers = self.layers.iter().map(|layer| layer.present);
+        let mounts = self.mounts.iter().map(|mount| mount.present);
+        layers.chain(mounts).any(|present| present == Some(false))
+    }
+
     fn find_faults(&self, inline: bool, unlisted: usize) -> Vec<String> {
         let mut warnings = Vec::new();
         let too_large = |size: u64| size > MAX_METADATA as u64;
@@ -272,6 +282,7 @@ impl Inspection {
         }
         let missing = self.layers.iter().filter(|l| l.present == Some(false));
         let unreachable = self.layers.iter().filter(|l| l.results == 0);
+        let mounts = self.mounts.iter().filter(|m| m.present == Some(false));
         for (count, one, many) in [
             (
                 unlisted,
@@ -279,6 +290,11 @@ impl Inspection {
                 "layers of the config are not in the manifest",
             ),
             (missing.count(), "layer is missing", "layers are missing"),
+            (
+                mounts.count(),
+                "cache mount is not whole",
+                "cache mounts are not whole",
+            ),
             (
                 // An image has layers of its own besides those that its cache needs.
                 if inline { 0 } else { unreachable.count() },

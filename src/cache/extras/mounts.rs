@@ -103,6 +103,11 @@ impl Mount {
         std::iter::once(&self.index).chain(&self.packs)
     }
 
+    /// Returns whether a blob of it is among these.
+    pub fn lacks(&self, lost: &HashSet<Digest>) -> bool {
+        self.entries().any(|entry| lost.contains(&entry.digest))
+    }
+
     /// Returns its key, which tells it from others with the same id.
     pub fn key(&self) -> &str {
         self.index.annotation(MOUNT).unwrap_or_default()
@@ -290,8 +295,7 @@ impl Mounts {
 
     /// Returns the mounts but for those with a blob among these.
     pub fn without(&self, lost: &HashSet<Digest>) -> Self {
-        let is_whole = |mount: &Mount| !mount.entries().any(|entry| lost.contains(&entry.digest));
-        let whole = self.0.iter().filter(|(_, mount)| is_whole(mount));
+        let whole = self.0.iter().filter(|(_, mount)| !mount.lacks(lost));
         Self(
             whole
                 .map(|(key, mount)| (key.clone(), mount.clone()))

@@ -28,9 +28,9 @@ mod render;
 /// totalSize, sharedSize, unreachableSize, oldest, newest, mounts, signatures, warnings. Fields of a layer: digest, size,
 /// mediaType, compression (gzip, estargz, zstd, uncompressed or unknown), diffId, createdAt, step, stage, platform,
 /// milliseconds (how long the step ran), results (how many use it), present (with --check). Fields of a mount: key, id,
-/// platform, size, files, storedSize, createdAt. Fields of a signature, as it says itself (cache verify looks whether it is
-/// so): form (manifest or referrer), key, reference, signedAt, commit. Sizes are bytes. Steps have names where the cache has a record of its
-/// builds, or where a build given with --like has such steps.
+/// platform, size, files, storedSize, createdAt, present (with --check). Fields of a signature, as it says itself (cache
+/// verify looks whether it is so): form (manifest or referrer), key, reference, signedAt, commit. Sizes are bytes. Steps have
+/// names where the cache has a record of its builds, or where a build given with --like has such steps.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InspectArgs {
     /// The cache: a reference or a folder
@@ -121,7 +121,7 @@ pub async fn run(args: InspectArgs, ctx: &Context) -> Result<(), CommandError> {
         })
         .map_err(CommandError::failed)?;
     ctx.ui.text(&text)?;
-    if inspection.layers.iter().any(|l| l.present == Some(false)) {
+    if inspection.lacks_blobs() {
         return Err(CommandError::failed(format!(
             "cache {}: blobs are missing",
             args.cache

@@ -110,11 +110,7 @@ fn layers(cache: &Inspection, now: Timestamp, truncate: bool) -> String {
     let runs = if timed { "\tRUNS" } else { "" };
     let mut text = format!("LAYER\tSIZE\tCOMPRESSION\tAGE\tRESULTS{state}{runs}\tSTEP\n");
     for layer in &cache.layers {
-        let state = match layer.present {
-            Some(true) => "\tpresent",
-            Some(false) => "\tmissing",
-            None => "",
-        };
+        let state = state_of(layer.present);
         let _written = writeln!(
             text,
             "{}\t{}\t{}\t{}\t{}{state}{}\t{}",
@@ -135,12 +131,14 @@ fn mounts(cache: &Inspection, now: Timestamp) -> String {
     if cache.mounts.is_empty() {
         return String::new();
     }
-    let mut text = "MOUNT\tKEY\tPLATFORM\tFILES\tSIZE\tSTORED\tAGE\n".to_owned();
+    let checked = cache.mounts.iter().any(|mount| mount.present.is_some());
+    let state = if checked { "\tSTATE" } else { "" };
+    let mut text = format!("MOUNT\tKEY\tPLATFORM\tFILES\tSIZE\tSTORED\tAGE{state}\n");
     for mount in &cache.mounts {
         let unknown = || UNKNOWN.to_owned();
         let _written = writeln!(
             text,
-            "{}\t{}\t{}\t{}\t{}\t{}\t{}",
+            "{}\t{}\t{}\t{}\t{}\t{}\t{}{}",
             plain(&mount.id),
             plain(&mount.key),
             plain(&mount.platform),
@@ -148,9 +146,19 @@ fn mounts(cache: &Inspection, now: Timestamp) -> String {
             mount.size.map_or_else(unknown, human_size),
             human_size(mount.stored_size),
             age(mount.created_at.as_deref(), now),
+            state_of(mount.present),
         );
     }
     format!("\n{}", trim_lines(&columns(&text, 0, PADDING)))
+}
+
+/// Whether blobs are there, as a cell; nothing where that was not checked.
+fn state_of(present: Option<bool>) -> &'static str {
+    match present {
+        Some(true) => "\tpresent",
+        Some(false) => "\tmissing",
+        None => "",
+    }
 }
 
 /// How long the step of a layer ran, as a cell.
