@@ -1,5 +1,6 @@
 //! `cache mounts`: the cache mounts that a cache brings along.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::cache::extras::mounts::{Mount, Packs};
@@ -69,7 +70,7 @@ pub async fn run(args: MountsArgs, ctx: &Context) -> Result<(), CommandError> {
 /// Fails if the cache has no such mount, if it cannot be read, or the folder cannot be written.
 async fn export(args: ExportArgs, ctx: &Context) -> Result<(), CommandError> {
     let folder = ctx.env.current_dir().join(&args.folder);
-    make(&folder, &args.folder)?;
+    let is_there = is_empty(&folder, &args.folder)?;
     let source = Places::new(ctx).find(&args.cache, args.insecure)?;
     let CacheSource::Registry { repository, .. } = &source else {
         let error = format!(
@@ -84,7 +85,13 @@ async fn export(args: ExportArgs, ctx: &Context) -> Result<(), CommandError> {
     let index = mount.read(repository).await.map_err(CommandError::failed)?;
     let (files, size) = (index.files(), index.size());
     let (packs, _end) = Packs::of(repository);
-    let written = tokio::task::spawn_blocking(move || write(&index, &packs, &folder));
+    let written = tokio::task::spawn_blocking(move || {
+        let written = write(&index, &packs, &folder);
+        if written.is_err() {
+            clear(&folder, is_there);
+        }
+        written
+    });
     let written = written.await.map_err(CommandError::failed)?;
     written.map_err(|error| {
         let error = crate::error::chain(&error);
@@ -98,13 +105,41 @@ async fn export(args: ExportArgs, ctx: &Context) -> Result<(), CommandError> {
     ))?)
 }
 
-fn make(folder: &Path, name: &str) -> Result<(), CommandError> {
-    let failed = |error: std::io::Error| CommandError::failed(error);
-    fs_err::create_dir_all(folder).map_err(failed)?;
-    if fs_err::read_dir(folder).map_err(failed)?.next().is_some() {
-        return Err(CommandError::failed(format!("{name} is not empty")));
+/// Returns whether the folder is there.
+///
+/// # Errors
+///
+/// Fails if something else is there, or something is in it.
+fn is_empty(folder: &Path, name: &str) -> Result<bool, CommandError> {
+    match fs_err::read_dir(folder) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(true),
+            Some(_) => Err(CommandError::failed(format!("{name} is not empty"))),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(CommandError::failed(error)),
     }
-    Ok(())
+}
+
+/// Removes what has been written of a mount, of which not all could be.
+fn clear(folder: &Path, stays: bool) {
+    let cleared = if stays {
+        let entries = fs_err::read_dir(folder);
+        entries.and_then(|mut entries| entries.try_for_each(|entry| remove(&entry?.path())))
+    } else {
+        remove(folder)
+    };
+    if let Err(error) = cleared {
+        tracing::debug!(%error, "part of a mount is left");
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata()?.is_dir() {
+        fs_err::remove_dir_all(path)
+    } else {
+        fs_err::remove_file(path)
+    }
 }
 
 /// Finds the mount in the cache.
@@ -148,6 +183,7 @@ async fn find(
 
 /// Unpacks the tree in a folder. Nothing of it is written outside.
 fn write(index: &Index, packs: &Packs, folder: &Path) -> std::io::Result<()> {
+    fs_err::create_dir_all(folder)?;
     let fetch = &mut |pack: &PackRef| packs.fetch(pack);
     let (reader, writer) = std::io::pipe()?;
     std::thread::scope(|scope| {
@@ -163,9 +199,7 @@ fn write(index: &Index, packs: &Packs, folder: &Path) -> std::io::Result<()> {
         let unpacked = unpacked.unwrap_or_else(|_| Err(std::io::Error::other("the thread died")));
         match sent {
             // The folder cannot be written, and that is why.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                unpacked.and(Err(error))
-            }
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => unpacked.and(Err(error)),
             sent => sent.and(unpacked.map(drop)),
         }
     })
