@@ -6,6 +6,7 @@ use std::time::Duration;
 use bollard_buildkit_proto::pb::{CacheOpt, CacheSharingOpt};
 use tokio::time::{Instant, sleep};
 
+use super::quoted;
 use super::uses::MountUse;
 use crate::buildkit::disk::UsageRecord;
 use crate::buildkit::{Client, RpcError};
@@ -182,12 +183,17 @@ fn container_in(description: &str) -> Option<&str> {
 }
 
 fn is_of(description: &str, id: &str) -> bool {
-    if let Some((_, quoted)) = description.rsplit_once(" with id \"") {
-        return quoted.strip_suffix('"') == Some(id);
+    const WITH: &str = " with id \"";
+    let mut ends = description.match_indices(WITH).filter_map(|(at, _)| {
+        let quoted = description.get(at + WITH.len()..)?.strip_suffix('"')?;
+        quoted::text(quoted)
+    });
+    if let Some(found) = ends.next() {
+        return found == id;
     }
-    let dest = description.strip_prefix("cached mount ");
-    dest.and_then(|rest| rest.split_once(" from "))
-        .is_some_and(|(dest, _)| dest == id)
+    let rest = description.strip_prefix("cached mount ");
+    let rest = rest.and_then(|rest| rest.strip_prefix(id));
+    rest.is_some_and(|rest| rest.starts_with(" from "))
 }
 
 #[cfg(test)]
@@ -214,12 +220,24 @@ mod tests {
             ),
             record("cached mount /apt from exec /bin/sh -c apt", true),
             record("cached mount /apt from exec /bin/sh -c apt get", false),
+            record(
+                r#"cached mount /q from exec /bin/sh -c q with id "/a\"b\\c\n\u00a0é\x7f""#,
+                false,
+            ),
+            record("cached mount a from b from exec /bin/sh -c c", false),
+            record(
+                r#"cached mount /w from exec echo " with id "x" with id "/ with id ""#,
+                false,
+            ),
         ]);
         for (id, expected) in [
             ("/root/.npm", Held::Used),
             ("go", Held::Used),
             ("/go", Held::Nothing),
             ("/apt", Held::InUse),
+            ("/a\"b\\c\n\u{a0}é\u{7f}", Held::Used),
+            ("a from b", Held::Used),
+            ("/ with id ", Held::Used),
             ("x", Held::Nothing),
         ] {
             assert_eq!(held.of_key((id, ""), false), expected, "{id}");
