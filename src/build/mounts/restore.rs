@@ -65,7 +65,8 @@ impl Restorer<'_> {
     pub async fn restore(&self, definitions: &BTreeMap<String, Definition>) {
         let uses = self.watch.begin(definitions);
         let found = self.imports.mounts();
-        let wanted = uses.iter().filter_map(|one| wanted(one, &found));
+        let stay = uses.iter().filter(|one| !one.is_emptied);
+        let wanted = stay.filter_map(|one| wanted(one, &found));
         let mut wanted: Vec<Wanted<'_>> = wanted.collect();
         if wanted.is_empty() {
             return;

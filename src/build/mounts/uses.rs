@@ -23,6 +23,9 @@ pub struct MountUse {
     pub bare: BTreeSet<String>,
     /// Steps must run before it can be opened, because it begins with their result.
     pub needs_steps: bool,
+    /// BuildKit empties it before the steps run: one of them is to run without cache (`--no-cache`; BuildKit
+    /// `solver/llbsolver/bridge.go`).
+    pub is_emptied: bool,
     /// What the builder knows it by besides its id: what it begins with.
     base_key: String,
     option: CacheOpt,
@@ -41,13 +44,19 @@ pub fn of(definitions: &BTreeMap<String, Definition>) -> Vec<MountUse> {
     let ops: BTreeMap<String, Op> = all
         .filter_map(|bytes| Some((Digest::of(bytes).to_string(), Op::decode(&**bytes).ok()?)))
         .collect();
+    let metadata = |step: &String| {
+        definitions
+            .values()
+            .find_map(|definition| definition.metadata.get(step))
+    };
     let mut uses: BTreeMap<(String, String), MountUse> = BTreeMap::new();
     for (step, op) in &ops {
         let Some(op::Op::Exec(exec)) = &op.op else {
             continue;
         };
         for mount in &exec.mounts {
-            if let Some(found) = use_of(&graph, &ops, (step, op), mount) {
+            if let Some(mut found) = use_of(&graph, &ops, (step, op), mount) {
+                found.is_emptied = metadata(step).is_some_and(|metadata| metadata.ignore_cache);
                 let key = (found.builder_id().to_owned(), found.base_key.clone());
                 match uses.get_mut(&key) {
                     Some(known) => known.add(found),
@@ -84,6 +93,7 @@ fn use_of(
             .into_iter()
             .collect(),
         needs_steps: input.is_some_and(|input| runs(graph, ops, &input.digest)),
+        is_emptied: false,
         base_key: input.map_or_else(String::new, base_key),
         option: option.clone(),
         platform: op.platform.clone(),
@@ -158,6 +168,7 @@ impl MountUse {
         }
         self.bare.extend(other.bare);
         self.needs_steps |= other.needs_steps;
+        self.is_emptied |= other.is_emptied;
         if self.root.is_none() && other.root.is_some() {
             (self.root, self.platform, self.base) = (other.root, other.platform, other.base);
         }
@@ -343,6 +354,22 @@ mod tests {
         let container = from.containers("session", None).remove(0);
         assert_eq!(container.root.def.len(), 2);
         assert_eq!(container.mount.sharing, i32::from(CacheSharingOpt::Locked));
+    }
+
+    #[test]
+    fn what_one_step_of_several_empties_is_known() {
+        let mut maker = Maker::default();
+        let base = maker.add(image("docker-image://a"), &[]);
+        let one = maker.add(exec("one", &[mount("go", -1), mount("npm", -1)]), &[&base]);
+        let two = maker.add(exec("two", &[mount("go", -1)]), &[&one]);
+        let metadata = pb::OpMetadata {
+            ignore_cache: true,
+            ..pb::OpMetadata::default()
+        };
+        maker.0.metadata.insert(two, metadata);
+        let uses = of(&BTreeMap::from([(String::new(), maker.0)]));
+        let found: Vec<_> = uses.iter().map(|one| (one.id(), one.is_emptied)).collect();
+        assert_eq!(found, [("go", true), ("npm", false)]);
     }
 
     #[test]
