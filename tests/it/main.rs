@@ -63,6 +63,7 @@ mod metadata;
 mod mounts;
 mod mounts_broken;
 mod mounts_cut;
+mod mounts_edges;
 mod mounts_tools;
 mod nodes;
 mod parity;

@@ -231,6 +231,11 @@ fn a_mount_that_cannot_be_restored_begins_empty() {
         .registry
         .delete(&format!("/v2/{repository}/blobs/{digest}"));
     assert_eq!(status, 202);
+    let args = ["cachex", "cache", "inspect", "--check", &reference];
+    let output = bench.client.docker(&args);
+    let told = text(&output.stdout);
+    assert!(!output.status.success(), "{told}");
+    assert!(told.contains("1 cache mount is not whole"), "{told}");
     let fresh = Bench::new();
     let look = "ls -A /c | wc -l | sed 's/^/entries: /'; echo again > /c/small";
     let changed = project(&rig.base, "target=/c", &format!("{seed} changed"), look);
