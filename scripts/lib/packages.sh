@@ -89,27 +89,26 @@ Dir::Cache "$apt/cache";
 END
 }
 
-# fetch_packages: fills packages/ unless it already holds these packages.
+# fetch_packages FOLDER PACKAGES…: a folder with what these packages hold, unless it is there: of the newest list that
+# the rig has of the archive.
 fetch_packages() {
-    local stamp=$RIG_DIR/packages/.list new=$RIG_DIR/packages.new deb
-    if [[ -f $stamp && $(<"$stamp") == "${RIG_PACKAGES[*]}" ]]; then
+    local folder=$1 new=$1.new debs=$1.debs deb
+    shift
+    if [[ -f $folder/.list && $(<"$folder/.list") == "$*" ]]; then
         return
     fi
-    say "rig: unpacking ${#RIG_PACKAGES[@]} Debian packages under $RIG_DIR"
+    say "unpacking $# Debian packages to $folder"
     write_apt_settings
     apt_get update
-    mkdir -p "$RIG_DIR/apt/debs"
-    rm -f "$RIG_DIR"/apt/debs/*.deb
-    (cd "$RIG_DIR/apt/debs" && apt_get download "${RIG_PACKAGES[@]}")
-    rm -rf "$new"
-    mkdir "$new"
-    for deb in "$RIG_DIR"/apt/debs/*.deb; do
+    rm -rf "$new" "$debs"
+    mkdir -p "$new" "$debs"
+    (cd "$debs" && apt_get download "$@")
+    for deb in "$debs"/*.deb; do
         dpkg -x "$deb" "$new"
     done
-    rm -f "$RIG_DIR"/apt/debs/*.deb
-    printf '%s\n' "${RIG_PACKAGES[*]}" >"$new/.list"
-    rm -rf "$RIG_DIR/packages"
-    mv "$new" "$RIG_DIR/packages"
+    rm -rf "$debs" "$folder"
+    printf '%s\n' "$*" >"$new/.list"
+    mv "$new" "$folder"
 }
 
 # make_debian SUITE FOLDER PACKAGES…: a minimal Debian in the folder.
