@@ -47,6 +47,13 @@ def rig() -> None:
     os.environ.update(settings)
 
 
+def buildah() -> Path:
+    """The folder that buildah is unpacked to; the rig must be up."""
+    done = _shell('exec "$ROOT/scripts/bench.d/fetch-buildah"', stdout=subprocess.PIPE, text=True)
+    _need(done, "scripts/bench.d/fetch-buildah")
+    return Path(done.stdout.strip())
+
+
 def target() -> Path:
     """The folder of what is built."""
     return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")

@@ -78,8 +78,9 @@ def readme(run: dict) -> str:
         # What buildx does in another way stands in the table of the jobs.
         ours = [series for series in ours if series["label"] != FLOOR and not series["label"].startswith(PEER)]
         for series in ours:
-            options = series["label"].partition(" ")[2]
-            cells = [about, f"`{options}`" if options else "", time(peer["median"].get(peer.get("figure"))),
+            # What cachex is told; of another program its name.
+            told = series["label"].removeprefix("cachex").strip()
+            cells = [about, f"`{told}`" if told else "", time(peer["median"].get(peer.get("figure"))),
                      time(series["median"][series["figure"]]), number(series["ratio"], 2),
                      pair(peer, series, "cpu_ms", time), pair(peer, series, "builder_cpu_ms", time),
                      pair(peer, series, "peak_mib", number), moved(peer, series)]

@@ -24,8 +24,8 @@ COPY --from=deps /deps /deps
 COPY --from=test /report /report
 COPY --from=app /app /app
 """
-# The same amount of work however slow the machine is, a second or two.
-WORK = "head -c 1500M /dev/zero | sha256sum >/dev/null"
+# The same time on every processor: what a job's steps compute is nobody's merit.
+WORK = "perl -e '1 while (times)[0] + (times)[1] < 1.5'"
 TEST = f"find /deps -type f -name '*0.js' | xargs cat /src/test/* | sha256sum >/report; {WORK}"
 APP = f"cat /deps/1/*.js /src/app/* >/app; {WORK}"
 INSTALL = """\
