@@ -4,20 +4,21 @@ from model import Series, case, label
 
 from .layers import LARGE, MEDIUM, SMALL, cold, export, made
 
-# What cachex is told beside the compression.
-PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT = "", "via=client", "compressor=client"
+# What cachex is told beside the level of the compression.
+PLAIN, AUTO, VIA_CLIENT, COMPRESSOR_CLIENT = "", "compression=auto", "via=client", "compressor=client"
+CORE = (PLAIN, AUTO)
 
 
 def _exports(world, project: str, compression: str, variants):
     folder = world.project(project.format(base=world.base, end=""))
 
     return [cold(world, folder, "buildx", PLAIN, compression),
-            *(cold(world, folder, "cachex", variant, compression, core=variant == PLAIN) for variant in variants)]
+            *(cold(world, folder, "cachex", variant, compression, core=variant in CORE) for variant in variants)]
 
 
 @case("export-gzip", "cold export, mode=max, of 300 MB in 6 steps of 3 stages, gzip", cost=150, core=True)
 def gzip(world):
-    return _exports(world, LARGE, "", (PLAIN, VIA_CLIENT, COMPRESSOR_CLIENT))
+    return _exports(world, LARGE, "", (PLAIN, AUTO, VIA_CLIENT, COMPRESSOR_CLIENT))
 
 
 @case("export-gzip-9", "cold export of 50 MB, gzip level 9", cost=60)
