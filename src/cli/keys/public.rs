@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::file::{read, read_named_by};
 use super::file_of;
 use crate::cache::sign::key::PublicKey;
@@ -43,21 +45,25 @@ pub(in crate::cli) fn public_keys(
 
 /// Reads the public keys of a file whose path is in the value of a variable: no error shows it.
 pub(super) fn file_in(variable: &str, path: &Path) -> Result<Vec<NamedKey>, CommandError> {
-    let text = read_named_by(variable, path).map_err(|error| {
-        CommandError::failed(format!("cannot read the key to verify with: {error}"))
-    })?;
-    let name = path.file_name().map(|name| name.to_string_lossy());
-    public_text(&text, &name.unwrap_or_default(), variable)
+    keys_of(read_named_by(variable, path), path, variable)
 }
 
 /// Reads the public keys of a file.
 pub(super) fn public_file(path: &Path) -> Result<Vec<NamedKey>, CommandError> {
-    let shown = path.display().to_string();
-    let text = read(path).map_err(|error| {
+    keys_of(read(path), path, &path.display().to_string())
+}
+
+/// Reads the public keys of what a file holds, if that could be read; `shown` is what errors call it.
+fn keys_of(
+    text: std::io::Result<Zeroizing<String>>,
+    path: &Path,
+    shown: &str,
+) -> Result<Vec<NamedKey>, CommandError> {
+    let text = text.map_err(|error| {
         CommandError::failed(format!("cannot read the key to verify with: {error}"))
     })?;
     let name = path.file_name().map(|name| name.to_string_lossy());
-    public_text(&text, &name.unwrap_or_default(), &shown)
+    public_text(&text, &name.unwrap_or_default(), shown)
 }
 
 /// Reads the public keys of a text with a name for people; `shown` is where it is from.
