@@ -26,6 +26,17 @@ pub enum WriteEnd {
     Failed,
 }
 
+impl WriteEnd {
+    /// Returns what became of a cache by the outcome of its export; `there` tells how what is there came about.
+    pub fn of<E>(outcome: &Result<Option<Published>, E>, there: fn(Published) -> Self) -> Self {
+        match outcome {
+            Ok(Some(published)) => there(published.clone()),
+            Ok(None) => Self::Nothing,
+            Err(_) => Self::Failed,
+        }
+    }
+}
+
 /// What became of the registry caches of a build, by their references as the user wrote them. Those of several nodes follow
 /// one another.
 #[derive(Debug, Default)]

@@ -418,11 +418,7 @@ impl RegistryExport {
     pub async fn keep(&self, parts: Vec<PartExport>, enough: impl Future<Output = ()>) {
         let (tag, bounds) = (self.target.tag(), rules(&self.target.cache).bounds);
         let kept = keep::keep(&self.sink, parts, tag, &bounds, self.beside(), enough).await;
-        *self.end.lock() = Some(match &kept {
-            Ok(Some(kept)) => WriteEnd::Kept(kept.clone()),
-            Ok(None) => WriteEnd::Nothing,
-            Err(_) => WriteEnd::Failed,
-        });
+        *self.end.lock() = Some(WriteEnd::of(&kept, WriteEnd::Kept));
         let progress = &self.sink.settings().progress;
         match &kept {
             Ok(kept) => {
@@ -495,11 +491,7 @@ impl RegistryExport {
             reference: reference.clone(),
             source,
         });
-        *self.end.lock() = Some(match &outcome {
-            Ok(Some(published)) => WriteEnd::Stored(published.clone()),
-            Ok(None) => WriteEnd::Nothing,
-            Err(_) => WriteEnd::Failed,
-        });
+        *self.end.lock() = Some(WriteEnd::of(&outcome, WriteEnd::Stored));
         let progress = &self.sink.settings().progress;
         match &outcome {
             Ok(published) => {
