@@ -9,8 +9,11 @@ use crate::buildkit::llb::Graph;
 const LONG: Duration = Duration::from_secs(1);
 /// A short step waits so long for another to ride along with.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Exports of short steps alone are so far apart: each costs the builder a walk through all steps below.
+/// Exports of short steps alone are so far apart.
 const GAP: Duration = Duration::from_secs(2);
+/// All exports are so far apart for each step below them. The builder walks through all of those, a millisecond or so each:
+/// without a distance that grows with them such walks would cost the square of the number of steps.
+const FOR_EACH: Duration = Duration::from_millis(25);
 
 /// The finished steps of a build.
 #[derive(Debug)]
@@ -89,24 +92,26 @@ impl Queue {
         let Some(first) = waiting.values().map(|step| step.at).min() else {
             return Next::Nothing;
         };
-        let mut best: Option<(Duration, &str)> = None;
+        let mut best: Option<(Duration, &str, usize)> = None;
         let with_inputs = |step| self.graph.with_inputs(step);
         for last in last_of(waiting.keys().copied(), with_inputs) {
             let together = self.graph.with_inputs(last);
             let ran = together.iter().filter_map(|step| waiting.get(step)?.ran);
-            let found = (ran.sum(), last);
+            let found = (ran.sum(), last, together.len());
             best = best.max(Some(found));
         }
-        let Some((ran, step)) = best else {
+        let Some((ran, step, below)) = best else {
             return Next::Nothing;
         };
-        let patient = first + PATIENCE;
-        let spaced = self.last_start.map_or(patient, |last| last + GAP);
-        let due = if ran >= LONG {
-            now
+        let apart = FOR_EACH * u32::try_from(below).unwrap_or(u32::MAX);
+        let (patient, apart) = if ran >= LONG {
+            (now, apart)
         } else {
-            patient.max(spaced)
+            (first + PATIENCE, apart.max(GAP))
         };
+        let due = self
+            .last_start
+            .map_or(patient, |last| patient.max(last + apart));
         if due <= now {
             Next::Export(step.to_owned())
         } else {
@@ -254,6 +259,26 @@ mod tests {
         let later = now + PATIENCE + GAP;
         assert_eq!(queue.next(now + PATIENCE), Next::Wait(later));
         assert_eq!(queue.next(later), Next::Export(tool));
+    }
+
+    #[test]
+    fn what_has_many_steps_below_waits_longer_for_its_turn() {
+        let mut definition = Definition::default();
+        let mut chain = vec![step(&mut definition, "0", &[])];
+        for number in 1..200 {
+            let below = chain[number - 1].clone();
+            chain.push(step(&mut definition, &number.to_string(), &[&below]));
+        }
+        step(&mut definition, "", &[&chain[199]]);
+        let mut queue = Queue::new(Graph::of([&definition]).unwrap(), false);
+        let now = Instant::now();
+        queue.finish(&chain[198], Some(SECOND * 2), now);
+        assert_eq!(queue.next(now), Next::Export(chain[198].clone()));
+        queue.start(&chain[198], now);
+        queue.finish(&chain[199], Some(SECOND * 2), now + SECOND);
+        let due = now + FOR_EACH * 200;
+        assert_eq!(queue.next(now + SECOND), Next::Wait(due));
+        assert_eq!(queue.next(due), Next::Export(chain[199].clone()));
     }
 
     #[test]
