@@ -1,12 +1,6 @@
 # shellcheck shell=bash
-# The rig's programs: Debian packages, downloaded by apt with lists and cache of the rig's own and unpacked under the
-# rig's folder. Nothing is installed, and the machine's apt sources stay as they are.
-
-# The engine, the peer and the registry need only libc6 and come from sid; runc must fit the machine and is bookworm's.
-RIG_PACKAGES=(
-    docker.io/sid containerd/sid docker-cli/sid docker-buildx/sid tini-static/sid docker-registry/sid docker-compose/sid crane/sid oras/sid
-    runc/bookworm busybox-static/bookworm debootstrap/sid
-)
+# Debian packages, downloaded by apt with lists and cache of the rig's own and unpacked under its folder. Nothing is
+# installed, and the machine's apt sources stay as they are.
 
 # machine_mirror: the Debian archive that this machine's apt uses.
 machine_mirror() {
