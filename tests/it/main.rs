@@ -64,6 +64,7 @@ mod mounts;
 mod mounts_broken;
 mod mounts_cut;
 mod mounts_edges;
+mod mounts_memory;
 mod mounts_tools;
 mod nodes;
 mod parity;
