@@ -1,8 +1,9 @@
 //! How figures are put into words, [durations](human) among them, how [text of others](foreign) is made safe to show, and
-//! JSON [as Go writes it](go_json).
+//! JSON and quoted texts as Go writes them ([`go_json`], [`go_quote`]).
 
 pub mod foreign;
 pub mod go_json;
+pub mod go_quote;
 pub mod human;
 
 /// Prints a count with its noun: `1 layer`, `2 layers`. For nouns whose plural ends in a mere `s`.

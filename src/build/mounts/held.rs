@@ -6,11 +6,11 @@ use std::time::Duration;
 use bollard_buildkit_proto::pb::{CacheOpt, CacheSharingOpt};
 use tokio::time::{Instant, sleep};
 
-use super::quoted;
 use super::uses::MountUse;
 use crate::buildkit::disk::UsageRecord;
 use crate::buildkit::{Client, RpcError};
 use crate::digest::Digest;
+use crate::text::go_quote;
 
 /// The records of cache mounts.
 const FILTER: &str = "type==exec.cachemount";
@@ -186,7 +186,7 @@ fn is_of(description: &str, id: &str) -> bool {
     const WITH: &str = " with id \"";
     let mut ends = description.match_indices(WITH).filter_map(|(at, _)| {
         let quoted = description.get(at + WITH.len()..)?.strip_suffix('"')?;
-        quoted::text(quoted)
+        go_quote::unquote(quoted)
     });
     if let Some(found) = ends.next() {
         return found == id;

@@ -12,7 +12,6 @@
 //! | `script` | what runs in the container |
 //! | `held` | which mounts a builder has, which are in use, and which are known to be whole |
 //! | `errors` | why a mount is not saved or restored |
-//! | `quoted` | ids in the builder's descriptions |
 //!
 //! A mount is opened in a container on the base image of a step that uses it: what a cache mount holds is nowhere else to
 //! be had, and an image that builds something mostly has a `tar`; else the user names one (`mounts-helper=`). The builder knows
@@ -25,7 +24,6 @@ pub mod beside;
 mod errors;
 mod fill;
 mod held;
-mod quoted;
 pub mod restore;
 pub mod save;
 mod script;

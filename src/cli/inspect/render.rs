@@ -6,6 +6,7 @@ use crate::builder::load::{Device, GcRule, LoadedBuilder, LoadedNode};
 use crate::builder::platform::format_groups;
 use crate::cli::table;
 use crate::options::{duration, size};
+use crate::text::go_quote;
 
 /// Features of a node that are shown in debug mode; `default-load` is the node's own.
 const FEATURES: &[&str] = &[
@@ -47,7 +48,7 @@ fn node(out: &mut String, node: &LoadedNode, driver: &str, debug: bool) {
         let options: Vec<String> = stored
             .driver_opts
             .iter()
-            .map(|(key, value)| format!("{key}={}", quoted(value)))
+            .map(|(key, value)| format!("{key}={}", go_quote::quote(value)))
             .collect();
         line(out, "Driver Options", &options.join(" "));
     }
@@ -151,25 +152,6 @@ fn rule(out: &mut String, index: usize, rule: &GcRule) {
 fn line(out: &mut String, name: &str, value: &str) {
     // A line end in an error would end the column too.
     let _ = writeln!(out, "{name}:\t{}", value.trim_end());
-}
-
-/// Quotes a text as Go's `%q` does.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            '\r' => quoted.push_str("\\r"),
-            c if c.is_ascii_control() => {
-                let _ = write!(quoted, "\\x{:02x}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::text::go_quote;
+
 /// Shows a value as Go prints it: a list is `[a b]`, a map `map[k:v]`, its keys in order.
 pub(super) fn show(value: &Value) -> String {
     match value {
@@ -108,7 +110,7 @@ impl Verb {
         };
         match value {
             _ if !fits => format!("%!{}({}={})", self.letter, kind(value), inner(value)),
-            Value::String(text) if self.letter == 'q' => quoted(text),
+            Value::String(text) if self.letter == 'q' => go_quote::quote(text),
             other => inner(other),
         }
     }
@@ -173,23 +175,4 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "[]string",
         Value::Object(_) => "map[string]string",
     }
-}
-
-/// Returns a text in the quotes of a Go literal.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if c.is_ascii_control() => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

@@ -1,9 +1,29 @@
-//! Texts as Go writes them between quotes (`strconv.Quote`), as in BuildKit's descriptions.
+//! Texts as Go writes them between quotes (`strconv.Quote`, `%q`).
 
+use std::fmt::Write as _;
 use std::str::Chars;
 
+/// Quotes a text.
+pub fn quote(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            c if c.is_ascii_control() => {
+                let _ = write!(quoted, "\\x{:02x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 /// Returns the text of what stands between the quotes; `None` if nothing is written so.
-pub(super) fn text(quoted: &str) -> Option<String> {
+pub fn unquote(quoted: &str) -> Option<String> {
     let mut text = String::new();
     let mut left = quoted.chars();
     while let Some(char) = left.next() {
@@ -43,7 +63,7 @@ fn coded(left: &mut Chars<'_>, digits: usize) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use super::{quote, unquote};
 
     #[test]
     fn what_go_quotes_is_read() {
@@ -59,7 +79,15 @@ mod tests {
             (r"\u00g0", None),
             (r"\u", None),
         ] {
-            assert_eq!(text(quoted).as_deref(), expected, "{quoted}");
+            assert_eq!(unquote(quoted).as_deref(), expected, "{quoted}");
         }
+    }
+
+    #[test]
+    fn what_is_quoted_is_read_again() {
+        let text = "a\"b\\c\n\t\r\u{1}\u{7f}é";
+        let quoted = quote(text);
+        assert_eq!(quoted, r#""a\"b\\c\n\t\r\x01\x7fé""#);
+        assert_eq!(unquote(&quoted[1..quoted.len() - 1]).as_deref(), Some(text));
     }
 }
